@@ -1,0 +1,126 @@
+"""A model on disk: weights, config, alphabet and scores in one `.safetensors` file; bare Gluon `.params` too."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hwr import Error, config, params
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.config import Config
+from hwr.engines import original
+from hwr.files import replacing
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network.
+
+    Attributes:
+        weights: Name (as Gluon names it) -> array.
+        config: The config that it was trained with.
+        alphabet: What it can write.
+        scores: What is known of it: epoch, held-out loss, cer, wer, and on which split.
+    """
+
+    weights: dict[str, np.ndarray]
+    config: Config
+    alphabet: Alphabet
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write `.safetensors`, or `.params` (weights alone) if the name ends so.
+
+    Raises:
+        Error: No room, no permission; what stood there before is untouched.
+    """
+    if Path(path).suffix == ".params":
+        params.write(path, checkpoint.weights)
+        return
+    about = {
+        "format": FORMAT,
+        "config": config.to_dict(checkpoint.config),
+        "alphabet": checkpoint.alphabet.characters,
+        "scores": checkpoint.scores,
+    }
+    write_arrays(path, checkpoint.weights, about)
+
+
+def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
+    """Read a checkpoint of either form.
+
+    Args:
+        path: `.safetensors` of this program, or Gluon's `.params`.
+        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
+            replaced by those that the shapes tell; the alphabet is the original one.
+
+    Raises:
+        Error: Missing, truncated, or not such a file; says what is wrong.
+    """
+    path = Path(path)
+    if path.suffix == ".params":
+        settings = fallback or Config()
+        weights = {name: array.astype(np.float32) for name, array in params.read(path).items()}
+        try:
+            model, classes = original.sizes(weights, settings.image)
+        except Error as error:
+            raise Error(f"{path}: {error}") from None
+        alphabet = Alphabet(ORIGINAL)
+        if classes != alphabet.classes:
+            raise Error(
+                f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
+                f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
+            )
+        model = model.model_copy(update={"dropout": settings.model.dropout, "pretrained": "none"})
+        return Checkpoint(weights, settings.model_copy(update={"model": model}), alphabet)
+
+    weights, about = read_arrays(path)
+    try:
+        if about["format"] > FORMAT:
+            raise Error(f"{path}: was written by a newer hwr (format {about['format']}); update hwr")
+        settings = config.from_dict(about["config"], default=f"{path} (its config)")
+        loaded = Checkpoint(weights, settings, Alphabet(about["alphabet"]), about["scores"])
+    except (KeyError, TypeError) as error:
+        raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
+    try:
+        original.check(weights, original.shapes(settings.model, settings.image, loaded.alphabet.classes))
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+    return loaded
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write arrays and JSON metadata as one `.safetensors`, whole or not at all."""
+    with replacing(path) as temporary:
+        try:
+            # safetensors takes no arrays of strange layout, and writes them wrong if it is given one.
+            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(contiguous, temporary, {"hwr": json.dumps(dict(about), ensure_ascii=False)})
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(0, str(error)) from error
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_arrays` wrote.
+
+    Raises:
+        Error: Missing, truncated or another program's file.
+    """
+    if not Path(path).is_file():
+        raise Error(f"{path}: no such file")
+    try:
+        with safe_open(str(path), "np") as file:
+            about = json.loads((file.metadata() or {}).get("hwr", "null"))
+            if not isinstance(about, dict):
+                raise Error(f"{path}: was not written by hwr (there is no hwr in its metadata)")
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (it is no dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise Error(f"{path}: not a whole .safetensors file: {error}") from error

@@ -1,0 +1,235 @@
+"""The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwr import Error, __version__
+
+if TYPE_CHECKING:
+    from hwr.checkpoint import Checkpoint
+    from hwr.config import Config
+
+
+class _Group(click.Group):
+    """Prints our own errors as one message, without a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Error as error:
+            click.echo(f"hwr: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            context.exit(130)
+
+
+def _examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add examples to a command's help, with their line breaks kept."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        lines = "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{lines}\n"
+        return function
+
+    return add
+
+
+_config = click.option(
+    "--config", "config_path", metavar="FILE", help="YAML config; every key is in configs/iam_line.yaml."
+)
+_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as train.epochs=2.")
+_engine = click.option(
+    "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
+)
+_checkpoint = click.option(
+    "--checkpoint", required=True, metavar="FILE", help="A .safetensors of hwr, or a bare Gluon .params."
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Turn photographed handwriting into text: train and evaluate line recognisers, and read with them."""
+
+
+@main.command()
+@_config
+@_set
+@_engine
+@click.option("--out", metavar="FOLDER", help="Run folder (default: runs/NAME-OF-CONFIG).")
+@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out was stopped or killed.")
+@_examples("""
+    hwr train --config configs/iam_line.yaml
+    hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
+    hwr train --resume --out runs/mine
+""")
+def train(
+    config_path: str | None, overrides: tuple[str, ...], engine: str | None, out: str | None, resume: bool
+) -> None:
+    """Train a recogniser.
+
+    Prints a line per epoch and keeps, in the run folder, the best and the last checkpoint, history.csv, TensorBoard's
+    event files and what an exact --resume needs. Ctrl-C saves and stops.
+    """
+    from hwr import config
+    from hwr.train import train as run
+
+    if config_path is None and not (resume and out):
+        raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
+    folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
+    settings = config.load(config_path or folder / "config.yaml", _overrides(overrides, engine))
+    if not run(settings, folder, resume, say=click.echo):
+        sys.exit(130)
+
+
+@main.command()
+@_checkpoint
+@_config
+@_set
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@_engine
+@click.option("--json", "json_path", metavar="FILE", help="Write the whole report here.")
+@click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
+@_examples("""
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors
+    hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
+""")
+def evaluate(
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    split: str,
+    engine: str | None,
+    json_path: str | None,
+    picture_path: str | None,
+) -> None:
+    """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
+    from hwr import report
+    from hwr.evaluate import evaluate as run
+
+    loaded, settings = _load(checkpoint, config_path, overrides, engine)
+    result, reading, lines = run(loaded, settings, split, checkpoint)
+    click.echo(report.table(result))
+    if json_path:
+        report.write_json(json_path, result)
+    if picture_path:
+        report.write_picture(picture_path, lines, reading.texts)
+
+
+@main.command("export-typo")
+@_checkpoint
+@_config
+@_set
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Lines to read."
+)
+@_engine
+@click.option("--out", required=True, metavar="FOLDER", help="Where the two files go.")
+@_examples("""
+    hwr export-typo --checkpoint runs/iam_line/best.safetensors --out typo
+    hwr export-typo --checkpoint models/handwriting_line8.params --split test --out typo
+""")
+def export_typo(
+    checkpoint: str, config_path: str | None, overrides: tuple[str, ...], split: str, engine: str | None, out: str
+) -> None:
+    """Write what a spelling corrector trains on.
+
+    validating.json: [reference, prediction] pairs of the split's lines; text_train.txt: the training texts, one a line.
+    """
+    from hwr.export_typo import export_typo as run
+
+    for path in run(*_load(checkpoint, config_path, overrides, engine), split, out):
+        click.echo(path)
+
+
+main.add_command(export_typo, "export-typo-dataset")
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_checkpoint
+@_set
+@_engine
+@click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
+@_examples("""
+    hwr predict --checkpoint runs/iam_line/best.safetensors line.png
+    hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
+""")
+def predict(
+    images: tuple[Path, ...], checkpoint: str, overrides: tuple[str, ...], engine: str | None, as_json: bool
+) -> None:
+    """Read line images: the text of each on a line of its own.
+
+    Folders stand for the images in them. An image that can't be read is reported and the rest are done; then the exit
+    status is 1.
+    """
+    import json
+
+    from hwr.evaluate import opened
+    from hwr.predict import images_in
+    from hwr.predict import predict as run
+
+    paths = images_in(images)
+    loaded, settings = _load(checkpoint, None, overrides, engine)
+    broken = 0
+    for prediction in run(opened(loaded, settings), loaded.alphabet, settings, paths):
+        if prediction.text is None:
+            broken += 1
+            click.echo(f"hwr: {prediction.error}", err=True)
+        elif as_json:
+            line = {"image": str(prediction.image), "text": prediction.text, "confidence": prediction.confidence}
+            click.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            click.echo(prediction.text)
+    if broken:
+        click.echo(f"hwr: {broken} of {len(paths)} images could not be read", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--out", required=True, metavar="FOLDER", help="A new folder.")
+@click.option("--lines", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--writers", default=40, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@_examples("""
+    hwr synth --out data/drawn --lines 5000 --writers 100
+    hwr train --config configs/demo.yaml --set data.root=data/drawn
+""")
+def synth(out: str, lines: int, writers: int, seed: int) -> None:
+    """Draw handwriting from stroke fonts, in IAM's layout, split by writer. The same seed gives the same bytes."""
+    from hwr.datasets.synth import write
+
+    write(Path(out), lines, writers, seed, progress=True)
+    click.echo(f"{lines} lines by {writers} drawn writers in {out}")
+
+
+def _overrides(overrides: tuple[str, ...], engine: str | None) -> list[str]:
+    return [*overrides, *([f"engine.name={engine}"] if engine else [])]
+
+
+def _load(
+    checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
+) -> "tuple[Checkpoint, Config]":
+    """A checkpoint, and the config to use it with.
+
+    Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
+    has its image size from there; another checkpoint keeps its own network and takes the rest.
+    """
+    from hwr import config
+    from hwr.checkpoint import load
+
+    given = (
+        config.load(config_path, _overrides(overrides, engine))
+        if config_path or checkpoint.endswith(".params")
+        else None
+    )
+    loaded = load(checkpoint, given)
+    if given is None:
+        tree = config.to_dict(loaded.config)
+        return loaded, config.override(tree, _overrides(overrides, engine))
+    return loaded, given.model_copy(update={"model": loaded.config.model, "image": loaded.config.image})

@@ -1,0 +1,277 @@
+"""The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hwr import Error
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Data(Record):
+    """Where the lines are and how they are split. Keys are explained in configs/iam_line.yaml."""
+
+    format: Literal["iam"] = "iam"
+    root: str = "data/iam"
+    unit: Literal["line", "word", "form"] = "line"
+    text: Literal["xml", "ascii"] = "xml"
+    split: str = "auto"
+    lists: str | None = None
+    train: tuple[str, ...] = ("trainset",)
+    val: tuple[str, ...] = ("validationset1", "validationset2")
+    test: tuple[str, ...] = ("testset",)
+    exclude: tuple[str, ...] = ()
+    alphabet: str = "auto"
+    cache: str | None = None
+
+
+class Image(Record):
+    """The size that line images are brought to, in pixels."""
+
+    height: Count = 60
+    width: Count = 800
+
+
+class Augment(Record):
+    """Ranges of the random warps. The values that change nothing are gamma [1, 1] and 0 for the others."""
+
+    gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.001, 2.0)
+    translate: Fraction = 0.03
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shear: Annotated[float, Field(ge=0, lt=1.57)] = 0.7
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Augment":
+        if self.gamma[0] > self.gamma[1]:
+            raise ValueError(f"gamma is [low, high], got {list(self.gamma)}")
+        return self
+
+
+class Model(Record):
+    """The network."""
+
+    arch: Literal["original"] = "original"
+    channels: Count = 64
+    downsamples: Annotated[int, Field(ge=1, le=4)] = 2
+    steps: Count = 160
+    hidden: Count = 512
+    layers: Count = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    pretrained: str = "auto"
+
+
+class Train(Record):
+    """The training run."""
+
+    epochs: Count = 120
+    batch_size: Count = 32
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    loss_weight: Annotated[float, Field(gt=0)] = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    images_every: Annotated[int, Field(ge=0)] = 5
+    save_minutes: Annotated[float, Field(gt=0)] = 10.0
+
+
+class Evaluate(Record):
+    """Reading lines: evaluation, export and prediction."""
+
+    batch_size: Count = 32
+    worst: Annotated[int, Field(ge=0)] = 20
+    bootstrap: Count = 1000
+
+
+class Engine(Record):
+    """What computes."""
+
+    name: Literal["torch", "mxnet"] = "torch"
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Count | None = None
+
+
+class Config(Record):
+    """Everything a run depends on."""
+
+    data: Data = Data()
+    image: Image = Image()
+    augment: Augment = Augment()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    engine: Engine = Engine()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as people write it: `1e-4` is a number (PyYAML wants `1.0e-4`)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+# The resolvers are tried in the order in which they were added, and `7` must stay an int.
+for _letter, _resolvers in list(_Loader.yaml_implicit_resolvers.items()):
+    _Loader.yaml_implicit_resolvers[_letter] = sorted(_resolvers, key=lambda r: r[0].endswith(":float"))
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply `key=value` overrides, as in `train.epochs=2`.
+
+    Args:
+        path: A YAML file; None starts from the defaults, which are the original system's.
+        overrides: Dotted key and YAML value, `data.train=[trainset]`.
+
+    Raises:
+        Error: No such file, not YAML, an unknown or repeated key, a wrong type or range; names file:line or the override.
+    """
+    places: dict[tuple[str, ...], str] = {}
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise Error(f"{path}: no such config file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise Error(f"{path}: could not be read: {error}") from error
+        tree = _parse(text, str(path), places)
+    return override(tree, overrides, places, default=str(path or "config"))
+
+
+def override(
+    tree: dict[str, Any],
+    overrides: Sequence[str],
+    places: dict[tuple[str, ...], str] | None = None,
+    default: str = "config",
+) -> Config:
+    """Apply `key=value` overrides to a nested dict, and check it as `from_dict` does."""
+    places = dict(places or {})
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise Error(f"--set {text}: write it as section.key=value, for example --set train.epochs=2")
+        try:
+            parsed = yaml.load(value, _Loader)
+        except yaml.YAMLError as error:
+            raise Error(f"--set {text}: the value is not YAML: {_first_line(error)}") from error
+        branch = tree
+        *parents, leaf = key.split(".")
+        for name in parents:
+            branch = branch.setdefault(name, {})
+            if not isinstance(branch, dict):
+                raise Error(f"--set {text}: {name} is a value, it has no keys of its own")
+        branch[leaf] = parsed
+        places[tuple(key.split("."))] = f"--set {text}"
+    return from_dict(tree, places, default)
+
+
+def from_dict(
+    tree: dict[str, Any], places: dict[tuple[str, ...], str] | None = None, default: str = "config"
+) -> Config:
+    """Check a nested dict (as parsed from YAML or JSON) and make it a Config.
+
+    Args:
+        tree: Sections and their keys.
+        places: Where each key stands, for messages; `default` is the place of all others.
+    """
+    try:
+        return Config.model_validate(_tuples(tree))
+    except ValidationError as error:
+        messages = [_explain(e, places or {}, default) for e in error.errors()]
+        raise Error("\n".join(messages)) from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The nested dict of plain JSON values that `from_dict` takes."""
+    return config.model_dump(mode="json")
+
+
+def dump(config: Config) -> str:
+    """The config as YAML, every key said."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """The keys in which two configs differ, each as `train.lr: 0.0001 -> 0.001`."""
+    return [
+        f"{section}.{key}: {value} -> {there}"
+        for section, keys in to_dict(a).items()
+        for key, value in keys.items()
+        if (there := to_dict(b)[section][key]) != value
+    ]
+
+
+def _parse(text: str, path: str, places: dict[tuple[str, ...], str]) -> dict[str, Any]:
+    try:
+        node = yaml.compose(text, _Loader)
+        if node is not None:
+            _walk(node, (), path, places)
+        tree = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise Error(f"{place}: not valid YAML: {_first_line(error)}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise Error(f"{path}: a config is a mapping of sections (data, image, …), this is a {type(tree).__name__}")
+    return tree
+
+
+def _walk(node: yaml.Node, key: tuple[str, ...], path: str, places: dict[tuple[str, ...], str]) -> None:
+    """Note the line of every key, and refuse a key that stands twice (YAML would silently take the last)."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for name, value in node.value:
+        here = (*key, str(name.value))
+        place = f"{path}:{name.start_mark.line + 1}"
+        if here in places:
+            raise Error(f"{place}: {'.'.join(here)} is already set at {places[here]}")
+        places[here] = place
+        _walk(value, here, path, places)
+
+
+def _tuples(value: Any) -> Any:
+    """YAML's lists as tuples: strict validation takes no list for a tuple, and a frozen record holds no list."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> str:
+    location = tuple(str(part) for part in error["loc"])
+    place = next((places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places), default)
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"{place}: unknown key {key}{_did_you_mean(location)}"
+    return f"{place}: {key}: {error['msg']}, got {error['input']!r}"
+
+
+def _did_you_mean(location: Iterable[str]) -> str:
+    import difflib
+
+    *parents, name = location
+    record: Any = Config
+    for parent in parents:
+        record = record.model_fields[parent].annotation
+    known = list(record.model_fields)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(known)}"
+
+
+def _first_line(error: yaml.YAMLError) -> str:
+    return str(getattr(error, "problem", None) or error).splitlines()[0]

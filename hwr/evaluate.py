@@ -1,0 +1,166 @@
+"""`hwr evaluate`: read lines and compare with what stands there."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hwr import Error, __version__, batches, cache, datasets, decode, engines, metrics
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.datasets import Dataset, Line
+from hwr.engines import Engine
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an engine read.
+
+    Attributes:
+        texts: One per line.
+        confidences: (lines,) in 0..1, see `decode.greedy`.
+        losses: (lines,) CTC loss in nats, NaN where the reference can't be written with the alphabet or in the steps.
+        seconds: For the network and the decoder; not for the losses, nor for preparing images.
+    """
+
+    texts: list[str]
+    confidences: np.ndarray
+    losses: np.ndarray
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the lines that have one; NaN if none has."""
+        known = self.losses[~np.isnan(self.losses)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+def read(
+    engine: Engine,
+    images: np.ndarray,
+    lines: Sequence[Line],
+    alphabet: Alphabet,
+    batch_size: int,
+    title: str = "reading",
+) -> Reading:
+    """Read prepared lines.
+
+    Args:
+        images: (lines, H, W) uint8.
+        lines: The same lines' records; their texts are used for the losses only.
+    """
+    faults = [batches.unwritable(line.text, alphabet, engine.steps) for line in lines]
+    none = np.zeros(0, np.int32)
+    labels = [none if fault else alphabet.encode(line.text) for line, fault in zip(lines, faults, strict=True)]
+    texts: list[str] = []
+    confidences, losses, seconds = [], [], 0.0
+    with tqdm(desc=title, total=len(lines), unit="line", disable=None, leave=False) as bar:
+        for batch in batches.reading(images, labels, batch_size):
+            start = time.perf_counter()
+            logits = engine.logits(batch)
+            read_texts, confidence = decode.greedy(logits, alphabet)
+            seconds += time.perf_counter() - start
+            texts += read_texts
+            confidences.append(confidence)
+            losses.append(engine.loss(logits, batch.labels))
+            bar.update(len(batch.index))
+    loss = np.concatenate([*losses, np.zeros(0)]).astype(np.float64)
+    loss[[bool(fault) for fault in faults]] = np.nan
+    return Reading(texts, np.concatenate([*confidences, np.zeros(0)]), loss, seconds)
+
+
+def opened(checkpoint: Checkpoint, config: Config) -> Engine:
+    """An engine with the checkpoint's weights.
+
+    Raises:
+        Error: The config asks for another network than the checkpoint holds.
+    """
+    for section in ("model", "image"):
+        ours, theirs = getattr(config, section), getattr(checkpoint.config, section)
+        if ours != theirs:
+            raise Error(f"{section}.* belongs to the checkpoint and can't be changed: it has {theirs!r}")
+    engine = engines.build(config, checkpoint.alphabet.classes, fresh=False)
+    engine.load(checkpoint.weights)
+    return engine
+
+
+def lines_of(dataset: Dataset, split: str) -> list[Line]:
+    """The lines of a split.
+
+    Raises:
+        Error: It has none.
+    """
+    lines = dataset.part(split)
+    if not lines:
+        raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names the lists that make it")
+    return lines
+
+
+def evaluate(
+    checkpoint: Checkpoint, config: Config, split: str, name: str
+) -> tuple[dict[str, Any], Reading, list[Line]]:
+    """Read a split and score it.
+
+    Args:
+        config: What to read and how; its model and image records must be the checkpoint's.
+        split: train, val or test.
+        name: Of the checkpoint, for the report.
+
+    Returns:
+        The report (JSON values; keys as in the README), the reading, and its lines.
+    """
+    dataset = datasets.read(config.data)
+    lines = lines_of(dataset, split)
+    images = cache.prepared(lines, config, progress=True)
+    engine = opened(checkpoint, config)
+    reading = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size)
+    score = metrics.score([line.text for line in lines], reading.texts, [line.writer for line in lines])
+    low, high, over = score.cer_interval(config.evaluate.bootstrap)
+    edits = score.characters.edits
+    order = np.argsort(-edits, kind="stable")[: config.evaluate.worst]
+    report = {
+        "split": split,
+        "split_name": dataset.name,
+        "data": config.data.root,
+        "lines": len(lines),
+        "excluded": dataset.excluded,
+        "characters": int(score.characters.units.sum()),
+        "edits": int(edits.sum()),
+        "words": int(score.words.units.sum()),
+        "word_edits": int(score.words.edits.sum()),
+        "cer": score.cer,
+        "cer_ci95": [low, high],
+        "cer_ci95_over": over,
+        "cer_mean_per_line": score.cer_mean_per_line,
+        "cer_casefold": score.casefolded.rate,
+        "wer": score.wer,
+        "wer_punct": score.tokens.rate,
+        "ctc_loss": reading.loss,
+        "ctc_loss_weighted": reading.loss * config.train.loss_weight,
+        # References with characters that the network can't write: their edits count, a loss they have not.
+        "without_loss": [line.id for line, loss in zip(lines, reading.losses, strict=True) if np.isnan(loss)],
+        "lines_per_second": len(lines) / reading.seconds,
+        "batch_size": config.evaluate.batch_size,
+        "engine": engine.name,
+        "device": engine.device,
+        "precision": config.engine.precision,
+        "checkpoint": name,
+        "hwr": __version__,
+        "worst": [
+            {
+                "id": lines[i].id,
+                "image": str(lines[i].image),
+                "writer": lines[i].writer,
+                "reference": lines[i].text,
+                "hypothesis": reading.texts[i],
+                "edits": int(edits[i]),
+                "confidence": float(reading.confidences[i]),
+            }
+            for i in order
+        ],
+    }
+    return report, reading, lines

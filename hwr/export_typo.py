@@ -1,0 +1,42 @@
+"""`hwr export-typo`: what a spelling corrector trains on."""
+
+import json
+from pathlib import Path
+
+from hwr import Error, cache, datasets
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.evaluate import lines_of, opened, read
+from hwr.files import replacing
+
+
+def export_typo(checkpoint: Checkpoint, config: Config, split: str, out: str | Path) -> tuple[Path, Path]:
+    """Write the two files of the original system.
+
+    `validating.json` is a list of [reference, prediction] pairs of the split's lines; `text_train.txt` has the training
+    lines' transcriptions, one a line, UTF-8.
+
+    Args:
+        split: Whose lines to read. The original's pairs were of its test lines; with `val` the test stays unseen.
+        out: A folder; made if need be.
+
+    Returns:
+        The two paths.
+    """
+    out = Path(out)
+    dataset = datasets.read(config.data)
+    lines, training = lines_of(dataset, split), lines_of(dataset, "train")
+    images = cache.prepared(lines, config, progress=True)
+    engine = opened(checkpoint, config)
+    texts = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size).texts
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Error(f"{out}: could not be made: {error.strerror}") from error
+    pairs_path, train_path = out / "validating.json", out / "text_train.txt"
+    with replacing(pairs_path) as temporary:
+        pairs = [[line.text, text] for line, text in zip(lines, texts, strict=True)]
+        temporary.write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
+    with replacing(train_path) as temporary:
+        temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
+    return pairs_path, train_path

@@ -1,0 +1,95 @@
+"""Read a line image of any kind as grey pixels, and bring it to the network's size as the original system did."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from hwr import Error
+
+# Mean and standard deviation of IAM's line pixels (0..1), measured by the authors of the original system.
+MEAN = 0.942532484060557
+STD = 0.15926149044640417
+
+# Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
+PAPER = 230
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".pgm")
+
+
+def read(source: str | Path | bytes) -> np.ndarray:
+    """Decode an image as grey: (H, W) uint8, 0 black to 255 white.
+
+    Takes what Pillow reads: 1, 8 and 16 bit, grey, RGB, palette, CMYK. Transparent pixels show white paper, and a
+    camera's orientation tag is obeyed.
+
+    Raises:
+        Error: Missing, empty, truncated, not an image, more than one page, or of a size only an attack would have.
+    """
+    name = "image" if isinstance(source, bytes) else str(source)
+    file: BinaryIO
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise Error(f"{name}: could not be opened: {error.strerror}") from error
+    try:
+        with file, warnings.catch_warnings():
+            # Pillow warns of sizes that decompress into gigabytes; a line of handwriting has no such size.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                pages = getattr(image, "n_frames", 1)
+                if pages > 1:
+                    raise Error(f"{name}: holds {pages} pages; give one image per line")
+                return _grey(ImageOps.exif_transpose(image))
+    except Error:
+        raise
+    # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
+    except Exception as error:
+        raise Error(f"{name}: is damaged or not an image: {error}") from error
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bit, stored by Pillow in 16 or 32
+        deep = np.asarray(image).astype(np.float64)
+        return np.clip(np.rint(deep / 257), 0, 255).astype(np.uint8)  # 65535 -> 255
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return np.asarray(image.convert("L"), np.uint8).copy()
+
+
+def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Shrink, never enlarge, keeping the aspect, to fit height x width; centre and pad; make the paper white.
+
+    The original's `resize_image` to the pixel: OpenCV's linear resize, sizes rounded down, padding of the colour of the
+    top-left pixel but at least `PAPER`, then everything brighter than `PAPER` set to 255.
+
+    Args:
+        image: (H, W) uint8, of any size.
+
+    Returns:
+        (height, width) uint8.
+    """
+    h, w = image.shape
+    if h > height or w > width:
+        ratio = min(height / h, width / w)
+        h, w = max(1, int(h * ratio)), max(1, int(w * ratio))
+        image = cv2.resize(image, (w, h))
+    top, left = (height - h) // 2, (width - w) // 2
+    colour = max(PAPER, int(image[0, 0]))
+    image = cv2.copyMakeBorder(
+        image, top, height - h - top, left, width - w - left, cv2.BORDER_CONSTANT, value=(float(colour),)
+    )
+    image[image > PAPER] = 255
+    return image
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """Pixels 0..1 (any shape) as the network takes them: float32, mean 0 and deviation 1 over IAM's lines."""
+    return ((pixels - MEAN) / STD).astype(np.float32)

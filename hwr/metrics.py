@@ -1,0 +1,113 @@
+"""References and hypotheses -> Score: counts of edits, with the rates as views of them."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+_PUNCTUATED = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Edits (substitutions + insertions + deletions) against units of the reference, per line.
+
+    Attributes:
+        edits: (lines,) int64.
+        units: (lines,) int64: characters or words of the references.
+    """
+
+    edits: np.ndarray
+    units: np.ndarray
+
+    @property
+    def rate(self) -> float:
+        """Sum of edits / sum of units; NaN where the references are all empty."""
+        units = int(self.units.sum())
+        return float(self.edits.sum() / units) if units else float("nan")
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was read against what stands there. All rates are fractions (0.05 is 5 %), cased, spaces counted.
+
+    Attributes:
+        characters: Edits by character, cased, spaces counted: the corpus CER.
+        casefolded: The same of case-folded texts.
+        words: Edits by word, split at white space: the corpus WER.
+        tokens: Edits by word where each punctuation mark is a token of its own.
+        writers: (lines,) the lines' writers, "" where unknown.
+    """
+
+    characters: Counts
+    casefolded: Counts
+    words: Counts
+    tokens: Counts
+    writers: np.ndarray
+
+    @property
+    def cer(self) -> float:
+        return self.characters.rate
+
+    @property
+    def wer(self) -> float:
+        return self.words.rate
+
+    @property
+    def cer_mean_per_line(self) -> float:
+        """Mean of the lines' own CERs; an empty reference has 0 if nothing was read, else 1."""
+        edits, units = self.characters.edits, self.characters.units
+        if not len(edits):
+            return float("nan")
+        return float(np.where(units > 0, edits / np.maximum(units, 1), edits > 0).mean())
+
+    def cer_interval(self, resamples: int, seed: int = 0) -> tuple[float, float, str]:
+        """95 % percentile bootstrap interval of the corpus CER, and what was resampled.
+
+        Lines of one writer resemble each other, so writers are drawn, not lines; where a writer is unknown, or there
+        is only one, lines are. (Bisani and Ney 2004.)
+        """
+        by = "writers" if all(self.writers) and len(set(self.writers)) > 1 else "lines"
+        labels = self.writers if by == "writers" else np.arange(len(self.writers))
+        names, group = np.unique(labels, return_inverse=True)
+        n = len(names)
+        if not n:
+            return float("nan"), float("nan"), by
+        edits = np.bincount(group, self.characters.edits, n)
+        units = np.bincount(group, self.characters.units, n)
+        rng = np.random.default_rng(seed)
+        # One resample at a time: n may be in the hundreds of thousands.
+        rates = []
+        for _ in range(resamples):
+            drawn = rng.integers(0, n, n)
+            if units[drawn].sum():
+                rates.append(edits[drawn].sum() / units[drawn].sum())
+        if not rates:
+            return float("nan"), float("nan"), by
+        low, high = np.percentile(rates, [2.5, 97.5])
+        return float(low), float(high), by
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str], writers: Sequence[str] | None = None) -> Score:
+    """Compare texts line by line.
+
+    Args:
+        references: What stands there.
+        hypotheses: What was read, in the same order.
+        writers: Per line, for the interval; None where unknown.
+    """
+
+    def counts(units: Callable[[str], Sequence[str]]) -> Counts:
+        pairs = [(units(r), units(h)) for r, h in zip(references, hypotheses, strict=True)]
+        edits = np.array([Levenshtein.distance(r, h) for r, h in pairs], np.int64)
+        return Counts(edits, np.array([len(r) for r, _ in pairs], np.int64))
+
+    return Score(
+        characters=counts(str),
+        casefolded=counts(str.casefold),
+        words=counts(str.split),
+        tokens=counts(_PUNCTUATED.findall),
+        writers=np.array(writers if writers is not None else [""] * len(references), dtype=str),
+    )

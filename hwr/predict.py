@@ -1,0 +1,78 @@
+"""`hwr predict`: read one's own images."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from hwr import Error, decode, image
+from hwr.alphabet import Alphabet
+from hwr.batches import Batch, pad
+from hwr.config import Config
+from hwr.engines import Engine
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was read in an image.
+
+    Attributes:
+        image: Its path.
+        text: The text, or None where the image could not be read.
+        confidence: 0..1, see `decode.greedy`; 0 where the image could not be read.
+        error: Why it could not be, or "".
+    """
+
+    image: Path
+    text: str | None
+    confidence: float
+    error: str = ""
+
+
+def images_in(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are (also those that are not there: reading will say so); folders as the images in them, sorted.
+
+    Raises:
+        Error: A folder, with its sub-folders, has no images.
+    """
+    out: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            out.append(path)
+            continue
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in image.SUFFIXES and not p.name.startswith("."))
+        if not found:
+            raise Error(f"{path}: no images in this folder (looked for {', '.join(image.SUFFIXES)})")
+        out += found
+    return out
+
+
+def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[Path]) -> Iterator[Prediction]:
+    """Read images one batch after the other, in their order; a broken one is reported in its place."""
+    height, width = config.image.height, config.image.width
+
+    def prepare(path: Path) -> np.ndarray | Error:
+        try:
+            return image.fit(image.read(path), height, width)
+        except Error as error:
+            return error
+
+    rest = iter(paths)
+    with ThreadPoolExecutor() as pool:
+        while chunk := list(islice(rest, config.evaluate.batch_size)):
+            prepared = list(pool.map(prepare, chunk))
+            whole = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
+            texts: Iterator[tuple[str, float]] = iter(())
+            if whole:
+                none = pad([np.zeros(0, np.int32)] * len(whole))
+                logits = engine.logits(Batch(np.stack(whole), none, None, np.arange(len(whole))))
+                texts = zip(*decode.greedy(logits, alphabet), strict=True)
+            for path, pixels in zip(chunk, prepared, strict=True):
+                if isinstance(pixels, Error):
+                    yield Prediction(path, None, 0.0, str(pixels))
+                else:
+                    text, confidence = next(texts)
+                    yield Prediction(path, text, float(confidence))

@@ -1,0 +1,156 @@
+"""A report as JSON, as a table on screen, and as a picture of lines with what was read."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rapidfuzz.distance import Levenshtein
+
+from hwr import image
+from hwr.datasets import Line
+from hwr.files import replacing
+
+
+def write_json(path: str | Path, report: Any) -> None:
+    """Write JSON (UTF-8, indented); what is not a number (no lines to average over) becomes null."""
+    with replacing(path) as temporary:
+        text = json.dumps(_plain(report), ensure_ascii=False, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report of `evaluate` for the screen."""
+    low, high = report["cer_ci95"]
+    rows = [
+        ("checkpoint", report["checkpoint"]),
+        ("data", report["data"]),
+        (
+            "split",
+            f"{report['split']} of {report['split_name']}, {report['lines']} lines, {report['characters']} characters",
+        ),
+        (
+            "CER",
+            f"{percent(report['cer'])}   95 % interval {percent(low)} to {percent(high)}, over {report['cer_ci95_over']}",
+        ),
+        ("  mean of lines", percent(report["cer_mean_per_line"])),
+        ("  case-folded", percent(report["cer_casefold"])),
+        ("WER", f"{percent(report['wer'])}   words split at white space"),
+        ("  punctuation apart", percent(report["wer_punct"])),
+        ("CTC loss", f"{report['ctc_loss']:.3f} nats a line; weighted {report['ctc_loss_weighted']:.3f}"),
+        (
+            "speed",
+            f"{report['lines_per_second']:.1f} lines/s, {report['engine']} on {report['device']}, {report['precision']}",
+        ),
+    ]
+    if report["excluded"]:
+        rows.append(("left out", f"{len(report['excluded'])} by data.exclude"))
+    if report["without_loss"]:
+        ids = ", ".join(report["without_loss"][:3])
+        rows.append(("without loss", f"{len(report['without_loss'])} lines that the network can't write ({ids}, …)"))
+    lines = [f"{name:<20}{value}" for name, value in rows]
+    if report["worst"]:
+        lines += ["", "worst lines"]
+        for line in report["worst"][:5]:
+            lines += [
+                f"  {line['id']}  {line['edits']} edits",
+                f"    is    {line['reference']}",
+                f"    read  {line['hypothesis']}",
+            ]
+    return "\n".join(lines)
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[str], number: int = 12) -> None:
+    """Draw some of the lines, evenly spaced, with what was read (PNG)."""
+    shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
+    sheet = picture(
+        [image.read(lines[i].image) for i in shown], [lines[i].text for i in shown], [hypotheses[i] for i in shown]
+    )
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG")
+
+
+def picture(images: Sequence[np.ndarray], references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """Lines with what stands there (grey) and what was read (black, what is wrong in red).
+
+    Args:
+        images: Grey lines, uint8, of any sizes.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    width, margin = 900, 12
+    rows = [
+        _row(pixels, reference, hypothesis, width - 2 * margin)
+        for pixels, reference, hypothesis in zip(images, references, hypotheses, strict=True)
+    ]
+    sheet = Image.new("RGB", (width, margin + sum(row.height + margin for row in rows)), "white")
+    y = margin
+    for row in rows:
+        sheet.paste(row, (margin, y))
+        y += row.height + margin
+    return np.asarray(sheet)
+
+
+def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Image.Image:
+    line = Image.fromarray(_trimmed(pixels))
+    scale = min(width / line.width, 48 / line.height)
+    line = line.resize(
+        (max(1, round(line.width * scale)), max(1, round(line.height * scale))), Image.Resampling.LANCZOS
+    )
+    # A long text gets a smaller font: nothing is cut.
+    letter = min(10.0, width / max(1, len(reference) + 2, len(hypothesis) + 2))
+    font = ImageFont.truetype(_font(), max(5, int(letter / 0.602)))  # DejaVu Sans Mono is 0.602 em wide
+    pitch = font.getlength("n")
+    height = sum(font.getmetrics())
+    row = Image.new("RGB", (width, line.height + 2 * height + 6), "white")
+    row.paste(line, (0, 0))
+    draw = ImageDraw.Draw(row)
+    draw.text((0, line.height + 2), reference, "#888888", font)
+    wrong = _wrong(reference, hypothesis)
+    y = line.height + 4 + height
+    for i, character in enumerate(hypothesis):
+        draw.text((i * pitch, y), character, "#cc0000" if wrong[i] else "black", font)
+        if wrong[i] and character == " ":  # has no ink to colour
+            draw.line((i * pitch, y + height - 2, (i + 1) * pitch, y + height - 2), "#cc0000", 2)
+    return row
+
+
+def _wrong(reference: str, hypothesis: str) -> np.ndarray:
+    """Which characters of the hypothesis are wrong."""
+    wrong = np.zeros(len(hypothesis), bool)
+    for tag, _, to in Levenshtein.editops(reference, hypothesis):
+        if tag != "delete":
+            wrong[to] = True
+    return wrong
+
+
+def _trimmed(pixels: np.ndarray) -> np.ndarray:
+    """Without the white border that `image.fit` puts around a line."""
+    ink = pixels < pixels.max()
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    if not len(rows):
+        return pixels
+    return pixels[max(0, rows[0] - 2) : rows[-1] + 3, max(0, columns[0] - 4) : columns[-1] + 5]
+
+
+def _font() -> str:
+    # Matplotlib brings DejaVu, which has nearly every letter that people write.
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")
