@@ -1,5 +1,6 @@
 """The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -254,11 +255,15 @@ def _tuples(value: Any) -> Any:
 
 def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> str:
     location = tuple(str(part) for part in error["loc"])
-    place = next((places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places), default)
+    # Where the key stands, or what it is part of, or (an unknown section) the first thing in it.
+    inside = (place for where, place in places.items() if where[: len(location)] == location)
+    around = (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places)
+    place = next(itertools.chain(around, inside), default)
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown key {key}{_did_you_mean(location)}"
-    return f"{place}: {key}: {error['msg']}, got {error['input']!r}"
+    message = error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
+    return f"{place}: {key}: {message}, got {error['input']!r}"
 
 
 def _did_you_mean(location: Iterable[str]) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from hwr import Error, alphabet, batches, cache, checkpoint, config, datasets, engines, evaluate, metrics, report
@@ -22,6 +21,9 @@ from hwr.config import Config
 from hwr.datasets import Line
 from hwr.engines import Engine
 from hwr.files import replacing
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 # What may change between a run and its continuation: it alters no number.
 _FREE = ("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "engine.threads", "data.cache")
@@ -132,6 +134,9 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 
 
 def _loop(run: Run, progress: Progress, interrupted: Callable[[], bool], say: Callable[[str], None]) -> bool:
+    # Imports torch if it finds it, and only engines may: so not before an engine is built.
+    from tensorboardX import SummaryWriter
+
     epochs = run.config.train.epochs
     with SummaryWriter(str(run.out), purge_step=progress.epoch + 1) as board:
         while progress.epoch < epochs:
@@ -224,7 +229,7 @@ def _line(row: Epoch, epochs: int, better: bool, weight: float) -> str:
     )
 
 
-def _log(board: SummaryWriter, run: Run, row: Epoch, reading: evaluate.Reading) -> None:
+def _log(board: "SummaryWriter", run: Run, row: Epoch, reading: evaluate.Reading) -> None:
     scalars = asdict(row)
     step = scalars.pop("epoch")
     for name, value in scalars.items():

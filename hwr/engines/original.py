@@ -151,14 +151,14 @@ def sizes(weights: Mapping[str, np.ndarray], image: Image) -> tuple[Model, int]:
         layers=max(1, layers("encoders.0.0.lstm._unfused.{}.l_cell.i2h_weight")),
     )
     size = shape(cell.format(0, 0, "i2h_weight"), 2)[1]
-    features = math.prod(scales(model, image)[0])
-    if not size or features % size:
+    model = model.model_copy(update={"steps": math.prod(scales(model, image)[0]) // max(1, size)})
+    try:
+        check(weights, shapes(model, image, classes))
+    except Error as error:
         raise Error(
-            f"its first LSTM takes {size} features a step, which a {image.height} x {image.width} image can't give; "
-            "name the config that it was trained with (--config)"
-        )
-    model = model.model_copy(update={"steps": features // size})
-    check(weights, shapes(model, image, classes))
+            f"{error}. Its first LSTM takes {size} features a step: was it trained on images of another size than "
+            f"{image.height} x {image.width}? Then name its config (--config)"
+        ) from None
     return model, classes
 
 

@@ -1,0 +1,53 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwr import config
+from hwr.config import Config
+from hwr.datasets import synth
+
+# One thread: these networks are tiny, and the numbers of a run then depend on nothing else on the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = [
+    "image.height=32",
+    "image.width=320",
+    "model.channels=8",
+    "model.steps=80",
+    "model.hidden=16",
+    "model.layers=1",
+    "model.pretrained=none",
+    "train.batch_size=8",
+    "train.epochs=2",
+    "train.lr=0.001",
+    "engine.threads=1",
+    "engine.device=cpu",
+]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared lines go where the test's other files go."""
+    monkeypatch.setenv("HWR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty-four drawn lines by six writers, in IAM's layout."""
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    synth.write(root, 44, 6, 1)
+    return root
+
+
+@pytest.fixture
+def tiny(drawn: Path) -> Config:
+    """A network that trains in seconds, on the drawn lines."""
+    return config.load(None, [*TINY, f"data.root={drawn}"])
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

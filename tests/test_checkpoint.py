@@ -1,0 +1,122 @@
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from hwr import Error, checkpoint, params
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.engines import original
+
+
+def sample(tiny: Config, characters: str = ORIGINAL) -> Checkpoint:
+    alphabet = Alphabet(characters)
+    shapes = original.shapes(tiny.model, tiny.image, alphabet.classes)
+    return Checkpoint(original.initial(shapes, 0), tiny, alphabet, {"val_cer": 0.25})
+
+
+def test_comes_back_whole(tmp_path: Path, tiny: Config) -> None:
+    saved = sample(tiny, "abc é✓")
+    checkpoint.save(tmp_path / "c.safetensors", saved)
+    loaded = checkpoint.load(tmp_path / "c.safetensors")
+    assert (loaded.config, loaded.alphabet, loaded.scores) == (saved.config, saved.alphabet, saved.scores)
+    assert loaded.weights.keys() == saved.weights.keys()
+    assert all(np.array_equal(loaded.weights[n], a) for n, a in saved.weights.items())
+
+
+def test_arrays_of_strange_layout_are_written_right(tmp_path: Path, tiny: Config) -> None:
+    saved = sample(tiny)
+    saved.weights["decoder.weight"] = np.asfortranarray(saved.weights["decoder.weight"])
+    checkpoint.save(tmp_path / "c.safetensors", saved)
+    assert np.array_equal(checkpoint.load(tmp_path / "c.safetensors").weights["decoder.weight"], saved.weights["decoder.weight"])
+
+
+def test_sizes_of_a_bare_params_come_from_its_shapes(tmp_path: Path, tiny: Config) -> None:
+    saved = sample(tiny)
+    checkpoint.save(tmp_path / "c.params", saved)
+    loaded = checkpoint.load(tmp_path / "c.params", Config(image=tiny.image))
+    for size in ("channels", "downsamples", "steps", "hidden", "layers"):
+        assert getattr(loaded.config.model, size) == getattr(tiny.model, size)
+    assert loaded.alphabet.characters == ORIGINAL
+    with pytest.raises(Error, match=r"c\.params: .*features a step.*another size than 30 x 148.*--config"):
+        checkpoint.load(tmp_path / "c.params", Config(image={"height": 30, "width": 148}))  # type: ignore[arg-type]
+
+
+def test_a_params_of_another_alphabet_is_refused(tmp_path: Path, tiny: Config) -> None:
+    checkpoint.save(tmp_path / "c.params", sample(tiny, "abc"))
+    with pytest.raises(Error, match=r"has 4 outputs.*has 81 with the blank"):
+        checkpoint.load(tmp_path / "c.params", Config(image=tiny.image))
+
+
+def test_faults_are_named(tmp_path: Path, tiny: Config) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, sample(tiny))
+    whole = path.read_bytes()
+    for part in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:part])
+        with pytest.raises(Error, match=r"c\.safetensors: not a whole \.safetensors file"):
+            checkpoint.load(path)
+    with pytest.raises(Error, match="no such file"):
+        checkpoint.load(tmp_path / "gone.safetensors")
+    save_file({"a": np.zeros(3, np.float32)}, path)
+    with pytest.raises(Error, match="was not written by hwr"):
+        checkpoint.load(path)
+    checkpoint.write_arrays(path, {"a": np.zeros(3, np.float32)}, {"format": 1})
+    with pytest.raises(Error, match="metadata lacks 'config'"):
+        checkpoint.load(path)
+    checkpoint.write_arrays(path, {"a": np.zeros(3, np.float32)}, {"format": 99})
+    with pytest.raises(Error, match="newer hwr"):
+        checkpoint.load(path)
+
+
+def test_wrong_weights_are_named(tmp_path: Path, tiny: Config) -> None:
+    path = tmp_path / "c.safetensors"
+
+    def refused(message: str, **changes: np.ndarray) -> None:
+        saved = sample(tiny)
+        saved.weights.update(changes)
+        checkpoint.save(path, saved)
+        with pytest.raises(Error, match=message):
+            checkpoint.load(path)
+
+    refused(r"has extra, which the network has not", extra=np.zeros(3, np.float32))
+    refused(r"decoder\.bias is \(3,\) and the network's is \(81,\)", **{"decoder.bias": np.zeros(3, np.float32)})
+    refused(r"decoder\.bias holds values that are not finite", **{"decoder.bias": np.full(81, np.nan, np.float32)})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 400), byte=st.integers(0, 255))
+def test_a_damaged_header_is_an_error_or_harmless(tmp_path: Path, tiny: Config, place: int, byte: int) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, sample(tiny, "ab"))
+    content = bytearray(path.read_bytes())
+    content[place] = byte
+    path.write_bytes(content)
+    try:
+        checkpoint.load(path)
+    except Error as error:
+        assert "c.safetensors" in str(error)
+
+
+def test_no_room_leaves_the_old_one(tmp_path: Path, tiny: Config) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, sample(tiny, "ab"))
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for target, write in (
+        (path, lambda: checkpoint.save(path, sample(tiny, "abc"))),
+        (tmp_path / "c.params", lambda: params.write(tmp_path / "c.params", sample(tiny).weights)),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            with pytest.raises(Error, match=rf"{target.name}: could not be written"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+    assert path.read_bytes() == before

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hwr import Error, config
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  epoch: 3\n", r"c\.yaml:2: unknown key train\.epoch; did you mean epochs\?"),
+        ("trian:\n  epochs: 3\n", r"c\.yaml:1: unknown key trian; did you mean train\?"),
+        ("train:\n  epochs: three\n", r"c\.yaml:2: train\.epochs: .*integer, got 'three'"),
+        ("train:\n  epochs: 3\n  epochs: 4\n", r"c\.yaml:3: train\.epochs is already set at .*c\.yaml:2"),
+        ("train:\n  epochs: 0\n", r"c\.yaml:2: train\.epochs: .*greater than or equal to 1"),
+        ("train:\n  lr: .nan\n", r"c\.yaml:2: train\.lr: .*finite"),
+        ("augment:\n  gamma: [2, 1]\n", r"c\.yaml:1: augment: .*gamma is \[low, high\]"),
+        ("data:\n  train: trainset\n", r"c\.yaml:2: data\.train: Input should be a list"),
+        ("train: [\n", r"c\.yaml:2: not valid YAML"),
+        ("- a\n", r"c\.yaml: a config is a mapping of sections"),
+        ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(Error, match=message):
+        config.load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"--set train\.epoch=3: unknown key"),
+        ("nope.a=3", r"--set nope\.a=3: unknown key nope"),
+        ("train.epochs", r"write it as section\.key=value"),
+        ("train.epochs=[", "not YAML"),
+        ("train.epochs.x=1", r"unknown key|is a value|valid integer"),
+    ],
+)
+def test_a_fault_in_an_override(override: str, message: str) -> None:
+    with pytest.raises(Error, match=message):
+        config.load(None, [override])
+
+
+def test_overrides_win_and_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "train:\n  lr: 1e-3\n  epochs: 7\n")
+    loaded = config.load(path, ["train.epochs=2", "data.train=[a, b]", "data.root=x=y"])
+    assert (loaded.train.lr, loaded.train.epochs) == (1e-3, 2)
+    assert loaded.data.train == ("a", "b")
+    assert loaded.data.root == "x=y"
+
+
+def test_a_config_is_frozen_and_survives_its_own_yaml(tmp_path: Path) -> None:
+    loaded = config.load(None, ["train.lr=3e-4", "data.exclude=[x-1]"])
+    with pytest.raises(ValidationError):
+        loaded.train.lr = 1.0  # type: ignore[misc]
+    assert config.load(write(tmp_path, config.dump(loaded))) == loaded
+    assert config.from_dict(config.to_dict(loaded)) == loaded
+    assert config.differences(config.Config(), loaded) == ["data.exclude: [] -> ['x-1']", "train.lr: 0.0001 -> 0.0003"]
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(Error, match=r"nowhere\.yaml: no such config file"):
+        config.load("nowhere.yaml")

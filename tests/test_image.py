@@ -1,0 +1,98 @@
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwr import Error, image
+
+
+def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.tile(np.linspace(0, 255, 64).astype(np.uint8), (20, 1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_lossless_formats_are_read_exactly(grey: np.ndarray, kind: str) -> None:
+    for mode in ("L", "RGB", "RGBA") if kind != "BMP" else ("L", "RGB"):
+        assert np.array_equal(image.read(saved(Image.fromarray(grey).convert(mode), kind)), grey), mode
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_formats_are_read_nearly(grey: np.ndarray, kind: str) -> None:
+    read = image.read(saved(Image.fromarray(grey).convert("RGB"), kind, quality=95))
+    assert np.abs(read.astype(int) - grey).max() < 12
+
+
+def test_sixteen_bit_one_bit_and_palette(grey: np.ndarray) -> None:
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert np.array_equal(image.read(saved(deep, "PNG")), grey)
+    assert np.array_equal(image.read(saved(deep, "TIFF")), grey)
+    bits = Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).convert("1")
+    assert np.array_equal(image.read(saved(bits, "PNG")), np.where(grey > 127, 255, 0))
+    assert np.array_equal(image.read(saved(bits, "TIFF")), np.where(grey > 127, 255, 0))
+    palette = Image.fromarray(grey).convert("P")
+    assert np.array_equal(image.read(saved(palette, "PNG")), grey)
+
+
+def test_transparent_is_paper() -> None:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:2, :, 3] = 255  # the upper half is black ink, the lower is transparent black
+    read = image.read(saved(Image.fromarray(pixels), "PNG"))
+    assert read[0, 0] == 0
+    assert read[3, 3] == 255
+
+
+def test_the_camera_orientation_is_obeyed(grey: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    assert image.read(saved(Image.fromarray(grey), "PNG", exif=exif)).shape == (64, 20)
+
+
+def test_faults_are_named(tmp_path: Path, grey: np.ndarray) -> None:
+    png = saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)), "PNG")
+    cases = {"empty.png": b"", "text.png": b"no image", "cut.png": png[: len(png) // 2]}
+    pages = saved(Image.fromarray(grey), "TIFF", save_all=True, append_images=[Image.fromarray(grey)])
+    for name, content in {**cases, "pages.tif": pages}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(Error, match=name):
+            image.read(tmp_path / name)
+    with pytest.raises(Error, match=r"gone\.png: could not be opened: No such file"):
+        image.read(tmp_path / "gone.png")
+
+
+def test_a_decompression_bomb_is_refused() -> None:
+    png = bytearray(saved(Image.new("L", (1, 1)), "PNG"))
+    png[16:24] = struct.pack(">II", 100_000, 100_000)
+    import zlib
+
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    with pytest.raises(Error, match="damaged or not an image"):
+        image.read(bytes(png))
+
+
+def test_fit_shrinks_pads_and_whitens() -> None:
+    dark = np.full((120, 200), 100, np.uint8)
+    out = image.fit(dark, 60, 800)  # halved to 60 x 100, 350 columns of paper on either side
+    assert out.shape == (60, 800)
+    assert (out[:, 350:450] == 100).all()
+    assert (out[:, :350] == 230).all()  # never darker than 230; only what is brighter turns white
+    assert (out[:, 450:] == 230).all()
+    small = image.fit(np.full((10, 20), 240, np.uint8), 60, 800)  # not enlarged
+    assert (small == 255).all()
+    odd = image.fit(np.zeros((11, 21), np.uint8), 60, 800)
+    rows, columns = np.flatnonzero((odd == 0).any(1)), np.flatnonzero((odd == 0).any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (24, 34, 389, 409)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (61, 800), (60, 801), (7, 3)])
+def test_any_size_fits(shape: tuple[int, int]) -> None:
+    assert image.fit(np.zeros(shape, np.uint8), 60, 800).shape == (60, 800)

@@ -1,0 +1,67 @@
+import math
+
+import numpy as np
+import pytest
+
+from hwr import metrics
+
+
+def test_counts_of_a_known_answer() -> None:
+    score = metrics.score(["The cat.", "sat"], ["the cat", "sit on"])
+    # T->t and a full stop lost; then a->i and " on" added.
+    assert score.characters.edits.tolist() == [2, 4]
+    assert score.characters.units.tolist() == [8, 3]
+    assert score.cer == pytest.approx(6 / 11)
+    assert score.cer_mean_per_line == pytest.approx((2 / 8 + 4 / 3) / 2)
+    assert score.casefolded.edits.tolist() == [1, 4]
+    assert score.wer == pytest.approx((2 + 2) / 3)
+    # The cat . -> the cat: a substitution and a deletion of three tokens.
+    assert (score.tokens.edits.tolist(), score.tokens.units.tolist()) == ([2, 2], [3, 1])
+
+
+def test_spaces_count() -> None:
+    assert metrics.score(["a b"], ["ab"]).cer == pytest.approx(1 / 3)
+
+
+def test_against_the_textbook_distance(rng: np.random.Generator) -> None:
+    def distance(a: str, b: str) -> int:  # Wagner and Fischer, 1974
+        row = list(range(len(b) + 1))
+        for i, x in enumerate(a, 1):
+            before, row = row, [i]
+            for j, y in enumerate(b, 1):
+                row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (x != y)))
+        return row[-1]
+
+    texts = ["".join(rng.choice(list("ab c"), rng.integers(0, 12))) for _ in range(80)]
+    score = metrics.score(texts[:40], texts[40:])
+    assert score.characters.edits.tolist() == [distance(a, b) for a, b in zip(texts[:40], texts[40:], strict=True)]
+
+
+def test_empty_references() -> None:
+    score = metrics.score(["", ""], ["", "x"])
+    assert math.isnan(score.cer)
+    assert score.cer_mean_per_line == 0.5
+
+
+def test_the_interval_resamples_writers() -> None:
+    # Two kinds of writers, without spread within: over lines the interval would be far narrower.
+    references = ["aaaaaaaaaa"] * 200
+    hypotheses = ["aaaaaaaaaa"] * 100 + ["bbbbbbbbbb"] * 100
+    few = metrics.score(references, hypotheses, [f"w{i // 50}" for i in range(200)])
+    low, high, over = few.cer_interval(500)
+    assert over == "writers"
+    assert (low, high) == (0, 1)  # all four drawn alike happens in 1 of 8
+    low, high, over = metrics.score(references, hypotheses).cer_interval(500)
+    assert over == "lines"
+    assert 0.4 < low < 0.5 < high < 0.6
+
+
+def test_the_interval_covers_the_truth(rng: np.random.Generator) -> None:
+    """A 95 % interval of independent lines holds the true rate about 19 times in 20."""
+    hits = 0
+    for trial in range(100):
+        wrong = rng.random(300) < 0.1
+        score = metrics.score(["x"] * 300, ["y" if w else "x" for w in wrong])
+        low, high, _ = score.cer_interval(200, seed=trial)
+        hits += low <= 0.1 <= high
+    assert 88 <= hits <= 100
