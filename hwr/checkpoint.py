@@ -102,7 +102,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapp
     with replacing(path) as temporary:
         try:
             # safetensors takes no arrays of strange layout, and writes them wrong if it is given one.
-            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
             save_file(contiguous, temporary, {"hwr": json.dumps(dict(about), ensure_ascii=False)})
         except SafetensorError as error:  # how it reports a full disk
             raise OSError(0, str(error)) from error

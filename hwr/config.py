@@ -262,7 +262,9 @@ def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> st
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown key {key}{_did_you_mean(location)}"
-    message = error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
+    message = (
+        error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
+    )
     return f"{place}: {key}: {message}, got {error['input']!r}"
 
 

@@ -104,7 +104,9 @@ def picture(images: Sequence[np.ndarray], references: Sequence[str], hypotheses:
     for row in rows:
         sheet.paste(row, (margin, y))
         y += row.height + margin
-    return np.asarray(sheet)
+    pixels = np.asarray(sheet)
+    ink = np.flatnonzero((pixels < 255).any((0, 2)))
+    return pixels[:, : ink[-1] + margin] if len(ink) else pixels
 
 
 def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Image.Image:

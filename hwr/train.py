@@ -1,64 +1,28 @@
-"""`hwr train`: the training loop, and the run folder that it keeps."""
+"""`hwr train`: the training loop."""
 
-import csv
 import hashlib
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, alphabet, batches, cache, checkpoint, config, datasets, engines, evaluate, metrics, report
+from hwr import Error, alphabet, batches, cache, datasets, engines, evaluate, metrics, report, run
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint
+from hwr.board import Board
 from hwr.config import Config
 from hwr.datasets import Line
 from hwr.engines import Engine
-from hwr.files import replacing
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
-
-# What may change between a run and its continuation: it alters no number.
-_FREE = ("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "engine.threads", "data.cache")
+from hwr.run import Epoch, Progress
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A row of history.csv. Losses are CTC in nats per line, unweighted; rates are fractions; `epoch` counts from 1."""
-
-    epoch: int
-    updates: int
-    train_loss: float
-    val_loss: float
-    val_cer: float
-    val_wer: float
-    lr: float
-    seconds: float
-    lines_per_second: float
-
-
-@dataclass
-class Progress:
-    """How far a run has come, to the batch: with the engine's state, all that an exact continuation needs."""
-
-    epoch: int = 0  # epochs that are done
-    batch: int = 0  # batches done of the next one
-    loss_sum: float = 0.0  # of those batches
-    seconds: float = 0.0  # spent on them
-    updates: int = 0
-    best_loss: float = math.inf
-    history: list[Epoch] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Run:
+class Task:
     """What stays the same through a run."""
 
     config: Config
@@ -88,7 +52,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
-    _prepare_folder(out, settings, resume)
+    run.check(out, settings, resume)
     dataset = datasets.read(settings.data)
     for note in dataset.notes:
         say(f"note: {note}")
@@ -114,7 +78,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     say(f"network: {settings.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}")
     for note in engine.notes:
         say(note)
-    run = Run(
+    task = Task(
         settings,
         out,
         letters,
@@ -126,26 +90,24 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         val_lines,
         hashlib.sha256(repr([letters.characters, *((x.id, x.text) for x in train_lines)]).encode()).hexdigest(),
     )
-    progress = _load_state(run) if resume and (out / "state.safetensors").exists() else Progress()
+    run.begin(out, settings)  # not before all of the above went well
+    progress = run.load_state(out, engine, task.fingerprint) if resume else Progress()
     if resume:
         say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
     with _interruptible(say) as interrupted:
-        return _loop(run, progress, interrupted, say)
+        return _loop(task, progress, interrupted, say)
 
 
-def _loop(run: Run, progress: Progress, interrupted: Callable[[], bool], say: Callable[[str], None]) -> bool:
-    # Imports torch if it finds it, and only engines may: so not before an engine is built.
-    from tensorboardX import SummaryWriter
-
-    epochs = run.config.train.epochs
-    with SummaryWriter(str(run.out), purge_step=progress.epoch + 1) as board:
+def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool], say: Callable[[str], None]) -> bool:
+    epochs = task.config.train.epochs
+    with closing(Board(task.out, progress.epoch + 1)) as board:
         while progress.epoch < epochs:
-            if interrupted() or not _epoch(run, progress, interrupted):
-                _save_state(run, progress)
-                say(f"interrupted and saved; go on with: hwr train --resume --out {run.out}")
+            if interrupted() or not _epoch(task, progress, interrupted):
+                run.save_state(task.out, task.engine, progress, task.fingerprint)
+                say(f"interrupted and saved; go on with: hwr train --resume --out {task.out}")
                 return False
             train_loss = progress.loss_sum / progress.batch if progress.batch else math.nan
-            row, reading = _held_out(run, progress, train_loss)
+            row, reading = _held_out(task, progress, train_loss)
             better = row.val_loss < progress.best_loss
             progress = Progress(
                 epoch=progress.epoch + 1,
@@ -153,23 +115,25 @@ def _loop(run: Run, progress: Progress, interrupted: Callable[[], bool], say: Ca
                 best_loss=min(row.val_loss, progress.best_loss),
                 history=[*progress.history, row],
             )
-            say(_line(row, epochs, better, run.config.train.loss_weight))
-            _log(board, run, row, reading)
+            say(_line(row, epochs, better, task.config.train.loss_weight))
+            _log(board, task, row, reading)
             _check_blank(row, reading, say)
-            _save(run, progress, better)
+            about = {"split_name": task.split}
+            run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
+            run.save_state(task.out, task.engine, progress, task.fingerprint)
     best = min(progress.history, key=lambda row: row.val_loss, default=None)
     if best:
         say(
             f"best epoch {best.epoch}: held-out CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
-            f"Next: hwr evaluate --checkpoint {run.out / 'best.safetensors'}"
+            f"Next: hwr evaluate --checkpoint {task.out / 'best.safetensors'}"
         )
     return True
 
 
-def _epoch(run: Run, progress: Progress, interrupted: Callable[[], bool]) -> bool:
+def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
     """Train what is left of an epoch; False if interrupted on the way. Saves the state every so often."""
-    settings = run.config.train
-    total = batches.count(len(run.train_images), settings.batch_size, progress.epoch)
+    settings = task.config.train
+    total = batches.count(len(task.train_images), settings.batch_size, progress.epoch)
     started, saved = time.monotonic() - progress.seconds, time.monotonic()
     with tqdm(
         desc=f"epoch {progress.epoch + 1}/{settings.epochs}",
@@ -179,13 +143,15 @@ def _epoch(run: Run, progress: Progress, interrupted: Callable[[], bool]) -> boo
         disable=None,
         leave=False,
     ) as bar:
-        for batch in batches.training(run.train_images, run.train_labels, run.config, progress.epoch, progress.batch):
-            loss = run.engine.train_step(batch, settings.lr)
+        for batch in batches.training(
+            task.train_images, task.train_labels, task.config, progress.epoch, progress.batch
+        ):
+            loss = task.engine.train_step(batch, settings.lr)
             if not math.isfinite(loss):
                 raise Error(
                     f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.batch + 1}: the training has "
                     f"diverged. Lower train.lr (now {settings.lr:g}), or use engine.precision=fp32. "
-                    f"The last good checkpoints are in {run.out}"
+                    f"The last good checkpoints are in {task.out}"
                 )
             progress.loss_sum += loss
             progress.batch += 1
@@ -196,17 +162,17 @@ def _epoch(run: Run, progress: Progress, interrupted: Callable[[], bool]) -> boo
             if interrupted():
                 return progress.batch == total
             if time.monotonic() - saved > settings.save_minutes * 60:
-                _save_state(run, progress)
+                run.save_state(task.out, task.engine, progress, task.fingerprint)
                 saved = time.monotonic()
     return True
 
 
-def _held_out(run: Run, progress: Progress, train_loss: float) -> tuple[Epoch, evaluate.Reading]:
+def _held_out(task: Task, progress: Progress, train_loss: float) -> tuple[Epoch, evaluate.Reading]:
     reading = evaluate.read(
-        run.engine, run.val_images, run.val_lines, run.alphabet, run.config.evaluate.batch_size, "held-out lines"
+        task.engine, task.val_images, task.val_lines, task.alphabet, task.config.evaluate.batch_size, "held-out lines"
     )
-    score = metrics.score([line.text for line in run.val_lines], reading.texts)
-    lines = progress.batch * run.config.train.batch_size
+    score = metrics.score([line.text for line in task.val_lines], reading.texts)
+    lines = progress.batch * task.config.train.batch_size
     row = Epoch(
         epoch=progress.epoch + 1,
         updates=progress.updates,
@@ -214,7 +180,7 @@ def _held_out(run: Run, progress: Progress, train_loss: float) -> tuple[Epoch, e
         val_loss=reading.loss,
         val_cer=score.cer,
         val_wer=score.wer,
-        lr=run.config.train.lr,
+        lr=task.config.train.lr,
         seconds=progress.seconds,
         lines_per_second=lines / progress.seconds if progress.seconds else math.nan,
     )
@@ -229,23 +195,22 @@ def _line(row: Epoch, epochs: int, better: bool, weight: float) -> str:
     )
 
 
-def _log(board: "SummaryWriter", run: Run, row: Epoch, reading: evaluate.Reading) -> None:
+def _log(board: Board, task: Task, row: Epoch, reading: evaluate.Reading) -> None:
     scalars = asdict(row)
     step = scalars.pop("epoch")
     for name, value in scalars.items():
-        board.add_scalar(name, value, step)
-    weight = run.config.train.loss_weight
-    board.add_scalar("val_loss_weighted", weight * row.val_loss, step)  # the original's number
-    every = run.config.train.images_every
-    if every and (step % every == 0 or step == run.config.train.epochs):
-        shown = np.linspace(0, len(run.val_lines) - 1, min(8, len(run.val_lines))).astype(int).tolist()
+        board.scalar(name, value, step)
+    weight = task.config.train.loss_weight
+    board.scalar("val_loss_weighted", weight * row.val_loss, step)  # the original's number
+    every = task.config.train.images_every
+    if every and (step % every == 0 or step == task.config.train.epochs):
+        shown = np.linspace(0, len(task.val_lines) - 1, min(8, len(task.val_lines))).astype(int).tolist()
         sheet = report.picture(
-            [run.val_images[i] for i in shown],
-            [run.val_lines[i].text for i in shown],
+            [task.val_images[i] for i in shown],
+            [task.val_lines[i].text for i in shown],
             [reading.texts[i] for i in shown],
         )
-        board.add_image("held-out lines", sheet, step, dataformats="HWC")
-    board.flush()
+        board.picture("held_out_lines", sheet, step)
 
 
 def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], None]) -> None:
@@ -256,64 +221,6 @@ def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], Non
             "raise train.lr by 3 to 10 times, use a smaller train.batch_size (more updates), look whether the images and "
             "texts belong together, and whether model.steps is well above the longest text"
         )
-
-
-def _prepare_folder(out: Path, settings: Config, resume: bool) -> None:
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Error(f"{out}: could not be made: {error.strerror}") from error
-    else:
-        before = config.load(out / "config.yaml")
-        changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
-        if changed:
-            raise Error(f"{out} can't be resumed with another config. It would change\n  " + "\n  ".join(changed))
-        for leftover in out.glob(".*.tmp"):  # of a process killed while saving
-            leftover.unlink(missing_ok=True)
-    with replacing(out / "config.yaml") as temporary:
-        temporary.write_text(config.dump(settings), encoding="utf-8")
-
-
-def _save(run: Run, progress: Progress, better: bool) -> None:
-    """After an epoch. The state comes last: a kill before it repeats the epoch, with the same outcome."""
-    row = progress.history[-1]
-    scores = {"split_name": run.split, **asdict(row)}
-    current = Checkpoint(run.engine.weights(), run.config, run.alphabet, scores)
-    if better:
-        checkpoint.save(run.out / "best.safetensors", current)
-    checkpoint.save(run.out / "last.safetensors", current)
-    with replacing(run.out / "history.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in progress.history)
-    _save_state(run, progress)
-
-
-def _save_state(run: Run, progress: Progress) -> None:
-    arrays = {f"weights/{name}": array for name, array in run.engine.weights().items()}
-    arrays |= {f"engine/{name}": array for name, array in run.engine.state().items()}
-    about = {"progress": asdict(progress), "engine": run.engine.name, "fingerprint": run.fingerprint}
-    checkpoint.write_arrays(run.out / "state.safetensors", arrays, about)
-
-
-def _load_state(run: Run) -> Progress:
-    path = run.out / "state.safetensors"
-    arrays, about = checkpoint.read_arrays(path)
-    if about["engine"] != run.engine.name:
-        raise Error(f"{path}: was trained with engine {about['engine']}; resume with --engine {about['engine']}")
-    if about["fingerprint"] != run.fingerprint:
-        raise Error(f"{path}: the training lines have changed since; put them back, or begin a new run with --out")
-
-    def part(prefix: str) -> dict[str, np.ndarray]:
-        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-    run.engine.load(part("weights/"))
-    run.engine.load_state(part("engine/"))
-    values: dict[str, Any] = about["progress"]
-    return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
 
 
 @contextmanager

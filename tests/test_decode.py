@@ -15,7 +15,10 @@ def test_the_best_path_against_brute_force(rng: np.random.Generator) -> None:
     texts, confidences = decode.greedy(logits, alphabet)
     for n in range(len(logits)):
         path = max(itertools.product(range(3), repeat=4), key=lambda path: np.prod(p[n, range(4), list(path)]))
-        runs = [(c, steps) for c, steps in ((c, [i for i, _ in g]) for c, g in itertools.groupby(enumerate(path), lambda x: x[1]))]
+        runs = [
+            (c, steps)
+            for c, steps in ((c, [i for i, _ in g]) for c, g in itertools.groupby(enumerate(path), lambda x: x[1]))
+        ]
         written = [(c, steps) for c, steps in runs if c != alphabet.blank]
         assert texts[n] == "".join("ab"[c] for c, _ in written)
         sure = [max(p[n, t, c] for t in steps) for c, steps in written] or [p[n, t, 2] for t in range(4)]

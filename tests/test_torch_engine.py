@@ -271,7 +271,11 @@ def test_the_trunk_is_looked_for_in_the_usual_caches(
 
 
 def test_a_trunk_that_is_none(tmp_path: Path) -> None:
-    cases = {"gone.pth": "there is no such file", "text.pth": "not a file of torch weights", "other.params": "not a ResNet-34"}
+    cases = {
+        "gone.pth": "there is no such file",
+        "text.pth": "not a file of torch weights",
+        "other.params": "not a ResNet-34",
+    }
     (tmp_path / "text.pth").write_text("no weights")
     params.write(tmp_path / "other.params", {"x": np.zeros(3, np.float32)})
     for name, message in cases.items():

@@ -1,0 +1,142 @@
+"""The run folder: config.yaml, history.csv, checkpoints, and the state that an exact continuation needs."""
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr import Error, checkpoint, config
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.engines import Engine
+from hwr.files import replacing
+
+# What may change between a run and its continuation: it alters no number.
+_FREE = ("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "engine.threads", "data.cache")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of history.csv. Losses are CTC in nats per line, unweighted; rates are fractions; `epoch` counts from 1."""
+
+    epoch: int
+    updates: int
+    train_loss: float
+    val_loss: float
+    val_cer: float
+    val_wer: float
+    lr: float
+    seconds: float
+    lines_per_second: float
+
+
+@dataclass
+class Progress:
+    """How far a run has come, to the batch: with the engine's state, all that an exact continuation needs."""
+
+    epoch: int = 0  # epochs that are done
+    batch: int = 0  # batches done of the next one
+    loss_sum: float = 0.0  # of those batches
+    seconds: float = 0.0  # spent on them
+    updates: int = 0
+    best_loss: float = math.inf
+    history: list[Epoch] = field(default_factory=list)
+
+
+def check(out: Path, settings: Config, resume: bool) -> None:
+    """See that a run can begin in the folder, or that the run in it can go on with this config.
+
+    Raises:
+        Error: It can't; says why.
+    """
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
+        return
+    before = config.load(out / "config.yaml")
+    changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
+    if changed:
+        raise Error(f"{out} can't be resumed with another config. It would change\n  " + "\n  ".join(changed))
+
+
+def begin(out: Path, settings: Config) -> None:
+    """Make the folder, with the config in it; remove what a process killed while saving left.
+
+    Raises:
+        Error: It can't be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Error(f"{out}: could not be made: {error.strerror}") from error
+    for leftover in out.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    with replacing(out / "config.yaml") as temporary:
+        temporary.write_text(config.dump(settings), encoding="utf-8")
+
+
+def save_epoch(
+    out: Path,
+    engine: Engine,
+    settings: Config,
+    letters: Alphabet,
+    about: Mapping[str, Any],
+    progress: Progress,
+    better: bool,
+) -> None:
+    """Save what an epoch brought. The state comes after this: a kill before it repeats the epoch, with the same outcome.
+
+    Args:
+        about: What to say of the run in its checkpoints.
+        better: Whether this epoch is the best so far.
+    """
+    scores = {**about, **asdict(progress.history[-1])}
+    current = Checkpoint(engine.weights(), settings, letters, scores)
+    if better:
+        checkpoint.save(out / "best.safetensors", current)
+    checkpoint.save(out / "last.safetensors", current)
+    with replacing(out / "history.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in progress.history)
+
+
+def save_state(out: Path, engine: Engine, progress: Progress, fingerprint: str) -> None:
+    """Save all that the next training step depends on, in one file.
+
+    Args:
+        fingerprint: Of the training lines and the alphabet.
+    """
+    arrays = {f"weights/{name}": array for name, array in engine.weights().items()}
+    arrays |= {f"engine/{name}": array for name, array in engine.state().items()}
+    about = {"progress": asdict(progress), "engine": engine.name, "fingerprint": fingerprint}
+    checkpoint.write_arrays(out / "state.safetensors", arrays, about)
+
+
+def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
+    """Bring the engine to where the run was saved; from the start if it was killed before it saved anything.
+
+    Raises:
+        Error: The state is damaged, of another engine, or the training lines have changed.
+    """
+    path = out / "state.safetensors"
+    if not path.exists():
+        return Progress()
+    arrays, about = checkpoint.read_arrays(path)
+    if about["engine"] != engine.name:
+        raise Error(f"{path}: was trained with engine {about['engine']}; resume with --engine {about['engine']}")
+    if about["fingerprint"] != fingerprint:
+        raise Error(f"{path}: the training lines have changed since; put them back, or begin a new run with --out")
+
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+    engine.load(part("weights/"))
+    engine.load_state(part("engine/"))
+    values: dict[str, Any] = about["progress"]
+    return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})

@@ -1,0 +1,237 @@
+"""The real commands, on drawn lines."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from hwr import checkpoint, config, datasets
+from hwr.cli import main
+
+from .conftest import REPOSITORY, TINY
+
+
+def hwr(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def sets(*overrides: str) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of `hwr train` with a tiny network."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    os.environ["HWR_CACHE"] = str(out.parent / "cache")
+    result = hwr(
+        "train", "--config", REPOSITORY / "configs/iam_line.yaml", *sets(*TINY, f"data.root={drawn}"), "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_evaluate_writes_the_contract(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    file, picture = tmp_path / "report.json", tmp_path / "lines.png"
+    result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", "--json", file, "--picture", picture)
+    assert result.exit_code == 0, result.output
+    assert "test of drawn, 7 lines" in result.output
+    report: dict[str, Any] = json.loads(file.read_text())
+    keys = [
+        "split",
+        "lines",
+        "characters",
+        "edits",
+        "cer",
+        "wer",
+        "cer_mean_per_line",
+        "cer_casefold",
+        "wer_punct",
+        "cer_ci95",
+        "ctc_loss",
+        "ctc_loss_weighted",
+        "lines_per_second",
+        "engine",
+        "device",
+        "checkpoint",
+        "worst",
+    ]
+    assert not [key for key in keys if key not in report]
+    assert (report["split"], report["split_name"], report["lines"]) == ("test", "drawn", 7)
+    assert report["cer"] == pytest.approx(report["edits"] / report["characters"])
+    assert report["ctc_loss_weighted"] == pytest.approx(0.2 * report["ctc_loss"])
+    low, high = report["cer_ci95"]
+    assert low <= report["cer"] <= high
+    assert [line["edits"] for line in report["worst"]] == sorted(
+        (line["edits"] for line in report["worst"]), reverse=True
+    )
+    assert sum(line["edits"] for line in report["worst"]) == report["edits"]  # seven lines are all listed
+    texts = {line.id: line.text for line in datasets.read(config.Data(root=str(drawn))).test}
+    assert {line["id"]: line["reference"] for line in report["worst"]} == texts
+    assert Image.open(picture).size[0] > 300
+
+
+def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    """The sizes from the shapes; the image's size from --set, as the defaults are the original's 60 x 800."""
+    native = checkpoint.load(trained / "best.safetensors")
+    checkpoint.save(tmp_path / "line.params", native)
+    reports = []
+    for path, more in (
+        (trained / "best.safetensors", []),
+        (
+            tmp_path / "line.params",
+            sets(f"data.root={drawn}", "image.height=32", "image.width=320", "engine.threads=1"),
+        ),
+    ):
+        result = hwr("evaluate", "--checkpoint", path, *more, "--split", "val", "--json", tmp_path / "r.json")
+        assert result.exit_code == 0, result.output
+        reports.append(json.loads((tmp_path / "r.json").read_text()))
+    assert reports[0]["edits"] == reports[1]["edits"]
+    assert reports[0]["ctc_loss"] == pytest.approx(reports[1]["ctc_loss"], rel=1e-5)
+    wrong = hwr("evaluate", "--checkpoint", tmp_path / "line.params", *sets(f"data.root={drawn}"))
+    assert wrong.exit_code == 2
+    assert "trained on images of another size than 60 x 800? Then name its config (--config)" in wrong.output
+
+
+def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(f"data:\n  root: {drawn}\n  test: [validationset1]\nevaluate:\n  worst: 1\n")
+    result = hwr(
+        "evaluate", "--checkpoint", trained / "best.safetensors", "--config", other, "--json", tmp_path / "r.json"
+    )
+    assert result.exit_code == 0, result.output
+    assert len(json.loads((tmp_path / "r.json").read_text())["worst"]) == 1
+    result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", *sets("model.hidden=4"))
+    assert result.exit_code == 2
+    assert "belongs to the checkpoint" in result.output
+
+
+def test_characters_that_the_network_cannot_write_are_counted(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    root = tmp_path / "drawn"
+    shutil.copytree(drawn, root)
+    line = datasets.read(config.Data(root=str(root))).test[0]
+    path = (
+        root / line.source.rsplit(":", 1)[0]
+        if not Path(line.source).is_absolute()
+        else Path(line.source.rsplit(":", 1)[0])
+    )
+    text = path.read_text(encoding="utf-8")
+    first = text.index('text="', text.index(f'"{line.id}"')) + len('text="')
+    path.write_text(text[:first] + "é" + text[first:], encoding="utf-8")
+    result = hwr(
+        "evaluate",
+        "--checkpoint",
+        trained / "best.safetensors",
+        *sets(f"data.root={root}"),
+        "--json",
+        tmp_path / "r.json",
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["without_loss"] == [line.id]
+    assert report["lines"] == 7
+    assert "without loss" in result.output
+
+
+@pytest.mark.parametrize("command", ["export-typo", "export-typo-dataset"])
+def test_export_typo(trained: Path, drawn: Path, tmp_path: Path, command: str) -> None:
+    out = tmp_path / "typo"
+    result = hwr(command, "--checkpoint", trained / "best.safetensors", "--out", out)
+    assert result.exit_code == 0, result.output
+    data = datasets.read(config.Data(root=str(drawn)))
+    pairs = json.loads((out / "validating.json").read_text(encoding="utf-8"))
+    assert [reference for reference, _ in pairs] == [line.text for line in data.val]
+    assert all(isinstance(prediction, str) for _, prediction in pairs)
+    assert (out / "text_train.txt").read_text(encoding="utf-8").splitlines() == [line.text for line in data.train]
+    hwr(command, "--checkpoint", trained / "best.safetensors", "--out", out, "--split", "test")
+    pairs = json.loads((out / "validating.json").read_text(encoding="utf-8"))
+    assert [reference for reference, _ in pairs] == [line.text for line in data.test]
+
+
+def test_predict_reads_what_evaluate_reads(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    hwr("export-typo", "--checkpoint", trained / "best.safetensors", "--split", "test", "--out", tmp_path)
+    pairs = json.loads((tmp_path / "validating.json").read_text())
+    images = [line.image for line in datasets.read(config.Data(root=str(drawn))).test]
+    result = hwr("predict", "--checkpoint", trained / "best.safetensors", *images)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [prediction for _, prediction in pairs]
+    result = hwr(
+        "predict", "--checkpoint", trained / "best.safetensors", "--json", *images, *sets("evaluate.batch_size=3")
+    )
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["text"] for line in lines] == [prediction for _, prediction in pairs]
+    assert [line["image"] for line in lines] == [str(image) for image in images]
+    assert all(0 <= line["confidence"] <= 1 for line in lines)
+
+
+def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    (folder / "sub").mkdir(parents=True)
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 500), np.uint8))
+    grey.save(folder / "a.png")
+    grey.convert("RGBA").save(folder / "b.webp")
+    grey.convert("RGB").save(folder / "sub/c.jpg")
+    grey.convert("1").save(folder / "d.tif")
+    (folder / "e.png").write_bytes(b"broken")
+    (folder / "notes.txt").write_text("no image")
+    result = hwr("predict", "--checkpoint", trained / "best.safetensors", folder, tmp_path / "gone.png", "--json")
+    assert result.exit_code == 1
+    names = [Path(json.loads(line)["image"]).name for line in result.stdout.splitlines()]
+    assert names == ["a.png", "b.webp", "d.tif", "c.jpg"]
+    assert "e.png: is damaged or not an image" in result.stderr
+    assert "gone.png: could not be opened" in result.stderr
+    assert "2 of 6 images could not be read" in result.stderr
+    (tmp_path / "empty").mkdir()
+    result = hwr("predict", "--checkpoint", trained / "best.safetensors", tmp_path / "empty")
+    assert result.exit_code == 2
+    assert "no images in this folder" in result.stderr
+
+
+def test_synth(tmp_path: Path) -> None:
+    result = hwr("synth", "--out", tmp_path / "d", "--lines", 20, "--writers", 4, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    data = datasets.read(config.Data(root=str(tmp_path / "d")))
+    assert len(data.train) + len(data.val) + len(data.test) == 20
+    result = hwr("synth", "--out", tmp_path / "d")
+    assert result.exit_code == 2
+    assert str(tmp_path / "d") in result.output
+
+
+def test_errors_are_one_message_without_a_traceback(trained: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["train", "--config", "nowhere.yaml"],
+        ["train", "--config", REPOSITORY / "configs/iam_line.yaml", "--set", "train.epoch=1"],
+        [
+            "train",
+            "--config",
+            REPOSITORY / "configs/iam_line.yaml",
+            "--set",
+            f"data.root={tmp_path / 'gone'}",
+            "--out",
+            tmp_path / "r",
+        ],
+        ["evaluate", "--checkpoint", "nowhere.params"],
+        ["evaluate", "--checkpoint", "nowhere.safetensors"],
+        ["predict", "--checkpoint", "nowhere.safetensors", "x.png"],
+    ):
+        result = hwr(*arguments)
+        assert result.exit_code == 2, arguments
+        assert result.stderr.startswith("hwr: ")
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "r").exists()  # a run that could not begin leaves nothing in the next one's way
+
+
+def test_help_has_examples() -> None:
+    commands = sorted(main.commands)
+    assert {"train", "evaluate", "export-typo", "export-typo-dataset", "predict", "synth", "iam"} <= set(commands)
+    for command in commands:
+        text = hwr(command, "--help").output
+        assert "Examples:" in text or command == "iam", command
+    for command in ("download", "check"):
+        assert "Examples:" in hwr("iam", command, "--help").output

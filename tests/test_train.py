@@ -1,0 +1,273 @@
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwr import Error, checkpoint, config, engines
+from hwr import train as module
+from hwr.config import Config
+from hwr.run import Epoch
+from hwr.train import train
+
+from .conftest import TINY
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    """history.csv without what depends on the clock."""
+    with open(out / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    assert history(one) == history(two)
+    for name in ("best", "last"):
+        a, b = (checkpoint.load(out / f"{name}.safetensors") for out in (one, two))
+        assert all(np.array_equal(array, b.weights[key]) for key, array in a.weights.items())
+
+
+def with_(settings: Config, *overrides: str) -> Config:
+    return config.override(config.to_dict(settings), overrides)
+
+
+@pytest.fixture(scope="module")
+def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, say=lambda line: None)
+    return out
+
+
+def test_a_run_folder_holds_what_it_should(unbroken: Path) -> None:
+    assert {p.name for p in unbroken.iterdir() if not p.name.startswith("events")} == {
+        "best.safetensors",
+        "config.yaml",
+        "history.csv",
+        "last.safetensors",
+        "state.safetensors",
+    }
+    rows = history(unbroken)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    losses = [float(row["val_loss"]) for row in rows]
+    assert losses[-1] < losses[0]
+    best = checkpoint.load(unbroken / "best.safetensors")
+    assert best.scores["val_loss"] == min(losses)
+    assert best.scores["split_name"] == "drawn"
+    assert checkpoint.load(unbroken / "last.safetensors").scores["epoch"] == 3
+
+
+def test_tensorboard_reads_the_events(unbroken: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="no TensorBoard here"
+    )
+    events = accumulator.EventAccumulator(str(unbroken))
+    events.Reload()
+    rows = history(unbroken)
+    for name in ("train_loss", "val_loss", "val_cer", "val_wer"):
+        assert [e.step for e in events.Scalars(name)] == [1, 2, 3]
+        assert [e.value for e in events.Scalars(name)] == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    (picture,) = events.Images("held_out_lines")
+    assert picture.step == 3
+    assert picture.width > 300
+
+
+def test_tells_what_it_does(tiny: Config, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(with_(tiny, "train.epochs=1"), tmp_path / "run", say=said.append)
+    text = "\n".join(said)
+    assert "split drawn: 23 lines to train on, 14 to choose by, 7 to test on" in text
+    assert "80 characters" in text
+    assert "parameters; torch on cpu" in text
+    assert "epoch   1/1  train loss" in text
+    assert "hwr evaluate --checkpoint" in text
+
+
+def test_interrupted_anywhere_and_resumed_equals_unbroken(
+    unbroken: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after every third batch, again and again, until the run is done."""
+    settings = config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"])
+    steps = 0
+    real = engines.build
+
+    def build(*args: object, **kwargs: object) -> engines.Engine:
+        engine = real(*args, **kwargs)  # type: ignore[arg-type]
+        step = engine.train_step
+
+        def counted(*args: object) -> float:
+            nonlocal steps
+            steps += 1
+            if steps % 3 == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(*args)  # type: ignore[arg-type]
+
+        engine.train_step = counted  # type: ignore[method-assign]
+        return engine
+
+    monkeypatch.setattr(engines, "build", build)
+    said: list[str] = []
+    tries = 1
+    while not train(settings, tmp_path / "run", resume=tries > 1, say=said.append):
+        tries += 1
+        assert tries < 10
+    assert (tries, steps) == (3, 8)  # each time in mid-epoch; no step was done twice
+    assert f"go on with: hwr train --resume --out {tmp_path / 'run'}" in "\n".join(said)
+    assert_same_run(unbroken, tmp_path / "run")
+
+
+def killed(out: Path, drawn: Path, code: str) -> None:
+    """Run a training that ends itself with SIGKILL where `code` says."""
+    program = (
+        "import os, sys\nfrom hwr import checkpoint, config, engines, train\n"
+        "def die(): os.kill(os.getpid(), 9)\n"
+        f"{code}\n"
+        "train.train(config.load(None, sys.argv[2:]), sys.argv[1], resume=os.path.exists(sys.argv[1]))\n"
+    )
+    arguments = [str(out), *TINY, "train.epochs=3", f"data.root={drawn}"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+IN_MID_EPOCH = """
+from hwr.engines.torch_engine import TorchEngine
+step = TorchEngine.train_step
+def train_step(self, batch, lr):
+    if self._updates == 4: die()
+    return step(self, batch, lr)
+TorchEngine.train_step = train_step
+"""
+# The third file of the second epoch is the state; die with half of it on disk.
+IN_MID_SAVE = """
+save, count = checkpoint.save_file, 0
+def save_file(arrays, path, metadata):
+    global count
+    count += 1
+    save(arrays, path, metadata)
+    if count == 6:
+        os.truncate(path, os.path.getsize(path) // 2)
+        die()
+checkpoint.save_file = save_file
+"""
+# Die after the checkpoints of the second epoch are in place, and before the state is.
+BETWEEN_SAVES = """
+from hwr import run
+save, count = run.save_state, 0
+def save_state(*arguments):
+    global count
+    count += 1
+    if count == 2: die()
+    save(*arguments)
+run.save_state = save_state
+"""
+
+
+@pytest.mark.parametrize("code", [IN_MID_EPOCH, IN_MID_SAVE, BETWEEN_SAVES], ids=["epoch", "save", "between"])
+def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
+    out = tmp_path / "run"
+    killed(out, drawn, code)
+    for name in ("best", "last", "state"):  # whatever is there is whole
+        if (out / f"{name}.safetensors").exists():
+            checkpoint.read_arrays(out / f"{name}.safetensors")
+    train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, resume=True, say=lambda line: None)
+    assert_same_run(unbroken, out)
+    assert not list(out.glob(".*"))
+
+
+def test_a_long_epoch_is_saved_on_the_way(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = [*TINY, "train.epochs=3", "train.save_minutes=1e-9", f"data.root={drawn}"]
+    program = IN_MID_EPOCH.replace("== 4", "== 1")
+    code = f"import os, sys\nfrom hwr import config, train\ndef die(): os.kill(os.getpid(), 9)\n{program}\n"
+    code += "train.train(config.load(None, sys.argv[2:]), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(out), *arguments], capture_output=True, timeout=120)
+    _, about = checkpoint.read_arrays(out / "state.safetensors")
+    assert (about["progress"]["epoch"], about["progress"]["batch"]) == (0, 1)
+    train(config.load(None, arguments), out, resume=True, say=lambda line: None)
+    assert_same_run(unbroken, out)
+
+
+def test_ctrl_c_in_a_real_terminal_program(drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sets = [f"--set={override}" for override in [*TINY, "train.epochs=500", f"data.root={drawn}"]]
+    command = [sys.executable, "-m", "hwr", "train", "--config", "configs/iam_line.yaml", *sets, "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    deadline = time.monotonic() + 60
+    while not (out / "history.csv").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"interrupted and saved; go on with: hwr train --resume --out {out}" in said
+    checkpoint.read_arrays(out / "state.safetensors")
+
+
+def test_more_epochs_may_follow(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(with_(tiny, "train.epochs=1"), out, say=lambda line: None)
+    train(with_(tiny, "train.epochs=3"), out, resume=True, say=lambda line: None)
+    assert_same_run(unbroken, out)
+
+
+def test_what_is_there_is_not_overwritten_and_no_other_config_resumes_it(
+    unbroken: Path, tiny: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(Error, match=r"is there already; go on with --resume"):
+        train(tiny, unbroken)
+    out = tmp_path / "run"
+    shutil.copytree(unbroken, out)
+    with pytest.raises(Error, match=r"can't be resumed(?s:.*)train\.lr: 0\.001 -> 0\.01"):
+        train(with_(tiny, "train.lr=0.01"), out, resume=True)
+    with pytest.raises(Error, match=r"config\.yaml: no such config file"):
+        train(tiny, tmp_path / "new", resume=True)
+
+
+def test_changed_training_lines_are_noticed(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "drawn", tmp_path / "run"
+    shutil.copytree(drawn, root)
+    settings = config.load(None, [*TINY, "train.epochs=1", f"data.root={root}"])
+    train(settings, out, say=lambda line: None)
+    lists = root / "largeWriterIndependentTextLineRecognitionTask/trainset.txt"
+    lists.write_text("\n".join(lists.read_text().split()[:-1]))
+    with pytest.raises(Error, match=r"the training lines have changed"):
+        train(with_(settings, "train.epochs=2"), out, resume=True, say=lambda line: None)
+
+
+def test_a_diverged_training_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(
+        Error, match=r"the loss became (nan|inf) in epoch \d+, batch \d+: .*Lower train\.lr \(now 1e\+30\)"
+    ):
+        train(with_(tiny, "train.lr=1e30", "train.epochs=9"), tmp_path / "run", say=lambda line: None)
+
+
+def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
+    said: list[str] = []
+    row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
+    blank = module.evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), 1.0)
+    module._check_blank(row, blank, said.append)
+    assert "nothing but blanks" in said[0]
+    assert "train.lr" in said[0]
+    module._check_blank(row, module.evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), 1.0), said.append)
+    assert len(said) == 1
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tiny: Config, drawn: Path, tmp_path: Path) -> None:
+    import resource
+
+    out = tmp_path / "run"
+    train(with_(tiny, "train.epochs=1"), out, say=lambda line: None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(Error, match=r"could not be written: .*"):
+            train(with_(tiny, "train.epochs=2"), out, resume=True, say=lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert train(with_(tiny, "train.epochs=2"), out, resume=True, say=lambda line: None)
+    assert [row["epoch"] for row in history(out)] == ["1", "2"]
