@@ -175,6 +175,8 @@ def predict(
     """
     import json
 
+    from tqdm import tqdm
+
     from hwr.evaluate import opened
     from hwr.predict import images_in
     from hwr.predict import predict as run
@@ -182,7 +184,9 @@ def predict(
     paths = images_in(images)
     loaded, settings = _load(checkpoint, None, overrides, engine)
     broken = 0
-    for prediction in run(opened(loaded, settings), loaded.alphabet, settings, paths):
+    predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths)
+    # A bar on the terminal, unless the texts themselves appear there.
+    for prediction in tqdm(predictions, "reading", len(paths), unit="image", disable=sys.stdout.isatty() or None):
         if prediction.text is None:
             broken += 1
             click.echo(f"hwr: {prediction.error}", err=True)

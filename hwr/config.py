@@ -111,6 +111,12 @@ class Config(Record):
     evaluate: Evaluate = Evaluate()
     engine: Engine = Engine()
 
+    @model_validator(mode="after")
+    def _supported(self) -> "Config":
+        if self.engine.name == "mxnet" and self.engine.precision != "fp32":
+            raise ValueError("engine.precision: the mxnet engine computes in fp32 only; set fp32, or engine.name=torch")
+        return self
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as people write it: `1e-4` is a number (PyYAML wants `1.0e-4`)."""
@@ -256,7 +262,7 @@ def _tuples(value: Any) -> Any:
 def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> str:
     location = tuple(str(part) for part in error["loc"])
     # Where the key stands, or what it is part of, or (an unknown section) the first thing in it.
-    inside = (place for where, place in places.items() if where[: len(location)] == location)
+    inside = (place for where, place in places.items() if location and where[: len(location)] == location)
     around = (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places)
     place = next(itertools.chain(around, inside), default)
     key = ".".join(location)
@@ -265,6 +271,8 @@ def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> st
     message = (
         error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
     )
+    if error["type"] == "value_error":  # of our own validators, which name what they got
+        return f"{place}: {key}{': ' if key else ''}{message.removeprefix('Value error, ')}"
     return f"{place}: {key}: {message}, got {error['input']!r}"
 
 

@@ -88,12 +88,14 @@ def opened(checkpoint: Checkpoint, config: Config) -> Engine:
     return engine
 
 
-def lines_of(dataset: Dataset, split: str) -> list[Line]:
-    """The lines of a split.
+def lines_of(dataset: Dataset, split: str, config: Config) -> list[Line]:
+    """The lines (or words) of a split.
 
     Raises:
-        Error: It has none.
+        Error: It has none, or they are whole forms, which a recogniser of lines can't read.
     """
+    if config.data.unit == "form":
+        raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
     lines = dataset.part(split)
     if not lines:
         raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names the lists that make it")
@@ -114,7 +116,7 @@ def evaluate(
         The report (JSON values; keys as in the README), the reading, and its lines.
     """
     dataset = datasets.read(config.data)
-    lines = lines_of(dataset, split)
+    lines = lines_of(dataset, split, config)
     images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
     reading = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size)

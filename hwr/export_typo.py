@@ -25,7 +25,7 @@ def export_typo(checkpoint: Checkpoint, config: Config, split: str, out: str | P
     """
     out = Path(out)
     dataset = datasets.read(config.data)
-    lines, training = lines_of(dataset, split), lines_of(dataset, "train")
+    lines, training = lines_of(dataset, split, config), lines_of(dataset, "train", config)
     images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
     texts = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size).texts

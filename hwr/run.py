@@ -16,8 +16,12 @@ from hwr.config import Config
 from hwr.engines import Engine
 from hwr.files import replacing
 
-# What may change between a run and its continuation: it alters no number.
-_FREE = ("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "engine.threads", "data.cache")
+# What may change between a run and its continuation. The first alter no number; another device or number of threads only
+# rounds otherwise; and that the lines are the same wherever they are now, their fingerprint tells.
+_FREE = (
+    *("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "data.cache"),
+    *("engine.device", "engine.threads", "data.root", "data.lists"),
+)
 
 
 @dataclass(frozen=True)

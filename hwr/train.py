@@ -56,7 +56,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     dataset = datasets.read(settings.data)
     for note in dataset.notes:
         say(f"note: {note}")
-    train_lines, val_lines = evaluate.lines_of(dataset, "train"), evaluate.lines_of(dataset, "val")
+    train_lines, val_lines = (evaluate.lines_of(dataset, part, settings) for part in ("train", "val"))
     say(
         f"split {dataset.name}: {len(train_lines)} lines to train on, {len(val_lines)} to choose by, "
         f"{len(dataset.test)} to test on" + (f", {len(dataset.excluded)} left out" if dataset.excluded else "")

@@ -74,7 +74,8 @@ def test_evaluate_writes_the_contract(trained: Path, drawn: Path, tmp_path: Path
     assert sum(line["edits"] for line in report["worst"]) == report["edits"]  # seven lines are all listed
     texts = {line.id: line.text for line in datasets.read(config.Data(root=str(drawn))).test}
     assert {line["id"]: line["reference"] for line in report["worst"]} == texts
-    assert Image.open(picture).size[0] > 300
+    with Image.open(picture) as sheet:
+        assert sheet.size[0] > 300
 
 
 def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path) -> None:
@@ -217,6 +218,7 @@ def test_errors_are_one_message_without_a_traceback(trained: Path, tmp_path: Pat
             tmp_path / "r",
         ],
         ["evaluate", "--checkpoint", "nowhere.params"],
+        ["evaluate", "--checkpoint", trained / "best.safetensors", "--set", "data.unit=form"],
         ["evaluate", "--checkpoint", "nowhere.safetensors"],
         ["predict", "--checkpoint", "nowhere.safetensors", "x.png"],
     ):

@@ -25,6 +25,10 @@ def write(folder: Path, text: str) -> Path:
         ("data:\n  train: trainset\n", r"c\.yaml:2: data\.train: Input should be a list"),
         ("train: [\n", r"c\.yaml:2: not valid YAML"),
         ("- a\n", r"c\.yaml: a config is a mapping of sections"),
+        (
+            "engine:\n  name: mxnet\n  precision: bf16\n",
+            r"c\.yaml: engine\.precision: the mxnet engine computes in fp32 only",
+        ),
         ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
     ],
 )
