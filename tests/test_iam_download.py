@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import sys
 import tarfile
 import threading
 import zipfile
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs
 import pytest
 
 import hwr
-from hwr.datasets import iam_download
+from hwr.datasets import iam_download, iam_unpack
 from hwr.datasets.iam import LISTS
 
 EMAIL, PASSWORD = "ann@example.org", "s3cret&pass word"
@@ -195,7 +196,8 @@ def tree(folder):
 # --- What goes well ---
 
 
-def test_default_parts(server, tmp_path, capsys):
+def test_default_parts(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     root = tmp_path / "data" / "iam"
     folders = get(server, root, progress=True)
     assert folders == [root / "xml", root / "lines", root / "ascii", root / LISTS]
@@ -452,7 +454,7 @@ def test_a_full_disk_while_unpacking(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(iam_download, "_merge", full)
+        patch.setattr(iam_unpack, "_merge", full)
         fails(server, tmp_path, "xml", says="No space left on device")
     assert tree(tmp_path) == ["archives/xml.tgz"]
     get(server, tmp_path, "xml")
@@ -464,7 +466,7 @@ def test_an_interrupted_unpacking_is_done_anew(server, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(iam_download, "_write_member", interrupted)
+        patch.setattr(iam_unpack, "_write_member", interrupted)
         with pytest.raises(KeyboardInterrupt):
             get(server, tmp_path, "xml")
     assert not (tmp_path / "xml").exists()
@@ -483,7 +485,7 @@ def refused(tmp_path, name, content, says):
     archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(content)
     with pytest.raises(hwr.Error, match=re.escape(says)):
-        iam_download.unpack(archive, tmp_path / "in" / "xml")
+        iam_unpack.unpack(archive, tmp_path / "in" / "xml")
     assert [path.name for path in archive.parent.iterdir()] == [name]
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     archive.unlink()
@@ -514,9 +516,9 @@ def test_links_and_encryption_in_a_zip(tmp_path):
 
 
 def test_absurd_sizes(tmp_path, monkeypatch):
-    monkeypatch.setattr(iam_download, "_MAX_FILES", 3)
-    monkeypatch.setattr(iam_download, "_MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr(iam_download, "_MAX_BYTES", 2000)
+    monkeypatch.setattr(iam_unpack, "_MAX_FILES", 3)
+    monkeypatch.setattr(iam_unpack, "_MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(iam_unpack, "_MAX_BYTES", 2000)
     refused(tmp_path, "x.tgz", tgz({str(n): b"" for n in range(4)}), "larger than IAM can be")
     refused(tmp_path, "x.tgz", tgz({"a": bytes(1001)}), "larger than IAM can be")
     refused(tmp_path, "x.zip", zipped({"a": bytes(900), "b": bytes(900), "c": bytes(900)}), "larger than IAM can be")
@@ -529,7 +531,7 @@ def test_a_zip_that_lies_about_sizes(tmp_path):
     archive = tmp_path / "x.zip"
     archive.write_bytes(lying)
     with pytest.raises(hwr.Error, match="damaged"):
-        iam_download.unpack(archive, tmp_path / "lists")
+        iam_unpack.unpack(archive, tmp_path / "lists")
     assert tree(tmp_path) == []
 
 
@@ -549,7 +551,7 @@ def test_damaged_archives(tmp_path, spoil):
     archive = tmp_path / "lines.tgz"
     archive.write_bytes(content)
     with pytest.raises(hwr.Error, match="has no files" if spoil == "no files" else "damaged"):
-        iam_download.unpack(archive, tmp_path / "lines")
+        iam_unpack.unpack(archive, tmp_path / "lines")
     assert tree(tmp_path) == (["lines.tgz"] if spoil == "no files" else [])
 
 
@@ -558,5 +560,5 @@ def test_a_damaged_zip(tmp_path):
         archive = tmp_path / "x.zip"
         archive.write_bytes(content)
         with pytest.raises(hwr.Error, match="damaged"):
-            iam_download.unpack(archive, tmp_path / "lists")
+            iam_unpack.unpack(archive, tmp_path / "lists")
         assert tree(tmp_path) == []

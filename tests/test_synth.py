@@ -14,7 +14,7 @@ from lxml import etree
 from PIL import Image
 
 from hwr import Error
-from hwr.datasets import synth
+from hwr.datasets import synth, synth_draw, synth_text
 
 ALPHABET = " !\"#&\\'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LISTS = {"trainset": 80, "validationset1": 5, "validationset2": 5, "testset": 10}  # writers of a hundred
@@ -128,12 +128,12 @@ def test_words_and_table_spell_the_text(root, lines):
 
 
 def test_punctuation_is_detached_as_in_iam():
-    found = synth.tokens('"Yes," said Mr. O\'Neil* (a half-day at 9:05 or 3/4) J. & Co.')
+    found = synth_text.tokens('"Yes," said Mr. O\'Neil* (a half-day at 9:05 or 3/4) J. & Co.')
     assert " ".join(found) == '" Yes , " said Mr. O\'Neil * ( a half-day at 9:05 or 3/4 ) J. & Co .'
 
 
 def test_text_is_varied_and_every_character_is_frequent():
-    texts = [synth.compose(synth.rng_of(2, writer, line)) for writer in range(50) for line in range(40)]
+    texts = [synth_text.compose(synth_draw.rng_of(2, writer, line)) for writer in range(50) for line in range(40)]
     count = Counter("".join(texts))
     assert set(count) == set(ALPHABET) - {"\\"}
     assert min(count.values()) >= 40, count.most_common()[-5:]
@@ -157,11 +157,11 @@ def test_special_characters_survive_xml(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("writer", range(6))
 def test_every_character_leaves_ink_of_its_own(writer):
-    hand = synth.make_hand(0, writer)
+    hand = synth_draw.make_hand(0, writer)
     drawn = {}
     for character in ALPHABET[1:]:
         # The same random numbers for each, so that only the character makes a difference.
-        drawing = synth.draw(character, hand, np.random.default_rng(0))
+        drawing = synth_draw.draw(character, hand, np.random.default_rng(0))
         ink = drawing.image < drawing.threshold
         assert ink.sum() >= 4, character
         drawn[character] = ink.tobytes()
@@ -170,12 +170,12 @@ def test_every_character_leaves_ink_of_its_own(writer):
 
 def test_joined_hands_do_not_lift_the_pen():
     def pieces(hand):
-        drawing = synth.draw("menace", hand, np.random.default_rng(0))
+        drawing = synth_draw.draw("menace", hand, np.random.default_rng(0))
         dark = (drawing.image < 215).astype(np.uint8)
         sizes = cv2.connectedComponentsWithStats(dark, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
         return int((sizes > 12).sum())  # smaller ones are specks of the paper
 
-    hands = [synth.make_hand(1, writer) for writer in range(40)]
+    hands = [synth_draw.make_hand(1, writer) for writer in range(40)]
     joined = [pieces(hand) for hand in hands if all(hand.glyphs[c].joins for c in "menac")]
     printed = [pieces(hand) for hand in hands if not any(hand.glyphs[c].joins for c in "menac")]
     assert len(joined) > 4
@@ -187,7 +187,7 @@ def test_joined_hands_do_not_lift_the_pen():
 @pytest.mark.parametrize("text", ["", "  ", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "1 = 1", "a\tb"])
 def test_what_can_not_be_drawn_is_refused(text):
     with pytest.raises(Error, match="can't be drawn"):
-        synth.draw(text, synth.make_hand(0, 0), np.random.default_rng(0))
+        synth_draw.draw(text, synth_draw.make_hand(0, 0), np.random.default_rng(0))
 
 
 def test_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
@@ -219,7 +219,7 @@ def test_writers_write_different_texts(lines):
 
 
 def test_broken_off_run_has_no_lists_and_is_not_written_over(tmp_path, monkeypatch):
-    draw, drawn = synth.draw, []
+    draw, drawn = synth_draw.draw, []
 
     def interrupted(*args):
         drawn.append(args)
@@ -257,7 +257,10 @@ def test_root_must_be_an_empty_folder(tmp_path):
     assert content(tmp_path) == {"file": b"mine"}
 
 
-def test_progress_bar_only_on_demand(tmp_path, capsys):
+def test_progress_bar_only_on_demand_and_on_a_terminal(tmp_path, capsys, monkeypatch):
+    synth.write(tmp_path / "no terminal", 4, 4, seed=0, progress=True)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     synth.write(tmp_path / "quiet", 4, 4, seed=0)
     assert capsys.readouterr() == ("", "")
     synth.write(tmp_path / "loud", 4, 4, seed=0, progress=True)

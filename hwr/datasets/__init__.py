@@ -15,7 +15,7 @@ class Line:
     Attributes:
         id: Unique within the dataset (IAM: `a01-000u-00`).
         image: The image file.
-        text: The transcription, one line of Unicode text.
+        text: The transcription, one line of Unicode text (a form's: its lines joined by line feeds).
         writer: The writer's id, or "" where it is unknown.
         source: Where the text was read, `file:line`, for error messages.
     """

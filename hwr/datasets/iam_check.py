@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.datasets import iam
+from hwr.datasets.iam_forms import Form, looks_like_iam, parse_form, transcription, xml_files
 
 # The database's own numbers (version 3.0), as its web page gives them.
 FORMS, LINES, WORDS, WRITERS = 1539, 13353, 115320, 657
@@ -61,7 +62,7 @@ def check(root: Path, *, images: bool = True, progress: bool = True) -> Report:
     Args:
         root: The dataset's folder.
         images: Open and decode every image too (minutes for all of IAM).
-        progress: Show a bar while images are decoded.
+        progress: Show a bar while images are decoded, if the output is a terminal.
 
     Raises:
         Error: There is no such folder.
@@ -70,10 +71,10 @@ def check(root: Path, *, images: bool = True, progress: bool = True) -> Report:
     if not root.is_dir():
         raise Error(f"{root}: no such folder. `hwr iam download --root {root}` gets IAM (registration is free)")
     problems: list[str] = []
-    paths = iam.xml_files(root / "xml") if (root / "xml").is_dir() else []
+    paths = xml_files(root / "xml") if (root / "xml").is_dir() else []
     if not paths:
         problems.append(f"{root / 'xml'}: no XML files, which have the texts")
-    is_iam = iam.looks_like_iam(path.stem for path in paths)
+    is_iam = looks_like_iam(path.stem for path in paths)
     forms = _forms(paths, problems)
     lists = _lists(root, forms, {path.stem for path in paths}, is_iam, problems)
     found, missing = _images(root, forms, problems)
@@ -130,13 +131,13 @@ def _section(title: str, items: list[str]) -> list[str]:
     return [f"{title}: {len(items):,}", *(f"  {item}" for item in items[:_SHOWN]), *more]
 
 
-def _forms(paths: Iterable[Path], problems: list[str]) -> list[iam.Form]:
+def _forms(paths: Iterable[Path], problems: list[str]) -> list[Form]:
     """The forms that can be read; what is wrong with their texts is noted."""
-    forms: list[iam.Form] = []
+    forms: list[Form] = []
     seen: dict[str, str] = {}
     for path in paths:
         try:
-            forms.append(form := iam.parse_form(path))
+            forms.append(form := parse_form(path))
         except Error as error:
             problems.append(str(error))
             continue
@@ -147,13 +148,13 @@ def _forms(paths: Iterable[Path], problems: list[str]) -> list[iam.Form]:
                 problems.append(f"{entry.source}: {entry.id} stands at {seen[entry.id]} already")
             seen[entry.id] = entry.source
             try:
-                iam.transcription(entry)
+                transcription(entry)
             except Error as error:
                 problems.append(str(error))
     return forms
 
 
-def _lists(root: Path, forms: list[iam.Form], form_ids: set[str], is_iam: bool, problems: list[str]) -> dict[str, int]:
+def _lists(root: Path, forms: list[Form], form_ids: set[str], is_iam: bool, problems: list[str]) -> dict[str, int]:
     """Ids per list (IAM: the official ones); ids that are nowhere, or twice in lists of official names, are noted."""
     folder = root / iam.LISTS
     if not folder.is_dir():
@@ -184,7 +185,7 @@ def _lists(root: Path, forms: list[iam.Form], form_ids: set[str], is_iam: bool, 
     return sizes
 
 
-def _images(root: Path, forms: list[iam.Form], problems: list[str]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
     """The images that are there, unit -> id -> file, and the files that are not."""
     found: dict[str, dict[str, Path]] = {}
     missing: list[Path] = []
@@ -221,7 +222,7 @@ def _decode(found: dict[str, dict[str, Path]], progress: bool) -> tuple[list[str
     damaged: list[str] = []
     known: list[str] = []
     entries = [item for images in found.values() for item in images.items()]
-    for id, path in tqdm(entries, desc="images", unit="image", disable=not progress):
+    for id, path in tqdm(entries, desc="images", unit="image", disable=None if progress else True):
         try:
             if path.stat().st_size == 0:
                 raise ValueError("empty file")
