@@ -1,6 +1,7 @@
 """The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,22 @@ if TYPE_CHECKING:
     from hwr.config import Config
 
 
+class _Command(click.Command):
+    """Lets one --set be followed by several: `--set train.epochs=2 train.lr=1e-3`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for arg in args:
+            if spread[-2:-1] == ["--set"] and re.match(r"[a-z]+\.[a-z_]+=", arg):
+                spread.append("--set")
+            spread.append(arg)
+        return super().parse_args(context, spread)
+
+
 class _Group(click.Group):
     """Prints our own errors as one message, without a traceback."""
+
+    command_class = _Command
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -42,7 +57,9 @@ def _examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 _config = click.option(
     "--config", "config_path", metavar="FILE", help="YAML config; every key is in configs/iam_line.yaml."
 )
-_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as train.epochs=2.")
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, as train.epochs=2 train.lr=1e-3."
+)
 _engine = click.option(
     "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
 )

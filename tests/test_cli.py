@@ -204,6 +204,15 @@ def test_synth(tmp_path: Path) -> None:
     assert str(tmp_path / "d") in result.output
 
 
+def test_one_set_may_be_followed_by_several(trained: Path, tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    more = ["--set", "evaluate.worst=2", "evaluate.batch_size=3", "--set", "evaluate.bootstrap=9"]
+    result = hwr("evaluate", *more, "--checkpoint", trained / "best.safetensors", "--json", report)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(report.read_text())["worst"]) == 2
+    assert json.loads(report.read_text())["batch_size"] == 3
+
+
 def test_errors_are_one_message_without_a_traceback(trained: Path, tmp_path: Path) -> None:
     for arguments in (
         ["train", "--config", "nowhere.yaml"],
