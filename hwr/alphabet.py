@@ -77,7 +77,7 @@ def resolve(name: str, texts: Sequence[str]) -> Alphabet:
             return Alphabet(ORIGINAL + "".join(sorted(set().union(*texts) - set(ORIGINAL))))
         case _:
             try:
-                text = Path(name).read_text(encoding="utf-8")
+                text = Path(name).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise Error(
                     f"data.alphabet: {name} is neither original nor auto, and as a UTF-8 file of characters "

@@ -71,6 +71,14 @@ def pad(labels: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
+def check_size(lines: int, batch_size: int) -> None:
+    """Raises:
+    Error: Fewer lines than a batch holds.
+    """
+    if lines < batch_size:
+        raise Error(f"train.batch_size is {batch_size}, but there are only {lines} training lines; set it to {lines}")
+
+
 def count(lines: int, batch_size: int, epoch: int) -> int:
     """Batches in an epoch (from 0): what does not fill a batch is rolled over to the next, as in the original."""
     return (epoch + 1) * lines // batch_size - epoch * lines // batch_size
@@ -95,8 +103,7 @@ def training(
         Error: Fewer lines than a batch holds.
     """
     n, size, seed = len(images), config.train.batch_size, config.train.seed
-    if n < size:
-        raise Error(f"train.batch_size is {size}, but there are only {n} training lines; set train.batch_size={n}")
+    check_size(n, size)
     first = epoch * n // size
     orders: dict[int, np.ndarray] = {}
     for k in range(first + start, first + count(n, size, epoch)):

@@ -1,5 +1,6 @@
 """Decoded, resized lines, made once and then memory-mapped."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,9 +42,17 @@ def prepared(lines: Sequence[Line], config: Config, progress: bool = False) -> n
     """
     size = config.image.height, config.image.width
     path = folder(config) / f"lines-{_key(lines, size)}.npy"
-    if not path.exists():
+    if not _whole(path, (len(lines), *size)):
         _build(path, lines, size, progress)
     return np.load(path, mmap_mode="r")
+
+
+def _whole(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether the file is there and has not been cut or overwritten by something else."""
+    try:
+        return bool(np.load(path, mmap_mode="r").shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _key(lines: Sequence[Line], size: tuple[int, int]) -> str:
@@ -96,5 +105,6 @@ def _build(path: Path, lines: Sequence[Line], size: tuple[int, int], progress: b
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left half-written more than a day ago."""
     for leftover in folder.glob(".lines-*.tmp"):
-        if time.time() - leftover.stat().st_mtime > 24 * 3600:
-            leftover.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished it
+            if time.time() - leftover.stat().st_mtime > 24 * 3600:
+                leftover.unlink()

@@ -1,6 +1,7 @@
 """The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ class _Command(click.Command):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
         for arg in args:
-            if spread[-2:-1] == ["--set"] and re.match(r"[a-z]+\.[a-z_]+=", arg):
+            after_set = spread[-2:-1] == ["--set"] or (spread[-1:] and spread[-1].startswith("--set="))
+            if after_set and re.match(r"[a-z]+\.[a-z_]+=", arg):
                 spread.append("--set")
             spread.append(arg)
         return super().parse_args(context, spread)
@@ -37,6 +39,11 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except Error as error:
+            click.echo(f"hwr: {error}", err=True)
+            context.exit(2)
+        except BrokenPipeError:
+            raise  # nobody reads any more; click ends quietly
+        except OSError as error:
             click.echo(f"hwr: {error}", err=True)
             context.exit(2)
         except KeyboardInterrupt:
@@ -105,7 +112,7 @@ def train(
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
     settings = config.load(config_path or folder / "config.yaml", _overrides(overrides, engine))
-    if not run(settings, folder, resume, say=click.echo):
+    if not run(settings, folder, resume, say=_say):
         sys.exit(130)
 
 
@@ -115,7 +122,7 @@ def train(
 @_set
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @_engine
-@click.option("--json", "json_path", metavar="FILE", help="Write the whole report here.")
+@click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
 @_examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors
@@ -134,11 +141,17 @@ def evaluate(
     from hwr import report
     from hwr.evaluate import evaluate as run
 
+    for path in filter(None, (json_path, picture_path)):
+        if not Path(path).parent.is_dir():  # not after minutes of reading
+            raise Error(f"{path}: there is no folder {Path(path).parent}")
     loaded, settings = _load(checkpoint, config_path, overrides, engine)
     result, reading, lines = run(loaded, settings, split, checkpoint)
-    click.echo(report.table(result))
-    if json_path:
-        report.write_json(json_path, result)
+    if json_path == "-":
+        click.echo(report.to_json(result))
+    else:
+        click.echo(report.table(result))
+        if json_path:
+            report.write_json(json_path, result)
     if picture_path:
         report.write_picture(picture_path, lines, reading.texts)
 
@@ -165,7 +178,10 @@ def export_typo(
     """
     from hwr.export_typo import export_typo as run
 
-    for path in run(*_load(checkpoint, config_path, overrides, engine), split, out):
+    notes, paths = run(*_load(checkpoint, config_path, overrides, engine), split, out)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    for path in paths:
         click.echo(path)
 
 
@@ -175,6 +191,7 @@ main.add_command(export_typo, "export-typo-dataset")
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_checkpoint
+@_config
 @_set
 @_engine
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
@@ -183,12 +200,17 @@ main.add_command(export_typo, "export-typo-dataset")
     hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
 """)
 def predict(
-    images: tuple[Path, ...], checkpoint: str, overrides: tuple[str, ...], engine: str | None, as_json: bool
+    images: tuple[Path, ...],
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    engine: str | None,
+    as_json: bool,
 ) -> None:
     """Read line images: the text of each on a line of its own.
 
-    Folders stand for the images in them. An image that can't be read is reported and the rest are done; then the exit
-    status is 1.
+    Folders stand for the images in them. An image that can't be read is reported on stderr and the rest are done; then the
+    exit status is 1, and --json tells which text is whose.
     """
     import json
 
@@ -198,8 +220,10 @@ def predict(
     from hwr.predict import images_in
     from hwr.predict import predict as run
 
-    paths = images_in(images)
-    loaded, settings = _load(checkpoint, None, overrides, engine)
+    paths, others = images_in(images)
+    if others:
+        click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
+    loaded, settings = _load(checkpoint, config_path, overrides, engine)
     broken = 0
     predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths)
     # A bar on the terminal, unless the texts themselves appear there.
@@ -208,7 +232,9 @@ def predict(
             broken += 1
             click.echo(f"hwr: {prediction.error}", err=True)
         elif as_json:
-            line = {"image": str(prediction.image), "text": prediction.text, "confidence": prediction.confidence}
+            # A file's name may be no Unicode at all.
+            name = os.fsencode(prediction.image).decode("utf-8", "replace")
+            line = {"image": name, "text": prediction.text, "confidence": prediction.confidence}
             click.echo(json.dumps(line, ensure_ascii=False))
         else:
             click.echo(prediction.text)
@@ -300,6 +326,14 @@ def _overrides(overrides: tuple[str, ...], engine: str | None) -> list[str]:
     return [*overrides, *([f"engine.name={engine}"] if engine else [])]
 
 
+def _say(line: str) -> None:
+    """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
+    try:
+        click.echo(line)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _load(
     checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
 ) -> "tuple[Checkpoint, Config]":
@@ -311,13 +345,18 @@ def _load(
     from hwr import config
     from hwr.checkpoint import load
 
-    given = (
-        config.load(config_path, _overrides(overrides, engine))
-        if config_path or checkpoint.endswith(".params")
-        else None
-    )
-    loaded = load(checkpoint, given)
-    if given is None:
-        tree = config.to_dict(loaded.config)
-        return loaded, config.override(tree, _overrides(overrides, engine))
-    return loaded, given.model_copy(update={"model": loaded.config.model, "image": loaded.config.image})
+    bare = checkpoint.endswith(".params")
+    given = _overrides(overrides, engine)
+    if bare:
+        # Its image size is the config's, or that of --set; the network's sizes are its shapes'.
+        loaded = load(checkpoint, config.load(config_path, given))
+        settings = loaded.config
+    else:
+        loaded = load(checkpoint)
+        file = config.load(config_path) if config_path else loaded.config
+        own = {"model": loaded.config.model, "image": loaded.config.image}
+        settings = config.override(config.to_dict(file.model_copy(update=own)), given)
+    for text in given:
+        if text.startswith("model.") or (text.startswith("image.") and not bare):
+            raise Error(f"--set {text}: the network belongs to the checkpoint and can't be changed")
+    return loaded, settings

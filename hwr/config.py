@@ -176,7 +176,9 @@ def override(
         branch = tree
         *parents, leaf = key.split(".")
         for name in parents:
-            branch = branch.setdefault(name, {})
+            if branch.get(name) is None:  # a section without keys is null in YAML
+                branch[name] = {}
+            branch = branch[name]
             if not isinstance(branch, dict):
                 raise Error(f"--set {text}: {name} is a value, it has no keys of its own")
         branch[leaf] = parsed

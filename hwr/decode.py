@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hwr import Error
 from hwr.alphabet import Alphabet
 
 
@@ -14,7 +15,12 @@ def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarra
     Returns:
         The N texts, and (N,) float confidences in 0..1: the geometric mean of the characters' probabilities, each
         taken at the surest step of its run; of an empty text, that of the blanks.
+
+    Raises:
+        Error: Logits that are not finite, which only a network whose training diverged gives.
     """
+    if not np.isfinite(logits).all():
+        raise Error("the network's output is not finite: its training has diverged; train again with a lower train.lr")
     best = logits.argmax(2)  # (N, T)
     peak = logits.max(2)
     # The best class's probability is 1 / sum(exp(logit - peak)).

@@ -1,7 +1,7 @@
 """`hwr evaluate`: read lines and compare with what stands there."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,20 +23,26 @@ class Reading:
     Attributes:
         texts: One per line.
         confidences: (lines,) in 0..1, see `decode.greedy`.
-        losses: (lines,) CTC loss in nats, NaN where the reference can't be written with the alphabet or in the steps.
+        losses: (lines,) CTC loss in nats.
+        writable: (lines,) bool: whether the reference can be written with the alphabet in the steps. If not, its loss
+            means nothing.
         seconds: For the network and the decoder; not for the losses, nor for preparing images.
     """
 
     texts: list[str]
     confidences: np.ndarray
     losses: np.ndarray
+    writable: np.ndarray
     seconds: float
 
     @property
     def loss(self) -> float:
-        """Mean loss of the lines that have one; NaN if none has."""
-        known = self.losses[~np.isnan(self.losses)]
-        return float(known.mean()) if len(known) else float("nan")
+        """Mean loss of the writable lines; NaN if there is none."""
+        return float(self.losses[self.writable].mean()) if self.writable.any() else float("nan")
+
+
+class Stopped(Exception):
+    """Reading was stopped on request."""
 
 
 def read(
@@ -46,16 +52,21 @@ def read(
     alphabet: Alphabet,
     batch_size: int,
     title: str = "reading",
+    stop: Callable[[], bool] = lambda: False,
 ) -> Reading:
     """Read prepared lines.
 
     Args:
         images: (lines, H, W) uint8.
         lines: The same lines' records; their texts are used for the losses only.
+        stop: Asked after every batch.
+
+    Raises:
+        Stopped: `stop` said so.
     """
-    faults = [batches.unwritable(line.text, alphabet, engine.steps) for line in lines]
+    writable = np.array([not batches.unwritable(line.text, alphabet, engine.steps) for line in lines], bool)
     none = np.zeros(0, np.int32)
-    labels = [none if fault else alphabet.encode(line.text) for line, fault in zip(lines, faults, strict=True)]
+    labels = [alphabet.encode(line.text) if ok else none for line, ok in zip(lines, writable, strict=True)]
     texts: list[str] = []
     confidences, losses, seconds = [], [], 0.0
     with tqdm(desc=title, total=len(lines), unit="line", disable=None, leave=False) as bar:
@@ -68,21 +79,14 @@ def read(
             confidences.append(confidence)
             losses.append(engine.loss(logits, batch.labels))
             bar.update(len(batch.index))
+            if stop():
+                raise Stopped
     loss = np.concatenate([*losses, np.zeros(0)]).astype(np.float64)
-    loss[[bool(fault) for fault in faults]] = np.nan
-    return Reading(texts, np.concatenate([*confidences, np.zeros(0)]), loss, seconds)
+    return Reading(texts, np.concatenate([*confidences, np.zeros(0)]), loss, writable, seconds)
 
 
 def opened(checkpoint: Checkpoint, config: Config) -> Engine:
-    """An engine with the checkpoint's weights.
-
-    Raises:
-        Error: The config asks for another network than the checkpoint holds.
-    """
-    for section in ("model", "image"):
-        ours, theirs = getattr(config, section), getattr(checkpoint.config, section)
-        if ours != theirs:
-            raise Error(f"{section}.* belongs to the checkpoint and can't be changed: it has {theirs!r}")
+    """An engine with the checkpoint's weights. The config's model and image records are the checkpoint's."""
     engine = engines.build(config, checkpoint.alphabet.classes, fresh=False)
     engine.load(checkpoint.weights)
     return engine
@@ -123,10 +127,11 @@ def evaluate(
     score = metrics.score([line.text for line in lines], reading.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)
     edits = score.characters.edits
-    order = np.argsort(-edits, kind="stable")[: config.evaluate.worst]
+    order = [i for i in np.argsort(-edits, kind="stable")[: config.evaluate.worst] if edits[i]]
     report = {
         "split": split,
         "split_name": dataset.name,
+        "notes": dataset.notes,
         "data": config.data.root,
         "lines": len(lines),
         "excluded": dataset.excluded,
@@ -144,7 +149,7 @@ def evaluate(
         "ctc_loss": reading.loss,
         "ctc_loss_weighted": reading.loss * config.train.loss_weight,
         # References with characters that the network can't write: their edits count, a loss they have not.
-        "without_loss": [line.id for line, loss in zip(lines, reading.losses, strict=True) if np.isnan(loss)],
+        "without_loss": [line.id for line, ok in zip(lines, reading.writable, strict=True) if not ok],
         "lines_per_second": len(lines) / reading.seconds,
         "batch_size": config.evaluate.batch_size,
         "engine": engine.name,

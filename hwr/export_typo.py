@@ -10,7 +10,9 @@ from hwr.evaluate import lines_of, opened, read
 from hwr.files import replacing
 
 
-def export_typo(checkpoint: Checkpoint, config: Config, split: str, out: str | Path) -> tuple[Path, Path]:
+def export_typo(
+    checkpoint: Checkpoint, config: Config, split: str, out: str | Path
+) -> tuple[list[str], tuple[Path, Path]]:
     """Write the two files of the original system.
 
     `validating.json` is a list of [reference, prediction] pairs of the split's lines; `text_train.txt` has the training
@@ -21,22 +23,22 @@ def export_typo(checkpoint: Checkpoint, config: Config, split: str, out: str | P
         out: A folder; made if need be.
 
     Returns:
-        The two paths.
+        What one should know of the data, and the two paths.
     """
     out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Error(f"{out}: could not be made: {error.strerror}") from error
     dataset = datasets.read(config.data)
     lines, training = lines_of(dataset, split, config), lines_of(dataset, "train", config)
     images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
     texts = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size).texts
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Error(f"{out}: could not be made: {error.strerror}") from error
     pairs_path, train_path = out / "validating.json", out / "text_train.txt"
     with replacing(pairs_path) as temporary:
         pairs = [[line.text, text] for line, text in zip(lines, texts, strict=True)]
         temporary.write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
     with replacing(train_path) as temporary:
         temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
-    return pairs_path, train_path
+    return dataset.notes, (pairs_path, train_path)

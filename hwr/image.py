@@ -1,7 +1,6 @@
 """Read a line image of any kind as grey pixels, and bring it to the network's size as the original system did."""
 
 import io
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +17,10 @@ STD = 0.15926149044640417
 # Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
 PAPER = 230
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".pgm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
+
+# More would decompress into gigabytes; a page at 600 dpi has 35 million.
+MOST_PIXELS = 80_000_000
 
 
 def read(source: str | Path | bytes) -> np.ndarray:
@@ -37,15 +39,22 @@ def read(source: str | Path | bytes) -> np.ndarray:
     except OSError as error:
         raise Error(f"{name}: could not be opened: {error.strerror}") from error
     try:
-        with file, warnings.catch_warnings():
-            # Pillow warns of sizes that decompress into gigabytes; a line of handwriting has no such size.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                pages = getattr(image, "n_frames", 1)
-                if pages > 1:
-                    raise Error(f"{name}: holds {pages} pages; give one image per line")
-                return _grey(ImageOps.exif_transpose(image))
+        with file, Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Error(f"{name}: {image.width} x {image.height} pixels are not a line of handwriting")
+            # The further frames of a phone's MPO are previews of the first.
+            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if pages > 1:
+                raise Error(f"{name}: holds {pages} pages; give one image per line")
+            if image.mode == "F":
+                raise Error(
+                    f"{name}: has floating-point pixels, whose black and white are unknown; save it with 8 or 16 bit"
+                )
+            grey = _grey(ImageOps.exif_transpose(image))
+            # TIFF's PhotometricInterpretation 0: white is zero. Pillow minds it for 8 bit only.
+            if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
+                grey = 255 - grey
+            return grey
     except Error:
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
@@ -54,7 +63,7 @@ def read(source: str | Path | bytes) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bit, stored by Pillow in 16 or 32
+    if image.mode.startswith("I"):  # 16 bit, stored by Pillow in 16 or 32
         deep = np.asarray(image).astype(np.float64)
         return np.clip(np.rint(deep / 257), 0, 255).astype(np.uint8)  # 65535 -> 255
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,5 +1,6 @@
 """`hwr predict`: read one's own images."""
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,22 +33,36 @@ class Prediction:
     error: str = ""
 
 
-def images_in(paths: Iterable[Path]) -> list[Path]:
+def images_in(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """Files as they are (also those that are not there: reading will say so); folders as the images in them, sorted.
 
+    Returns:
+        The images, and the other files in the folders.
+
     Raises:
-        Error: A folder, with its sub-folders, has no images.
+        Error: A folder can't be listed, or has, with its sub-folders, no images.
     """
-    out: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise Error(f"{error.filename}: could not be listed: {error.strerror}")
+
+    images: list[Path] = []
+    others: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            out.append(path)
+            images.append(path)
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in image.SUFFIXES and not p.name.startswith("."))
-        if not found:
+        before = len(images)
+        seen: set[str] = set()  # a link may lead back to where it stands
+        for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+            seen.add(os.path.realpath(folder))
+            folders[:] = sorted(f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen)
+            for name in sorted(names):
+                if not name.startswith("."):
+                    (images if Path(name).suffix.lower() in image.SUFFIXES else others).append(Path(folder, name))
+        if len(images) == before:
             raise Error(f"{path}: no images in this folder (looked for {', '.join(image.SUFFIXES)})")
-        out += found
-    return out
+    return images, others
 
 
 def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[Path]) -> Iterator[Prediction]:

@@ -16,10 +16,14 @@ from hwr.files import replacing
 
 
 def write_json(path: str | Path, report: Any) -> None:
-    """Write JSON (UTF-8, indented); what is not a number (no lines to average over) becomes null."""
+    """Write `to_json` as UTF-8."""
     with replacing(path) as temporary:
-        text = json.dumps(_plain(report), ensure_ascii=False, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
+
+
+def to_json(report: Any) -> str:
+    """Standard JSON, indented; what is not a number (no lines to average over) is null."""
+    return json.dumps(_plain(report), ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -54,6 +58,7 @@ def table(report: dict[str, Any]) -> str:
             f"{report['lines_per_second']:.1f} lines/s, {report['engine']} on {report['device']}, {report['precision']}",
         ),
     ]
+    rows += [("note", note) for note in report["notes"]]
     if report["excluded"]:
         rows.append(("left out", f"{len(report['excluded'])} by data.exclude"))
     if report["without_loss"]:

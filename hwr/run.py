@@ -1,8 +1,10 @@
 """The run folder: config.yaml, history.csv, checkpoints, and the state that an exact continuation needs."""
 
 import csv
+import fcntl
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ _FREE = (
     *("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "data.cache"),
     *("engine.device", "engine.threads", "data.root", "data.lists"),
 )
+
+
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Progress:
     updates: int = 0
     best_loss: float = math.inf
     history: list[Epoch] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # of the engine: how the weights began
 
 
 def check(out: Path, settings: Config, resume: bool) -> None:
@@ -59,7 +65,7 @@ def check(out: Path, settings: Config, resume: bool) -> None:
         Error: It can't; says why.
     """
     if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
             raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
         return
     before = config.load(out / "config.yaml")
@@ -68,16 +74,28 @@ def check(out: Path, settings: Config, resume: bool) -> None:
         raise Error(f"{out} can't be resumed with another config. It would change\n  " + "\n  ".join(changed))
 
 
-def begin(out: Path, settings: Config) -> None:
-    """Make the folder, with the config in it; remove what a process killed while saving left.
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder, made if need be, against any other process that would train in it.
 
     Raises:
-        Error: It can't be made or written.
+        Error: It can't be made, or another process holds it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = open(out / _LOCK, "w")  # noqa: SIM115 (held until the run ends, whichever way)
     except OSError as error:
         raise Error(f"{out}: could not be made: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Error(f"{out}: another process is training here; wait for it, or choose another --out") from None
+        yield
+
+
+def begin(out: Path, settings: Config) -> None:
+    """Write the config, and remove what a process killed while saving left. The folder must be locked."""
     for leftover in out.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
     with replacing(out / "config.yaml") as temporary:
@@ -114,9 +132,14 @@ def save_state(out: Path, engine: Engine, progress: Progress, fingerprint: str) 
     """Save all that the next training step depends on, in one file.
 
     Args:
-        fingerprint: Of the training lines and the alphabet.
+        fingerprint: Of the lines and the alphabet.
     """
-    arrays = {f"weights/{name}": array for name, array in engine.weights().items()}
+    weights = engine.weights()
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise Error(
+            f"{out}: the weights are no longer finite: the training has diverged. What was saved before is kept"
+        )
+    arrays = {f"weights/{name}": array for name, array in weights.items()}
     arrays |= {f"engine/{name}": array for name, array in engine.state().items()}
     about = {"progress": asdict(progress), "engine": engine.name, "fingerprint": fingerprint}
     checkpoint.write_arrays(out / "state.safetensors", arrays, about)
@@ -126,16 +149,18 @@ def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
     """Bring the engine to where the run was saved; from the start if it was killed before it saved anything.
 
     Raises:
-        Error: The state is damaged, of another engine, or the training lines have changed.
+        Error: The state is damaged, gone, of another engine, or the lines have changed.
     """
     path = out / "state.safetensors"
     if not path.exists():
+        if (out / "last.safetensors").exists():
+            raise Error(f"{path}: is gone, so the run can't go on exactly; begin a new one with --out")
         return Progress()
     arrays, about = checkpoint.read_arrays(path)
     if about["engine"] != engine.name:
         raise Error(f"{path}: was trained with engine {about['engine']}; resume with --engine {about['engine']}")
     if about["fingerprint"] != fingerprint:
-        raise Error(f"{path}: the training lines have changed since; put them back, or begin a new run with --out")
+        raise Error(f"{path}: the lines have changed since; put them back, or begin a new run with --out")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

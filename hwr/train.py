@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +35,12 @@ class Task:
     train_labels: list[np.ndarray]
     val_images: np.ndarray
     val_lines: list[Line]
-    fingerprint: str  # of the training lines and the alphabet
+    fingerprint: str  # of the lines and the alphabet
+    say: Callable[[str], None]
 
 
 def train(settings: Config, out: str | Path, resume: bool = False, say: Callable[[str], None] = print) -> bool:
-    """Train to the end, or until Ctrl-C or SIGTERM.
+    """Train to the end, or until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
         out: The run folder. Must be new, unless `resume`.
@@ -62,9 +64,10 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         f"{len(dataset.test)} to test on" + (f", {len(dataset.excluded)} left out" if dataset.excluded else "")
     )
     letters = alphabet.resolve(settings.data.alphabet, [line.text for line in train_lines])
-    extra = letters.characters.removeprefix(alphabet.ORIGINAL)
-    say(f"alphabet: {letters.blank} characters" + (f", beyond the original 80: {extra}" if extra else ""))
+    extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
+    say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
     labels = batches.encode(train_lines, letters, settings.model.steps)
+    batches.check_size(len(train_lines), settings.train.batch_size)
     unwritable = sum(bool(batches.unwritable(line.text, letters, settings.model.steps)) for line in val_lines)
     if unwritable == len(val_lines):
         raise Error(
@@ -73,65 +76,89 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     if unwritable:
         say(f"note: {unwritable} held-out lines can't be written whole; they count in CER and WER, not in the loss")
 
-    engine = engines.build(settings, letters.classes, fresh=True)
+    going_on = resume and (out / "state.safetensors").exists()
+    engine = engines.build(settings, letters.classes, fresh=not going_on)
     parameters = sum(array.size for array in engine.weights().values())
     say(f"network: {settings.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}")
     for note in engine.notes:
         say(note)
-    task = Task(
-        settings,
-        out,
-        letters,
-        engine,
-        dataset.name,
-        cache.prepared(train_lines, settings, progress=True),
-        labels,
-        cache.prepared(val_lines, settings, progress=True),
-        val_lines,
-        hashlib.sha256(repr([letters.characters, *((x.id, x.text) for x in train_lines)]).encode()).hexdigest(),
+    train_images = cache.prepared(train_lines, settings, progress=True)
+    val_images = cache.prepared(val_lines, settings, progress=True)
+    fingerprint = hashlib.sha256(
+        repr([letters.characters, *((x.id, x.text) for x in train_lines + val_lines)]).encode()
     )
-    run.begin(out, settings)  # not before all of the above went well
-    progress = run.load_state(out, engine, task.fingerprint) if resume else Progress()
-    if resume:
-        say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
-    with _interruptible(say) as interrupted:
-        return _loop(task, progress, interrupted, say)
+    for images in (train_images, val_images):
+        fingerprint.update(images.data)
+    task = Task(
+        config=settings,
+        out=out,
+        alphabet=letters,
+        engine=engine,
+        split=dataset.name,
+        train_images=train_images,
+        train_labels=labels,
+        val_images=val_images,
+        val_lines=val_lines,
+        fingerprint=fingerprint.hexdigest(),
+        say=say,
+    )
+    with run.locked(out):
+        run.check(out, settings, resume)  # again, now that nobody else can change it
+        progress = run.load_state(out, engine, task.fingerprint) if resume else Progress()
+        progress.notes = progress.notes or engine.notes
+        run.begin(out, settings)
+        if resume:
+            say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
+        with _interruptible() as interrupted:
+            return _loop(task, progress, interrupted)
 
 
-def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool], say: Callable[[str], None]) -> bool:
+def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
     epochs = task.config.train.epochs
     with closing(Board(task.out, progress.epoch + 1)) as board:
         while progress.epoch < epochs:
-            if interrupted() or not _epoch(task, progress, interrupted):
-                run.save_state(task.out, task.engine, progress, task.fingerprint)
-                say(f"interrupted and saved; go on with: hwr train --resume --out {task.out}")
+            try:
+                _epoch(task, progress, interrupted)
+                row, reading = _held_out(task, progress, interrupted)
+            except evaluate.Stopped:
+                _save_state(task, progress)
+                task.say(f"interrupted and saved; go on with: hwr train --resume --out {shlex.quote(str(task.out))}")
                 return False
-            train_loss = progress.loss_sum / progress.batch if progress.batch else math.nan
-            row, reading = _held_out(task, progress, train_loss)
             better = row.val_loss < progress.best_loss
             progress = Progress(
                 epoch=progress.epoch + 1,
                 updates=progress.updates,
                 best_loss=min(row.val_loss, progress.best_loss),
                 history=[*progress.history, row],
+                notes=progress.notes,
             )
-            say(_line(row, epochs, better, task.config.train.loss_weight))
-            _log(board, task, row, reading)
-            _check_blank(row, reading, say)
-            about = {"split_name": task.split}
+            # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
+            about = {"split_name": task.split, "notes": progress.notes}
             run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
-            run.save_state(task.out, task.engine, progress, task.fingerprint)
+            _save_state(task, progress)
+            task.say(_line(row, epochs, better, task.config.train.loss_weight))
+            _check_blank(row, reading, task.say)
+            _log(board, task, row, reading)
     best = min(progress.history, key=lambda row: row.val_loss, default=None)
     if best:
-        say(
+        task.say(
             f"best epoch {best.epoch}: held-out CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
-            f"Next: hwr evaluate --checkpoint {task.out / 'best.safetensors'}"
+            f"Next: hwr evaluate --checkpoint {shlex.quote(str(task.out / 'best.safetensors'))}"
         )
     return True
 
 
-def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
-    """Train what is left of an epoch; False if interrupted on the way. Saves the state every so often."""
+def _save_state(task: Task, progress: Progress) -> None:
+    run.save_state(task.out, task.engine, progress, task.fingerprint)
+
+
+def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
+    """Train what is left of an epoch. Saves the state every so often.
+
+    Raises:
+        Stopped: Interrupted after a batch; `progress` tells which.
+        Error: The loss is no longer finite.
+    """
     settings = task.config.train
     total = batches.count(len(task.train_images), settings.batch_size, progress.epoch)
     started, saved = time.monotonic() - progress.seconds, time.monotonic()
@@ -150,8 +177,9 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> b
             if not math.isfinite(loss):
                 raise Error(
                     f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.batch + 1}: the training has "
-                    f"diverged. Lower train.lr (now {settings.lr:g}), or use engine.precision=fp32. "
-                    f"The last good checkpoints are in {task.out}"
+                    f"diverged. Lower train.lr (now {settings.lr:g})"
+                    + (", or set engine.precision=fp32" if task.config.engine.precision != "fp32" else "")
+                    + f". What was saved before is in {task.out}"
                 )
             progress.loss_sum += loss
             progress.batch += 1
@@ -160,23 +188,33 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> b
             bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
             bar.update(len(batch.index))
             if interrupted():
-                return progress.batch == total
+                raise evaluate.Stopped
             if time.monotonic() - saved > settings.save_minutes * 60:
-                run.save_state(task.out, task.engine, progress, task.fingerprint)
+                _save_state(task, progress)
                 saved = time.monotonic()
-    return True
 
 
-def _held_out(task: Task, progress: Progress, train_loss: float) -> tuple[Epoch, evaluate.Reading]:
+def _held_out(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> tuple[Epoch, evaluate.Reading]:
+    """Read and score the held-out lines after an epoch.
+
+    Raises:
+        Stopped: Interrupted; the epoch's batches are all done.
+    """
     reading = evaluate.read(
-        task.engine, task.val_images, task.val_lines, task.alphabet, task.config.evaluate.batch_size, "held-out lines"
+        task.engine,
+        task.val_images,
+        task.val_lines,
+        task.alphabet,
+        task.config.evaluate.batch_size,
+        title="held-out lines",
+        stop=interrupted,
     )
     score = metrics.score([line.text for line in task.val_lines], reading.texts)
     lines = progress.batch * task.config.train.batch_size
     row = Epoch(
         epoch=progress.epoch + 1,
         updates=progress.updates,
-        train_loss=train_loss,
+        train_loss=progress.loss_sum / progress.batch,
         val_loss=reading.loss,
         val_cer=score.cer,
         val_wer=score.wer,
@@ -224,20 +262,21 @@ def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], Non
 
 
 @contextmanager
-def _interruptible(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C or SIGTERM a polite request; the second one kills as usual."""
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual."""
     asked = False
 
     def ask(number: int, frame: object) -> None:
         nonlocal asked
         asked = True
-        say("stopping after this batch; once more to stop at once (and lose what is not saved)")
+        restore()
+
+    def restore() -> None:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield lambda: asked
     finally:
-        for signal_, handler in before.items():
-            signal.signal(signal_, handler)
+        restore()

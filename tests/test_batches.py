@@ -57,7 +57,7 @@ def test_reading_takes_every_line_once_in_order() -> None:
 
 
 def test_too_few_lines_for_a_batch() -> None:
-    with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 .*set train\.batch_size=3"):
+    with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to 3"):
         next(batches.training(IMAGES[:3], LABELS[:3], settings(), 0))
 
 

@@ -97,3 +97,12 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     os.utime(old, (time.time() - 2 * 86400,) * 2)
     cache.prepared(lines_in(tmp_path / "l"), Config())
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", None])
+def test_a_damaged_cache_is_built_anew(tmp_path: Path, content: bytes | None) -> None:
+    lines, settings = lines_in(tmp_path / "l"), Config()
+    before = np.array(cache.prepared(lines, settings))
+    (built,) = files(tmp_path)
+    built.write_bytes(built.read_bytes()[:5000] if content is None else content)
+    assert np.array_equal(cache.prepared(lines, settings), before)

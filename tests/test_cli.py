@@ -110,7 +110,7 @@ def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Pa
     assert len(json.loads((tmp_path / "r.json").read_text())["worst"]) == 1
     result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", *sets("model.hidden=4"))
     assert result.exit_code == 2
-    assert "belongs to the checkpoint" in result.output
+    assert "--set model.hidden=4: the network belongs to the checkpoint" in result.output
 
 
 def test_characters_that_the_network_cannot_write_are_counted(trained: Path, drawn: Path, tmp_path: Path) -> None:
@@ -246,3 +246,46 @@ def test_help_has_examples() -> None:
         assert "Examples:" in text or command == "iam", command
     for command in ("download", "check"):
         assert "Examples:" in hwr("iam", command, "--help").output
+
+
+def test_the_networks_own_keys_cannot_be_set(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "line.params", checkpoint.load(trained / "best.safetensors"))
+    file = REPOSITORY / "configs/iam_line.yaml"
+    for arguments in (
+        [trained / "best.safetensors", "--set", "image.height=40"],
+        [trained / "best.safetensors", "--config", file, "--set", "model.hidden=4", f"data.root={drawn}"],
+        [tmp_path / "line.params", *sets("image.height=32", "image.width=320", "model.hidden=7")],
+    ):
+        result = hwr("evaluate", "--checkpoint", *arguments)
+        assert result.exit_code == 2, arguments
+        assert "belongs to the checkpoint and can't be changed" in result.stderr
+
+
+def test_what_one_should_know_of_the_data_is_in_every_report(trained: Path, tmp_path: Path) -> None:
+    choosing_on_test = ["--set", "data.val=[testset]"]
+    result = hwr(
+        "evaluate", "--checkpoint", trained / "best.safetensors", *choosing_on_test, "--json", tmp_path / "r.json"
+    )
+    assert "WARNING" in result.output
+    assert "WARNING" in " ".join(json.loads((tmp_path / "r.json").read_text())["notes"])
+    result = hwr("export-typo", "--checkpoint", trained / "best.safetensors", *choosing_on_test, "--out", tmp_path)
+    assert "WARNING" in result.stderr
+
+
+def test_json_on_screen(trained: Path) -> None:
+    result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", "--json", "-")
+    assert json.loads(result.stdout)["lines"] == 7
+
+
+def test_folders_are_walked_whole(trained: Path, tmp_path: Path) -> None:
+    scans, elsewhere = tmp_path / "scans", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    scans.mkdir()
+    Image.new("L", (50, 20), 255).save(elsewhere / "a.PNG")
+    (elsewhere / "readme.txt").touch()
+    (scans / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(scans)
+    result = hwr("predict", "--checkpoint", trained / "best.safetensors", "--json", scans)
+    assert result.exit_code == 0
+    assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == [str(scans / "linked/a.PNG")]
+    assert "1 other files" in result.stderr

@@ -96,3 +96,19 @@ def test_fit_shrinks_pads_and_whitens() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (61, 800), (60, 801), (7, 3)])
 def test_any_size_fits(shape: tuple[int, int]) -> None:
     assert image.fit(np.zeros(shape, np.uint8), 60, 800).shape == (60, 800)
+
+
+def test_a_sixteen_bit_tiff_where_white_is_zero(grey: np.ndarray) -> None:
+    deep = Image.fromarray((255 - grey).astype(np.uint16) * 257)
+    assert np.array_equal(image.read(saved(deep, "TIFF", tiffinfo={262: 0})), grey)
+
+
+def test_a_phones_mpo_is_its_first_frame(grey: np.ndarray) -> None:
+    picture = Image.fromarray(grey)
+    content = saved(picture, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
+    assert image.read(content).shape == grey.shape
+
+
+def test_floating_point_pixels_are_refused(grey: np.ndarray) -> None:
+    with pytest.raises(Error, match="floating-point pixels"):
+        image.read(saved(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import Error, checkpoint, config, engines
+from hwr import Error, checkpoint, config, decode, engines, run
 from hwr import train as module
 from hwr.config import Config
+from hwr.datasets import synth
 from hwr.run import Epoch
 from hwr.train import train
 
@@ -46,6 +47,7 @@ def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_what_it_should(unbroken: Path) -> None:
     assert {p.name for p in unbroken.iterdir() if not p.name.startswith("events")} == {
+        ".lock",
         "best.safetensors",
         "config.yaml",
         "history.csv",
@@ -176,7 +178,7 @@ def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_pat
             checkpoint.read_arrays(out / f"{name}.safetensors")
     train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, resume=True, say=lambda line: None)
     assert_same_run(unbroken, out)
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".*.tmp"))
 
 
 def test_a_long_epoch_is_saved_on_the_way(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ def test_changed_training_lines_are_noticed(unbroken: Path, drawn: Path, tmp_pat
     train(settings, out, say=lambda line: None)
     lists = root / "largeWriterIndependentTextLineRecognitionTask/trainset.txt"
     lists.write_text("\n".join(lists.read_text().split()[:-1]))
-    with pytest.raises(Error, match=r"the training lines have changed"):
+    with pytest.raises(Error, match=r"the lines have changed"):
         train(with_(settings, "train.epochs=2"), out, resume=True, say=lambda line: None)
 
 
@@ -249,11 +251,13 @@ def test_a_diverged_training_is_said_in_words_that_help(tiny: Config, tmp_path: 
 def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
-    blank = module.evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), 1.0)
+    blank = module.evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
     module._check_blank(row, blank, said.append)
     assert "nothing but blanks" in said[0]
     assert "train.lr" in said[0]
-    module._check_blank(row, module.evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), 1.0), said.append)
+    module._check_blank(
+        row, module.evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append
+    )
     assert len(said) == 1
 
 
@@ -271,3 +275,82 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tiny: Config, drawn:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert train(with_(tiny, "train.epochs=2"), out, resume=True, say=lambda line: None)
     assert [row["epoch"] for row in history(out)] == ["1", "2"]
+
+
+def test_interrupted_while_reading_the_held_out_lines(
+    unbroken: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"])
+    real, calls = decode.greedy, 0
+
+    def greedy(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decode, "greedy", greedy)
+    assert not train(settings, tmp_path / "run", say=lambda line: None)
+    _, about = checkpoint.read_arrays(tmp_path / "run/state.safetensors")
+    assert (about["progress"]["epoch"], about["progress"]["batch"]) == (0, 2)
+    assert train(settings, tmp_path / "run", resume=True, say=lambda line: None)
+    assert_same_run(unbroken, tmp_path / "run")
+
+
+def test_a_diverged_epoch_replaces_nothing(tiny: Config, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Error, match="diverged"):  # in its only batch, whose loss was still finite
+        train(with_(tiny, "train.batch_size=23", "train.lr=1e30"), out, say=lambda line: None)
+    assert not list(out.glob("*.safetensors"))
+
+
+def test_a_run_whose_state_is_gone_is_not_begun_again(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(unbroken, out)
+    (out / "state.safetensors").unlink()
+    with pytest.raises(Error, match=r"state\.safetensors: is gone"):
+        train(with_(tiny, "train.epochs=9"), out, resume=True, say=lambda line: None)
+    assert history(out) == history(unbroken)
+
+
+def test_a_refused_resume_changes_nothing(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
+    out, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(unbroken, out)
+    synth.write(other, 44, 6, 9)
+    before = (out / "config.yaml").read_text()
+    with pytest.raises(Error, match="the lines have changed"):
+        train(with_(tiny, "train.epochs=9", f"data.root={other}"), out, resume=True, say=lambda line: None)
+    assert (out / "config.yaml").read_text() == before
+
+
+def test_changed_images_are_noticed_and_moved_ones_are_not(tiny: Config, drawn: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "moved", tmp_path / "run"
+    train(with_(tiny, "train.epochs=1"), out, say=lambda line: None)
+    shutil.copytree(drawn, root)
+    moved = with_(tiny, "train.epochs=2", f"data.root={root}")
+    assert train(moved, out, resume=True, say=lambda line: None)
+    image = next((root / "lines").rglob("*.png"))
+    shutil.copy(next(p for p in (root / "lines").rglob("*.png") if p.read_bytes() != image.read_bytes()), image)
+    with pytest.raises(Error, match="the lines have changed"):
+        train(with_(moved, "train.epochs=3"), out, resume=True, say=lambda line: None)
+
+
+def test_a_batch_larger_than_the_data_is_said_before_anything_is_made(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"train\.batch_size is 24, but there are only 23 training lines"):
+        train(with_(tiny, "train.batch_size=24"), tmp_path / "run", say=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(tiny: Config, tmp_path: Path) -> None:
+    with run.locked(tmp_path / "run"), pytest.raises(Error, match="another process is training here"):
+        train(tiny, tmp_path / "run", say=lambda line: None)
+
+
+def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
+    sets = " ".join(f"--set {override}" for override in [*TINY, "train.epochs=3", f"data.root={drawn}"])
+    command = f"{sys.executable} -m hwr train --config configs/iam_line.yaml {sets} --out {tmp_path / 'run'} | head -1"
+    subprocess.run(
+        ["bash", "-c", command], check=True, capture_output=True, cwd=Path(__file__).parent.parent, timeout=120
+    )
+    assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2", "3"]

@@ -7,6 +7,7 @@ hold all but libcuda.so.1, which comes with the driver.
 
 import ctypes
 import importlib.util
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -130,9 +131,9 @@ def gpus(device: str) -> list[int]:
     """
     if device == "cpu" or (device == "auto" and not for_cuda()):
         return []
-    kinds, numbers = zip(*((kind, number) for kind, _, number in (d.partition(":") for d in device.split(","))), strict=True)
-    wanted = [int(number or 0) for number in numbers if (number or "0").isascii() and (number or "0").isdigit()]
-    if device != "auto" and (set(kinds) != {"cuda"} or len(set(wanted)) != len(kinds)):
+    wanted = [int(number or 0) for number in re.findall(r"cuda:?(\d*)", device)]
+    named = re.fullmatch(r"cuda(:\d+)?(,cuda(:\d+)?)*", device, re.ASCII) and len(set(wanted)) == len(wanted)
+    if device != "auto" and not named:
         raise Error(f"engine.device: {device!r} is no device; use auto, cpu, cuda, cuda:1 or cuda:0,cuda:1")
     if not for_cuda():
         raise Error(

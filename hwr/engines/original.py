@@ -5,6 +5,7 @@ seed means the same network on either.
 """
 
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -186,7 +187,11 @@ def pretrained(choice: str, weights: dict[str, np.ndarray]) -> tuple[Path | None
         return Path(choice), f"trunk: ImageNet weights from {choice}"
     if not wide:
         return None, "trunk: random initial weights (ImageNet's have 64 channels)"
-    caches = [Path.home() / ".cache/torch/hub/checkpoints", Path.home() / ".mxnet/models"]
+    home, cache = Path.home(), os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    caches = [
+        Path(os.environ.get("TORCH_HOME") or Path(cache, "torch"), "hub/checkpoints"),
+        Path(os.environ.get("MXNET_HOME") or home / ".mxnet", "models"),
+    ]
     for folder, pattern in zip(caches, ("resnet34-*.pth", "resnet34_v1-*.params"), strict=True):
         for path in sorted(folder.glob(pattern)):
             return path, f"trunk: ImageNet weights from {path}"
@@ -222,6 +227,8 @@ def trunk(found: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     if lacking:
         raise Error(f"{path}: not a ResNet-34: it has no {lacking[0]}")
     out = {ours: np.asarray(found[theirs], np.float32) for ours, theirs in names.items()}
+    if out["body.0.weight"].shape != (64, 3, 7, 7):
+        raise Error(f"{path}: not a ResNet-34: its first convolution is {out['body.0.weight'].shape}")
     out["body.0.weight"] = out["body.0.weight"].mean(1, keepdims=True)  # (64, 3, 7, 7) -> (64, 1, 7, 7)
     return out
 
@@ -229,7 +236,11 @@ def trunk(found: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
 def read_trunk(path: Path) -> dict[str, np.ndarray]:
     """The trunk from a `.params` or `.safetensors` file; a `.pth` is for the torch engine to read."""
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        return trunk(load_file(path), path)
+        try:
+            return trunk(load_file(path), path)
+        except SafetensorError as error:
+            raise Error(f"{path}: not a whole .safetensors file: {error}") from error
     return trunk(params.read(path), path)

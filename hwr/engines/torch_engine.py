@@ -109,6 +109,8 @@ class TorchEngine:
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
+            # By default cuDNN rounds fp32 to TF32's 10 bits in convolutions and LSTMs.
+            torch.backends.cudnn.allow_tf32 = False
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
         self._bf16 = config.engine.precision == "bf16"
@@ -245,7 +247,7 @@ def _ctc(logits: Tensor, labels: Tensor) -> Tensor:
     lengths = (labels >= 0).sum(1)
     labels = labels.clamp(min=0).to(logits.device)
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
-    # cuDNN's CTC has limits on lengths and is not deterministic (pytorch#17798); int64 labels choose torch's own.
+    # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
     return F.ctc_loss(log_p, labels.long(), steps, lengths, blank=logits.shape[2] - 1, reduction="none")
 
 
@@ -270,6 +272,8 @@ def _read_trunk(path: Path) -> Weights:
         return original.read_trunk(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise Error(f"{path}: not a file of torch weights: {str(error).splitlines()[0]}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise Error(f"{path}: not a file of torch weights: {error}") from error
+    if not isinstance(found, dict):
+        raise Error(f"{path}: not a file of torch weights by name, but of a {type(found).__name__}")
     return original.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)

@@ -1,0 +1,56 @@
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from hwr import Error
+from hwr.files import replacing
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def test_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+    write(tmp_path / "a", "one")
+    replacement = replacing(tmp_path / "a")
+    replacement.__enter__().write_text("tw")
+    with pytest.raises(ValueError, match="half"):
+        replacement.__exit__(ValueError, ValueError("half"), None)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "one"
+
+
+def test_names_what_could_not_be_written(tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"nowhere/a: could not be written: No such file or directory"):
+        write(tmp_path / "nowhere/a", "x")
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+    write(tmp_path / "target", "old")
+    (tmp_path / "link").symlink_to("target")
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+    os.mkfifo(tmp_path / "pipe")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    write(tmp_path / "pipe", "through")
+    reader.join()
+    assert got == ["through"]
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.touch(mode=0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
