@@ -16,10 +16,14 @@ def write(path: Path, text: str) -> None:
 
 def test_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     write(tmp_path / "a", "one")
-    replacement = replacing(tmp_path / "a")
-    replacement.__enter__().write_text("tw")
+
+    def fail() -> None:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("tw")
+            raise ValueError("half")
+
     with pytest.raises(ValueError, match="half"):
-        replacement.__exit__(ValueError, ValueError("half"), None)
+        fail()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "one"
 
