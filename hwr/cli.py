@@ -1,98 +1,39 @@
 """The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
 
-import inspect
 import os
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwr import Error, __version__
-
-if TYPE_CHECKING:
-    from hwr.checkpoint import Checkpoint
-    from hwr.config import Config
-
-
-class _Command(click.Command):
-    """Lets one --set be followed by several: `--set train.epochs=2 train.lr=1e-3`."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        for arg in args:
-            after_set = spread[-2:-1] == ["--set"] or (spread[-1:] and spread[-1].startswith("--set="))
-            if after_set and re.match(r"[a-z]+\.[a-z_]+=", arg):
-                spread.append("--set")
-            spread.append(arg)
-        return super().parse_args(context, spread)
-
-
-class _Group(click.Group):
-    """Prints our own errors as one message, without a traceback."""
-
-    command_class = _Command
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except Error as error:
-            click.echo(f"hwr: {error}", err=True)
-            context.exit(2)
-        except BrokenPipeError:
-            raise  # nobody reads any more; click ends quietly
-        except OSError as error:
-            click.echo(f"hwr: {error}", err=True)
-            context.exit(2)
-        except KeyboardInterrupt:
-            context.exit(130)
-
-
-def _examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add examples to a command's help, with their line breaks kept."""
-
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        lines = "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{lines}\n"
-        return function
-
-    return add
-
-
-_config = click.option(
-    "--config", "config_path", metavar="FILE", help="YAML config; every key is in configs/iam_line.yaml."
-)
-_set = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, as train.epochs=2 train.lr=1e-3."
-)
-_engine = click.option(
-    "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
-)
-_checkpoint = click.option(
-    "--checkpoint", required=True, metavar="FILE", help="A .safetensors of hwr, or a bare Gluon .params."
+from hwr.cli_parts import (
+    Group,
+    checkpoint_option,
+    config_option,
+    engine_option,
+    examples,
+    load,
+    root_option,
+    say,
+    set_option,
+    with_engine,
 )
 
 
-_root = click.option(
-    "--root", default="data/iam", show_default=True, metavar="FOLDER", help="Where IAM is, or will be."
-)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def main() -> None:
     """Turn photographed handwriting into text: train and evaluate line recognisers, and read with them."""
 
 
 @main.command()
-@_config
-@_set
-@_engine
+@config_option
+@set_option
+@engine_option
 @click.option("--out", metavar="FOLDER", help="Run folder (default: runs/NAME-OF-CONFIG).")
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in --out was stopped or killed.")
-@_examples("""
+@examples("""
     hwr train --config configs/iam_line.yaml
     hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
     hwr train --resume --out runs/mine
@@ -111,20 +52,20 @@ def train(
     if config_path is None and not (resume and out):
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
-    settings = config.load(config_path or folder / "config.yaml", _overrides(overrides, engine))
-    if not run(settings, folder, resume, say=_say):
+    settings = config.load(config_path or folder / "config.yaml", with_engine(overrides, engine))
+    if not run(settings, folder, resume, say=say):
         sys.exit(130)
 
 
 @main.command()
-@_checkpoint
-@_config
-@_set
+@checkpoint_option
+@config_option
+@set_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
-@_engine
+@engine_option
 @click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
-@_examples("""
+@examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors
     hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
 """)
@@ -144,7 +85,7 @@ def evaluate(
     for path in filter(None, (json_path, picture_path)):
         if not Path(path).parent.is_dir():  # not after minutes of reading
             raise Error(f"{path}: there is no folder {Path(path).parent}")
-    loaded, settings = _load(checkpoint, config_path, overrides, engine)
+    loaded, settings = load(checkpoint, config_path, overrides, engine)
     result, reading, lines = run(loaded, settings, split, checkpoint)
     if json_path == "-":
         click.echo(report.to_json(result))
@@ -157,15 +98,15 @@ def evaluate(
 
 
 @main.command("export-typo")
-@_checkpoint
-@_config
-@_set
+@checkpoint_option
+@config_option
+@set_option
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Lines to read."
 )
-@_engine
+@engine_option
 @click.option("--out", required=True, metavar="FOLDER", help="Where the two files go.")
-@_examples("""
+@examples("""
     hwr export-typo --checkpoint runs/iam_line/best.safetensors --out typo
     hwr export-typo --checkpoint models/handwriting_line8.params --split test --out typo
 """)
@@ -178,7 +119,7 @@ def export_typo(
     """
     from hwr.export_typo import export_typo as run
 
-    notes, paths = run(*_load(checkpoint, config_path, overrides, engine), split, out)
+    notes, paths = run(*load(checkpoint, config_path, overrides, engine), split, out)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     for path in paths:
@@ -190,12 +131,12 @@ main.add_command(export_typo, "export-typo-dataset")
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_checkpoint
-@_config
-@_set
-@_engine
+@checkpoint_option
+@config_option
+@set_option
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
-@_examples("""
+@examples("""
     hwr predict --checkpoint runs/iam_line/best.safetensors line.png
     hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
 """)
@@ -223,7 +164,7 @@ def predict(
     paths, others = images_in(images)
     if others:
         click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
-    loaded, settings = _load(checkpoint, config_path, overrides, engine)
+    loaded, settings = load(checkpoint, config_path, overrides, engine)
     broken = 0
     predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths)
     # A bar on the terminal, unless the texts themselves appear there.
@@ -248,7 +189,7 @@ def predict(
 @click.option("--lines", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--writers", default=40, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@_examples("""
+@examples("""
     hwr synth --out data/drawn --lines 5000 --writers 100
     hwr train --config configs/demo.yaml --set data.root=data/drawn
 """)
@@ -266,7 +207,7 @@ def iam() -> None:
 
 
 @iam.command()
-@_root
+@root_option
 @click.option("--email", envvar="HWR_IAM_EMAIL", prompt="E-mail", help="Of your registration [env: HWR_IAM_EMAIL].")
 @click.option(
     "--password",
@@ -285,12 +226,12 @@ def iam() -> None:
     help="What to get; may be given several times.",
 )
 @click.option("--keep-archives", is_flag=True, help="Keep the archives once they are unpacked.")
-@_examples("""
+@examples("""
     hwr iam download --root data/iam
     HWR_IAM_EMAIL=me@example.org hwr iam download --root data/iam --part words
 """)
 def download(root: str, email: str, password: str, parts: tuple[str, ...], keep_archives: bool) -> None:
-    """Download IAM and unpack it. Registration is free, on the site of the University of Bern's FKI.
+    """Download IAM and unpack it. Registration is free, on the FKI's site.
 
     Run it again after any interruption: what is there is kept. The e-mail and password are sent to that server over
     HTTPS, and kept nowhere.
@@ -302,9 +243,9 @@ def download(root: str, email: str, password: str, parts: tuple[str, ...], keep_
 
 
 @iam.command()
-@_root
+@root_option
 @click.option("--images/--no-images", default=True, show_default=True, help="Decode every image, to find damaged ones.")
-@_examples("""
+@examples("""
     hwr iam check --root data/iam
     hwr iam check --root data/iam --no-images
 """)
@@ -320,43 +261,3 @@ def check(root: str, images: bool) -> None:
     click.echo(summary(report))
     if not report.ok:
         sys.exit(1)
-
-
-def _overrides(overrides: tuple[str, ...], engine: str | None) -> list[str]:
-    return [*overrides, *([f"engine.name={engine}"] if engine else [])]
-
-
-def _say(line: str) -> None:
-    """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
-    try:
-        click.echo(line)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _load(
-    checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
-) -> "tuple[Checkpoint, Config]":
-    """A checkpoint, and the config to use it with.
-
-    Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
-    has its image size from there; another checkpoint keeps its own network and takes the rest.
-    """
-    from hwr import config
-    from hwr.checkpoint import load
-
-    bare = checkpoint.endswith(".params")
-    given = _overrides(overrides, engine)
-    if bare:
-        # Its image size is the config's, or that of --set; the network's sizes are its shapes'.
-        loaded = load(checkpoint, config.load(config_path, given))
-        settings = loaded.config
-    else:
-        loaded = load(checkpoint)
-        file = config.load(config_path) if config_path else loaded.config
-        own = {"model": loaded.config.model, "image": loaded.config.image}
-        settings = config.override(config.to_dict(file.model_copy(update=own)), given)
-    for text in given:
-        if text.startswith("model.") or (text.startswith("image.") and not bare):
-            raise Error(f"--set {text}: the network belongs to the checkpoint and can't be changed")
-    return loaded, settings

@@ -1,0 +1,120 @@
+"""What the commands share: their options, examples in their help, errors as one message, loading a checkpoint."""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwr import Error
+
+if TYPE_CHECKING:
+    from hwr.checkpoint import Checkpoint
+    from hwr.config import Config
+
+
+class Command(click.Command):
+    """Lets one --set be followed by several: `--set train.epochs=2 train.lr=1e-3`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for arg in args:
+            after_set = spread[-2:-1] == ["--set"] or (spread[-1:] and spread[-1].startswith("--set="))
+            if after_set and re.match(r"[a-z]+\.[a-z_]+=", arg):
+                spread.append("--set")
+            spread.append(arg)
+        return super().parse_args(context, spread)
+
+
+class Group(click.Group):
+    """Prints our own errors as one message, without a traceback."""
+
+    command_class = Command
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Error as error:
+            click.echo(f"hwr: {error}", err=True)
+            context.exit(2)
+        except BrokenPipeError:
+            raise  # nobody reads any more; click ends quietly
+        except OSError as error:
+            click.echo(f"hwr: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            context.exit(130)
+
+
+def examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add examples to a command's help, with their line breaks kept."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        lines = "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{lines}\n"
+        return function
+
+    return add
+
+
+config_option = click.option(
+    "--config", "config_path", metavar="FILE", help="YAML config; every key is in configs/iam_line.yaml."
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, as train.epochs=2 train.lr=1e-3."
+)
+engine_option = click.option(
+    "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
+)
+checkpoint_option = click.option(
+    "--checkpoint", required=True, metavar="FILE", help="A .safetensors of hwr, or a bare Gluon .params."
+)
+
+
+root_option = click.option(
+    "--root", default="data/iam", show_default=True, metavar="FOLDER", help="Where IAM is, or will be."
+)
+
+
+def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
+    """The overrides, --engine among them."""
+    return [*overrides, *([f"engine.name={engine}"] if engine else [])]
+
+
+def say(line: str) -> None:
+    """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
+    try:
+        click.echo(line)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def load(
+    checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
+) -> "tuple[Checkpoint, Config]":
+    """A checkpoint, and the config to use it with.
+
+    Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
+    has its image size from there; another checkpoint keeps its own network and takes the rest.
+    """
+    from hwr import checkpoint as checkpoints
+    from hwr import config
+
+    bare = checkpoint.endswith(".params")
+    given = with_engine(overrides, engine)
+    if bare:
+        # Its image size is the config's, or that of --set; the network's sizes are its shapes'.
+        loaded = checkpoints.load(checkpoint, config.load(config_path, given))
+        settings = loaded.config
+    else:
+        loaded = checkpoints.load(checkpoint)
+        file = config.load(config_path) if config_path else loaded.config
+        own = {"model": loaded.config.model, "image": loaded.config.image}
+        settings = config.override(config.to_dict(file.model_copy(update=own)), given)
+    for text in given:
+        if text.startswith("model.") or (text.startswith("image.") and not bare):
+            raise Error(f"--set {text}: the network belongs to the checkpoint and can't be changed")
+    return loaded, settings
