@@ -115,7 +115,7 @@ class MXNetEngine:
         self._net = net
         if fresh:
             weights = original.initial(self._shapes, config.train.seed)
-            path, note = original.pretrained(config.model.pretrained, weights)
+            path, note = original.pretrained(config.model.pretrained, weights, pth=False)
             if path is not None:
                 weights |= _read_trunk(path)
             self.notes.append(note)

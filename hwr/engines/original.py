@@ -163,12 +163,13 @@ def sizes(weights: Mapping[str, np.ndarray], image: Image) -> tuple[Model, int]:
     return model, classes
 
 
-def pretrained(choice: str, weights: dict[str, np.ndarray]) -> tuple[Path | None, str]:
+def pretrained(choice: str, weights: dict[str, np.ndarray], pth: bool) -> tuple[Path | None, str]:
     """Find the ImageNet trunk that `model.pretrained` names.
 
     Args:
         choice: `auto`, `none`, or a file: Gluon's `.params`, or torchvision's `.pth` or `.safetensors` of a ResNet-34.
         weights: The initial weights; tell whether the trunk fits.
+        pth: Whether the engine can read torch's `.pth`; if not, `auto` looks for none.
 
     Returns:
         The file, or None, and a sentence that says what was done.
@@ -187,14 +188,12 @@ def pretrained(choice: str, weights: dict[str, np.ndarray]) -> tuple[Path | None
         return Path(choice), f"trunk: ImageNet weights from {choice}"
     if not wide:
         return None, "trunk: random initial weights (ImageNet's have 64 channels)"
-    home, cache = Path.home(), os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    caches = [
-        Path(os.environ.get("TORCH_HOME") or Path(cache, "torch"), "hub/checkpoints"),
-        Path(os.environ.get("MXNET_HOME") or home / ".mxnet", "models"),
-    ]
-    for folder, pattern in zip(caches, ("resnet34-*.pth", "resnet34_v1-*.params"), strict=True):
-        for path in sorted(folder.glob(pattern)):
-            return path, f"trunk: ImageNet weights from {path}"
+    torch = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch"))
+    gluon = Path(os.environ.get("MXNET_HOME") or "~/.mxnet")
+    found = sorted((torch.expanduser() / "hub/checkpoints").glob("resnet34-*.pth")) if pth else []
+    found += sorted((gluon.expanduser() / "models").glob("resnet34_v1-*.params"))
+    if found:
+        return found[0], f"trunk: ImageNet weights from {found[0]}"
     return None, (
         "trunk: random initial weights, for no ImageNet file was found. The original began from one: get it by "
         "`python -c 'import torchvision; torchvision.models.resnet34(weights=\"IMAGENET1K_V1\")'` or name a file in "

@@ -120,7 +120,7 @@ class TorchEngine:
         self._net = OriginalNetwork(config.model, original.step_sizes(config.model, config.image), classes)
         if fresh:
             weights = original.initial(self._shapes, config.train.seed)
-            path, note = original.pretrained(config.model.pretrained, weights)
+            path, note = original.pretrained(config.model.pretrained, weights, pth=True)
             if path is not None:
                 weights |= _read_trunk(path)
             self.notes.append(note)
