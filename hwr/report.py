@@ -91,7 +91,7 @@ def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[
 
 
 def picture(images: Sequence[np.ndarray], references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-    """Lines with what stands there (grey) and what was read (black, what is wrong in red).
+    """Lines with what stands there (grey, what was missed in red) and what was read (black, what is wrong in red).
 
     Args:
         images: Grey lines, uint8, of any sizes.
@@ -128,23 +128,21 @@ def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Ima
     row = Image.new("RGB", (width, line.height + 2 * height + 6), "white")
     row.paste(line, (0, 0))
     draw = ImageDraw.Draw(row)
-    draw.text((0, line.height + 2), reference, "#888888", font)
-    wrong = _wrong(reference, hypothesis)
-    y = line.height + 4 + height
-    for i, character in enumerate(hypothesis):
-        draw.text((i * pitch, y), character, "#cc0000" if wrong[i] else "black", font)
-        if wrong[i] and character == " ":  # has no ink to colour
-            draw.line((i * pitch, y + height - 2, (i + 1) * pitch, y + height - 2), "#cc0000", 2)
+    missed, wrong = _errors(reference, hypothesis)
+    texts = ((reference, missed, "#888888", line.height + 2), (hypothesis, wrong, "black", line.height + 4 + height))
+    for text, red, colour, y in texts:
+        for i, character in enumerate(text):
+            draw.text((i * pitch, y), character, "#cc0000" if i in red else colour, font)
+            if i in red and character == " ":  # has no ink to colour
+                draw.line((i * pitch, y + height - 2, (i + 1) * pitch, y + height - 2), "#cc0000", 2)
     return row
 
 
-def _wrong(reference: str, hypothesis: str) -> np.ndarray:
-    """Which characters of the hypothesis are wrong."""
-    wrong = np.zeros(len(hypothesis), bool)
-    for tag, _, to in Levenshtein.editops(reference, hypothesis):
-        if tag != "delete":
-            wrong[to] = True
-    return wrong
+def _errors(reference: str, hypothesis: str) -> tuple[set[int], set[int]]:
+    """Positions in the reference of what was missed, and in the hypothesis of what is wrong or too much."""
+    edits = Levenshtein.editops(reference, hypothesis)
+    missed = {edit.src_pos for edit in edits if edit.tag == "delete"}
+    return missed, {edit.dest_pos for edit in edits if edit.tag != "delete"}
 
 
 def _trimmed(pixels: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ def test_what_is_wrong_is_red() -> None:
     assert reddish(wrong) > 5
     added_blank = report.picture([line], ["abcdef"], ["abc def"])
     assert reddish(added_blank) > 5
+    assert reddish(report.picture([line], ["abc def"], ["abc df"])) > 5  # missed
     assert reddish(report.picture([line] * 3, ["abc"] * 3, ["xyz"] * 3)) > 3 * 15
 
 
