@@ -1,0 +1,159 @@
+import itertools
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from hwr import Error, beam, decode, lm
+from hwr.alphabet import ORIGINAL, Alphabet
+
+TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
+
+
+def enumerate_texts(logits: np.ndarray, characters: str) -> dict[str, float]:
+    """Every text's natural-log probability, (T, C) logits: all C ** T paths, collapsed and summed."""
+    blank = len(characters)
+    p = np.exp(logits.astype(float))
+    p /= p.sum(1, keepdims=True)
+    texts: dict[str, float] = {}
+    for path in itertools.product(range(blank + 1), repeat=len(logits)):
+        text = "".join(characters[c] for c, _ in itertools.groupby(path) if c != blank)
+        texts[text] = texts.get(text, 0.0) + math.prod(p[t, c] for t, c in enumerate(path))
+    return {text: math.log(value) for text, value in texts.items()}
+
+
+def peaky(rng: np.random.Generator, lines: int, steps: int = 160, classes: int = 81) -> np.ndarray:
+    """What trained networks put out: blanks, with 30 to 50 characters of a step or two each, some unsure."""
+    logits = rng.normal(0, 1.5, (lines, steps, classes))
+    logits[:, :, -1] += 14
+    for line in logits:
+        for at in np.sort(rng.choice(steps, min(rng.integers(30, 51), steps), replace=False)):
+            c = rng.integers(classes - 1)
+            line[at, -1] -= 14
+            line[at, c] += 14
+            if rng.random() < 0.2:
+                line[at, rng.integers(classes - 1)] += rng.uniform(10, 13.5)
+    return logits.astype(np.float32)
+
+
+@pytest.mark.parametrize("with_lm", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "characters"), [(1, "a"), (2, "ab"), (3, "abc"), (5, "ab"), (4, "abc"), (6, "a"), (4, "ab d")]
+)
+def test_all_texts_against_brute_force(steps: int, characters: str, with_lm: bool, rng: np.random.Generator) -> None:
+    model = lm.build(TEXTS, 3) if with_lm else None
+    weight, insertion = (0.7, 0.9) if with_lm else (0.0, 0.0)
+    logits = rng.normal(0, 2, (5, steps, len(characters) + 1)).astype(np.float32)
+    found = beam.search(logits, Alphabet(characters), 1000, model, weight, insertion, 1000, prune=0)
+    for line, hypotheses in zip(logits, found, strict=True):
+        texts = enumerate_texts(line, characters)
+        scores = {}
+        for text, ctc in texts.items():
+            scores[text] = ctc + insertion * len(text)
+            if model:
+                scores[text] += weight * math.log(10) * model.log10(text)
+        assert [h.text for h in hypotheses] == sorted(texts, key=lambda text: -scores[text])
+        for h in hypotheses:
+            assert h.score == pytest.approx(scores[h.text], abs=1e-5)
+            assert h.ctc == pytest.approx(texts[h.text], abs=1e-5)
+            assert h.lm == pytest.approx(math.log(10) * model.log10(h.text) if model else 0, abs=1e-5)
+
+
+def test_a_narrow_beam_sees_no_text_twice_and_no_more_than_its_probability(rng: np.random.Generator) -> None:
+    """Texts leave the beam and come back: their paths must not be counted twice, nor the text listed twice."""
+    logits = rng.normal(0, 1, (25, 6, 4)).astype(np.float32)
+    wide = beam.search(logits, Alphabet("abc"), 2000, prune=0)
+    texts = [enumerate_texts(line, "abc") for line in logits]
+    for size in (2, 3, 5, 8):
+        found = beam.search(logits, Alphabet("abc"), size, n_best=size, prune=0)
+        for exact, hypotheses, best in zip(texts, found, wide, strict=True):
+            assert len({h.text for h in hypotheses}) == len(hypotheses) == size
+            assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+            assert all(h.ctc <= exact[h.text] + 1e-6 for h in hypotheses)
+            assert hypotheses[0].score <= best[0].score + 1e-6
+
+
+def test_what_pruning_costs_is_bounded(rng: np.random.Generator) -> None:
+    """The probabilities of all texts together fall by no more than the probabilities cut."""
+    logits = rng.normal(0, 3, (50, 4, 4)).astype(np.float32)
+    p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+    for n, hypotheses in enumerate(beam.search(logits, Alphabet("abc"), 1000, n_best=1000, prune=0.05)):
+        cut = float(p[n, :, :3][p[n, :, :3] < 0.05].sum())
+        assert 1 - cut - 1e-6 <= sum(math.exp(h.ctc) for h in hypotheses) <= 1 + 1e-6
+
+
+def test_peaky_outputs_read_as_greedily(rng: np.random.Generator) -> None:
+    alphabet = Alphabet(ORIGINAL)
+    logits = peaky(rng, 40)
+    # No doubtful steps, so the best path holds nearly all of its text's probability.
+    best = logits.argmax(2)
+    np.put_along_axis(logits, best[..., None], logits.max(2, keepdims=True) + 8, 2)
+    texts, _ = decode.greedy(logits, alphabet)
+    assert min(map(len, texts)) > 20
+    for size in (1, 4, 16):
+        assert [h[0].text for h in beam.search(logits, alphabet, size)] == texts
+
+
+def test_a_wider_beam_finds_no_worse(rng: np.random.Generator) -> None:
+    logits = peaky(rng, 20, 60, 81)
+    one, many = beam.search(logits, Alphabet(ORIGINAL), 1), beam.search(logits, Alphabet(ORIGINAL), 32)
+    assert all(a[0].score <= b[0].score + 1e-6 for a, b in zip(one, many, strict=True))
+
+
+def test_the_language_model_chooses(rng: np.random.Generator) -> None:
+    """The network wavers between two letters; the model has only ever seen one of the words."""
+    alphabet = Alphabet("acot ")
+    logits = np.full((1, 5, 6), -9, np.float32)
+    for t, classes in enumerate(["c", "-", "ao", "-", "t"]):
+        for c in classes:
+            logits[0, t, 5 if c == "-" else alphabet.characters.index(c)] = 0
+    logits[0, 2, alphabet.characters.index("o")] = 0.5
+    model = lm.build(["cat", "a cat", "cat cat"], 3)
+    assert beam.search(logits, alphabet)[0][0].text == "cot"
+    assert beam.search(logits, alphabet, lm=model, lm_weight=1.0)[0][0].text == "cat"
+    assert beam.search(logits, alphabet, lm=model)[0][0].text == "cot"
+    long = beam.search(np.zeros((1, 5, 6), np.float32), alphabet, insertion=9.0)[0][0].text
+    assert len(long) == 5
+
+
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_a_line_reads_the_same_alone(with_lm: bool, rng: np.random.Generator) -> None:
+    alphabet = Alphabet(ORIGINAL)
+    model = lm.build(["the quick brown fox", "Jumps over 12 lazy dogs."], 4) if with_lm else None
+    logits = np.concatenate([peaky(rng, 6, 40), rng.normal(0, 1, (6, 40, 81)).astype(np.float32)])
+    together = beam.search(logits, alphabet, 8, model, 0.5 * with_lm, 0.3, 4)
+    alone = [beam.search(line[None], alphabet, 8, model, 0.5 * with_lm, 0.3, 4)[0] for line in logits]
+    assert together == alone
+    assert {c for line in together for h in line for c in h.text} <= set(ORIGINAL)
+
+
+def test_no_lines_no_steps_and_all_blank() -> None:
+    alphabet = Alphabet("ab")
+    assert beam.search(np.zeros((0, 5, 3), np.float32), alphabet) == []
+    assert beam.search(np.zeros((1, 0, 3), np.float32), alphabet) == [[beam.Hypothesis("", 0, 0, 0)]]
+    logits = np.zeros((2, 5, 3), np.float32)
+    logits[:, :, 2] = 10
+    for line in beam.search(logits, alphabet):
+        assert line[0].text == ""
+        assert line[0].ctc == pytest.approx(5 * (10 - math.log(math.exp(10) + 2)), rel=1e-4)
+
+
+def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, alphabet = np.zeros((1, 2, 3), np.float32), Alphabet("ab")
+    with pytest.raises(Error, match="4 classes"):
+        beam.search(logits, Alphabet("abc"))
+    with pytest.raises(Error, match="not finite"):
+        beam.search(logits + np.nan, alphabet)
+    for size, wanted in ((0, 1), (4, 5), (4, 0)):
+        with pytest.raises(Error, match="readings <= beam"):
+            beam.search(logits, alphabet, size, n_best=wanted)
+    with pytest.raises(Error, match="needs a language model"):
+        beam.search(logits, alphabet, lm_weight=1.0)
+    for bad in ({"lm_weight": -1.0}, {"lm_weight": math.nan}, {"insertion": math.inf}, {"prune": 1.0}, {"prune": -0.1}):
+        with pytest.raises(Error, match="must be"):
+            beam.search(logits, alphabet, **bad)  # type: ignore[arg-type]
+    beam._compiled.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(Error, match=r"needs numba: pip install 'hwr\[lm\]'"):
+        beam.search(logits, alphabet)
