@@ -78,7 +78,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 
     going_on = resume and (out / "state.safetensors").exists()
     engine = engines.build(settings, letters.classes, fresh=not going_on)
-    parameters = sum(array.size for array in engine.weights().values())
+    parameters = sum(array.size for name, array in engine.weights().items() if "running_" not in name)
     say(f"network: {settings.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}")
     for note in engine.notes:
         say(note)

@@ -94,7 +94,7 @@ class OriginalNetwork(nn.Module):
             case ["bn"]:
                 path = ["body", "1"]
         # Batch norm calls its factor gamma in Gluon, and its offset beta.
-        if path[-1] in ("1", "4") and path != ["body", "0"]:
+        if path[-1] in ("1", "4"):
             last = {"weight": "gamma", "bias": "beta"}.get(last, last)
         return ".".join([*path, last])
 
