@@ -4,6 +4,7 @@ What is drawn for a line depends on (seed, pass over the data, line) alone: not 
 or the number of workers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,42 +12,141 @@ import numpy as np
 
 from hwr.config import Augment
 
+# Of the elastic grid: rows of nodes over the height (as many as leave each a zone of letters: above, middle, below), and
+# pixels from one column of nodes to the next, in line heights.
+GRID_ROWS = 3
+GRID_STEP = 0.5
+
+# Rotation moves the ends of a line up and down by this fraction of the height at most, so that long lines stay whole.
+MOST_RISE = 0.15
+
+# One masked span per so many line heights of width.
+MASK_EVERY = 3
+
 
 @dataclass(frozen=True)
 class Warps:
-    """One warp per image of a batch.
+    """One warp per image of a batch, applied in this order.
 
     Attributes:
         gamma: (N,) float32; pixels (0..1) are raised to this power first.
         matrix: (N, 2, 3) float32; where the pixel at output (x, y, 1) comes from in the input, (x, y) in pixels.
+        widths: (N,) int32; of the warped lines.
+        grid: (N, 2, GRID_ROWS, columns) float32, or None; pixels (x, y) by which that place is moved further. The rows are
+            spread evenly from the first pixel row to the last, the columns stand `grid_step(height)` pixels apart.
+        thickness: (N,) float32, -1..1, or None; how far strokes grow (or shrink) by a pixel all round.
+        contrast: (N,) float32 or None; ink is so much as dark (1: as it was).
+        brightness: (N,) float32 or None; added to every pixel (0..1), and cut off at 0 and 1.
+        masks: (N, K, 2) float32 or None; columns from .. to (in pixels of the output) that become white.
     """
 
     gamma: np.ndarray
     matrix: np.ndarray
+    widths: np.ndarray
+    grid: np.ndarray | None = None
+    thickness: np.ndarray | None = None
+    contrast: np.ndarray | None = None
+    brightness: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
 
-def draw(augment: Augment, height: int, width: int, seed: int, lines: Sequence[tuple[int, int]]) -> Warps:
+def grid_step(height: int) -> int:
+    """Pixels between two columns of the elastic grid."""
+    return max(2, round(GRID_STEP * height))
+
+
+def draw(
+    augment: Augment,
+    height: int,
+    widths: np.ndarray,
+    seed: int,
+    lines: Sequence[tuple[int, int]],
+    *,
+    centred: bool = False,
+    least: np.ndarray | None = None,
+) -> Warps:
     """Draw a warp for each (pass, line index).
 
-    The distribution is the original's: gamma uniform; one affine map with uniform translation (fractions of the size),
-    scale in x and y, and shear in radians. The map is that of scikit-image before 0.20, which the original used: a
-    shear s takes (x, y) to (x - y sin s, y cos s), about the top-left corner.
+    Of gamma, the affine map and each of the others, a line has each with probability `augment.p`. With p = 1 and the
+    others at 0 the distribution is the original's: gamma uniform; one affine map with uniform translation (fractions of
+    the size), scale in x and y, and shear in radians. Its map is that of scikit-image before 0.20, which the original
+    used: a shear s takes (x, y) to (x - y sin s, y cos s), about the top-left corner.
 
     Args:
         augment: The ranges.
-        height: Of the images, in pixels; `width` likewise.
+        height: Of the images, in pixels.
+        widths: (N,) of the images, in pixels.
+        centred: Warp about the centre of each line and make it as much wider as it takes, so that no letter is lost:
+            for lines of any width. Then translation is up and down only, and lines are enlarged vertically by no more
+            than a quarter of `augment.scale`.
+        least: (N,) pixels that the widths may not fall below (for the text would no longer fit), if they are not already
+            smaller; for `centred` only.
     """
+    n = len(lines)
     rngs = [np.random.default_rng((seed, epoch, index)) for epoch, index in lines]
     u = np.array([rng.uniform(-1, 1, 6) for rng in rngs]).reshape(-1, 6)  # (N, 6)
+    more = np.array([rng.uniform(-1, 1, 4) for rng in rngs]).reshape(-1, 4)  # rotation, thickness, contrast, brightness
+    on = np.array([rng.random(7) < augment.p for rng in rngs]).reshape(-1, 7)
     low, high = augment.gamma
-    gamma = low + (u[:, 0] + 1) / 2 * (high - low)
-    tx, ty = u[:, 1] * augment.translate * width, u[:, 2] * augment.translate * height
-    sx, sy = 1 + u[:, 3] * augment.scale, 1 + u[:, 4] * augment.scale
-    shear = u[:, 5] * augment.shear
-    zero = np.zeros_like(sx)
-    rows = [[sx, -sy * np.sin(shear), tx], [zero, sy * np.cos(shear), ty]]
-    matrix = np.moveaxis(np.array(rows), 2, 0)  # (N, 2, 3)
-    return Warps(gamma.astype(np.float32), matrix.astype(np.float32))
+    gamma = np.where(on[:, 0], low + (u[:, 0] + 1) / 2 * (high - low), 1)
+    u[:, 1:] *= on[:, 1:2]
+    more *= on[:, [1, 2, 3, 4]]
+    if centred:
+        matrix, wide = _centred(augment, height, widths, u, more[:, 0], least)
+    else:
+        tx, ty = u[:, 1] * augment.translate * widths, u[:, 2] * augment.translate * height
+        sx, sy = 1 + u[:, 3] * augment.scale, 1 + u[:, 4] * augment.scale
+        shear = u[:, 5] * augment.shear
+        rows = [[sx, -sy * np.sin(shear), tx], [np.zeros(n), sy * np.cos(shear), ty]]
+        matrix, wide = np.moveaxis(np.array(rows), 2, 0), np.array(widths)  # (N, 2, 3), (N,)
+    f4 = np.float32
+    return Warps(
+        gamma.astype(f4),
+        matrix.astype(f4),
+        wide.astype(np.int32),
+        _grid(augment.elastic * on[:, 5], height, wide, rngs) if augment.elastic else None,
+        (more[:, 1] * augment.thickness).astype(f4) if augment.thickness else None,
+        (1 + (more[:, 2] - 1) / 2 * augment.contrast * on[:, 3]).astype(f4) if augment.contrast else None,
+        (more[:, 3] * augment.brightness).astype(f4) if augment.brightness else None,
+        _masks(augment.mask * on[:, 6], height, wide, rngs) if augment.mask else None,
+    )
+
+
+def _centred(
+    augment: Augment, height: int, widths: np.ndarray, u: np.ndarray, turn: np.ndarray, least: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maps about the centres of lines, (N, 2, 3), and the widths that hold all of the warped lines, (N,)."""
+    sx, sy = 1 + u[:, 3] * augment.scale, 1 + np.minimum(u[:, 4], u[:, 4] / 4) * augment.scale
+    if least is not None:
+        sx = np.maximum(sx, np.minimum(1, least / widths))
+    slant = np.tan(u[:, 5] * augment.shear)
+    rise = turn * np.minimum(np.tan(augment.rotate), 2 * MOST_RISE * height / widths)
+    wide = np.ceil(widths * sx + np.abs(slant) * height)
+    xx, xy, yx, yy = 1 / sx, slant / sx, rise, 1 / sy
+    # Pixel centres: the middle of W pixels is at (W - 1) / 2.
+    mx, my, cx, cy = (widths - 1) / 2, (height - 1) / 2, (wide - 1) / 2, (height - 1) / 2
+    ty = u[:, 2] * augment.translate * height
+    rows = [[xx, xy, mx - xx * cx - xy * cy], [yx, yy, my - yx * cx - yy * cy + ty]]
+    return np.moveaxis(np.array(rows), 2, 0), wide
+
+
+def _grid(strength: np.ndarray, height: int, widths: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    step = grid_step(height)
+    columns = [math.ceil(width / step) + 1 for width in widths]
+    out = np.zeros((len(rngs), 2, GRID_ROWS, max(columns)), np.float32)
+    for row, count, much, rng in zip(out, columns, strength, rngs, strict=True):
+        row[..., :count] = rng.normal(0, 1, (2, GRID_ROWS, count)) * much * height
+    return out
+
+
+def _masks(share: np.ndarray, height: int, widths: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    counts = [math.ceil(width / (MASK_EVERY * height)) for width in widths]
+    out = np.zeros((len(rngs), max(counts), 2), np.float32)
+    for row, count, much, width, rng in zip(out, counts, share, widths, rngs, strict=True):
+        start, length = rng.uniform(0, 1, (2, count))
+        row[:count, 0] = start * width
+        row[:count, 1] = start * width + length * much * height
+    return out
 
 
 def apply(images: np.ndarray, warps: Warps) -> np.ndarray:
@@ -56,12 +156,33 @@ def apply(images: np.ndarray, warps: Warps) -> np.ndarray:
         images: (N, H, W) uint8.
 
     Returns:
-        (N, H, W) float32 in 0..1.
+        (N, H, the widest of `warps.widths`) float32 in 0..1.
     """
+    from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
     from skimage.transform import warp
 
-    out = np.empty(images.shape, np.float32)
+    height, width = images.shape[1], int(warps.widths.max())
+    out = np.empty((len(images), height, width), np.float32)
     for i, image in enumerate(images):
         matrix = np.vstack([warps.matrix[i].astype(np.float64), [0, 0, 1]])
-        out[i] = warp((image / 255) ** float(warps.gamma[i]), matrix, order=1, cval=1.0)
+        source = (image / 255) ** float(warps.gamma[i])
+        if warps.grid is None:
+            line = warp(source, matrix, order=1, cval=1.0, output_shape=(height, width))
+        else:
+            y, x = np.mgrid[:height, :width].astype(np.float64)
+            nodes = [y * (GRID_ROWS - 1) / max(1, height - 1), x / grid_step(height)]
+            move = [map_coordinates(grid, nodes, order=1, mode="nearest") for grid in warps.grid[i].astype(np.float64)]
+            at = np.tensordot(matrix[:2], np.stack([x, y, np.ones_like(x)]), 1) + move  # (2, H, W), (x, y)
+            line = map_coordinates(source, at[::-1], order=1, mode="constant", cval=1.0)
+        if warps.thickness is not None:
+            much = float(warps.thickness[i])
+            line += abs(much) * ((minimum_filter if much > 0 else maximum_filter)(line, 3, mode="nearest") - line)
+        if warps.contrast is not None:
+            line = 1 - (1 - line) * float(warps.contrast[i])
+        if warps.brightness is not None:
+            line = np.clip(line + float(warps.brightness[i]), 0, 1)
+        if warps.masks is not None:
+            for start, end in warps.masks[i]:
+                line[:, (np.arange(width) >= start) & (np.arange(width) < end)] = 1
+        out[i] = line
     return out

@@ -1,6 +1,5 @@
 """Lines -> batches of NumPy arrays, in an order that depends on the seed and the epoch alone."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,14 @@ import numpy as np
 
 from hwr import Error, augment
 from hwr.alphabet import Alphabet
-from hwr.config import Config
+from hwr.cache import Images
+from hwr.config import Config, Original
 from hwr.datasets import Line
+
+# Lines of any width: so many batches' lines are sorted by width before they are cut into batches, so that little is
+# padding; and batches are padded to multiples of so many pixels, so that an engine meets few different shapes.
+POOL = 20
+MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -18,49 +23,83 @@ class Batch:
 
     Attributes:
         images: (N, H, W) uint8.
+        widths: (N,) int32, the columns of each that are line; what is right of them is padding.
         labels: (N, L) int32, padded with -1; L is the longest label's length, at least 1.
         warps: How to warp the images, or None to leave them as they are.
-        index: (N,) the lines' positions in the dataset, for messages.
+        index: (N,) the lines' positions in the dataset.
     """
 
     images: np.ndarray
+    widths: np.ndarray
     labels: np.ndarray
     warps: augment.Warps | None
     index: np.ndarray
 
 
-def encode(lines: Sequence[Line], alphabet: Alphabet, steps: int) -> list[np.ndarray]:
-    """Label ids of every line, checked: CTC can write them all with this alphabet in so many steps.
+def frames(config: Config, widths: np.ndarray) -> np.ndarray:
+    """Time steps that the network has for lines of these widths: (N,) int."""
+    model = config.model
+    if isinstance(model, Original):
+        return np.full(len(widths), model.steps)
+    steps = np.asarray(widths)
+    for factor in (model.stride[1], *(pool[1] for pool in model.pools)):
+        steps = -(-steps // factor)
+    return steps * model.frames
+
+
+def encode(lines: Sequence[Line], alphabet: Alphabet, config: Config, widths: np.ndarray) -> list[np.ndarray]:
+    """Label ids of every line, checked: CTC can write them all with this alphabet in the network's time steps.
+
+    Args:
+        widths: (lines,) of the prepared lines, in pixels.
 
     Raises:
         Error: Characters that the alphabet lacks, or a text that is too long; names the place of the text.
     """
     labels, faults = [], []
-    for line in lines:
-        fault = unwritable(line.text, alphabet, steps)
+    for line, steps in zip(lines, frames(config, widths).tolist(), strict=True):
+        fault = unwritable(line.text, alphabet, config, steps)
         if fault:
             faults.append(f"{line.source}: line {line.id}: {fault}")
         else:
-            labels.append(alphabet.encode(line.text))
+            labels.append(alphabet.encode(written(line.text, config)))
     if faults:
         more = f"\n… and {len(faults) - 5} more lines like these" if len(faults) > 5 else ""
         raise Error("\n".join(faults[:5]) + more)
     return labels
 
 
-def unwritable(text: str, alphabet: Alphabet, steps: int) -> str:
+def written(text: str, config: Config) -> str:
+    """What the network learns to write for a line: its text, with `model.edge_spaces` between spaces.
+
+    The spaces are paper to the left and right of the ink, and take the pressure off the first and last character
+    (Retsinas et al. 2022); `decode.greedy` drops them.
+    """
+    return text if isinstance(config.model, Original) or not config.model.edge_spaces else f" {text} "
+
+
+def unwritable(text: str, alphabet: Alphabet, config: Config, steps: int) -> str:
     """Why CTC can't write the text, in words that say what to do; "" if it can."""
+    text = written(text, config)
     missing = alphabet.missing(text)
     if missing:
         return (
             f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto for the characters of the training "
             "text, or give a file of characters"
         )
-    # CTC needs a step per character and a blank between equal neighbours.
-    need = len(text) + sum(a == b for a, b in itertools.pairwise(text))
+    need = needed(alphabet.encode(text))
     if need > steps:
-        return f"its {len(text)} characters need {need} steps and the network has {steps}; raise model.steps"
+        if isinstance(config.model, Original):
+            remedy = "raise model.steps"
+        else:
+            remedy = "is it the right text? If so raise model.frames or image.height, or leave it out (data.exclude)"
+        return f"its {len(text)} characters need {need} steps and the network has {steps}; {remedy}"
     return ""
+
+
+def needed(label: np.ndarray) -> int:
+    """Time steps that CTC needs for a label: one per character, and a blank between equal neighbours."""
+    return len(label) + int((label[1:] == label[:-1]).sum())
 
 
 def pad(labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -85,16 +124,16 @@ def count(lines: int, batch_size: int, epoch: int) -> int:
 
 
 def training(
-    images: np.ndarray, labels: Sequence[np.ndarray], config: Config, epoch: int, start: int = 0
+    images: Images, labels: Sequence[np.ndarray], config: Config, epoch: int, start: int = 0
 ) -> Iterator[Batch]:
     """The batches of an epoch, shuffled and with warps to apply.
 
     The data is one endless stream of passes, each a permutation of all lines; batch k takes its lines
     [k * batch_size, (k + 1) * batch_size), and epoch e the batches that end within pass e. So the rolled-over lines
-    come first in the next epoch, and any batch can be made without those before it.
+    come first in the next epoch, and any batch can be made without those before it. Where lines have any width, `POOL`
+    batches in a row first share out their lines among them by width.
 
     Args:
-        images: (lines, H, W) uint8.
         labels: Label ids per line.
         epoch: From 0.
         start: Batches of this epoch to leave out, to go on in mid-epoch.
@@ -103,23 +142,71 @@ def training(
         Error: Fewer lines than a batch holds.
     """
     n, size, seed = len(images), config.train.batch_size, config.train.seed
+    any_width = not isinstance(config.model, Original)
     check_size(n, size)
+    order = _Order(images.widths, size, seed, POOL if any_width else 1)
     first = epoch * n // size
-    orders: dict[int, np.ndarray] = {}
     for k in range(first + start, first + count(n, size, epoch)):
-        drawn = []
-        for position in range(k * size, (k + 1) * size):
-            turn, place = divmod(position, n)
-            if turn not in orders:
-                orders[turn] = np.random.default_rng((seed, turn)).permutation(n)
-            drawn.append((turn, int(orders[turn][place])))
+        drawn = order.batch(k)
         index = np.array([line for _, line in drawn])
-        warps = augment.draw(config.augment, images.shape[1], images.shape[2], seed, drawn)
-        yield Batch(images[index], pad([labels[i] for _, i in drawn]), warps, index)
+        chosen = [labels[i] for i in index]
+        widths = images.widths[index]
+        least = _least(config, chosen) if any_width else None
+        warps = augment.draw(config.augment, images.height, widths, seed, drawn, centred=any_width, least=least)
+        pixels = images.batch(index, MULTIPLE if any_width else 1)
+        yield Batch(pixels, widths, pad(chosen), warps, index)
 
 
-def reading(images: np.ndarray, labels: Sequence[np.ndarray], batch_size: int) -> Iterator[Batch]:
-    """All lines in their order, as they are; the last batch may be smaller."""
+class _Order:
+    """Which lines are in batch k of the endless stream."""
+
+    def __init__(self, widths: np.ndarray, size: int, seed: int, pool: int) -> None:
+        self._widths, self._size, self._seed, self._pool = widths, size, seed, pool
+        self._turn, self._permutation = -1, np.zeros(0, np.int64)
+        self._number, self._cut = -1, list[list[tuple[int, int]]]()
+
+    def batch(self, k: int) -> list[tuple[int, int]]:
+        """(pass, line) of each of its lines."""
+        number, place = divmod(k, self._pool)
+        if number != self._number:
+            span = self._pool * self._size
+            drawn = [self._line(position) for position in range(number * span, (number + 1) * span)]
+            if self._pool > 1:
+                drawn.sort(key=lambda key: self._widths[key[1]])
+            cut = [drawn[i : i + self._size] for i in range(0, span, self._size)]
+            if self._pool > 1:
+                cut = [cut[i] for i in np.random.default_rng((self._seed, number, 0, 1)).permutation(self._pool)]
+            self._number, self._cut = number, cut
+        return self._cut[place]
+
+    def _line(self, position: int) -> tuple[int, int]:
+        turn, place = divmod(position, len(self._widths))
+        if turn != self._turn:
+            self._turn = turn
+            self._permutation = np.random.default_rng((self._seed, turn)).permutation(len(self._widths))
+        return turn, int(self._permutation[place])
+
+
+def _least(config: Config, labels: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) pixels of width that give the labels all the time steps that they need."""
+    need = np.array([needed(label) for label in labels])
+    per_frame = MULTIPLE / frames(config, np.array([MULTIPLE]))[0]
+    return np.ceil(need * per_frame)
+
+
+def reading(images: Images, labels: Sequence[np.ndarray], batch_size: int, multiple: int = 1) -> Iterator[Batch]:
+    """All lines, as they are, the narrowest first; the last batch may be smaller.
+
+    Args:
+        multiple: Of pixels that the batches' widths are rounded up to.
+    """
+    order = np.argsort(images.widths, kind="stable")
     for start in range(0, len(images), batch_size):
-        part = slice(start, min(start + batch_size, len(images)))
-        yield Batch(np.array(images[part]), pad(labels[part]), None, np.arange(part.start, part.stop))
+        index = order[start : start + batch_size]
+        pixels = images.batch(index, multiple)
+        yield Batch(pixels, images.widths[index], pad([labels[i] for i in index]), None, index)
+
+
+def multiple(config: Config) -> int:
+    """What the widths of batches are rounded up to: of lines that all have one width, nothing."""
+    return 1 if isinstance(config.model, Original) else MULTIPLE

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,48 @@ from hwr.config import Config
 from hwr.datasets import Line
 from hwr.files import replacing
 
-# Part of every key: raise it when `image.read` or `image.fit` changes what comes out.
-VERSION = 1
+# Part of every key: raise it when `image.read` or `image.prepare` changes what comes out.
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Images:
+    """Lines of one height, each of its own width, one after the other in memory.
+
+    Attributes:
+        pixels: (sum of height * width,) uint8; a memory map where they come from the cache.
+        widths: (lines,) int32.
+    """
+
+    pixels: np.ndarray
+    widths: np.ndarray
+    height: int
+
+    def __post_init__(self) -> None:
+        starts = np.concatenate([[0], np.cumsum(self.widths, dtype=np.int64) * self.height])
+        object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def of(cls, images: Sequence[np.ndarray]) -> "Images":
+        """From (height, width) uint8 arrays."""
+        pixels = np.concatenate([np.zeros(0, np.uint8), *(image.ravel() for image in images)])
+        return cls(pixels, np.array([image.shape[1] for image in images], np.int32), len(images[0]))
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """(height, width) uint8."""
+        start, end = self._starts[i : i + 2]  # type: ignore[attr-defined]
+        return self.pixels[start:end].reshape(self.height, -1)
+
+    def batch(self, index: np.ndarray, multiple: int = 1) -> np.ndarray:
+        """Lines side by side, with white to their right: (N, height, W) uint8, W the widest, rounded up to a multiple."""
+        width = -(-int(self.widths[index].max()) // multiple) * multiple
+        out = np.full((len(index), self.height, width), 255, np.uint8)
+        for row, i in zip(out, index, strict=True):
+            row[:, : self.widths[i]] = self[i]
+        return out
 
 
 def folder(config: Config) -> Path:
@@ -27,36 +68,45 @@ def folder(config: Config) -> Path:
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwr"
 
 
-def prepared(lines: Sequence[Line], config: Config, progress: bool = False) -> np.ndarray:
+def prepared(lines: Sequence[Line], config: Config, progress: bool = False) -> Images:
     """The lines' pixels as the network takes them, from the cache, or into it first.
 
-    The file's name is a hash of all that went in: every image's path, size and time of change, and the target size. So
-    a changed image or setting makes another file; a file is renamed into place when whole, so that two processes may
-    build the same one at once and a kill leaves none that is half done.
-
-    Returns:
-        (len(lines), height, width) uint8, memory-mapped, read-only.
+    The file's name is a hash of all that went in: every image's path, size and time of change, and how they are prepared.
+    So a changed image or setting makes another file; a file is renamed into place when whole, so that two processes may
+    build the same one at once and a kill leaves none that is half done. It holds the pixels, then the widths (int32).
 
     Raises:
         Error: Images that can't be read (the first few by name), or no room to write.
     """
-    size = config.image.height, config.image.width
-    path = folder(config) / f"lines-{_key(lines, size)}.npy"
-    if not _whole(path, (len(lines), *size)):
-        _build(path, lines, size, progress)
-    return np.load(path, mmap_mode="r")
+    path = folder(config) / f"lines-{_key(lines, config)}.bin"
+    found = _open(path, len(lines), config.image.height)
+    if found is None:
+        _build(path, lines, config, progress)
+        found = _open(path, len(lines), config.image.height)
+    if found is None:
+        raise Error(
+            f"{path}: what was just written there is not what is there now; does another program use the folder?"
+        )
+    return found
 
 
-def _whole(path: Path, shape: tuple[int, int, int]) -> bool:
-    """Whether the file is there and has not been cut or overwritten by something else."""
+def _open(path: Path, lines: int, height: int) -> Images | None:
+    """The file, if it is there and has not been cut or overwritten by something else."""
     try:
-        return bool(np.load(path, mmap_mode="r").shape == shape)
-    except (OSError, ValueError, EOFError):
-        return False
+        content = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError):  # ValueError: it is empty
+        return None
+    tail = 4 * lines
+    if len(content) < tail:
+        return None
+    widths = np.frombuffer(content[len(content) - tail :].tobytes(), "<i4")
+    if widths.min(initial=1) < 1 or int(widths.sum(dtype=np.int64)) * height != len(content) - tail:
+        return None
+    return Images(content[: len(content) - tail], widths, height)
 
 
-def _key(lines: Sequence[Line], size: tuple[int, int]) -> str:
-    went_in: list[object] = [VERSION, *size]
+def _key(lines: Sequence[Line], config: Config) -> str:
+    went_in: list[object] = [VERSION, config.model.arch, *config.image.model_dump().values()]
     for line in lines:
         try:
             stat = line.image.stat()
@@ -66,8 +116,7 @@ def _key(lines: Sequence[Line], size: tuple[int, int]) -> str:
     return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()[:20]
 
 
-def _build(path: Path, lines: Sequence[Line], size: tuple[int, int], progress: bool) -> None:
-    height, width = size
+def _build(path: Path, lines: Sequence[Line], config: Config, progress: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -77,23 +126,25 @@ def _build(path: Path, lines: Sequence[Line], size: tuple[int, int], progress: b
         ) from error
     broken: list[str] = []
 
-    def prepare(line: Line) -> bytes:
+    def prepare(line: Line) -> np.ndarray | None:
         try:
-            return image.fit(image.read(line.image), height, width).tobytes()
+            return image.prepare(image.read(line.image), config)
         except Error as error:
             broken.append(f"{error} (line {line.id}, {line.source})")
-            return b""
+            return None
 
     bar = tqdm(desc="preparing lines", total=len(lines), unit="line", disable=None if progress else True, leave=False)
     # Written in order and not through a memory map: on a full disk that is an error that can be reported.
     with replacing(path) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        widths = []
         with open(temporary, "wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(lines), height, width)}
-            np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(lines), 256):
                 for pixels in pool.map(prepare, lines[start : start + 256]):
-                    file.write(pixels)
+                    if pixels is not None:
+                        file.write(pixels.tobytes())
+                        widths.append(pixels.shape[1])
                     bar.update()
+            file.write(np.array(widths, "<i4").tobytes())
         if broken:
             shown = "\n".join(sorted(broken)[:5])
             raise Error(

@@ -10,9 +10,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hwr import Error, config, params
+from hwr import Error, config, engines, params
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.config import Config
+from hwr.config import Config, Original
 from hwr.engines import original
 from hwr.files import replacing
 
@@ -40,9 +40,13 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write `.safetensors`, or `.params` (weights alone) if the name ends so.
 
     Raises:
-        Error: No room, no permission; what stood there before is untouched.
+        Error: No room, no permission; what stood there before is untouched. Or `.params` of another network than the original.
     """
     if Path(path).suffix == ".params":
+        if not isinstance(checkpoint.config.model, Original):
+            raise Error(
+                f"{path}: .params are for the original network; save a {checkpoint.config.model.arch} as .safetensors"
+            )
         params.write(path, checkpoint.weights)
         return
     about = {
@@ -68,6 +72,8 @@ def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
     path = Path(path)
     if path.suffix == ".params":
         settings = fallback or Config()
+        if not isinstance(settings.model, Original):
+            raise Error(f"{path}: .params hold the original network; this config's model.arch is {settings.model.arch}")
         weights = {name: array.astype(np.float32) for name, array in params.read(path).items()}
         try:
             model, classes = original.sizes(weights, settings.image)
@@ -91,7 +97,7 @@ def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
     except (KeyError, TypeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
     try:
-        original.check(weights, original.shapes(settings.model, settings.image, loaded.alphabet.classes))
+        original.check(weights, engines.shapes(settings, loaded.alphabet.classes))
     except Error as error:
         raise Error(f"{path}: {error}") from None
     return loaded

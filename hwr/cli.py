@@ -18,6 +18,7 @@ from hwr.cli_parts import (
     say,
     set_option,
     with_engine,
+    with_init,
 )
 
 
@@ -32,14 +33,31 @@ def main() -> None:
 @set_option
 @engine_option
 @click.option("--out", metavar="FOLDER", help="Run folder (default: runs/NAME-OF-CONFIG).")
+@click.option(
+    "--init",
+    metavar="FILE",
+    help="Fine-tune this checkpoint: its network and weights, and its alphabet as --charset says.",
+)
+@click.option(
+    "--charset",
+    type=click.Choice(["keep", "union", "new"]),
+    help="With --init: write the checkpoint's characters, those and the texts' (default), or data.alphabet's.",
+)
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in --out was stopped or killed.")
 @examples("""
     hwr train --config configs/iam_line.yaml
     hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
+    hwr train --config configs/finetune.yaml --init models/hwr-latin.safetensors --set data.root=/data/mine
     hwr train --resume --out runs/mine
 """)
 def train(
-    config_path: str | None, overrides: tuple[str, ...], engine: str | None, out: str | None, resume: bool
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    engine: str | None,
+    out: str | None,
+    init: str | None,
+    charset: str | None,
+    resume: bool,
 ) -> None:
     """Train a recogniser.
 
@@ -52,7 +70,12 @@ def train(
     if config_path is None and not (resume and out):
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
-    settings = config.load(config_path or folder / "config.yaml", with_engine(overrides, engine))
+    given = with_engine(overrides, engine)
+    if charset:
+        given.append(f"train.charset={charset}")
+    settings = config.load(config_path or folder / "config.yaml", given)
+    if init:
+        settings = with_init(settings, init, overrides)
     if not run(settings, folder, resume, say=say):
         sys.exit(130)
 
@@ -127,6 +150,28 @@ def export_typo(
 
 
 main.add_command(export_typo, "export-typo-dataset")
+
+
+@main.command()
+@config_option
+@set_option
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
+@click.option("--out", required=True, metavar="FILE", help="The picture (PNG).")
+@click.option("--lines", default=6, show_default=True, type=click.IntRange(min=1), help="Spread over the split.")
+@click.option("--times", default=5, show_default=True, type=click.IntRange(min=1), help="Warps of each.")
+@examples("""
+    hwr augment --config configs/lines_cpu.yaml --set data.root=/data/mine --out sheet.png
+    hwr augment --config configs/iam_line.yaml --set augment.shear=0.3 --out sheet.png
+""")
+def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out: str, lines: int, times: int) -> None:
+    """Draw lines as the network sees them, and under them what augmentation makes of each."""
+    from hwr import config
+    from hwr.contact_sheet import write
+
+    if not Path(out).parent.is_dir():
+        raise Error(f"{out}: there is no folder {Path(out).parent}")
+    write(out, config.load(config_path, list(overrides)), split, lines, times)
+    click.echo(out)
 
 
 @main.command()

@@ -84,6 +84,22 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
     return [*overrides, *([f"engine.name={engine}"] if engine else [])]
 
 
+def with_init(settings: "Config", init: str, overrides: tuple[str, ...]) -> "Config":
+    """The config to fine-tune a checkpoint with: its network and image size are the checkpoint's."""
+    from hwr import checkpoint, config
+
+    for text in overrides:
+        if text.startswith(("model.", "image.")):
+            raise Error(
+                f"--set {text}: with --init the network is the checkpoint's; to change it, set train.init instead"
+            )
+    loaded = checkpoint.load(init)
+    train = settings.train.model_copy(update={"init": init})
+    own = {"model": loaded.config.model, "image": loaded.config.image, "train": train}
+    # Checked again: what goes with one network may not go with the other.
+    return config.from_dict(config.to_dict(settings.model_copy(update=own)), default=f"--init {init}")
+
+
 def say(line: str) -> None:
     """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hwr import Error
 
@@ -37,19 +37,28 @@ class Data(Record):
 
 
 class Image(Record):
-    """The size that line images are brought to, in pixels."""
+    """The size that line images are brought to, in pixels. With arch crnn `width` is the most that a line may have."""
 
     height: Count = 60
     width: Count = 800
+    margin: Annotated[int, Field(ge=0)] = 0
 
 
 class Augment(Record):
     """Ranges of the random warps. The values that change nothing are gamma [1, 1] and 0 for the others."""
 
+    p: Fraction = 1.0
+
     gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.001, 2.0)
     translate: Fraction = 0.03
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
     shear: Annotated[float, Field(ge=0, lt=1.57)] = 0.7
+    rotate: Annotated[float, Field(ge=0, lt=1.57)] = 0.0
+    elastic: Annotated[float, Field(ge=0)] = 0.0
+    thickness: Fraction = 0.0
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    brightness: Fraction = 0.0
+    mask: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _ordered(self) -> "Augment":
@@ -58,8 +67,8 @@ class Augment(Record):
         return self
 
 
-class Model(Record):
-    """The network."""
+class Original(Record):
+    """The original system's network."""
 
     arch: Literal["original"] = "original"
     channels: Count = 64
@@ -71,6 +80,44 @@ class Model(Record):
     pretrained: str = "auto"
 
 
+class CRNN(Record):
+    """Residual convolutions, the highest value of each column, biLSTMs: for lines of any width."""
+
+    arch: Literal["crnn"]
+    stem: Count = 32
+    stride: tuple[Count, Count] = (4, 2)
+    blocks: tuple[tuple[Count, Count], ...] = ((2, 64), (3, 128), (2, 256))
+    pools: tuple[tuple[Count, Count], ...] = ((2, 2), (2, 2))
+    hidden: Count = 256
+    layers: Annotated[int, Field(ge=0)] = 3
+    frames: Count = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    shortcut: Annotated[float, Field(ge=0)] = 0.1
+    edge_spaces: bool = True
+
+    @model_validator(mode="after")
+    def _between(self) -> "CRNN":
+        if not self.blocks or len(self.pools) != len(self.blocks) - 1:
+            raise ValueError(
+                f"pools stand between the stages of blocks: {len(self.blocks)} stages need {max(0, len(self.blocks) - 1)} "
+                f"pools, got {len(self.pools)}"
+            )
+        return self
+
+
+def _arch(model: Any) -> str:
+    return str(model.get("arch", "original") if isinstance(model, dict) else getattr(model, "arch", "original"))
+
+
+_NETWORKS = {"original": Original, "crnn": CRNN}
+
+Model = Annotated[
+    Annotated[Original, Tag("original")] | Annotated[CRNN, Tag("crnn")],
+    Discriminator(_arch, custom_error_type="arch", custom_error_message="arch is original or crnn"),
+]
+
+
 class Train(Record):
     """The training run."""
 
@@ -78,6 +125,18 @@ class Train(Record):
     batch_size: Count = 32
     lr: Annotated[float, Field(gt=0)] = 1e-4
     loss_weight: Annotated[float, Field(gt=0)] = 0.2
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    center_loss: Annotated[float, Field(ge=0)] = 0.0
+    center_from: Fraction = 0.7
+    best: Literal["loss", "cer"] = "loss"
+    patience: Count | None = None
+    init: str | None = None
+    charset: Literal["keep", "union", "new"] = "union"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     images_every: Annotated[int, Field(ge=0)] = 5
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
@@ -106,15 +165,32 @@ class Config(Record):
     data: Data = Data()
     image: Image = Image()
     augment: Augment = Augment()
-    model: Model = Model()
+    model: Model = Original()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _supported(self) -> "Config":
-        if self.engine.name == "mxnet" and self.engine.precision != "fp32":
-            raise ValueError("engine.precision: the mxnet engine computes in fp32 only; set fp32, or engine.name=torch")
+        if self.engine.name == "mxnet":
+            if self.engine.precision != "fp32":
+                raise ValueError(
+                    "engine.precision: the mxnet engine computes in fp32 only; set fp32, or engine.name=torch"
+                )
+            if self.model.arch != "original":
+                raise ValueError(f"model.arch: the mxnet engine has no {self.model.arch}; set engine.name=torch")
+            # What is at its default is not asked for.
+            for key in ("weight_decay", "clip", "ema", "center_loss"):
+                if getattr(self.train, key):
+                    raise ValueError(f"train.{key}: the mxnet engine has none; leave it out, or set engine.name=torch")
+        if self.model.arch == "original":
+            for section, key in (("train", "center_loss"), ("image", "margin"), ("augment", "rotate")):
+                if getattr(getattr(self, section), key):
+                    raise ValueError(f"{section}.{key}: is for model.arch crnn only")
+        if 2 * self.image.margin >= self.image.width:
+            raise ValueError(
+                f"image.margin: {self.image.margin} on both sides leaves nothing of image.width {self.image.width}"
+            )
         return self
 
 
@@ -262,14 +338,17 @@ def _tuples(value: Any) -> Any:
 
 
 def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> str:
-    location = tuple(str(part) for part in error["loc"])
+    location, arch = tuple(str(part) for part in error["loc"]), "original"
+    if location[0:1] == ("model",) and location[1:2] and location[1] in _NETWORKS:
+        arch = location[1]
+        location = ("model", *location[2:])  # a key of either network is called model.…
     # Where the key stands, or what it is part of, or (an unknown section) the first thing in it.
     inside = (place for where, place in places.items() if location and where[: len(location)] == location)
     around = (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places)
     place = next(itertools.chain(around, inside), default)
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key}{_did_you_mean(location)}"
+        return f"{place}: unknown key {key}{_did_you_mean(location, arch)}"
     message = (
         error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
     )
@@ -278,13 +357,13 @@ def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> st
     return f"{place}: {key}: {message}, got {error['input']!r}"
 
 
-def _did_you_mean(location: Iterable[str]) -> str:
+def _did_you_mean(location: Iterable[str], arch: str) -> str:
     import difflib
 
     *parents, name = location
     record: Any = Config
     for parent in parents:
-        record = record.model_fields[parent].annotation
+        record = _NETWORKS[arch] if parent == "model" else record.model_fields[parent].annotation
     known = list(record.model_fields)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(known)}"

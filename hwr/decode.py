@@ -4,6 +4,19 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
+from hwr.config import Config, Original
+
+
+def texts(logits: np.ndarray, alphabet: Alphabet, config: Config) -> tuple[list[str], np.ndarray]:
+    """What a network read, and how sure it is (see `greedy`); without the spaces that stand for the paper at both ends.
+
+    Args:
+        config: Says whether the network was taught to write those (`model.edge_spaces`).
+    """
+    found, confidences = greedy(logits, alphabet)
+    if not isinstance(config.model, Original) and config.model.edge_spaces:
+        found = [text.strip(" ") for text in found]
+    return found, confidences
 
 
 def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarray]:
@@ -14,7 +27,7 @@ def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarra
 
     Returns:
         The N texts, and (N,) float confidences in 0..1: the geometric mean of the characters' probabilities, each
-        taken at the surest step of its run; of an empty text, that of the blanks.
+        taken at the surest step of its run; of an empty text, the probability of the least sure blank.
 
     Raises:
         Error: Logits that are not finite, which only a network whose training diverged gives.
@@ -37,5 +50,5 @@ def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarra
     row = starts // best.shape[1]
     total = np.bincount(row[is_character], sure[is_character], len(best))
     number = np.bincount(row[is_character], minlength=len(best))
-    mean = np.where(number > 0, total / np.maximum(number, 1), log_p.mean(1))
+    mean = np.where(number > 0, total / np.maximum(number, 1), log_p.min(1, initial=0))
     return texts, np.exp(mean)

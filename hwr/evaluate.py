@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from hwr import Error, __version__, batches, cache, datasets, decode, engines, metrics
 from hwr.alphabet import Alphabet
+from hwr.cache import Images
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.datasets import Dataset, Line
@@ -47,42 +48,45 @@ class Stopped(Exception):
 
 def read(
     engine: Engine,
-    images: np.ndarray,
+    images: Images,
     lines: Sequence[Line],
     alphabet: Alphabet,
-    batch_size: int,
+    config: Config,
     title: str = "reading",
     stop: Callable[[], bool] = lambda: False,
 ) -> Reading:
     """Read prepared lines.
 
     Args:
-        images: (lines, H, W) uint8.
         lines: The same lines' records; their texts are used for the losses only.
         stop: Asked after every batch.
 
     Raises:
         Stopped: `stop` said so.
     """
-    writable = np.array([not batches.unwritable(line.text, alphabet, engine.steps) for line in lines], bool)
+    steps = batches.frames(config, images.widths).tolist()
+    faults = [batches.unwritable(line.text, alphabet, config, t) for line, t in zip(lines, steps, strict=True)]
+    writable = np.array([not fault for fault in faults], bool)
     none = np.zeros(0, np.int32)
-    labels = [alphabet.encode(line.text) if ok else none for line, ok in zip(lines, writable, strict=True)]
-    texts: list[str] = []
-    confidences, losses, seconds = [], [], 0.0
+    labels = [
+        alphabet.encode(batches.written(line.text, config)) if ok else none
+        for line, ok in zip(lines, writable, strict=True)
+    ]
+    texts = [""] * len(lines)
+    confidences, losses, seconds = np.zeros(len(lines)), np.zeros(len(lines)), 0.0
     with tqdm(desc=title, total=len(lines), unit="line", disable=None, leave=False) as bar:
-        for batch in batches.reading(images, labels, batch_size):
+        for batch in batches.reading(images, labels, config.evaluate.batch_size, batches.multiple(config)):
             start = time.perf_counter()
             logits = engine.logits(batch)
-            read_texts, confidence = decode.greedy(logits, alphabet)
+            found, confidences[batch.index] = decode.texts(logits, alphabet, config)
             seconds += time.perf_counter() - start
-            texts += read_texts
-            confidences.append(confidence)
-            losses.append(engine.loss(logits, batch.labels))
+            for i, text in zip(batch.index.tolist(), found, strict=True):
+                texts[i] = text
+            losses[batch.index] = engine.loss(logits, batch.labels)
             bar.update(len(batch.index))
             if stop():
                 raise Stopped
-    loss = np.concatenate([*losses, np.zeros(0)]).astype(np.float64)
-    return Reading(texts, np.concatenate([*confidences, np.zeros(0)]), loss, writable, seconds)
+    return Reading(texts, confidences, losses, writable, seconds)
 
 
 def opened(checkpoint: Checkpoint, config: Config) -> Engine:
@@ -123,7 +127,7 @@ def evaluate(
     lines = lines_of(dataset, split, config)
     images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
-    reading = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size)
+    reading = read(engine, images, lines, checkpoint.alphabet, config)
     score = metrics.score([line.text for line in lines], reading.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)
     edits = score.characters.edits

@@ -34,7 +34,7 @@ def export_typo(
     lines, training = lines_of(dataset, split, config), lines_of(dataset, "train", config)
     images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
-    texts = read(engine, images, lines, checkpoint.alphabet, config.evaluate.batch_size).texts
+    texts = read(engine, images, lines, checkpoint.alphabet, config).texts
     pairs_path, train_path = out / "validating.json", out / "text_train.txt"
     with replacing(pairs_path) as temporary:
         pairs = [[line.text, text] for line, text in zip(lines, texts, strict=True)]

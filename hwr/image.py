@@ -1,4 +1,4 @@
-"""Read a line image of any kind as grey pixels, and bring it to the network's size as the original system did."""
+"""Read a line image of any kind as grey pixels, and bring it to the network's size: the original system's, or any width."""
 
 import io
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error
+from hwr.config import Config
 
 # Mean and standard deviation of IAM's line pixels (0..1), measured by the authors of the original system.
 MEAN = 0.942532484060557
@@ -16,6 +17,9 @@ STD = 0.15926149044640417
 
 # Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
 PAPER = 230
+
+# Grey levels between paper and ink that count as full contrast at least: pencil has more, the grain of paper less.
+FAINTEST = 40
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
 
@@ -97,6 +101,40 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     )
     image[image > PAPER] = 255
     return image
+
+
+def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:
+    """Stretch the contrast, bring the line to one height with its aspect kept, and put paper to its left and right.
+
+    Paper (the median, for most of a line is paper) becomes 255 and the darkest hundredth of the pixels 0, so that faint
+    pencil and dark ink, grey scans and white ones look alike.
+
+    Args:
+        image: (H, W) uint8, of any size. A small one is enlarged; a line that is too wide is squeezed, never cut.
+        width: The most that comes out, with both margins, in pixels.
+
+    Returns:
+        (height, at most width) uint8.
+    """
+    h, w = image.shape
+    wide = min(max(1, round(w * height / h)), width - 2 * margin)
+    kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
+    image = cv2.resize(image, (wide, height), interpolation=kind)
+    ink, paper = np.percentile(image, 1), np.median(image)
+    # What has next to no contrast is paper with its grain, which must not be stretched into ink.
+    stretched = 255 - (paper - image) * (255 / max(paper - ink, FAINTEST))
+    line = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
+    return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
+
+
+def prepare(image: np.ndarray, config: Config) -> np.ndarray:
+    """A line as the config's network takes it: (H, W) uint8, W the same for all lines or at most `image.width`."""
+    size = config.image
+    match config.model.arch:
+        case "original":
+            return fit(image, size.height, size.width)
+        case "crnn":
+            return scale(image, size.height, size.width, size.margin)
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, decode, image
+from hwr import Error, batches, decode, image
 from hwr.alphabet import Alphabet
-from hwr.batches import Batch, pad
+from hwr.cache import Images
 from hwr.config import Config
 from hwr.engines import Engine
 
@@ -67,11 +67,10 @@ def images_in(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[Path]) -> Iterator[Prediction]:
     """Read images one batch after the other, in their order; a broken one is reported in its place."""
-    height, width = config.image.height, config.image.width
 
     def prepare(path: Path) -> np.ndarray | Error:
         try:
-            return image.fit(image.read(path), height, width)
+            return image.prepare(image.read(path), config)
         except Error as error:
             return error
 
@@ -80,14 +79,21 @@ def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[
         while chunk := list(islice(rest, config.evaluate.batch_size)):
             prepared = list(pool.map(prepare, chunk))
             whole = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
-            texts: Iterator[tuple[str, float]] = iter(())
-            if whole:
-                none = pad([np.zeros(0, np.int32)] * len(whole))
-                logits = engine.logits(Batch(np.stack(whole), none, None, np.arange(len(whole))))
-                texts = zip(*decode.greedy(logits, alphabet), strict=True)
+            texts = iter(_read(engine, alphabet, config, whole))
             for path, pixels in zip(chunk, prepared, strict=True):
                 if isinstance(pixels, Error):
                     yield Prediction(path, None, 0.0, str(pixels))
                 else:
                     text, confidence = next(texts)
-                    yield Prediction(path, text, float(confidence))
+                    yield Prediction(path, text, confidence)
+
+
+def _read(engine: Engine, alphabet: Alphabet, config: Config, images: list[np.ndarray]) -> list[tuple[str, float]]:
+    """Text and confidence of each prepared line."""
+    if not images:
+        return []
+    none = [np.zeros(0, np.int32)] * len(images)
+    (batch,) = batches.reading(Images.of(images), none, len(images), batches.multiple(config))
+    found, confidences = decode.texts(engine.logits(batch), alphabet, config)
+    by_place = dict(zip(batch.index.tolist(), zip(found, confidences.tolist(), strict=True), strict=True))
+    return [by_place[i] for i in range(len(images))]

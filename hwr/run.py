@@ -18,10 +18,12 @@ from hwr.config import Config
 from hwr.engines import Engine
 from hwr.files import replacing
 
-# What may change between a run and its continuation. The first alter no number; another device or number of threads only
+# What may change between a run and its continuation. The first alter no number (but with a cosine schedule, those that
+# tell how long the run is); another device or number of threads only
 # rounds otherwise; and that the lines are the same wherever they are now, their fingerprint tells.
 _FREE = (
-    *("train.epochs", "train.images_every", "train.save_minutes", "evaluate.", "data.cache"),
+    *("train.epochs", "train.minutes", "train.patience", "train.images_every", "train.save_minutes"),
+    *("evaluate.", "data.cache"),
     *("engine.device", "engine.threads", "data.root", "data.lists"),
 )
 
@@ -53,7 +55,9 @@ class Progress:
     loss_sum: float = 0.0  # of those batches
     seconds: float = 0.0  # spent on them
     updates: int = 0
-    best_loss: float = math.inf
+    lr: float = 0.0  # of the last one
+    spent: float = 0.0  # seconds of training and of reading held-out lines, in all
+    best: float = math.inf  # held-out loss or CER, as train.best says
     history: list[Epoch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # of the engine: how the weights began
 
@@ -168,4 +172,7 @@ def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
     engine.load(part("weights/"))
     engine.load_state(part("engine/"))
     values: dict[str, Any] = about["progress"]
-    return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
+    try:
+        return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
+    except TypeError:
+        raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out") from None

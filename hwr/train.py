@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, alphabet, batches, cache, datasets, engines, evaluate, metrics, report, run
+from hwr import Error, alphabet, batches, cache, datasets, engines, evaluate, finetune, metrics, report, run, schedule
 from hwr.alphabet import Alphabet
 from hwr.board import Board
-from hwr.config import Config
+from hwr.cache import Images
+from hwr.config import Config, Train
 from hwr.datasets import Line
 from hwr.engines import Engine
 from hwr.run import Epoch, Progress
@@ -31,9 +32,9 @@ class Task:
     alphabet: Alphabet
     engine: Engine
     split: str
-    train_images: np.ndarray
+    train_images: Images
     train_labels: list[np.ndarray]
-    val_images: np.ndarray
+    val_images: Images
     val_lines: list[Line]
     fingerprint: str  # of the lines and the alphabet
     say: Callable[[str], None]
@@ -63,18 +64,21 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         f"split {dataset.name}: {len(train_lines)} lines to train on, {len(val_lines)} to choose by, "
         f"{len(dataset.test)} to test on" + (f", {len(dataset.excluded)} left out" if dataset.excluded else "")
     )
-    letters = alphabet.resolve(settings.data.alphabet, [line.text for line in train_lines])
+    letters, begin_with = finetune.start(settings, [line.text for line in train_lines])
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
-    labels = batches.encode(train_lines, letters, settings.model.steps)
     batches.check_size(len(train_lines), settings.train.batch_size)
-    unwritable = sum(bool(batches.unwritable(line.text, letters, settings.model.steps)) for line in val_lines)
-    if unwritable == len(val_lines):
-        raise Error(
-            "no held-out line can be written with this alphabet and model.steps: there would be no loss to choose by"
+    train_images = cache.prepared(train_lines, settings, progress=True)
+    val_images = cache.prepared(val_lines, settings, progress=True)
+    labels = batches.encode(train_lines, letters, settings, train_images.widths)
+    steps = batches.frames(settings, val_images.widths).tolist()
+    faults = [batches.unwritable(line.text, letters, settings, t) for line, t in zip(val_lines, steps, strict=True)]
+    if all(faults):
+        raise Error(f"no held-out line can be written, so there would be no loss to choose by. The first: {faults[0]}")
+    if any(faults):
+        say(
+            f"note: {sum(map(bool, faults))} held-out lines can't be written whole; they count in CER and WER, not in the loss"
         )
-    if unwritable:
-        say(f"note: {unwritable} held-out lines can't be written whole; they count in CER and WER, not in the loss")
 
     going_on = resume and (out / "state.safetensors").exists()
     engine = engines.build(settings, letters.classes, fresh=not going_on)
@@ -82,13 +86,20 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     say(f"network: {settings.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}")
     for note in engine.notes:
         say(note)
-    train_images = cache.prepared(train_lines, settings, progress=True)
-    val_images = cache.prepared(val_lines, settings, progress=True)
+    if begin_with is not None:
+        new = [c for c in letters.characters if c not in begin_with.alphabet.characters]
+        say(
+            f"begins with {settings.train.init}"
+            + (f", to which these characters are new: {''.join(new)}" if new else "")
+        )
+        if not going_on:
+            finetune.load(engine, begin_with, letters)
     fingerprint = hashlib.sha256(
         repr([letters.characters, *((x.id, x.text) for x in train_lines + val_lines)]).encode()
     )
     for images in (train_images, val_images):
-        fingerprint.update(images.data)
+        fingerprint.update(images.widths.tobytes())
+        fingerprint.update(images.pixels.data)
     task = Task(
         config=settings,
         out=out,
@@ -114,9 +125,9 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 
 
 def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
-    epochs = task.config.train.epochs
+    settings = task.config.train
     with closing(Board(task.out, progress.epoch + 1)) as board:
-        while progress.epoch < epochs:
+        while progress.epoch < settings.epochs and _done(task, progress) < 1:
             try:
                 _epoch(task, progress, interrupted)
                 row, reading = _held_out(task, progress, interrupted)
@@ -124,11 +135,13 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
                 _save_state(task, progress)
                 task.say(f"interrupted and saved; go on with: hwr train --resume --out {shlex.quote(str(task.out))}")
                 return False
-            better = row.val_loss < progress.best_loss
+            value = _to_choose_by(row, settings)
+            better = value <= progress.best  # of equals the later one
             progress = Progress(
                 epoch=progress.epoch + 1,
                 updates=progress.updates,
-                best_loss=min(row.val_loss, progress.best_loss),
+                spent=progress.spent,
+                best=min(value, progress.best),
                 history=[*progress.history, row],
                 notes=progress.notes,
             )
@@ -136,11 +149,15 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
             about = {"split_name": task.split, "notes": progress.notes}
             run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
             _save_state(task, progress)
-            task.say(_line(row, epochs, better, task.config.train.loss_weight))
+            task.say(_line(row, task, progress, better))
             _check_blank(row, reading, task.say)
             _log(board, task, row, reading)
-    best = min(progress.history, key=lambda row: row.val_loss, default=None)
-    if best:
+            best = _best(progress, settings)
+            if settings.patience and row.epoch - best.epoch >= settings.patience:
+                task.say(f"no better for {settings.patience} epochs (train.patience): this is the end")
+                break
+    if progress.history:
+        best = _best(progress, settings)
         task.say(
             f"best epoch {best.epoch}: held-out CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
             f"Next: hwr evaluate --checkpoint {shlex.quote(str(task.out / 'best.safetensors'))}"
@@ -148,12 +165,28 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
     return True
 
 
+def _best(progress: Progress, settings: Train) -> Epoch:
+    return min(reversed(progress.history), key=lambda row: _to_choose_by(row, settings))
+
+
+def _to_choose_by(row: Epoch, settings: Train) -> float:
+    return row.val_cer if settings.best == "cer" else row.val_loss
+
+
+def _done(task: Task, progress: Progress) -> float:
+    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further."""
+    settings = task.config.train
+    updates = settings.epochs * len(task.train_images) // settings.batch_size
+    of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
+    return max(progress.updates / updates, of_minutes)
+
+
 def _save_state(task: Task, progress: Progress) -> None:
     run.save_state(task.out, task.engine, progress, task.fingerprint)
 
 
 def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
-    """Train what is left of an epoch. Saves the state every so often.
+    """Train what is left of an epoch, or until `train.minutes` are over. Saves the state every so often.
 
     Raises:
         Stopped: Interrupted after a batch; `progress` tells which.
@@ -161,7 +194,8 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
     """
     settings = task.config.train
     total = batches.count(len(task.train_images), settings.batch_size, progress.epoch)
-    started, saved = time.monotonic() - progress.seconds, time.monotonic()
+    now = saved = time.monotonic()
+    started, begun = now - progress.seconds, now - progress.spent
     with tqdm(
         desc=f"epoch {progress.epoch + 1}/{settings.epochs}",
         total=total * settings.batch_size,
@@ -173,7 +207,12 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
         for batch in batches.training(
             task.train_images, task.train_labels, task.config, progress.epoch, progress.batch
         ):
-            loss = task.engine.train_step(batch, settings.lr)
+            done = _done(task, progress)
+            if done >= 1:
+                break
+            progress.lr = schedule.learning_rate(settings, done)
+            center_loss = settings.center_loss if done >= settings.center_from else 0.0
+            loss = task.engine.train_step(batch, progress.lr, center_loss)
             if not math.isfinite(loss):
                 raise Error(
                     f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.batch + 1}: the training has "
@@ -184,12 +223,13 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
             progress.loss_sum += loss
             progress.batch += 1
             progress.updates += 1
-            progress.seconds = time.monotonic() - started
+            now = time.monotonic()
+            progress.seconds, progress.spent = now - started, now - begun
             bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
             bar.update(len(batch.index))
             if interrupted():
                 raise evaluate.Stopped
-            if time.monotonic() - saved > settings.save_minutes * 60:
+            if now - saved > settings.save_minutes * 60:
                 _save_state(task, progress)
                 saved = time.monotonic()
 
@@ -200,15 +240,17 @@ def _held_out(task: Task, progress: Progress, interrupted: Callable[[], bool]) -
     Raises:
         Stopped: Interrupted; the epoch's batches are all done.
     """
+    begun = time.monotonic() - progress.spent
     reading = evaluate.read(
         task.engine,
         task.val_images,
         task.val_lines,
         task.alphabet,
-        task.config.evaluate.batch_size,
+        task.config,
         title="held-out lines",
         stop=interrupted,
     )
+    progress.spent = time.monotonic() - begun
     score = metrics.score([line.text for line in task.val_lines], reading.texts)
     lines = progress.batch * task.config.train.batch_size
     row = Epoch(
@@ -218,18 +260,23 @@ def _held_out(task: Task, progress: Progress, interrupted: Callable[[], bool]) -
         val_loss=reading.loss,
         val_cer=score.cer,
         val_wer=score.wer,
-        lr=task.config.train.lr,
+        lr=progress.lr,
         seconds=progress.seconds,
         lines_per_second=lines / progress.seconds if progress.seconds else math.nan,
     )
     return row, reading
 
 
-def _line(row: Epoch, epochs: int, better: bool, weight: float) -> str:
+def _line(row: Epoch, task: Task, progress: Progress, better: bool) -> str:
+    settings = task.config.train
+    weight = settings.loss_weight
     return (
-        f"epoch {row.epoch:>3}/{epochs}  train loss {row.train_loss:.3f}  held-out loss {row.val_loss:.3f} "
-        f"(x {weight:g} = {weight * row.val_loss:.3f})  CER {report.percent(row.val_cer)}  WER {report.percent(row.val_wer)}  "
-        f"{row.lines_per_second:.1f} lines/s" + ("  best so far" if better else "")
+        f"epoch {row.epoch:>3}/{settings.epochs}"
+        + (f" ({progress.spent / 60:.1f}/{settings.minutes:g} min)" if settings.minutes else "")
+        + f"  train loss {row.train_loss:.3f}  held-out loss {row.val_loss:.3f}"
+        + (f" (x {weight:g} = {weight * row.val_loss:.3f})" if weight != 1 else "")
+        + f"  CER {report.percent(row.val_cer)}  WER {report.percent(row.val_wer)}  {row.lines_per_second:.1f} lines/s"
+        + ("  best so far" if better else "")
     )
 
 
@@ -257,7 +304,7 @@ def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], Non
         say(
             f"note: after {row.updates} updates the network still writes nothing but blanks. If the loss no longer falls: "
             "raise train.lr by 3 to 10 times, use a smaller train.batch_size (more updates), look whether the images and "
-            "texts belong together, and whether model.steps is well above the longest text"
+            "texts belong together, and whether the network has well more time steps than the longest text has characters"
         )
 
 

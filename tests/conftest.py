@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import config
+from hwr import augment, config
+from hwr.batches import Batch
 from hwr.config import Config
 from hwr.datasets import synth
 
@@ -23,6 +24,27 @@ TINY = [
     "train.batch_size=8",
     "train.epochs=2",
     "train.lr=0.001",
+    "engine.threads=1",
+    "engine.device=cpu",
+]
+TINY_CRNN = [
+    "model.arch=crnn",
+    "model.stem=8",
+    "model.stride=[2, 2]",
+    "model.blocks=[[1, 8], [1, 16]]",
+    "model.pools=[[2, 2]]",
+    "model.hidden=24",
+    "model.layers=1",
+    "image.height=24",
+    "image.width=480",
+    "image.margin=4",
+    "augment.p=0.5",
+    "augment.elastic=0.03",
+    "augment.shear=0.3",
+    "train.batch_size=8",
+    "train.epochs=2",
+    "train.lr=0.001",
+    "train.loss_weight=1",
     "engine.threads=1",
     "engine.device=cpu",
 ]
@@ -46,6 +68,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(drawn: Path) -> Config:
     """A network that trains in seconds, on the drawn lines."""
     return config.load(None, [*TINY, f"data.root={drawn}"])
+
+
+def whole(images: np.ndarray, labels: np.ndarray, warps: augment.Warps | None = None) -> Batch:
+    """A batch of images that are line in their whole width."""
+    return Batch(images, np.full(len(images), images.shape[2], np.int32), labels, warps, np.arange(len(images)))
 
 
 @pytest.fixture

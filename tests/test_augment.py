@@ -1,23 +1,29 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from hwr import augment
+from hwr.cli import main
 from hwr.config import Augment
 
 H, W = 60, 800
 
 
 def test_a_warp_depends_on_seed_pass_and_line_alone() -> None:
-    all_at_once = augment.draw(Augment(), H, W, 3, [(0, 5), (0, 6), (1, 5)])
+    all_at_once = augment.draw(Augment(), H, np.full(3, W), 3, [(0, 5), (0, 6), (1, 5)])
     for i, key in enumerate([(0, 5), (0, 6), (1, 5)]):
-        alone = augment.draw(Augment(), H, W, 3, [key])
+        alone = augment.draw(Augment(), H, np.array([W]), 3, [key])
         assert np.array_equal(alone.matrix[0], all_at_once.matrix[i])
         assert alone.gamma[0] == all_at_once.gamma[i]
     assert len(np.unique(all_at_once.gamma)) == 3
-    assert augment.draw(Augment(), H, W, 4, [(0, 5)]).gamma[0] != all_at_once.gamma[0]
+    assert augment.draw(Augment(), H, np.array([W]), 4, [(0, 5)]).gamma[0] != all_at_once.gamma[0]
 
 
 def test_the_ranges_are_the_originals() -> None:
-    warps = augment.draw(Augment(), H, W, 0, [(0, i) for i in range(4000)])
+    warps = augment.draw(Augment(), H, np.full(4000, W), 0, [(0, i) for i in range(4000)])
     m = warps.matrix
     assert m.shape == (4000, 2, 3)
 
@@ -38,12 +44,115 @@ def test_the_ranges_are_the_originals() -> None:
 def test_ranges_of_nothing_change_nothing(rng: np.random.Generator) -> None:
     none = Augment(gamma=(1.0, 1.0), translate=0, scale=0, shear=0)
     images = rng.integers(0, 256, (2, 20, 30), np.uint8)
-    out = augment.apply(images, augment.draw(none, 20, 30, 0, [(0, 0), (0, 1)]))
+    out = augment.apply(images, augment.draw(none, 20, np.array([30, 30]), 0, [(0, 0), (0, 1)]))
     assert np.allclose(out, images / 255, atol=1e-6)
 
 
 def test_a_known_shift_brings_white_in() -> None:
     image = np.zeros((1, 4, 6), np.uint8)
-    warps = augment.Warps(np.ones(1, np.float32), np.array([[[1, 0, 2], [0, 1, 0]]], np.float32))
+    warps = augment.Warps(np.ones(1, np.float32), np.array([[[1, 0, 2], [0, 1, 0]]], np.float32), np.array([6]))
     # Output x comes from input x + 2: the picture moves left, and white follows.
     assert np.array_equal(augment.apply(image, warps)[0], np.tile([0, 0, 0, 0, 1, 1], (4, 1)))
+
+
+def centred(settings: Augment, widths: np.ndarray, lines: int, **more: np.ndarray) -> augment.Warps:
+    return augment.draw(settings, 40, widths, 0, [(0, i) for i in range(lines)], centred=True, **more)
+
+
+def still(**settings: object) -> Augment:
+    return Augment(**{"gamma": (1.0, 1.0), "translate": 0.0, "scale": 0.0, "shear": 0.0, **settings})  # type: ignore[arg-type]
+
+
+def line_with_edges(width: int) -> np.ndarray:
+    """White, with a black column at either end of what is written."""
+    pixels = np.full((1, 40, width), 255, np.uint8)
+    pixels[:, 10:30, [4, width - 5]] = 0
+    return pixels
+
+
+def test_centred_warps_lose_nothing_of_a_line() -> None:
+    settings = still(scale=0.3, shear=0.7, rotate=0.05, elastic=0.03)
+    for width in (12, 80, 700):
+        warps = centred(settings, np.full(50, width), 50)
+        assert (warps.widths != width).any()
+        warped = augment.apply(np.repeat(line_with_edges(width), 50, 0), warps)
+        for out, wide in zip(warped, warps.widths, strict=True):
+            ink = 1 - out[:, :wide]
+            assert ink[:, : wide // 2].max() > 0.3
+            assert ink[:, wide // 2 :].max() > 0.3
+            assert (out[:, wide:] > 0.99).all()
+
+
+def test_a_line_is_warped_alike_in_any_batch_and_of_any_neighbours() -> None:
+    settings = Augment(p=0.5, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5, rotate=0.1)
+    widths = np.array([50, 300, 120])
+    together = augment.draw(settings, 40, widths, 7, [(2, 5), (2, 6), (3, 5)], centred=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 300), np.uint8)
+    for i, key in enumerate([(2, 5), (2, 6), (3, 5)]):
+        alone = augment.draw(settings, 40, widths[[i]], 7, [key], centred=True)
+        assert alone.widths[0] == together.widths[i]
+        one = augment.apply(pixels[[i], :, : widths[i]], alone)[0]
+        padded = pixels[i].copy()
+        padded[:, widths[i] :] = 255
+        among = augment.apply(np.stack([padded] * 3), together)[i, :, : alone.widths[0]]
+        # What lies outside is white in both; at the line's very edge a pixel is half of each.
+        assert np.abs(one - among)[:, 2:-2].mean() < 5e-3
+
+
+def test_each_kind_comes_with_its_probability() -> None:
+    settings = Augment(p=0.3, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5)
+    warps = centred(settings, np.full(4000, 200), 4000)
+    for values, nothing in (
+        (warps.gamma, 1),
+        (warps.thickness, 0),
+        (warps.contrast, 1),
+        (warps.brightness, 0),
+        (np.abs(warps.grid).max((1, 2, 3)), 0),  # type: ignore[arg-type]
+        ((warps.masks[..., 1] - warps.masks[..., 0]).max(1), 0),  # type: ignore[index]
+        (warps.matrix[:, 0, 1], 0),
+    ):
+        assert values is not None
+        assert np.mean(values != nothing) == pytest.approx(0.3, abs=0.03)
+
+
+def test_ranges_of_the_further_warps() -> None:
+    settings = still(elastic=0.05, thickness=0.8, contrast=0.4, brightness=0.2, mask=0.5, rotate=0.02)
+    warps = centred(settings, np.full(3000, 200), 3000)
+    assert warps.thickness is not None
+    assert warps.contrast is not None
+    assert warps.brightness is not None
+    assert warps.grid is not None
+    assert warps.masks is not None
+    for values, low, high in (
+        (warps.thickness, -0.8, 0.8),
+        (warps.contrast, 0.6, 1),
+        (warps.brightness, -0.2, 0.2),
+        (warps.masks[..., 1] - warps.masks[..., 0], 0, 20),
+        (warps.matrix[:, 1, 0], -0.02, 0.02),
+    ):
+        assert low - 1e-4 <= values.min() < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < values.max() <= high + 1e-4
+    assert warps.grid.std() == pytest.approx(0.05 * 40, rel=0.02)
+    # Of a long line the ends rise by no more than 15 % of the height.
+    long = centred(still(rotate=0.3), np.full(500, 2000), 500)
+    assert np.abs(long.matrix[:, 1, 0] * 1000).max() == pytest.approx(0.15 * 40, rel=0.02)
+
+
+def test_strokes_grow_and_shrink() -> None:
+    pixels = np.full((2, 9, 9), 255, np.uint8)
+    pixels[:, 3:6, 3:6] = 0
+    warps = centred(still(), np.full(2, 9), 2)
+    out = augment.apply(pixels, augment.Warps(warps.gamma, warps.matrix, warps.widths, thickness=np.array([1.0, -1.0])))
+    assert [(row == 0).sum() for row in out] == [25, 1]
+
+
+def test_the_command_draws_a_sheet(tmp_path: Path, drawn: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    sets = ["--set", f"data.root={drawn}", "model.arch=crnn", "image.height=30", "augment.mask=0.5"]
+    arguments = ["augment", *sets, "--lines", "3", "--times", "2", "--out", str(sheet)]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    with Image.open(sheet) as picture:
+        assert picture.height == 3 * 3 * 32
+        assert picture.width > 200
+    assert CliRunner().invoke(main, [*arguments[:-1], str(tmp_path / "no/sheet.png")]).exit_code == 2

@@ -5,10 +5,15 @@ import pytest
 
 from hwr import Error, batches, config
 from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.cache import Images
 from hwr.datasets import Line
 
 LABELS = [np.array([i], np.int32) for i in range(10)]
-IMAGES = np.arange(10, dtype=np.uint8).repeat(20).reshape(10, 4, 5)
+IMAGES = Images.of(list(np.arange(10, dtype=np.uint8).repeat(20).reshape(10, 4, 5)))
+# Line i is 20 + 7 * i pixels wide, but for the order, which is mixed.
+WIDE = [20 + 7 * (i * 37 % 100) for i in range(100)]
+ANY_WIDTH = Images.of([np.full((8, width), i, np.uint8) for i, width in enumerate(WIDE)])
+CRNN = ["model.arch=crnn", "train.batch_size=4", "image.height=8"]
 
 
 def line(text: str) -> Line:
@@ -21,6 +26,11 @@ def settings(**train: object) -> config.Config:
 
 def order(epoch: int, start: int = 0, **train: object) -> list[list[int]]:
     return [b.index.tolist() for b in batches.training(IMAGES, LABELS, settings(**train), epoch, start)]
+
+
+def any_width(epoch: int, start: int = 0, *overrides: str) -> list[batches.Batch]:
+    labels = [np.array([i % 80], np.int32) for i in range(100)]
+    return list(batches.training(ANY_WIDTH, labels, config.load(None, [*CRNN, *overrides]), epoch, start))
 
 
 def test_what_fills_no_batch_rolls_over() -> None:
@@ -49,16 +59,53 @@ def test_images_labels_and_warps_belong_together() -> None:
         assert batch.warps.matrix.shape == (4, 2, 3)
 
 
-def test_reading_takes_every_line_once_in_order() -> None:
+def test_lines_of_any_width_are_batched_by_width_and_each_pass_has_all() -> None:
+    epochs = [any_width(e) for e in range(8)]
+    assert [len(e) for e in epochs] == [25] * 8
+    # Twenty batches share their lines by width: five passes of 25 batches are so many whole pools, over which every line
+    # has come five times.
+    seen = [i for epoch in epochs[:4] for batch in epoch for i in batch.index.tolist()]
+    assert sorted(seen) == sorted(list(range(100)) * 4)
+    padding = [1 - batch.widths.mean() / batch.widths.max() for epoch in epochs for batch in epoch]
+    assert np.mean(padding) < 0.08  # in the order of a shuffle it is 0.35
+    widest = [int(batch.widths.max()) for batch in epochs[0]]
+    assert widest != sorted(widest)
+
+
+def test_lines_of_any_width_are_padded_with_white_to_few_shapes() -> None:
+    for batch in any_width(0):
+        assert batch.images.shape[2] % batches.MULTIPLE == 0
+        for pixels, width, i in zip(batch.images, batch.widths, batch.index, strict=True):
+            assert width == WIDE[i]
+            assert (pixels[:, :width] == i).all()
+            assert (pixels[:, width:] == 255).all()
+
+
+def test_any_batch_of_lines_of_any_width_can_be_the_first() -> None:
+    whole, rest = any_width(1), any_width(1, 13)
+    assert [b.index.tolist() for b in rest] == [b.index.tolist() for b in whole[13:]]
+    assert any_width(1, 0, "train.seed=1")[0].index.tolist() != whole[0].index.tolist()
+
+
+def test_reading_takes_every_line_once_the_narrowest_first() -> None:
     got = list(batches.reading(IMAGES, LABELS, 4))
     assert [len(b.index) for b in got] == [4, 4, 2]
     assert np.concatenate([b.index for b in got]).tolist() == list(range(10))
     assert all(b.warps is None for b in got)
+    widths = np.concatenate([b.widths for b in batches.reading(ANY_WIDTH, [LABELS[0]] * 100, 7, 32)])
+    assert widths.tolist() == sorted(WIDE)
+
+
+def test_frames_are_what_the_strides_leave() -> None:
+    fixed, free = config.Config(), config.load(None, ["model.arch=crnn", "model.frames=2"])
+    assert batches.frames(fixed, np.array([800, 800])).tolist() == [160, 160]
+    # Every stride rounds up: 801 -> 401 -> 201 -> 101.
+    assert batches.frames(free, np.array([8, 800, 801, 1])).tolist() == [2, 200, 202, 2]
 
 
 def test_too_few_lines_for_a_batch() -> None:
     with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to 3"):
-        next(batches.training(IMAGES[:3], LABELS[:3], settings(), 0))
+        next(batches.training(Images.of([IMAGES[i] for i in range(3)]), LABELS[:3], settings(), 0))
 
 
 def test_padding() -> None:
@@ -67,11 +114,31 @@ def test_padding() -> None:
 
 
 def test_texts_that_ctc_cannot_write_are_named_with_their_place() -> None:
-    alphabet = Alphabet(ORIGINAL)
+    alphabet, wide = Alphabet(ORIGINAL), np.array([800])
     with pytest.raises(Error, match=r"xml/x\.xml:7: line x-00: the alphabet lacks 'é'.*data\.alphabet=auto"):
-        batches.encode([line("été")], alphabet, 160)
-    assert [label.tolist() for label in batches.encode([line("aab")], alphabet, 4)] == [[54, 54, 55]]
+        batches.encode([line("été")], alphabet, config.Config(), wide)
+    few = config.load(None, ["model.steps=4"])
+    assert [label.tolist() for label in batches.encode([line("aab")], alphabet, few, wide)] == [[54, 54, 55]]
     with pytest.raises(Error, match=r"its 3 characters need 4 steps and the network has 3; raise model\.steps"):
-        batches.encode([line("aab")], alphabet, 3)
+        batches.encode([line("aab")], alphabet, config.load(None, ["model.steps=3"]), wide)
     with pytest.raises(Error, match="and 2 more lines like these"):
-        batches.encode([line("é")] * 7, alphabet, 3)
+        batches.encode([line("é")] * 7, alphabet, few, np.full(7, 800))
+
+
+def test_spaces_stand_for_the_paper_at_both_ends_and_need_steps_too() -> None:
+    alphabet, settings = Alphabet(ORIGINAL), config.load(None, CRNN)
+    assert [label.tolist() for label in batches.encode([line("ab")], alphabet, settings, np.array([32]))] == [
+        [0, 54, 55, 0]
+    ]
+    with pytest.raises(Error, match=r"its 5 characters need 5 steps and the network has 4; is it the right text\?"):
+        batches.encode([line("abc")], alphabet, settings, np.array([32]))
+
+
+def test_warps_leave_every_text_the_steps_that_it_needs() -> None:
+    # A character per time step: no line may become narrower at all.
+    labels = [np.tile(np.array([1, 2], np.int32), -(-width // 16) + 1)[: -(-width // 8)] for width in WIDE]
+    settings = config.load(None, [*CRNN, "augment.scale=0.5"])
+    for batch in batches.training(ANY_WIDTH, labels, settings, 0):
+        assert batch.warps is not None
+        assert (batches.frames(settings, batch.warps.widths) >= (batch.labels >= 0).sum(1)).all()
+        assert (batch.warps.widths > batch.widths).any()

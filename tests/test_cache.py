@@ -30,10 +30,10 @@ def files(tmp_path: Path) -> list[Path]:
 def test_holds_what_was_prepared_and_is_not_built_twice(tmp_path: Path) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
     pixels = cache.prepared(lines, settings)
-    assert pixels.shape == (5, 60, 800)
-    assert isinstance(pixels, np.memmap)
-    for line, row in zip(lines, pixels, strict=True):
-        assert np.array_equal(row, image.fit(image.read(line.image), 60, 800))
+    assert (len(pixels), pixels.height, pixels.widths.tolist()) == (5, 60, [800] * 5)
+    assert isinstance(pixels.pixels, np.memmap)
+    for i, line in enumerate(lines):
+        assert np.array_equal(pixels[i], image.fit(image.read(line.image), 60, 800))
     (built,) = files(tmp_path)
     before = built.stat().st_mtime_ns
     cache.prepared(lines, settings)
@@ -65,13 +65,13 @@ def test_broken_images_are_all_named_and_nothing_is_left(tmp_path: Path) -> None
 def test_two_processes_build_at_once(tmp_path: Path, drawn: Path) -> None:
     code = (
         "import sys; from hwr import cache, config, datasets; c = config.load(None, sys.argv[1:]);"
-        "print(int(cache.prepared(datasets.read(c.data).train, c).astype(int).sum()))"
+        "print(int(cache.prepared(datasets.read(c.data).train, c).pixels.astype(int).sum()))"
     )
     command = [sys.executable, "-c", code, *TINY, f"data.root={drawn}"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     sums = {process.communicate()[0].strip() for process in both}
     settings = config.load(None, command[3:])
-    assert sums == {str(int(cache.prepared(datasets.read(settings.data).train, settings).astype(int).sum()))}
+    assert sums == {str(int(cache.prepared(datasets.read(settings.data).train, settings).pixels.astype(int).sum()))}
     assert len(files(tmp_path)) == 1
 
 
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no array", None])
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, content: bytes | None) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
-    before = np.array(cache.prepared(lines, settings))
+    before = np.array(cache.prepared(lines, settings).pixels)
     (built,) = files(tmp_path)
     built.write_bytes(built.read_bytes()[:5000] if content is None else content)
-    assert np.array_equal(cache.prepared(lines, settings), before)
+    assert np.array_equal(cache.prepared(lines, settings).pixels, before)

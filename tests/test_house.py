@@ -13,7 +13,7 @@ from .conftest import REPOSITORY
 MODULES = sorted(
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
     for path in (REPOSITORY / "hwr").rglob("*.py")
-    if path.name not in ("torch_engine.py", "mxnet_engine.py", "__main__.py")
+    if not path.name.startswith(("torch_", "mxnet_engine", "__main__"))
 )
 
 
@@ -43,6 +43,13 @@ def test_iam_line_says_every_key_at_its_default() -> None:
     assert config.load(path) == config.Config()
     said = yaml.safe_load(path.read_text())
     assert {s: set(keys) for s, keys in said.items()} == {s: set(k) for s, k in config.to_dict(config.Config()).items()}
+
+
+def test_iam_line_best_says_every_key_of_its_network() -> None:
+    import yaml
+
+    said = yaml.safe_load((REPOSITORY / "configs/iam_line_best.yaml").read_text())["model"]
+    assert set(said) == set(config.CRNN.model_fields)
 
 
 def test_every_key_of_the_reference_has_a_comment() -> None:

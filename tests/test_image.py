@@ -112,3 +112,36 @@ def test_a_phones_mpo_is_its_first_frame(grey: np.ndarray) -> None:
 def test_floating_point_pixels_are_refused(grey: np.ndarray) -> None:
     with pytest.raises(Error, match="floating-point pixels"):
         image.read(saved(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))
+
+
+def test_scaled_lines_keep_their_aspect_and_have_full_contrast() -> None:
+    pencil = np.full((100, 400), 180, np.uint8)
+    pencil[40:60, 50:350:10] = 120
+    out = image.scale(pencil, 50, 1000, 8)
+    assert out.shape == (50, 200 + 16)
+    assert (out[:, :8] == 255).all()
+    assert np.median(out) == 255
+    assert out.min() < 80
+    # Smaller ones are enlarged to the height.
+    assert image.scale(pencil[::4, ::4], 50, 1000, 0).shape == (50, 200)
+
+
+def test_scaled_lines_that_are_too_wide_are_squeezed_not_cut() -> None:
+    wide = np.full((50, 3000), 255, np.uint8)
+    wide[:, [20, -20]] = 0
+    out = image.scale(wide, 50, 600, 10)
+    assert out.shape == (50, 600)
+    assert (out[:, 10:20] < 255).any()
+    assert (out[:, -20:-10] < 255).any()
+
+
+def test_the_grain_of_empty_paper_does_not_become_ink(rng: np.random.Generator) -> None:
+    paper = rng.normal(200, 3, (64, 500)).clip(0, 255).astype(np.uint8)
+    assert image.scale(paper, 64, 1000, 0).min() > 150
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_scaling_takes_images_of_any_size(shape: tuple[int, int]) -> None:
+    out = image.scale(np.zeros(shape, np.uint8), 40, 300, 8)
+    assert out.shape[0] == 40
+    assert 17 <= out.shape[1] <= 300

@@ -24,7 +24,7 @@ from hwr.config import Config
 from hwr.engines import mxnet_library, original
 from hwr.train import train
 
-from .conftest import REPOSITORY, TINY
+from .conftest import REPOSITORY, TINY, whole
 from .golden import recipe
 
 try:
@@ -55,7 +55,7 @@ def golden(name: str, engine: str = "mxnet", **model: float) -> tuple[Any, Batch
     built.load(recipe.weights({name: tuple(shape) for name, shape in about["shapes"].items()}))
     frozen = np.load(GOLDEN / f"{name}.npz")
     pixels = [image.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
-    return built, Batch(np.stack(pixels), frozen["labels"], None, np.arange(len(pixels))), frozen
+    return built, whole(np.stack(pixels), frozen["labels"]), frozen
 
 
 def with_(settings: Config, *overrides: str) -> Config:
@@ -72,8 +72,8 @@ def batch(tiny: Config, rng: np.random.Generator) -> Batch:
     """Four lines of noise, warped, with labels of different lengths."""
     labels = rng.integers(0, 80, (4, 9), np.int32)
     labels[1, 4:] = labels[3, :] = -1
-    warps = augment.draw(tiny.augment, 32, 320, 0, [(0, i) for i in range(4)])
-    return Batch(rng.integers(0, 256, (4, 32, 320), np.uint8), labels, warps, np.arange(4))
+    warps = augment.draw(tiny.augment, 32, np.full(4, 320), 0, [(0, i) for i in range(4)])
+    return whole(rng.integers(0, 256, (4, 32, 320), np.uint8), labels, warps)
 
 
 # ---------------------------------------------------------------- the original's numbers
@@ -146,7 +146,7 @@ def test_ctc_against_brute_force(tiny: Config, rng: np.random.Generator) -> None
 
 
 def test_a_batch_of_empty_labels_trains(tiny: Config, batch: Batch) -> None:
-    empty = Batch(batch.images, np.full((4, 1), -1, np.int32), None, batch.index)
+    empty = whole(batch.images, np.full((4, 1), -1, np.int32))
     same = with_(tiny, "model.dropout=0", "train.loss_weight=1")
     pytest.importorskip("torch", reason="compares with torch")
     one: Any = engines.build(same, 81)
@@ -238,11 +238,11 @@ def test_eight_lines_are_learnt_by_heart(tiny: Config) -> None:
     images = cache.prepared(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
     engine = engines.build(tiny, alphabet.classes)
-    labels = batches.encode(lines, alphabet, engine.steps)
-    batch = Batch(np.array(images), batches.pad(labels), None, np.arange(8))
+    labels = batches.encode(lines, alphabet, tiny, images.widths)
+    batch = whole(images.batch(np.arange(8)), batches.pad(labels))
     for _ in range(300):
         engine.train_step(batch, 5e-3)
-    assert evaluate.read(engine, images, lines, alphabet, 8).texts == [line.text for line in lines]
+    assert evaluate.read(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
 
 
 def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
@@ -298,9 +298,9 @@ def test_interrupted_anywhere_and_resumed_equals_unbroken(
     """Ctrl-C in every batch, until the run is done."""
     real = MXNetEngine.train_step
 
-    def interrupted(self: MXNetEngine, batch: Batch, lr: float) -> float:
+    def interrupted(self: MXNetEngine, *arguments: Any) -> float:
         os.kill(os.getpid(), signal.SIGINT)
-        return real(self, batch, lr)
+        return real(self, *arguments)
 
     monkeypatch.setattr(MXNetEngine, "train_step", interrupted)
     tries = 1
@@ -337,15 +337,14 @@ def test_the_commands(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
 
 def test_a_batch_over_several_devices(tiny: Config, batch: Batch) -> None:
     """Two equal halves have the statistics of the whole: gradients, moments and loss must then be those of one device."""
-    twice = [np.concatenate([a, a]) for a in (batch.images, batch.labels, batch.index)]
-    whole = Batch(twice[0], twice[1], None, twice[2])
+    twice = whole(*(np.concatenate([a, a]) for a in (batch.images, batch.labels)))
     same = with_(tiny, "model.dropout=0")
     one, two = MXNetEngine(same, 81), MXNetEngine(same, 81, contexts=[mx.cpu(0), mx.cpu(1)])
     for _ in range(3):
-        assert two.train_step(whole, 1e-4) == pytest.approx(one.train_step(whole, 1e-4), rel=1e-4)
+        assert two.train_step(twice, 1e-4) == pytest.approx(one.train_step(twice, 1e-4), rel=1e-4)
     for name, moment in one.state().items():
         np.testing.assert_allclose(two.state()[name], moment, rtol=1e-2, atol=1e-4 * max(1, np.abs(moment).max()))
-    assert np.abs(two.logits(whole) - one.logits(whole)).max() < 1e-3
+    assert np.abs(two.logits(twice) - one.logits(twice)).max() < 1e-3
     first, second = (
         [p.data(c).asnumpy() for n, p in two._parameters.items() if "running" not in n] for c in two._contexts
     )

@@ -17,6 +17,7 @@ from hwr.config import Config
 from hwr.engines import original
 from hwr.engines.torch_engine import TorchEngine, _ctc
 
+from .conftest import whole
 from .golden import recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,7 +39,7 @@ def golden(name: str, **model: float) -> tuple[TorchEngine, Batch, Any]:
     engine.load(recipe.weights(shapes))
     frozen = np.load(GOLDEN / f"{name}.npz")
     pixels = [image.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
-    return engine, Batch(np.stack(pixels), frozen["labels"], None, np.arange(len(pixels))), frozen
+    return engine, whole(np.stack(pixels), frozen["labels"]), frozen
 
 
 @pytest.mark.parametrize("name", ["small", "full"])
@@ -62,7 +63,7 @@ def test_the_first_training_steps_loss_is_the_originals(name: str) -> None:
 def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None:
     engine, batch, frozen = golden("small", dropout=0.0)
     engine.train_step(batch, 1e-4)
-    gradients = {engine._net.gluon_name(n): p.grad for n, p in engine._net.named_parameters()}
+    gradients = {engine._net.saved_name(n): p.grad for n, p in engine._net.named_parameters()}
     for name, norm in zip(frozen["gradient_names"], frozen["gradient_norms"], strict=True):
         gradient = gradients[str(name)]
         assert gradient is not None
@@ -74,7 +75,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None
     np.testing.assert_allclose(weights["body.1.running_var"], frozen["running_var_after_step"], rtol=2e-4)
     engine._net.train()
     with torch.no_grad():
-        after = _ctc(engine._forward(engine._pixels(batch)), torch.from_numpy(batch.labels)).mean()
+        after = _ctc(engine._forward(engine._net, *engine._pixels(batch)).logits, torch.from_numpy(batch.labels)).mean()
     assert 0.2 * float(after) == pytest.approx(frozen["train_loss_weighted_after_step"].mean(), rel=1e-4)
 
 
@@ -95,7 +96,7 @@ def test_warps_are_scikit_images() -> None:
         line = IMAGES["lines"][int(np.ravel(frozen["line"])[0 if frozen["line"].ndim == 0 else i])]
         pixels = image.fit(recipe.line_image(*line.tolist()), 60, 800)[None]
         matrix = [[sx, -sy * np.sin(shear), tx * 800], [0, sy * np.cos(shear), ty * 60]]
-        warps = augment.Warps(np.array([gamma], np.float32), np.array([matrix], np.float32))
+        warps = augment.Warps(np.array([gamma], np.float32), np.array([matrix], np.float32), np.array([800]))
         reference = augment.apply(pixels, warps)[0]
         on_device = _applied(pixels, warps)[0]
         # float32 places are off by some 1e-5 of a pixel, and a pixel may differ from its neighbour by all of black to white.
@@ -107,14 +108,14 @@ def test_warps_are_scikit_images() -> None:
 
 def test_warps_of_a_whole_batch_agree_with_the_reference(rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 256, (16, 60, 800), np.uint8)  # noise is the hardest to interpolate alike
-    warps = augment.draw(config.Augment(), 60, 800, 0, [(0, i) for i in range(16)])
+    warps = augment.draw(config.Augment(), 60, np.full(16, 800), 0, [(0, i) for i in range(16)])
     assert np.abs(_applied(pixels, warps) - augment.apply(pixels, warps)).max() < 2e-3
 
 
 def _applied(pixels: np.ndarray, warps: augment.Warps) -> np.ndarray:
     tiny = Config(model={"hidden": 4, "layers": 1, "pretrained": "none"}, engine={"device": "cpu"})  # type: ignore[arg-type]
     engine = TorchEngine(tiny, 3, fresh=False)
-    normalised = engine._pixels(Batch(pixels, np.full((len(pixels), 1), -1, np.int32), warps, np.arange(len(pixels))))
+    normalised, _ = engine._pixels(whole(pixels, np.full((len(pixels), 1), -1, np.int32), warps))
     out: np.ndarray = (normalised[:, 0] * image.STD + image.MEAN).numpy()
     return out
 
@@ -150,20 +151,16 @@ def test_eight_lines_are_learnt_by_heart(tiny: Config, drawn: Path) -> None:
     images = cache.prepared(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
     engine = engines.build(tiny, alphabet.classes)
-    labels = batches.encode(lines, alphabet, engine.steps)
-    batch = Batch(np.array(images), batches.pad(labels), None, np.arange(8))
+    labels = batches.encode(lines, alphabet, tiny, images.widths)
+    batch = whole(images.batch(np.arange(8)), batches.pad(labels))
     for _ in range(300):
         engine.train_step(batch, 5e-3)
-    assert evaluate.read(engine, images, lines, alphabet, 8).texts == [line.text for line in lines]
+    assert evaluate.read(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
 
 
 def test_state_makes_the_next_step_the_same(tiny: Config, rng: np.random.Generator) -> None:
-    batch = Batch(
-        rng.integers(0, 256, (4, 32, 320), np.uint8),
-        rng.integers(0, 80, (4, 9), np.int32),
-        augment.draw(tiny.augment, 32, 320, 0, [(0, i) for i in range(4)]),
-        np.arange(4),
-    )
+    warps = augment.draw(tiny.augment, 32, np.full(4, 320), 0, [(0, i) for i in range(4)])
+    batch = whole(rng.integers(0, 256, (4, 32, 320), np.uint8), rng.integers(0, 80, (4, 9), np.int32), warps)
     one = engines.build(tiny, 81)
     for _ in range(3):
         one.train_step(batch, 1e-3)
@@ -187,7 +184,7 @@ def test_a_line_reads_the_same_alone_and_in_a_batch() -> None:
     engine, batch, _ = golden("small")
     together = engine.logits(batch)
     for i in range(len(batch.index)):
-        alone = engine.logits(Batch(batch.images[i : i + 1], batch.labels[i : i + 1], None, batch.index[i : i + 1]))
+        alone = engine.logits(whole(batch.images[i : i + 1], batch.labels[i : i + 1]))
         assert np.abs(alone[0] - together[i]).max() < 1e-5
 
 

@@ -139,9 +139,9 @@ def killed(out: Path, drawn: Path, code: str) -> None:
 IN_MID_EPOCH = """
 from hwr.engines.torch_engine import TorchEngine
 step = TorchEngine.train_step
-def train_step(self, batch, lr):
+def train_step(self, *arguments):
     if self._updates == 4: die()
-    return step(self, batch, lr)
+    return step(self, *arguments)
 TorchEngine.train_step = train_step
 """
 # The third file of the second epoch is the state; die with half of it on disk.

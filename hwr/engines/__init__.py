@@ -6,28 +6,29 @@ from typing import Any, Protocol
 import numpy as np
 
 from hwr.batches import Batch
-from hwr.config import Config
+from hwr.config import Config, Original
 
 Weights = dict[str, np.ndarray]
 
 
 class Engine(Protocol):
-    """A network on a device. It speaks NumPy only, and names weights as Gluon does, whatever it computes with.
+    """A network on a device. It speaks NumPy only, and names the original's weights as Gluon does, whatever it computes with.
 
     Attributes:
         name: As in `engine.name`.
         device: Where it computes, in words: `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
-        steps: T, the time steps of the output.
         notes: What was done at building that one should know, a sentence each.
     """
 
     name: str
     device: str
-    steps: int
     notes: list[str]
 
-    def train_step(self, batch: Batch, lr: float) -> float:
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
         """One update with the batch's warps applied and dropout on.
+
+        Args:
+            center_loss: Its weight in this update.
 
         Returns:
             The mean CTC loss per line in nats, unweighted, before the update.
@@ -35,7 +36,7 @@ class Engine(Protocol):
         ...
 
     def logits(self, batch: Batch) -> np.ndarray:
-        """(N, T, C) float32, before the softmax, the blank last; dropout off."""
+        """(N, T, C) float32, before the softmax, the blank last; dropout off. Nothing but blanks right of a line's end."""
         ...
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -48,7 +49,7 @@ class Engine(Protocol):
         ...
 
     def weights(self) -> Weights:
-        """A copy of all parameters and running statistics."""
+        """A copy of all parameters and running statistics that it reads with (with `train.ema`, their average)."""
         ...
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -60,12 +61,21 @@ class Engine(Protocol):
         ...
 
     def state(self) -> Weights:
-        """All else that the next training step depends on: optimizer moments, random generators."""
+        """All else that the next training step depends on: optimizer moments, random generators, what is averaged."""
         ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on as from the moment of `state`."""
         ...
+
+
+def shapes(config: Config, classes: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter and running statistic of the config's network, as checkpoints have them."""
+    from hwr.engines import crnn, original
+
+    if isinstance(config.model, Original):
+        return original.shapes(config.model, config.image, classes)
+    return crnn.shapes(config.model, classes)
 
 
 def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwr import Error, augment, image
 from hwr.batches import Batch
-from hwr.config import Config, Model
+from hwr.config import Config, Original
 from hwr.engines import Weights, mxnet_library, original
 
 mx = mxnet_library.load()
@@ -22,7 +22,7 @@ from mxnet.gluon.model_zoo.vision import BasicBlockV1  # noqa: E402
 class Encoder(gluon.HybridBlock):
     """Features of one scale, cut into time steps and read by a biLSTM in both directions."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Original) -> None:
         super().__init__()
         self._steps = model.steps
         with self.name_scope():
@@ -41,7 +41,7 @@ class OriginalNetwork(gluon.HybridBlock):
     What is an attribute here, and where it stands in its sequence, makes the names in a `.params` file.
     """
 
-    def __init__(self, model: Model, classes: int) -> None:
+    def __init__(self, model: Original, classes: int) -> None:
         super().__init__()
         self._dropout = model.dropout
         with self.name_scope():
@@ -103,7 +103,7 @@ class MXNetEngine:
         if config.train.batch_size < len(contexts):
             raise Error(f"train.batch_size {config.train.batch_size} is too small for {len(contexts)} GPUs")
         self.threads = _threads(config.engine.threads)
-        self.steps = config.model.steps
+        assert isinstance(config.model, Original)  # the config's check
         self.notes: list[str] = []
         self._shapes = original.shapes(config.model, config.image, classes)
         net = OriginalNetwork(config.model, classes)
@@ -132,7 +132,8 @@ class MXNetEngine:
         parameters = [self._parameters[name] for name in self._trained]
         self._trainer = gluon.Trainer(parameters, "adam", update_on_kvstore=False)
 
-    def train_step(self, batch: Batch, lr: float) -> float:
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
+        assert not center_loss  # the config's check
         # MXNet can't tell the state of its generators: seeded for each update anew, they have none to go on from.
         seed = np.random.SeedSequence((self._seed, self._updates)).generate_state(1)[0]
         mx.random.seed(int(seed) & 0x7FFFFFFF)

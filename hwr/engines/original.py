@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from hwr import Error, params
-from hwr.config import Image, Model
+from hwr.config import Image, Original
 
 BLOCKS = 3  # of ResNet-34's first stage
 
 
-def scales(model: Model, image: Image) -> list[tuple[int, int, int]]:
+def scales(model: Original, image: Image) -> list[tuple[int, int, int]]:
     """Channels, height and width of each scale's features.
 
     Conv 7x7 / 2, pool 3x3 / 2 (both round up), then for each further scale a 2x2 pool (rounds down).
@@ -27,7 +27,7 @@ def scales(model: Model, image: Image) -> list[tuple[int, int, int]]:
     return [(model.channels, height >> i, width >> i) for i in range(model.downsamples)]
 
 
-def step_sizes(model: Model, image: Image) -> list[int]:
+def step_sizes(model: Original, image: Image) -> list[int]:
     """Features per time step of each scale.
 
     Raises:
@@ -46,7 +46,7 @@ def step_sizes(model: Model, image: Image) -> list[int]:
     return [size // model.steps for size in sizes]
 
 
-def shapes(model: Model, image: Image, classes: int) -> dict[str, tuple[int, ...]]:
+def shapes(model: Original, image: Image, classes: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter and running statistic."""
     c, hidden = model.channels, model.hidden
     out: dict[str, tuple[int, ...]] = {}
@@ -121,7 +121,7 @@ def check(weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, .
             raise Error(f"{name} holds values that are not finite")
 
 
-def sizes(weights: Mapping[str, np.ndarray], image: Image) -> tuple[Model, int]:
+def sizes(weights: Mapping[str, np.ndarray], image: Image) -> tuple[Original, int]:
     """The network's sizes and number of classes, from the shapes of its weights.
 
     The number of steps is not among the shapes; it follows from the image's size, which therefore must be the one that
@@ -145,7 +145,7 @@ def sizes(weights: Mapping[str, np.ndarray], image: Image) -> tuple[Model, int]:
     cell = "encoders.{}.0.lstm._unfused.{}.l_cell.{}"
     classes = shape("decoder.weight", 2)[0]
     hidden = shape(cell.format(0, 0, "h2h_weight"), 2)[1]
-    model = Model(
+    model = Original(
         channels=max(1, shape("body.0.weight", 4)[0]),
         downsamples=min(4, max(1, layers("encoders.{}.0.lstm._unfused.0.l_cell.i2h_weight"))),
         hidden=max(1, hidden),

@@ -1,9 +1,8 @@
 """The engine on PyTorch: any current CPU or GPU."""
 
+import copy
 import math
-import pickle
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,92 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwr import Error
-from hwr.batches import Batch
-from hwr.config import Config, Model
-from hwr.engines import Weights, original
+from hwr.batches import Batch, multiple
+from hwr.config import Config, Original
+from hwr.engines import Weights, crnn, original, torch_augment, torch_crnn
+from hwr.engines.torch_original import OriginalNetwork, Output, read_trunk
 from hwr.image import MEAN, STD
 
-
-class BasicBlock(nn.Module):
-    """ResNet v1's block of two 3x3 convolutions, no change of size."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
-
-
-class OriginalNetwork(nn.Module):
-    """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
-
-    Args:
-        step_sizes: Features per time step of each scale.
-        classes: C, with the blank.
-    """
-
-    def __init__(self, model: Model, step_sizes: list[int], classes: int) -> None:
-        super().__init__()
-        c = model.channels
-        self.steps = model.steps
-        self.conv = nn.Conv2d(1, c, 7, stride=2, padding=3, bias=False)
-        self.bn = nn.BatchNorm2d(c)
-        self.stage1 = nn.Sequential(*(BasicBlock(c) for _ in range(original.BLOCKS)))
-        self.downsampler = nn.Sequential(
-            nn.Conv2d(c, c, 3, padding=1),
-            nn.BatchNorm2d(c),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(c, c, 3, padding=1),
-            nn.BatchNorm2d(c),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        )
-        self.encoders = nn.ModuleList(
-            nn.LSTM(size, model.hidden, model.layers, bidirectional=True, batch_first=True) for size in step_sizes
-        )
-        self.dropout = nn.Dropout(model.dropout)
-        self.decoder = nn.Linear(2 * model.hidden * len(step_sizes), classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W) normalised pixels -> (N, T, C) logits."""
-        x = F.relu(self.bn(self.conv(x)), inplace=True)  # (N, c, H/2, W/2)
-        features = self.stage1(F.max_pool2d(x, 3, stride=2, padding=1))  # (N, c, H/4, W/4)
-        hidden = []
-        for i, lstm in enumerate(self.encoders):
-            if i:
-                features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
-            # Cut evenly, not by columns: in the original a step is 1.25 columns wide.
-            steps = features.permute(0, 3, 1, 2).reshape(len(x), self.steps, -1)  # (N, T, W * c * H / T)
-            hidden.append(self.dropout(lstm(steps)[0]))  # (N, T, 2 * hidden)
-        logits: Tensor = self.decoder(torch.cat(hidden, 2))  # (N, T, C)
-        return logits
-
-    def gluon_name(self, name: str) -> str:
-        """The name that Gluon gives to a parameter or running statistic of this module; "" where it has none."""
-        *path, last = name.split(".")
-        if last == "num_batches_tracked":
-            return ""
-        match path:
-            case ["encoders", i]:
-                # weight_ih_l0_reverse -> layer 0, right to left, i2h_weight. The gates' order is the same.
-                kind, way, layer, *reverse = last.split("_")
-                cell = f"encoders.{i}.0.lstm._unfused.{layer[1:]}.{'r' if reverse else 'l'}_cell"
-                return f"{cell}.{'i2h' if way == 'ih' else 'h2h'}_{kind}"
-            case ["stage1", block, layer]:
-                path = ["body", "4", block, "body", {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4"}[layer]]
-            case ["conv"]:
-                path = ["body", "0"]
-            case ["bn"]:
-                path = ["body", "1"]
-        # Batch norm calls its factor gamma in Gluon, and its offset beta.
-        if path[-1] in ("1", "4"):
-            last = {"weight": "gamma", "bias": "beta"}.get(last, last)
-        return ".".join([*path, last])
+# Of the running centres of the features of each character, per batch (center loss).
+CENTER_RATE = 0.1
 
 
 class TorchEngine:
@@ -113,33 +34,59 @@ class TorchEngine:
             torch.backends.cudnn.allow_tf32 = False
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
+        self._config = config
         self._bf16 = config.engine.precision == "bf16"
-        self.steps = config.model.steps
         self.notes: list[str] = []
-        self._shapes = original.shapes(config.model, config.image, classes)
-        self._net = OriginalNetwork(config.model, original.step_sizes(config.model, config.image), classes)
-        if fresh:
-            weights = original.initial(self._shapes, config.train.seed)
-            path, note = original.pretrained(config.model.pretrained, weights, pth=True)
-            if path is not None:
-                weights |= _read_trunk(path)
-            self.notes.append(note)
-            self.load(weights)
+        # Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+        torch.manual_seed(config.train.seed)
+        model = config.model
+        self._net: OriginalNetwork | torch_crnn.Network
+        if isinstance(model, Original):
+            self._shapes = original.shapes(model, config.image, classes)
+            self._net = OriginalNetwork(model, original.step_sizes(model, config.image), classes)
+        else:
+            self._shapes = crnn.shapes(model, classes)
+            self._net = torch_crnn.Network(model, classes)
         # Convolutions run faster with the channels innermost: reading by 7 to 19 %, training by 3 to 10 on a CPU.
         self._net.to(self._device)
         self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._weight = config.train.loss_weight
-        # Dropout draws from torch's global generators; `state` keeps them.
-        torch.manual_seed(config.train.seed)
-        self._optimizer = torch.optim.Adam(self._net.parameters())
+        # What reads: the network itself, or the running average of its weights.
+        self._reader = copy.deepcopy(self._net) if config.train.ema else self._net
+        self._reader.requires_grad_(not config.train.ema)
+        if fresh and isinstance(model, Original):
+            weights = original.initial(self._shapes, config.train.seed)
+            path, note = original.pretrained(model.pretrained, weights, pth=True)
+            if path is not None:
+                weights |= read_trunk(path)
+            self.notes.append(note)
+            self.load(weights)
+            torch.manual_seed(config.train.seed)
+        # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
+        groups = [
+            {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
+            for decays, decay in ((True, config.train.weight_decay), (False, 0.0))
+        ]
+        self._optimizer = torch.optim.AdamW(groups)
         self._updates = 0
+        self._centers: Tensor | None = None
 
-    def train_step(self, batch: Batch, lr: float) -> float:
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
+        settings = self._config.train
         self._net.train()
-        logits = self._forward(self._pixels(batch))
-        losses = _ctc(logits, torch.from_numpy(batch.labels))
+        pixels, widths = self._pixels(batch)
+        output = self._forward(self._net, pixels, widths)
+        labels = torch.from_numpy(batch.labels)
+        losses = _ctc(output.logits, labels)
+        total = losses.mean() * settings.loss_weight
+        if output.shortcut is not None:
+            weight = self._config.model.shortcut  # type: ignore[union-attr]
+            total = total + weight * settings.loss_weight * _ctc(output.shortcut, labels).mean()
+        if center_loss:
+            total = total + center_loss * self._center_loss(output, batch.labels)
         self._optimizer.zero_grad()
-        (losses.mean() * self._weight).backward()
+        total.backward()
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
         self._updates += 1
         for group in self._optimizer.param_groups:
             group["lr"] = lr
@@ -147,12 +94,15 @@ class TorchEngine:
             # after (mxnet/optimizer/adam.py); this makes them the same.
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
+        if settings.ema:
+            # While there are few, the average is over all updates so far.
+            self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
         return float(losses.detach().mean())
 
     def logits(self, batch: Batch) -> np.ndarray:
-        self._net.eval()
+        self._reader.eval()
         with torch.inference_mode():
-            out: np.ndarray = self._forward(self._pixels(batch)).cpu().numpy()
+            out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
         return out
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -161,19 +111,12 @@ class TorchEngine:
         return out
 
     def weights(self) -> Weights:
-        return {
-            gluon: np.array(tensor.detach().cpu().numpy(), order="C")
-            for name, tensor in self._net.state_dict().items()
-            if (gluon := self._net.gluon_name(name))
-        }
+        return self._arrays(self._reader)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
         original.check(weights, self._shapes)
-        state = self._net.state_dict()
-        for name in state:
-            if gluon := self._net.gluon_name(name):
-                state[name] = torch.from_numpy(np.array(weights[gluon], np.float32))
-        self._net.load_state_dict(state)
+        for net in (self._net, self._reader):
+            self._fill(net, weights)
 
     def state(self) -> Weights:
         out = {"updates": np.array(self._updates), "rng.cpu": torch.get_rng_state().numpy()}
@@ -181,14 +124,18 @@ class TorchEngine:
             out["rng.cuda"] = torch.cuda.get_rng_state(self._device).numpy()
         for name, parameter in self._net.named_parameters():
             for key, value in self._optimizer.state[parameter].items():
-                out[f"adam.{self._net.gluon_name(name)}.{key}"] = np.array(value.detach().cpu().numpy(), order="C")
+                out[f"adam.{self._net.saved_name(name)}.{key}"] = _array(value)
+        if self._reader is not self._net:
+            out |= {f"trained.{name}": array for name, array in self._arrays(self._net).items()}
+        if self._centers is not None:
+            out["centers"] = _array(self._centers)
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         self._updates = int(state["updates"])
         self._optimizer.state.clear()
         for name, parameter in self._net.named_parameters():
-            prefix = f"adam.{self._net.gluon_name(name)}."
+            prefix = f"adam.{self._net.saved_name(name)}."
             moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if moments:
                 self._optimizer.state[parameter] = {
@@ -198,45 +145,84 @@ class TorchEngine:
                     else torch.empty_like(parameter).copy_(torch.tensor(value))
                     for key, value in moments.items()
                 }
+        if self._reader is not self._net:
+            prefix = "trained."
+            self._fill(self._net, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._centers = torch.tensor(state["centers"], device=self._device) if "centers" in state else None
         torch.set_rng_state(torch.from_numpy(np.array(state["rng.cpu"])))
         if self._device.type == "cuda" and "rng.cuda" in state:
             torch.cuda.set_rng_state(torch.from_numpy(np.array(state["rng.cuda"])), self._device)
 
-    def _forward(self, pixels: Tensor) -> Tensor:
+    def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            logits: Tensor = self._net(pixels)
-        return logits.float()  # CTC and everything after it in fp32
+            output: Output = net(pixels, widths)
+        # CTC and everything after it in fp32.
+        shortcut, features = (None if part is None else part.float() for part in output[1:])
+        return Output(output.logits.float(), shortcut, features)
 
-    def _pixels(self, batch: Batch) -> Tensor:
-        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised."""
+    def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
         images = torch.from_numpy(batch.images).to(self._device).float() / 255
-        images = images[:, None]  # (N, 1, H, W)
+        images, widths = images[:, None], batch.widths  # (N, 1, H, W)
         if batch.warps is not None:
-            gamma = torch.from_numpy(batch.warps.gamma).to(self._device)
-            matrix = torch.from_numpy(batch.warps.matrix).to(self._device)
-            images = _warp(images ** gamma[:, None, None, None], matrix)
-        return (images - MEAN) / STD
+            widths, step = batch.warps.widths, multiple(self._config)
+            images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
+        columns = torch.from_numpy(widths).long().to(self._device)
+        if isinstance(self._config.model, Original):
+            return (images - MEAN) / STD, columns
+        return (1 - images) * 2, columns  # paper is 0, like all that is outside
+
+    def _average(self, decay: float) -> None:
+        with torch.no_grad():
+            torch._foreach_lerp_(_averaged(self._reader), _averaged(self._net), 1 - decay)
+
+    def _center_loss(self, output: Output, labels: np.ndarray) -> Tensor:
+        """Mean squared distance of the features at each character from the running centre of its class.
+
+        After Corbillé and Barney Smith (IJCNN 2025): features through a sigmoid; only in lines that are read without a
+        fault; blank and space (class 0 of the original alphabet, and of those that extend it) excluded.
+        """
+        assert output.features is not None
+        best = output.logits.detach().argmax(2)  # (N, T)
+        frames = best.shape[1] // output.features.shape[1]
+        features = torch.sigmoid(output.features).repeat_interleave(frames, 1)  # (N, T, features)
+        blank = output.logits.shape[2] - 1
+        right = []
+        for path, label in zip(best.cpu().numpy(), labels, strict=True):
+            runs = path[np.flatnonzero(np.diff(path, prepend=-1))]
+            right.append(np.array_equal(runs[runs != blank], label[label >= 0]))
+        chosen = torch.tensor(right, device=best.device)[:, None] & (best != blank) & (best != 0)
+        if not bool(chosen.any()):
+            return features.sum() * 0
+        classes, found = best[chosen], features[chosen]
+        if self._centers is None:
+            self._centers = torch.full((blank, found.shape[1]), 0.5, device=best.device)
+        loss = F.mse_loss(found, self._centers[classes])
+        with torch.no_grad():
+            number = torch.bincount(classes, minlength=blank)[:, None]
+            total = torch.zeros_like(self._centers).index_add_(0, classes, found.detach())
+            self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
+        return loss
+
+    def _arrays(self, net: "OriginalNetwork | torch_crnn.Network") -> Weights:
+        state = net.state_dict()
+        return {saved: _array(tensor) for name, tensor in state.items() if (saved := net.saved_name(name))}
+
+    def _fill(self, net: "OriginalNetwork | torch_crnn.Network", weights: Mapping[str, np.ndarray]) -> None:
+        state = net.state_dict()
+        for name in state:
+            if saved := net.saved_name(name):
+                state[name] = torch.from_numpy(np.array(weights[saved], np.float32))
+        net.load_state_dict(state)
 
 
-def _warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """`augment.apply` for a whole batch on its device: bilinear, white outside.
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.array(tensor.detach().cpu().numpy(), order="C")
 
-    Args:
-        images: (N, 1, H, W) in 0..1.
-        matrix: (N, 2, 3), output pixel -> input pixel.
-    """
-    n, _, height, width = images.shape
-    y, x = torch.meshgrid(
-        torch.arange(height, device=images.device, dtype=torch.float32),
-        torch.arange(width, device=images.device, dtype=torch.float32),
-        indexing="ij",
-    )
-    points = torch.stack([x.ravel(), y.ravel(), torch.ones_like(x).ravel()])  # (3, H * W)
-    source = (matrix @ points).transpose(1, 2).reshape(n, height, width, 2)
-    # grid_sample counts pixel centres from -1 to 1.
-    span = torch.tensor([max(1, width - 1), max(1, height - 1)], device=images.device)
-    # Outside is 0 there, and must be white here.
-    return 1 - F.grid_sample(1 - images, source * 2 / span - 1, padding_mode="zeros", align_corners=True)
+
+def _averaged(net: nn.Module) -> list[Tensor]:
+    """Parameters, and batch norm's running statistics."""
+    return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 
 def _ctc(logits: Tensor, labels: Tensor) -> Tensor:
@@ -268,15 +254,3 @@ def _device(name: str) -> torch.device:
             f"engine.device: {name} is not there; torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
         )
     return device
-
-
-def _read_trunk(path: Path) -> Weights:
-    if path.suffix != ".pth":
-        return original.read_trunk(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise Error(f"{path}: not a file of torch weights: {error}") from error
-    if not isinstance(found, dict):
-        raise Error(f"{path}: not a file of torch weights by name, but of a {type(found).__name__}")
-    return original.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)

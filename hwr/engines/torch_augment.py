@@ -1,0 +1,64 @@
+"""`augment.apply` on PyTorch: a whole batch at once, on its device."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwr.augment import Warps, grid_step
+
+
+def apply(images: Tensor, warps: Warps, width: int) -> Tensor:
+    """Warp a batch: bilinear, white outside.
+
+    Args:
+        images: (N, 1, H, W) float32 in 0..1.
+        width: Of the result, in pixels; at least the widest of `warps.widths`.
+
+    Returns:
+        (N, 1, H, width) float32 in 0..1.
+    """
+    device = images.device
+
+    def each(values: np.ndarray) -> Tensor:
+        """(N, …) -> (N, 1, 1, 1), or as it is if it has more dimensions."""
+        tensor = torch.from_numpy(values).to(device)
+        return tensor[:, None, None, None] if tensor.ndim == 1 else tensor
+
+    x = _warp(images ** each(warps.gamma), warps, width)
+    if warps.thickness is not None:
+        much = each(warps.thickness)
+        thicker, thinner = -F.max_pool2d(-x, 3, 1, 1), F.max_pool2d(x, 3, 1, 1)
+        x = x + much.abs() * (torch.where(much > 0, thicker, thinner) - x)
+    if warps.contrast is not None:
+        x = 1 - (1 - x) * each(warps.contrast)
+    if warps.brightness is not None:
+        x = (x + each(warps.brightness)).clamp(0, 1)
+    if warps.masks is not None:
+        start, end = each(warps.masks)[..., None].unbind(2)  # (N, K, 1)
+        column = torch.arange(width, device=device)
+        hidden = ((column >= start) & (column < end)).any(1)  # (N, width)
+        x = x.masked_fill(hidden[:, None, None], 1)
+    return x
+
+
+def _warp(images: Tensor, warps: Warps, width: int) -> Tensor:
+    n, _, height, width_in = images.shape
+    device = images.device
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
+    points = torch.stack([x.ravel(), y.ravel(), torch.ones_like(x).ravel()])  # (3, H * W)
+    source = (torch.from_numpy(warps.matrix).to(device) @ points).reshape(n, 2, height, width)  # (x, y)
+    if warps.grid is not None:
+        grid = torch.from_numpy(warps.grid).to(device)
+        columns = (grid.shape[3] - 1) * grid_step(height) + 1
+        move = F.interpolate(grid, (height, columns), mode="bilinear", align_corners=True)[..., :width]
+        source[..., : move.shape[3]] += move
+    # grid_sample counts pixel centres from -1 to 1.
+    span = torch.tensor([max(1, width_in - 1), max(1, height - 1)], device=device)
+    # Outside is 0 there, and must be white here.
+    places = source.permute(0, 2, 3, 1) * 2 / span - 1
+    return 1 - F.grid_sample(1 - images, places, padding_mode="zeros", align_corners=True)

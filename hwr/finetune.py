@@ -1,0 +1,70 @@
+"""Begin with a trained network: its weights, and an alphabet that has what it can write, what is new, or both."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hwr import Error, alphabet, checkpoint
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.engines import Engine
+
+# The layers whose rows are characters.
+_HEADS = ("head.weight", "head.bias", "shortcut.weight", "shortcut.bias", "decoder.weight", "decoder.bias")
+
+
+def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint | None]:
+    """The alphabet to train with, and the checkpoint to begin from if `train.init` names one.
+
+    `train.charset` tells which characters the network will write: those that it can (keep), those and whatever else the
+    training texts have (union), or those that `data.alphabet` gives (new).
+
+    Raises:
+        Error: The checkpoint can't be read.
+    """
+    if settings.train.init is None:
+        return alphabet.resolve(settings.data.alphabet, texts), None
+    loaded = checkpoint.load(settings.train.init)
+    match settings.train.charset:
+        case "keep":
+            return loaded.alphabet, loaded
+        case "union":
+            known = loaded.alphabet.characters
+            return Alphabet(known + "".join(sorted(set().union(*texts) - set(known)))), loaded
+        case "new":
+            return alphabet.resolve(settings.data.alphabet, texts), loaded
+
+
+def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
+    """Give a fresh engine the checkpoint's weights. Characters that are new to it keep their initial values.
+
+    Raises:
+        Error: Its network is not the engine's.
+    """
+    fresh = engine.weights()
+    weights = dict(loaded.weights)
+    old = {character: i for i, character in enumerate(loaded.alphabet.characters)}
+    rows = [(i, old[character]) for i, character in enumerate(letters.characters) if character in old]
+    rows.append((letters.blank, loaded.alphabet.blank))
+    to, of = np.array(rows).T
+    for name in set(_HEADS) & fresh.keys() & weights.keys():
+        rest = fresh[name].shape[1:]
+        head = fresh[name].reshape(-1, letters.classes, *rest)  # (frames, C, …)
+        trained = weights[name].reshape(-1, loaded.alphabet.classes, *weights[name].shape[1:])
+        if len(head) != len(trained) or trained.shape[2:] != rest:
+            break  # `engine.load` says what does not fit
+        head[:, to] = trained[:, of]
+        weights[name] = head.reshape(fresh[name].shape)
+    for name in ("shortcut.weight", "shortcut.bias"):  # is for training only, and may have been left away
+        if name in fresh:
+            weights.setdefault(name, fresh[name])
+        else:
+            weights.pop(name, None)
+    try:
+        engine.load(weights)
+    except Error as error:
+        raise Error(
+            f"train.init: the config's network is not the checkpoint's: {error}. Without --config, --init takes the "
+            "network from the checkpoint"
+        ) from None

@@ -1,0 +1,1 @@
+"""What scripts/compare runs: the entrants, their environments and the report."""

@@ -1,0 +1,120 @@
+"""The table and the picture of what the entrants brought."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compare_peers.task import REPOSITORY
+
+_GENERAL = (
+    "Each entrant ran once, with one seed: the intervals tell of other test lines, not of other seeds.",
+    "All start from random weights, and minutes on a CPU are not what the other toolkits were made for. Their settings are "
+    "defaults\n  or their documentation's, not tuned for this.",
+    "Preparing images (scaling, converting, hwr's cache) doesn't count in the budget. Starting the program does; hwr counts its "
+    "own\n  minutes (`train.minutes`), which may leave that out. How long each took in all stands under conditions.",
+)
+_PECULIAR = {
+    "kraken": "kraken trains on single lines by default (`-B 1`), and read them one by one, through its API "
+    "(`RecognitionTaskModel`).",
+    "pylaia": "PyLaia took 8 lines at once. They are scaled to 48 px beforehand, where its documentation recommends 128; as its "
+    "pooling of the\n  width by 8 would leave long lines fewer steps than characters, the last pooling leaves the width alone. It "
+    "validates once per epoch,\n  so what it learnt in the last, unfinished one is lost. Version 1.0.7 doesn't shuffle the training "
+    "lines: they were, once, beforehand.\n  Its file has the optimizer's state too. It needs torch 1.13.",
+}
+
+
+def write(out: Path, entrants: list[str]) -> None:
+    """Draw up comparison.md and .png from the results in OUT: in docs/, or of a smoke run in OUT."""
+    paths = [out / name / "result.json" for name in entrants]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    done = [result for result in results if "failure" not in result]
+    if not results:
+        raise click.ClickException(f"{out} has no results")
+    for key in ("minutes", "data", "lines", "threads", "smoke"):
+        if len({json.dumps(result[key]) for result in results}) > 1:
+            raise click.ClickException(f"{out}: results of different {key}: they can't stand in one table")
+    folder = out if results[0]["smoke"] else REPOSITORY / "docs"
+    (folder / "comparison.md").write_text(_text(results, done), encoding="utf-8")
+    _draw(done, folder / "comparison.png", results[0]["minutes"])
+    click.echo(f"{folder / 'comparison.md'}, {folder / 'comparison.png'}")
+
+
+def _text(results: list[dict[str, Any]], done: list[dict[str, Any]]) -> str:
+    first = results[0]
+    lines, minutes = first["lines"], f"{first['minutes']:g}"
+    rows = ["| entrant | CER [95 %] | WER | lines/s training | lines/s reading | epochs | parameters | MB |"]
+    rows.append("|---|---|---|---|---|---|---|---|")
+    for result in results:
+        if "failure" in result:
+            rows.append(f"| {result['entrant']}: {result['about']} | none: {result['failure']} | | | | | | |")
+            continue
+        low, high = (f"{100 * bound:.1f}" for bound in result["cer_ci95"])
+        cells = [f"{result['entrant']}: {result['about']}", f"{100 * result['cer']:.1f} % [{low}, {high}]"]
+        cells += [f"{100 * result['wer']:.1f} %", _number(result["training_lines_per_second"], 1)]
+        cells += [_number(result["reading_lines_per_second"], 1), _number(result["epochs"], 1)]
+        cells += [f"{result['parameters'] / 1e6:.2f} M", _number(result["megabytes"], 1)]
+        rows.append("| " + " | ".join(cells) + " |")
+    over = sorted({result["over"] for result in done})
+    smoke = "\nThis was a smoke run, on a few lines: the figures mean nothing.\n" if first["smoke"] else ""
+    text = f"""# Which toolkit reads better after {minutes} minutes of training?
+
+Each trained for {minutes} minutes on {lines["train"]:,} lines of {first["data"]}, kept what read the {lines["val"]:,} validation lines
+best, and read the {lines["test"]:,} test lines with that: greedily, without a language model. `scripts/compare` does it all.
+{smoke}
+{chr(10).join(rows)}
+
+CER and WER are over all test lines, cased, spaces counted, by the same function for all; the intervals are bootstraps over
+{" and ".join(over) or "lines"}. Training speed is lines seen per second of wall clock up to the last validation, with starting and
+validating. Reading speed is from image files to texts, the model loaded.
+
+![Learning curves](comparison.png)
+
+*CER on the validation lines, each toolkit's own count of it, over the wall clock.*
+
+## Conditions
+
+"""
+    text += f"- {first['cpu']}; {first['threads']} of them for each entrant, no GPU.\n"
+    for result in results:
+        versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+        text += f"- {result['entrant']}: {result['date']}, commit {result['commit']}"
+        if "failure" not in result:
+            text += f"; load {result['load']:.1f} before; trained for {result['seconds']:.0f} s; {versions}"
+        text += "\n"
+    for result in done:
+        if result["note"]:
+            text += f"- {result['entrant']}: {result['note']}.\n"
+    text += "\n## What the figures don't say\n\n" + "".join(f"- {words}\n" for words in _GENERAL)
+    peers = {result["entrant"].removesuffix("48") for result in done}
+    text += "".join(f"- {words}\n" for peer, words in _PECULIAR.items() if peer in peers)
+    text += "\n## Commands\n\n"
+    for result in done:
+        text += f"{result['entrant']}:\n\n```\n" + "\n".join(result["commands"]) + "\n```\n\n"
+    return text.rstrip() + "\n"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _draw(done: list[dict[str, Any]], path: Path, minutes: float) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for result in done:
+        times = [point[0] / 60 for point in result["points"]]
+        rates = [min(100.0, 100 * point[2]) for point in result["points"]]
+        label = f"{result['entrant']} (test {100 * result['cer']:.1f} %)"
+        axes.plot(times, rates, marker="o", markersize=3, label=label)
+    axes.axvline(minutes, color="grey", linestyle=":")
+    axes.set(xlabel="minutes", ylabel="validation CER, %", ylim=(0, 102))
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    if done:
+        axes.legend()
+    figure.savefig(path, dpi=120)

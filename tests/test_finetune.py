@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hwr import Error, checkpoint, config, engines, finetune
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.cli import main
+from hwr.config import Config
+
+from .conftest import TINY, TINY_CRNN
+
+
+def trained(folder: Path, base: list[str], characters: str, *overrides: str) -> Path:
+    """A checkpoint with weights that no initialisation has."""
+    settings = config.load(None, [*base, *overrides])
+    letters, rng = Alphabet(characters), np.random.default_rng(1)
+    shapes = engines.shapes(settings, letters.classes)
+    weights = {name: rng.uniform(1, 2, shape).astype(np.float32) for name, shape in shapes.items()}
+    path = folder / "trained.safetensors"
+    checkpoint.save(path, Checkpoint(weights, settings, letters, {}))
+    return path
+
+
+def begun(path: Path, base: list[str], *overrides: str) -> tuple[Alphabet, dict[str, np.ndarray], Checkpoint]:
+    settings = config.load(None, [*base, f"train.init={path}", *overrides])
+    letters, loaded = finetune.start(settings, ["bcx", "a é"])
+    assert loaded is not None
+    engine = engines.build(settings, letters.classes)
+    finetune.load(engine, loaded, letters)
+    return letters, engine.weights(), loaded
+
+
+def test_the_charset_is_kept_or_united_or_new(tmp_path: Path) -> None:
+    path = trained(tmp_path, TINY_CRNN, "zab c")
+    assert begun(path, TINY_CRNN, "train.charset=keep")[0].characters == "zab c"
+    assert begun(path, TINY_CRNN)[0].characters == "zab cxé"
+    new = begun(path, TINY_CRNN, "train.charset=new")[0].characters
+    assert len(new) == 81
+    assert new.endswith("zé")
+
+
+@pytest.mark.parametrize(
+    ("base", "head"), [(TINY_CRNN, "head"), ([*TINY_CRNN, "model.frames=2"], "head"), (TINY, "decoder")]
+)
+@pytest.mark.parametrize("charset", ["keep", "union", "new"])
+def test_shared_characters_keep_their_weights(tmp_path: Path, base: list[str], head: str, charset: str) -> None:
+    path = trained(tmp_path, base, "zab c")
+    letters, weights, loaded = begun(path, base, f"train.charset={charset}")
+    names = {head} | ({"shortcut"} if head == "head" else set())
+    for name, array in loaded.weights.items():
+        if name.split(".")[0] not in names:
+            assert np.array_equal(weights[name], array), name
+            continue
+        frames = len(array) // 6
+        old, now = array.reshape(frames, 6, -1), weights[name].reshape(frames, letters.classes, -1)
+        for i, character in enumerate([*letters.characters, "blank"]):
+            if character in "zab c":
+                assert np.array_equal(now[:, i], old[:, "zab c".index(character)])
+            elif character == "blank":
+                assert np.array_equal(now[:, i], old[:, 5])
+            else:
+                assert np.abs(now[:, i]).max() < 1  # as initialised
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    path = trained(tmp_path, TINY_CRNN, "zab c", "model.hidden=7")
+    with pytest.raises(Error, match=r"train\.init: the config's network is not the checkpoint's: .*Without --config"):
+        begun(path, TINY_CRNN)
+    with pytest.raises(Error, match="is not the checkpoint's"):
+        begun(path, TINY)
+
+
+def test_a_shortcut_may_be_left_away_or_added(tmp_path: Path) -> None:
+    path = trained(tmp_path, TINY_CRNN, "zab c", "model.shortcut=0")
+    assert "shortcut.weight" in begun(path, TINY_CRNN)[1]
+    path = trained(tmp_path, TINY_CRNN, "zab c")
+    assert "shortcut.weight" not in begun(path, TINY_CRNN, "model.shortcut=0")[1]
+
+
+def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(main, [*arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    sets = [a for text in TINY_CRNN for a in ("--set", text)]
+    first, second = tmp_path / "first", tmp_path / "second"
+    nothing = tmp_path / "empty.yaml"
+    nothing.write_text("model: {arch: crnn}\n")
+    run("train", "--config", str(nothing), *sets, "--set", f"data.root={drawn}", "--out", str(first))
+    tune = ["--set", f"data.root={drawn}", "train.epochs=1", "train.batch_size=8", "engine.threads=1"]
+    best = str(first / "best.safetensors")
+    said = run("train", "--config", str(nothing), "--init", best, "--charset", "keep", *tune, "--out", str(second))
+    assert f"begins with {best}" in said
+    model = checkpoint.load(second / "best.safetensors")
+    assert model.config.model == config.load(None, TINY_CRNN).model
+    assert (model.config.image, model.config.train.charset) == (config.load(None, TINY_CRNN).image, "keep")
+    result = CliRunner().invoke(
+        main,
+        ["train", "--config", str(nothing), "--init", best, "--set", "model.hidden=3", "--out", str(tmp_path / "x")],
+    )
+    assert result.exit_code == 2
+    assert "with --init the network is the checkpoint's" in result.output
+
+
+def test_no_init_is_no_checkpoint(tiny: Config) -> None:
+    letters, loaded = finetune.start(tiny, ["é"])
+    assert loaded is None
+    assert letters.characters.endswith("zé")

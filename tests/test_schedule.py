@@ -1,0 +1,20 @@
+import pytest
+
+from hwr import config
+from hwr.schedule import learning_rate
+
+
+def rates(*overrides: str) -> list[float]:
+    train = config.load(None, ["train.lr=2", *(f"train.{text}" for text in overrides)]).train
+    return [learning_rate(train, done) for done in (0, 0.05, 0.1, 0.55, 1, 1.2)]
+
+
+def test_constant() -> None:
+    assert rates() == [2] * 6
+    assert rates("warmup=0.1") == pytest.approx([0.01, 1, 2, 2, 2, 2])
+
+
+def test_cosine_rises_then_falls_to_next_to_nothing() -> None:
+    # Half-way down it is the mean of where it began and where it ends.
+    assert rates("schedule=cosine", "warmup=0.1") == pytest.approx([0.01, 1, 2, 1.005, 0.01, 0.01])
+    assert rates("schedule=cosine")[0] == 2

@@ -1,0 +1,288 @@
+"""The network for lines of any width: against its own description, and what must not matter does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hwr import augment, batches, cache, checkpoint, config, datasets, decode, engines, evaluate
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.batches import Batch
+from hwr.cache import Images
+from hwr.config import Config
+from hwr.engines import torch_augment
+from hwr.engines.torch_engine import TorchEngine
+from hwr.train import train
+
+from .conftest import TINY_CRNN
+
+
+@pytest.fixture
+def settings(drawn: Path) -> Config:
+    return config.load(None, [*TINY_CRNN, f"data.root={drawn}"])
+
+
+def with_(*overrides: str) -> Config:
+    return config.load(None, [*TINY_CRNN, *overrides])
+
+
+def engine_of(settings: Config, classes: int = 81) -> TorchEngine:
+    built = engines.build(settings, classes)
+    assert isinstance(built, TorchEngine)
+    return built
+
+
+def batch_of(images: Images, index: list[int], labels: list[list[int]] | None = None, multiple: int = 32) -> Batch:
+    at = np.array(index)
+    padded = batches.pad([np.array(label, np.int32) for label in labels or [[]] * len(index)])
+    return Batch(images.batch(at, multiple), images.widths[at], padded, None, at)
+
+
+@pytest.fixture
+def noise(rng: np.random.Generator) -> Images:
+    return Images.of([rng.integers(0, 256, (24, width), np.uint8) for width in (33, 57, 64, 129, 250)])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.layers=0"],
+        ["model.shortcut=0"],
+        ["model.frames=3", "model.stride=[4, 1]"],
+        ["model.blocks=[[1, 8]]", "model.pools=[]", "model.hidden=5"],
+        [
+            "model.blocks=[[2, 64], [3, 128], [2, 256]]",
+            "model.stem=32",
+            "image.height=64",
+            "model.stride=[4, 2]",
+            "model.pools=[[2, 2], [2, 2]]",
+        ],
+    ],
+    ids=str,
+)
+def test_names_shapes_and_time_steps_are_as_described(overrides: list[str], noise: Images) -> None:
+    settings = with_(*overrides)
+    engine = engine_of(settings, 11)
+    assert {name: array.shape for name, array in engine.weights().items()} == engines.shapes(settings, 11)
+    if settings.image.height == 24:
+        batch = batch_of(noise, [0, 3, 4])
+        logits = engine.logits(batch)
+        assert logits.shape[2] == 11
+        assert logits.shape[1] >= batches.frames(settings, batch.widths).max()
+
+
+def test_iam_line_best_is_the_published_network() -> None:
+    settings = config.load(Path(__file__).parent.parent / "configs/iam_line_best.yaml")
+    shapes = engines.shapes(settings, 80)
+    trained = sum(int(np.prod(shape)) for name, shape in shapes.items() if "running_" not in name)
+    # Retsinas et al.'s code of 2024 has 7.36 M, with 80 outputs.
+    assert trained == pytest.approx(7.36e6, rel=0.01)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images) -> None:
+    settings = with_(f"model.frames={frames}")
+    engine = engine_of(settings)
+    with torch.no_grad():  # statistics as of a trained network: paper is not 0 after batch norm
+        for name, buffer in engine._net.named_buffers():
+            if "running_mean" in name:
+                buffer.uniform_(-1, 1)
+    alphabet = Alphabet(ORIGINAL)
+    for others in ([0, 1, 2, 3, 4], [4, 2], [2, 1, 0]):
+        together = engine.logits(batch_of(noise, others))
+        texts, sure = decode.texts(together, alphabet, settings)
+        for place, i in enumerate(others):
+            alone = engine.logits(batch_of(noise, [i], multiple=1))
+            steps = batches.frames(settings, noise.widths[[i]])[0]
+            assert np.abs(together[place, :steps] - alone[0, :steps]).max() < 1e-4
+            assert (together[place, steps:].argmax(1) == 80).all()
+            text, confidence = decode.texts(alone, alphabet, settings)
+            assert text == [texts[place]]
+            assert confidence[0] == pytest.approx(sure[place], abs=1e-4)
+
+
+def test_padding_adds_nothing_to_the_loss(noise: Images) -> None:
+    engine = engine_of(with_())
+    labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
+    together = batch_of(noise, [0, 1, 2, 3, 4], labels)
+    losses = engine.loss(engine.logits(together), together.labels)
+    for i, label in enumerate(labels):
+        alone = batch_of(noise, [i], [label], multiple=1)
+        assert engine.loss(engine.logits(alone), alone.labels)[0] == pytest.approx(losses[i], rel=1e-4)
+
+
+def test_what_is_right_of_a_line_has_no_gradient(noise: Images) -> None:
+    net = engine_of(with_("model.dropout=0", "model.head_dropout=0"))._net
+    pixels = torch.from_numpy(noise.batch(np.array([0, 4]))).float()[:, None].requires_grad_()
+    net(pixels, torch.tensor([33, 250])).logits[:, ::3].tanh().sum().backward()
+    assert pixels.grad is not None
+    assert (pixels.grad[0, ..., 33:] == 0).all()
+    assert (pixels.grad[0, ..., :33] != 0).any()
+
+
+def test_learns_eight_lines_by_heart(settings: Config) -> None:
+    dataset = datasets.read(settings.data)
+    lines = dataset.train[:8]
+    images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
+    labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
+    engine = engine_of(settings)
+    batch = batch_of(images, list(range(8)), labels)
+    losses = [engine.train_step(batch, 5e-3) for _ in range(350)]
+    assert losses[-1] < 0.1 * losses[0]
+    assert evaluate.read(engine, images, lines, alphabet, settings).texts == [line.text for line in lines]
+
+
+def test_what_reads_is_the_average_of_the_weights(noise: Images) -> None:
+    settings = with_("train.ema=0.5", "train.weight_decay=0.1", "train.clip=1")
+    engine = engine_of(settings)
+    batch = batch_of(noise, [0, 1], [[1], [2]])
+    expected = {name: array.astype(np.float64) for name, array in engine.weights().items()}
+    for update in range(1, 6):
+        engine.train_step(batch, 1e-2)
+        decay = min(0.5, (1 + update) / (10 + update))
+        trained = engine._arrays(engine._net)
+        expected = {name: decay * mean + (1 - decay) * trained[name] for name, mean in expected.items()}
+    for name, array in engine.weights().items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
+    assert np.abs(engine.weights()["head.weight"] - trained["head.weight"]).max() > 1e-3
+
+
+def test_weight_decay_and_clipping_do_what_they_say(noise: Images) -> None:
+    batch = batch_of(noise, [0, 1], [[1], [2]])
+    # Gradients so large that Adam's epsilon is nothing beside them.
+    large = "train.loss_weight=1e6"
+    start = engine_of(with_()).weights()
+    # Adam's first step is lr times the gradient's sign, whatever its size; decay takes lr * decay of the weight besides.
+    plain, decayed = engine_of(with_(large)), engine_of(with_(large, "train.weight_decay=0.5"))
+    for engine in (plain, decayed):
+        engine.train_step(batch, 1e-3)
+    difference = decayed.weights()["head.weight"] - plain.weights()["head.weight"]
+    # All but a few: where a gradient is next to 0, rounding decides its sign.
+    assert (np.abs(difference + 1e-3 * 0.5 * start["head.weight"]) < 1e-6).mean() > 0.98
+    np.testing.assert_allclose(decayed.weights()["head.bias"], plain.weights()["head.bias"], atol=1e-6)
+    clipped = engine_of(with_("train.clip=0.5"))
+    clipped.train_step(batch, 0.0)
+    norm = np.sqrt(sum(float(p.grad.square().sum()) for p in clipped._net.parameters() if p.grad is not None))
+    assert norm == pytest.approx(0.5, rel=1e-3)
+
+
+def test_center_loss_pulls_the_features_of_a_character_together(settings: Config) -> None:
+    lines = datasets.read(settings.data).train[:8]
+    images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
+    labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
+    batch = batch_of(images, list(range(8)), labels)
+    spread = {}
+    for weight in (0.0, 500.0):
+        engine = engine_of(with_("model.dropout=0", "model.head_dropout=0"))
+        for step in range(220):  # it counts only in lines that are read without a fault
+            engine.train_step(batch, 3e-3, weight if step > 150 else 0.0)
+        engine._net.train()
+        with torch.no_grad():
+            output = engine._forward(engine._net, *engine._pixels(batch))
+        assert output.features is not None
+        best = output.logits.argmax(2)
+        features, classes = torch.sigmoid(output.features)[best != 80], best[best != 80]
+        of_e = features[classes == ORIGINAL.index("e")]
+        assert len(of_e) > 10
+        spread[weight] = float(of_e.var(0).mean())
+    assert spread[500.0] < 0.5 * spread[0.0]
+
+
+def test_state_makes_the_next_step_the_same(noise: Images) -> None:
+    settings = with_("train.ema=0.9")
+    labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
+    pairs = [(0, i) for i in range(5)]
+    warps = augment.draw(settings.augment, 24, noise.widths, 0, pairs, centred=True)
+    plain = batch_of(noise, [0, 1, 2, 3, 4], labels)
+    batch = Batch(plain.images, plain.widths, plain.labels, warps, plain.index)
+    one = engine_of(settings)
+    for _ in range(3):
+        one.train_step(batch, 1e-3, 0.1)
+    weights, state = one.weights(), one.state()
+    on = [one.train_step(batch, 1e-3, 0.1) for _ in range(3)]
+    other = engine_of(settings)
+    other.load(weights)
+    other.load_state(state)
+    assert [other.train_step(batch, 1e-3, 0.1) for _ in range(3)] == on
+    assert all(np.array_equal(array, other.weights()[name]) for name, array in one.weights().items())
+
+
+def test_bf16_is_near_fp32(noise: Images) -> None:
+    engine = engine_of(with_())
+    batch = batch_of(noise, [0, 1, 2, 3, 4])
+    exact = engine.logits(batch)
+    engine._bf16 = True
+    rough = engine.logits(batch)
+    inside = np.abs(exact) < 1e3
+    assert 0 < np.abs(rough - exact)[inside].max() < 0.15
+
+
+def test_all_warps_of_a_batch_agree_with_the_reference(rng: np.random.Generator) -> None:
+    """Of smooth pictures: where a warp leaves the picture, rounding decides between a pixel and white."""
+    y, x = np.mgrid[:40, :200]
+    smooth = [128 + 100 * np.sin(x / rng.uniform(5, 20) + i) * np.sin(y / rng.uniform(5, 20)) for i in range(12)]
+    framed = [np.pad(line[5:-5, : 100 + 8 * i], 5, constant_values=255) for i, line in enumerate(smooth)]
+    images = Images.of([line.astype(np.uint8) for line in framed])
+    settings = config.load(None, ["model.arch=crnn", *(f"augment.{k}" for k in ALL_WARPS)])
+    index = np.arange(12)
+    warps = augment.draw(settings.augment, 40, images.widths, 0, [(0, i) for i in index], centred=True)
+    pixels = images.batch(index)
+    reference = augment.apply(pixels, warps)
+    ours = torch_augment.apply(torch.from_numpy(pixels).float()[:, None] / 255, warps, reference.shape[2])[:, 0].numpy()
+    off = np.abs(ours - reference)
+    assert off.mean() < 1e-4
+    assert (off > 0.01).mean() < 1e-3
+
+
+ALL_WARPS = (
+    "scale=0.3",
+    "shear=0.5",
+    "rotate=0.05",
+    "translate=0.1",
+    "elastic=0.05",
+    "thickness=1",
+    "contrast=0.5",
+    "brightness=0.2",
+    "mask=0.5",
+    "gamma=[0.5, 2]",
+)
+
+
+def test_interrupted_and_resumed_equals_unbroken(settings: Config, tmp_path: Path) -> None:
+    """With an average of the weights, a schedule and the center loss, stopped after every third batch."""
+    import os
+    import signal
+
+    more = [
+        "train.ema=0.9",
+        "train.schedule=cosine",
+        "train.warmup=0.2",
+        "train.center_loss=0.1",
+        "train.center_from=0",
+    ]
+    settings = config.override(config.to_dict(settings), [*more, "train.epochs=3", "train.clip=10"])
+
+    def say(line: str) -> None:
+        pass
+
+    train(settings, tmp_path / "unbroken", say=say)
+    real, steps = TorchEngine.train_step, 0
+
+    def counted(self: TorchEngine, *arguments: object) -> float:
+        nonlocal steps
+        steps += 1
+        if steps % 3 == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, *arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchEngine, "train_step", counted)
+        tries = 1
+        while not train(settings, tmp_path / "broken", resume=tries > 1, say=say):
+            tries += 1
+    assert tries == 3
+    for name in ("best", "last"):
+        one, two = (checkpoint.load(tmp_path / run / f"{name}.safetensors") for run in ("unbroken", "broken"))
+        assert all(np.array_equal(array, two.weights[key]) for key, array in one.weights.items())
