@@ -127,7 +127,8 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
     settings = task.config.train
     with closing(Board(task.out, progress.epoch + 1)) as board:
-        while progress.epoch < settings.epochs and _done(task, progress) < 1:
+        # An epoch that was begun is finished: its held-out lines are read.
+        while progress.epoch < settings.epochs and (progress.batch or _done(task, progress) < 1):
             try:
                 _epoch(task, progress, interrupted)
                 row, reading = _held_out(task, progress, interrupted)
