@@ -23,7 +23,7 @@ class Data(Record):
     """Where the lines are and how they are split. Keys are explained in configs/iam_line.yaml."""
 
     format: Literal["iam"] = "iam"
-    root: str = "data/iam"
+    root: str | Annotated[tuple[str, ...], Field(min_length=1)] = "data/iam"
     unit: Literal["line", "word", "form"] = "line"
     text: Literal["xml", "ascii"] = "xml"
     split: str = "auto"
@@ -34,6 +34,12 @@ class Data(Record):
     exclude: tuple[str, ...] = ()
     alphabet: str = "auto"
     cache: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """`root`, where that is one."""
+        assert isinstance(self.root, str)
+        return Path(self.root)
 
 
 class Image(Record):

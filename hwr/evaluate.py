@@ -136,7 +136,7 @@ def evaluate(
         "split": split,
         "split_name": dataset.name,
         "notes": dataset.notes,
-        "data": config.data.root,
+        "data": config.data.root if isinstance(config.data.root, str) else ", ".join(config.data.root),
         "lines": len(lines),
         "excluded": dataset.excluded,
         "characters": int(score.characters.units.sum()),

@@ -606,3 +606,25 @@ def test_long_lists_are_cut_on_screen_only(tmp_path):
     text = iam_check.summary(report)
     assert "… and 10 more" in text
     assert text.count(".png") == 20
+
+
+def test_several_roots_are_one_dataset(tmp_path: Path) -> None:
+    from hwr.datasets import synth
+
+    for name, lines in (("a", 44), ("b", 30)):
+        synth.write(tmp_path / name, lines, 4, 0)
+    alone = [read(Data(root=str(tmp_path / name))) for name in "ab"]
+    both = (str(tmp_path / "a"), str(tmp_path / "b"))
+    together = read(Data(root=both))
+    for part in ("train", "val", "test"):
+        expected = [(f"{n}/{x.id}", x.text, x.image) for n, d in zip("ab", alone, strict=True) for x in d.part(part)]
+        assert [(x.id, x.text, x.image) for x in together.part(part)] == expected
+    assert {x.writer.partition("/")[0] for x in together.train} == {"a", "b"}
+    assert together.name == "a + b"
+    first = together.train[0].id
+    fewer = read(Data(root=both, exclude=(first,)))
+    assert (fewer.excluded, len(fewer.train)) == ([first], len(together.train) - 1)
+    with pytest.raises(hwr.Error, match=r"data\.exclude: x: with several roots, write FOLDER/ID; the folders are a, b"):
+        read(Data(root=both, exclude=("x",)))
+    with pytest.raises(hwr.Error, match=r"data\.root: a: several folders have this name"):
+        read(Data(root=(both[0], f"{both[0]}/../a")))

@@ -1,8 +1,10 @@
 """Something on disk -> lists of lines. One file per format, each with `read(config.data) -> Dataset`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hwr import Error
 
 if TYPE_CHECKING:
     from hwr.config import Data
@@ -54,11 +56,53 @@ class Dataset:
 
 
 def read(data: "Data") -> Dataset:
-    """Read the dataset that the config's `data` record describes.
+    """Read the dataset, or the several, that the config's `data` record describes.
+
+    The ids and writers of several have their folder's name before them: `letters/a01-000u-00`.
 
     Raises:
         Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
     """
+    if isinstance(data.root, str):
+        return _read(data)
+    names = [Path(root).resolve().name for root in data.root]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Error(
+            f"data.root: {', '.join(twice)}: several folders have this name, by which their lines are told apart"
+        )
+    if strange := [id for id in data.exclude if id.partition("/")[0] not in names]:
+        raise Error(
+            f"data.exclude: {strange[0]}: with several roots, write FOLDER/ID; the folders are {', '.join(names)}"
+        )
+    found = []
+    for name, root in zip(names, data.root, strict=True):
+        own = tuple(id.partition("/")[2] for id in data.exclude if id.startswith(f"{name}/"))
+        found.append(_named(_read(data.model_copy(update={"root": root, "exclude": own})), name))
+    return Dataset(
+        name=" + ".join(dataset.name for dataset in found),
+        train=[line for dataset in found for line in dataset.train],
+        val=[line for dataset in found for line in dataset.val],
+        test=[line for dataset in found for line in dataset.test],
+        excluded=[id for dataset in found for id in dataset.excluded],
+        notes=[note for dataset in found for note in dataset.notes],
+    )
+
+
+def _named(dataset: Dataset, name: str) -> Dataset:
+    def lines(chosen: list[Line]) -> list[Line]:
+        return [replace(x, id=f"{name}/{x.id}", writer=f"{name}/{x.writer}" if x.writer else "") for x in chosen]
+
+    return Dataset(
+        name=dataset.name,
+        train=lines(dataset.train),
+        val=lines(dataset.val),
+        test=lines(dataset.test),
+        excluded=[f"{name}/{id}" for id in dataset.excluded],
+        notes=[f"{name}: {note}" for note in dataset.notes],
+    )
+
+
+def _read(data: "Data") -> Dataset:
     match data.format:
         case "iam":
             from hwr.datasets import iam

@@ -49,7 +49,7 @@ def read(data: Data) -> Dataset:
     Raises:
         Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
     """
-    root, notes = Path(data.root), list[str]()
+    root, notes = data.folder, list[str]()
     if not root.is_dir():
         raise Error(
             f"data.root: {root}: no such folder. `hwr iam download --root {root}` gets IAM (registration is free), "
@@ -105,7 +105,7 @@ def _find_list(folder: Path, name: str, part: str) -> Path:
 
 def _listed(data: Data, forms: Forms) -> tuple[_Split, dict[Path, int]]:
     """The listed lines of each part, and the number of lines of each list."""
-    folder = _list_folder(Path(data.root), data.lists)
+    folder = _list_folder(data.folder, data.lists)
     listed: _Split = {part: [] for part in PARTS}
     sizes: dict[Path, int] = {}
     seen: dict[str, tuple[str, str]] = {}
@@ -155,7 +155,7 @@ def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int]
             raise Error(f"data.test: {list(data.test)}; the official split is tested on [testset]. {_OWN_SPLIT}")
         return "official"
     if data.split == "auto":
-        name = Path(data.root).resolve().name or "custom"
+        name = data.folder.resolve().name or "custom"
         return f"{name}-custom" if name in ("auto", "official", "aachen") else name
     if is_iam:
         notes.append(f"{data.split} is a custom split of IAM: its sizes are unchecked, its scores its own")
