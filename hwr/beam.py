@@ -45,6 +45,7 @@ def search(
     insertion: float = 0.0,
     n_best: int = 1,
     prune: float = 1e-6,
+    edges: bool = False,
 ) -> list[list[Hypothesis]]:
     """The likeliest texts of each line.
 
@@ -58,6 +59,8 @@ def search(
         n_best: Readings wanted per line, at most `beam`.
         prune: At a step no text is lengthened by a character less probable than this. All that a line's texts together
             can lose is the sum of the probabilities cut, so at most T * C * prune; 0 cuts nothing.
+        edges: The network writes a space before and after each text (`model.edge_spaces`), which the language model has
+            not seen: it begins after the first and ends before the last.
 
     Returns:
         Per line its readings, best first, each text once; fewer than `n_best` only if there are no more.
@@ -84,6 +87,7 @@ def search(
         float(insertion),
         _log(prune),
         float(lm_weight),
+        alphabet.characters.find(" ") if edges else -1,
         *_arrays(lm, alphabet),
     )
     return [
@@ -131,6 +135,7 @@ def _search(  # type: ignore[no-untyped-def]
     insertion,
     least,
     weight,
+    edge,
     with_lm,
     start,
     tokens,
@@ -181,6 +186,8 @@ def _search(  # type: ignore[no-untyped-def]
     # The beam. Of a text's paths, those that end with a blank and those that don't are summed apart.
     node, length, state = np.zeros((2, beam), np.int64), np.zeros((2, beam), np.int64), np.zeros((2, beam), np.int64)
     ends_blank, ends_character, lm = np.zeros((2, beam)), np.zeros((2, beam)), np.zeros((2, beam))
+    # The language model before the space at the end of a text, if there is one.
+    lm_inside, inside = np.zeros((2, beam)), np.zeros((2, beam), np.int64)
     rank, source, added = np.zeros(beam), np.zeros(beam, np.int64), np.zeros(beam, np.int64)
     both = np.zeros(beam)
     taken = np.zeros((beam, classes), np.bool_)  # this text with this character is in the beam already
@@ -192,6 +199,7 @@ def _search(  # type: ignore[no-untyped-def]
         child[0], place[0] = -1, 0
         node[0, 0], length[0, 0], state[0, 0] = 0, 0, start
         ends_blank[0, 0], ends_character[0, 0], lm[0, 0] = 0.0, -np.inf, 0.0
+        lm_inside[0, 0], inside[0, 0] = 0.0, start
         for t in range(steps):
             peak = logits[n, t].max()
             total = 0.0
@@ -221,6 +229,7 @@ def _search(  # type: ignore[no-untyped-def]
                         ends_character[1, i] = np.logaddexp(ends_character[1, i], before + p[c])
                 source[i], added[i] = i, -1
                 lm[1, i], state[1, i] = lm[0, i], state[0, i]
+                lm_inside[1, i], inside[1, i] = lm_inside[0, i], inside[0, i]
                 rank[i] = (
                     np.logaddexp(ends_blank[1, i], ends_character[1, i]) + weight * lm[0, i] + insertion * length[0, i]
                 )
@@ -242,7 +251,7 @@ def _search(  # type: ignore[no-untyped-def]
                     # The language model can only lower it.
                     if reached == -np.inf or (kept == beam and new_rank <= rank[worst]):
                         continue
-                    if with_lm:
+                    if with_lm and (c != edge or length[0, j]):
                         gain, new_state = look_up(new_state, tokens[c])
                         new_lm += gain
                         new_rank += weight * gain
@@ -256,6 +265,10 @@ def _search(  # type: ignore[no-untyped-def]
                     source[k], added[k], rank[k] = j, c, new_rank
                     ends_blank[1, k], ends_character[1, k] = -np.inf, reached
                     lm[1, k], state[1, k] = new_lm, new_state
+                    if c == edge:
+                        lm_inside[1, k], inside[1, k] = lm[0, j], state[0, j]
+                    else:
+                        lm_inside[1, k], inside[1, k] = new_lm, new_state
                     if kept == beam:
                         worst = rank.argmin()
             # The old beam's marks are wiped before the new one's are set.
@@ -286,10 +299,11 @@ def _search(  # type: ignore[no-untyped-def]
             size = kept
             node[0], length[0], state[0] = node[1], length[1], state[1]
             ends_blank[0], ends_character[0], lm[0] = ends_blank[1], ends_character[1], lm[1]
+            lm_inside[0], inside[0] = lm_inside[1], inside[1]
 
         for i in range(size):
             if with_lm:
-                lm[0, i] += look_up(state[0, i], END)[0]
+                lm[0, i] = lm_inside[0, i] + look_up(inside[0, i], END)[0]
             both[i] = np.logaddexp(ends_blank[0, i], ends_character[0, i])
             rank[i] = both[i] + weight * lm[0, i] + insertion * length[0, i]
             place[node[0, i]] = -1

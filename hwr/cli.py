@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from hwr import Error, __version__
+from hwr.cli_iam import iam
+from hwr.cli_lm import lm
 from hwr.cli_parts import (
     Group,
     checkpoint_option,
     config_option,
+    decoder_options,
     engine_option,
     examples,
     load,
-    root_option,
     say,
     set_option,
     with_engine,
@@ -85,12 +87,14 @@ def train(
 @config_option
 @set_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@decoder_options
 @engine_option
 @click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
 @examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors
     hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --insertion 1
 """)
 def evaluate(
     checkpoint: str,
@@ -100,6 +104,7 @@ def evaluate(
     engine: str | None,
     json_path: str | None,
     picture_path: str | None,
+    decoding: list[str],
 ) -> None:
     """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
     from hwr import report
@@ -108,7 +113,7 @@ def evaluate(
     for path in filter(None, (json_path, picture_path)):
         if not Path(path).parent.is_dir():  # not after minutes of reading
             raise Error(f"{path}: there is no folder {Path(path).parent}")
-    loaded, settings = load(checkpoint, config_path, overrides, engine)
+    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     result, reading, lines = run(loaded, settings, split, checkpoint)
     if json_path == "-":
         click.echo(report.to_json(result))
@@ -127,22 +132,36 @@ def evaluate(
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Lines to read."
 )
+@decoder_options
+@click.option(
+    "--n-best", type=click.IntRange(min=1), metavar="K", help="Also write up to K readings a line, with their scores."
+)
 @engine_option
-@click.option("--out", required=True, metavar="FOLDER", help="Where the two files go.")
+@click.option("--out", required=True, metavar="FOLDER", help="Where the files go.")
 @examples("""
     hwr export-typo --checkpoint runs/iam_line/best.safetensors --out typo
     hwr export-typo --checkpoint models/handwriting_line8.params --split test --out typo
 """)
 def export_typo(
-    checkpoint: str, config_path: str | None, overrides: tuple[str, ...], split: str, engine: str | None, out: str
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    split: str,
+    n_best: int | None,
+    engine: str | None,
+    out: str,
+    decoding: list[str],
 ) -> None:
     """Write what a spelling corrector trains on.
 
     validating.json: [reference, prediction] pairs of the split's lines; text_train.txt: the training texts, one a line.
+    With --n-best, validating_nbest.json has for each of the lines {"reference", "readings": [[text, score], …]}, the best
+    first; a score is a natural logarithm, of the network's probability plus what the language model adds.
     """
     from hwr.export_typo import export_typo as run
 
-    notes, paths = run(*load(checkpoint, config_path, overrides, engine), split, out)
+    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
+    notes, paths = run(loaded, settings, split, out, n_best)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     for path in paths:
@@ -179,6 +198,7 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
 @checkpoint_option
 @config_option
 @set_option
+@decoder_options
 @engine_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
 @examples("""
@@ -192,6 +212,7 @@ def predict(
     overrides: tuple[str, ...],
     engine: str | None,
     as_json: bool,
+    decoding: list[str],
 ) -> None:
     """Read line images: the text of each on a line of its own.
 
@@ -209,7 +230,7 @@ def predict(
     paths, others = images_in(images)
     if others:
         click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
-    loaded, settings = load(checkpoint, config_path, overrides, engine)
+    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     broken = 0
     predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths)
     # A bar on the terminal, unless the texts themselves appear there.
@@ -246,63 +267,5 @@ def synth(out: str, lines: int, writers: int, seed: int) -> None:
     click.echo(f"{lines} lines by {writers} drawn writers in {out}")
 
 
-@main.group()
-def iam() -> None:
-    """Get the IAM handwriting database, and check it."""
-
-
-@iam.command()
-@root_option
-@click.option("--email", envvar="HWR_IAM_EMAIL", prompt="E-mail", help="Of your registration [env: HWR_IAM_EMAIL].")
-@click.option(
-    "--password",
-    envvar="HWR_IAM_PASSWORD",
-    prompt=True,
-    hide_input=True,
-    help="Better prompted for, or HWR_IAM_PASSWORD.",
-)
-@click.option(
-    "--part",
-    "parts",
-    multiple=True,
-    type=click.Choice(["xml", "lines", "words", "forms", "ascii", "lists"]),
-    default=["xml", "lines", "ascii", "lists"],
-    show_default=True,
-    help="What to get; may be given several times.",
-)
-@click.option("--keep-archives", is_flag=True, help="Keep the archives once they are unpacked.")
-@examples("""
-    hwr iam download --root data/iam
-    HWR_IAM_EMAIL=me@example.org hwr iam download --root data/iam --part words
-""")
-def download(root: str, email: str, password: str, parts: tuple[str, ...], keep_archives: bool) -> None:
-    """Download IAM and unpack it. Registration is free, on the FKI's site.
-
-    Run it again after any interruption: what is there is kept. The e-mail and password are sent to that server over
-    HTTPS, and kept nowhere.
-    """
-    from hwr.datasets.iam_download import download as run
-
-    for folder in run(Path(root), email, password, parts=parts, keep_archives=keep_archives):
-        click.echo(folder)
-
-
-@iam.command()
-@root_option
-@click.option("--images/--no-images", default=True, show_default=True, help="Decode every image, to find damaged ones.")
-@examples("""
-    hwr iam check --root data/iam
-    hwr iam check --root data/iam --no-images
-""")
-def check(root: str, images: bool) -> None:
-    """Count forms, lines, words and splits against IAM's official numbers; list what is missing or damaged.
-
-    The exit status is 1 if something is.
-    """
-    from hwr.datasets.iam_check import check as run
-    from hwr.datasets.iam_check import summary
-
-    report = run(Path(root), images=images)
-    click.echo(summary(report))
-    if not report.ok:
-        sys.exit(1)
+main.add_command(iam)
+main.add_command(lm)

@@ -1,6 +1,8 @@
 """What the commands share: their options, examples in their help, errors as one message, loading a checkpoint."""
 
+import functools
 import inspect
+import json
 import os
 import re
 import sys
@@ -74,9 +76,31 @@ checkpoint_option = click.option(
 )
 
 
-root_option = click.option(
-    "--root", default="data/iam", show_default=True, metavar="FOLDER", help="Where IAM is, or will be."
-)
+_DECODER = {"decoder": "name", "beam": "beam", "lm": "lm", "lm_weight": "lm_weight", "insertion": "insertion"}
+
+
+def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the decoder, handed on as one argument: overrides of the config."""
+
+    @functools.wraps(function)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        given = {key: kwargs.pop(option) for option, key in _DECODER.items()}
+        if given["lm"] and given["name"] is None:
+            given["name"] = "beam"
+        settings = [f"decode.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+        return function(*args, decoding=settings, **kwargs)
+
+    for option in reversed(
+        [
+            click.option("--decoder", type=click.Choice(["greedy", "beam"]), help="Default: the checkpoint's."),
+            click.option("--beam", type=click.IntRange(min=1), help="Texts kept per step of the beam search."),
+            click.option("--lm", metavar="FILE", help="A language model of `hwr lm build`; means --decoder beam."),
+            click.option("--lm-weight", type=click.FloatRange(min=0), help="Of the language model; see `hwr lm tune`."),
+            click.option("--insertion", type=float, help="Nats added per character."),
+        ]
+    ):
+        gathered = option(gathered)
+    return gathered
 
 
 def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
@@ -114,7 +138,7 @@ def load(
     """A checkpoint, and the config to use it with.
 
     Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
-    has its image size from there; another checkpoint keeps its own network and takes the rest.
+    has its image size from there; another checkpoint keeps its own network and decoder and takes the rest.
     """
     from hwr import checkpoint as checkpoints
     from hwr import config
@@ -128,7 +152,7 @@ def load(
     else:
         loaded = checkpoints.load(checkpoint)
         file = config.load(config_path) if config_path else loaded.config
-        own = {"model": loaded.config.model, "image": loaded.config.image}
+        own = {key: getattr(loaded.config, key) for key in ("model", "image", "decode")}
         settings = config.override(config.to_dict(file.model_copy(update=own)), given)
     for text in given:
         if text.startswith("model.") or (text.startswith("image.") and not bare):

@@ -156,6 +156,23 @@ class Evaluate(Record):
     bootstrap: Count = 1000
 
 
+class Decode(Record):
+    """How text is read off the network's output."""
+
+    name: Literal["greedy", "beam"] = "greedy"
+    beam: Count = 16
+    lm: str | None = None
+    lm_weight: Annotated[float, Field(ge=0)] = 0.0
+    insertion: float = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Decode":
+        if self.lm_weight and self.lm is None:
+            raise ValueError(f"lm_weight {self.lm_weight:g} needs lm, a file of `hwr lm build`")
+        return self
+
+
 class Engine(Record):
     """What computes."""
 
@@ -174,6 +191,7 @@ class Config(Record):
     model: Model = Original()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    decode: Decode = Decode()
     engine: Engine = Engine()
 
     @model_validator(mode="after")

@@ -1,29 +1,86 @@
 """Logits -> text."""
 
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.config import Config, Original
 
+if TYPE_CHECKING:
+    from hwr.beam import Hypothesis
+    from hwr.lm import LM
+
 
 def texts(logits: np.ndarray, alphabet: Alphabet, config: Config) -> tuple[list[str], np.ndarray]:
-    """What a network read, and how sure it is (see `greedy`); without the spaces that stand for the paper at both ends.
+    """What a network read, as the config's `decode` record says, without the spaces that stand for the paper at the ends.
 
     Args:
-        config: Says whether the network was taught to write those (`model.edge_spaces`).
+        logits: (N, T, C) float, before the softmax; the blank is the last class.
+
+    Returns:
+        The N texts, and (N,) confidences in 0..1 (see `greedy`; also of the beam search).
     """
-    found, confidences = greedy(logits, alphabet)
-    if not isinstance(config.model, Original) and config.model.edge_spaces:
-        found = [text.strip(" ") for text in found]
-    return found, confidences
+    found, confidences = greedy(logits, alphabet, config.decode.temperature)
+    match config.decode.name:
+        case "greedy":
+            return [stripped(text, config) for text in found], confidences
+        case "beam":
+            return [best[0].text for best in n_best(logits, alphabet, config, 1)], confidences
 
 
-def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarray]:
+def n_best(logits: np.ndarray, alphabet: Alphabet, config: Config, n: int) -> "list[list[Hypothesis]]":
+    """The likeliest readings of each line by beam search, best first, with their scores; at most `n`, each text once."""
+    from hwr import beam
+
+    settings = config.decode
+    lm = language_model(settings.lm) if settings.lm else None
+    edges = edge_spaces(config)
+    # Texts that differ in the spaces at their ends alone become one, so more are asked for.
+    asked = min(max(n, settings.beam), 4 * n) if edges and n > 1 else n
+    found = beam.search(
+        logits, alphabet, settings.beam, lm, settings.lm_weight, settings.insertion, n_best=asked, edges=edges
+    )
+    out = []
+    for hypotheses in found:
+        by_text: dict[str, Hypothesis] = {}
+        for hypothesis in hypotheses:
+            text = stripped(hypothesis.text, config)
+            by_text.setdefault(text, replace(hypothesis, text=text))
+        out.append(list(by_text.values())[:n])
+    return out
+
+
+def edge_spaces(config: Config) -> bool:
+    """Whether the network was taught to write a space before and after each text (see `batches.written`)."""
+    return not isinstance(config.model, Original) and config.model.edge_spaces
+
+
+def stripped(text: str, config: Config) -> str:
+    return text.strip(" ") if edge_spaces(config) else text
+
+
+@cache
+def language_model(path: str) -> "LM":
+    """The language model in a file, read once.
+
+    Raises:
+        Error: It is not there or malformed.
+    """
+    from hwr import arpa
+
+    return arpa.read(path)
+
+
+def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:
     """CTC best path: the likeliest class of every step, repeats merged, blanks dropped (Graves et al. 2006, 3.2).
 
     Args:
         logits: (N, T, C) float, before the softmax; the blank is the last class.
+        temperature: Logits are divided by it for the confidences (Guo et al. 2017); the texts stay the same.
 
     Returns:
         The N texts, and (N,) float confidences in 0..1: the geometric mean of the characters' probabilities, each
@@ -37,7 +94,7 @@ def greedy(logits: np.ndarray, alphabet: Alphabet) -> tuple[list[str], np.ndarra
     best = logits.argmax(2)  # (N, T)
     peak = logits.max(2)
     # The best class's probability is 1 / sum(exp(logit - peak)).
-    log_p = -np.log(np.exp(logits - peak[..., None]).sum(2))  # (N, T)
+    log_p = -np.log(np.exp((logits - peak[..., None]) / temperature).sum(2))  # (N, T)
     new = np.ones(best.shape, bool)
     new[:, 1:] = best[:, 1:] != best[:, :-1]
     written = new & (best != alphabet.blank)

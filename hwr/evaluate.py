@@ -150,6 +150,9 @@ def evaluate(
         "cer_casefold": score.casefolded.rate,
         "wer": score.wer,
         "wer_punct": score.tokens.rate,
+        "confidence": float(reading.confidences.mean()) if lines else float("nan"),
+        "calibration_error": metrics.calibration_error(reading.confidences, score.accuracies),
+        "decoder": config.decode.model_dump(mode="json"),
         "ctc_loss": reading.loss,
         "ctc_loss_weighted": reading.loss * config.train.loss_weight,
         # References with characters that the network can't write: their edits count, a loss they have not.

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from hwr import Error, cache, datasets
+import numpy as np
+
+from hwr import Error, batches, cache, datasets, decode
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.evaluate import lines_of, opened, read
@@ -11,9 +14,9 @@ from hwr.files import replacing
 
 
 def export_typo(
-    checkpoint: Checkpoint, config: Config, split: str, out: str | Path
-) -> tuple[list[str], tuple[Path, Path]]:
-    """Write the two files of the original system.
+    checkpoint: Checkpoint, config: Config, split: str, out: str | Path, n_best: int | None = None
+) -> tuple[list[str], list[Path]]:
+    """Write the two files of the original system; with `n_best` also validating_nbest.json, by beam search.
 
     `validating.json` is a list of [reference, prediction] pairs of the split's lines; `text_train.txt` has the training
     lines' transcriptions, one a line, UTF-8.
@@ -23,7 +26,7 @@ def export_typo(
         out: A folder; made if need be.
 
     Returns:
-        What one should know of the data, and the two paths.
+        What one should know of the data, and the paths.
     """
     out = Path(out)
     try:
@@ -41,4 +44,16 @@ def export_typo(
         temporary.write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
     with replacing(train_path) as temporary:
         temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
-    return dataset.notes, (pairs_path, train_path)
+    paths = [pairs_path, train_path]
+    if n_best:
+        readings: list[dict[str, Any]] = [{}] * len(lines)
+        none = [np.zeros(0, np.int32)] * len(lines)
+        for batch in batches.reading(images, none, config.evaluate.batch_size, batches.multiple(config)):
+            found = decode.n_best(engine.logits(batch), checkpoint.alphabet, config, n_best)
+            for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
+                alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
+                readings[i] = {"reference": lines[i].text, "readings": alternatives}
+        paths.append(out / "validating_nbest.json")
+        with replacing(paths[-1]) as temporary:
+            temporary.write_text(json.dumps(readings, ensure_ascii=False), encoding="utf-8")
+    return dataset.notes, paths

@@ -63,6 +63,11 @@ class Score:
             return float("nan")
         return float(np.where(units > 0, edits / np.maximum(units, 1), edits > 0).mean())
 
+    @property
+    def accuracies(self) -> np.ndarray:
+        """(lines,) share of each line's characters that are right: 1 - CER, at least 0."""
+        return np.asarray(np.clip(1 - self.characters.edits / np.maximum(self.characters.units, 1), 0, 1))
+
     def cer_interval(self, resamples: int, seed: int = 0) -> tuple[float, float, str]:
         """95 % percentile bootstrap interval of the corpus CER, and what was resampled.
 
@@ -88,6 +93,24 @@ class Score:
             return float("nan"), float("nan"), by
         low, high = np.percentile(rates, [2.5, 97.5])
         return float(low), float(high), by
+
+
+def calibration_error(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error (Naeini et al. 2015): how far confidence and accuracy are apart, 0 (not at all) to 1.
+
+    The lines are sorted by confidence and cut into bins of (nearly) equal numbers; the bins' differences of the means are
+    averaged, weighted by their lines. NaN without lines.
+
+    Args:
+        confidences: (lines,) in 0..1.
+        accuracies: (lines,) in 0..1, see `Score.accuracies`.
+    """
+    if not len(confidences):
+        return float("nan")
+    order = np.argsort(confidences, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    apart = [abs(confidences[part].mean() - accuracies[part].mean()) * len(part) for part in parts]
+    return float(np.sum(apart) / len(confidences))
 
 
 def score(references: Sequence[str], hypotheses: Sequence[str], writers: Sequence[str] | None = None) -> Score:

@@ -52,6 +52,11 @@ def table(report: dict[str, Any]) -> str:
         ("  case-folded", percent(report["cer_casefold"])),
         ("WER", f"{percent(report['wer'])}   words split at white space"),
         ("  punctuation apart", percent(report["wer_punct"])),
+        (
+            "confidence",
+            f"{percent(report['confidence'])} on average; {percent(report['calibration_error'])} off (ECE, ten bins)",
+        ),
+        ("decoder", _decoder(report["decoder"])),
         ("CTC loss", f"{report['ctc_loss']:.3f} nats a line; weighted {report['ctc_loss_weighted']:.3f}"),
         (
             "speed",
@@ -74,6 +79,15 @@ def table(report: dict[str, Any]) -> str:
                 f"    read  {line['hypothesis']}",
             ]
     return "\n".join(lines)
+
+
+def _decoder(settings: dict[str, Any]) -> str:
+    if settings["name"] == "greedy":
+        return "greedy"
+    words = f"beam search, {settings['beam']} texts"
+    if settings["lm"]:
+        words += f", {settings['lm']} x {settings['lm_weight']:g}, {settings['insertion']:+g} a character"
+    return words
 
 
 def percent(rate: float) -> str:

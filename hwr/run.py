@@ -23,7 +23,7 @@ from hwr.files import replacing
 # rounds otherwise; and that the lines are the same wherever they are now, their fingerprint tells.
 _FREE = (
     *("train.epochs", "train.minutes", "train.patience", "train.images_every", "train.save_minutes"),
-    *("evaluate.", "data.cache"),
+    *("evaluate.", "decode.", "data.cache"),
     *("engine.device", "engine.threads", "data.root", "data.lists"),
 )
 

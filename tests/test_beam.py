@@ -37,6 +37,19 @@ def peaky(rng: np.random.Generator, lines: int, steps: int = 160, classes: int =
     return logits.astype(np.float32)
 
 
+def test_spaces_at_the_ends_are_none_of_the_language_models_business(rng: np.random.Generator) -> None:
+    model, alphabet = lm.build(TEXTS, 3), Alphabet("ab ")
+    logits = rng.normal(0, 2, (6, 5, 4)).astype(np.float32)
+    found = beam.search(logits, alphabet, 1000, model, 0.7, 0.4, 1000, prune=0, edges=True)
+    for line, hypotheses in zip(logits, found, strict=True):
+        scores = {}
+        for text, ctc in enumerate_texts(line, "ab ").items():
+            inside = text.removeprefix(" ").removesuffix(" ")
+            scores[text] = ctc + 0.4 * len(text) + 0.7 * math.log(10) * model.log10(inside)
+        assert [h.text for h in hypotheses] == sorted(scores, key=lambda text: -scores[text])
+        assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
+
+
 @pytest.mark.parametrize("with_lm", [False, True])
 @pytest.mark.parametrize(
     ("steps", "characters"), [(1, "a"), (2, "ab"), (3, "abc"), (5, "ab"), (4, "abc"), (6, "a"), (4, "ab d")]

@@ -243,9 +243,9 @@ def test_help_has_examples() -> None:
     assert {"train", "evaluate", "export-typo", "export-typo-dataset", "predict", "synth", "iam"} <= set(commands)
     for command in commands:
         text = hwr(command, "--help").output
-        assert "Examples:" in text or command == "iam", command
-    for command in ("download", "check"):
-        assert "Examples:" in hwr("iam", command, "--help").output
+        assert "Examples:" in text or command in ("iam", "lm"), command
+    for group, command in (("iam", "download"), ("iam", "check"), ("lm", "build"), ("lm", "tune")):
+        assert "Examples:" in hwr(group, command, "--help").output
 
 
 def test_the_networks_own_keys_cannot_be_set(trained: Path, drawn: Path, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""`hwr lm`: language models for reading."""
+
+from pathlib import Path
+
+import click
+
+from hwr import Error
+from hwr.cli_parts import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
+
+
+@click.group(cls=Group)
+def lm() -> None:
+    """Character n-grams that help to read: build one, find how much to heed it."""
+
+
+@lm.command()
+@click.option(
+    "--text",
+    "texts",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Text, one line of writing a line, as text_train.txt of export-typo; may be given several times.",
+)
+@click.option("--order", default=6, show_default=True, type=click.IntRange(min=2), help="Characters of an n-gram.")
+@click.option("--out", required=True, metavar="FILE", help="The model, in ARPA's format.")
+@examples("""
+    hwr lm build --text typo/text_train.txt --out lm.arpa
+    hwr lm build --text typo/text_train.txt --text more.txt --order 7 --out lm.arpa
+""")
+def build(texts: tuple[Path, ...], order: int, out: str) -> None:
+    """Count a language model of characters, with modified Kneser-Ney smoothing.
+
+    Leave out texts that you want to read or to choose settings by: only those of the training lines, and other texts.
+    """
+    from hwr import arpa
+    from hwr import lm as models
+    from hwr.tune import texts_of
+
+    if not Path(out).parent.is_dir():
+        raise Error(f"{out}: there is no folder {Path(out).parent}")
+    lines = texts_of(list(texts))
+    model = models.build(lines, order)
+    arpa.write(out, model)
+    counts = ", ".join(f"{count:,}" for count in model.counts)
+    click.echo(f"{out}: {len(lines):,} lines, {len(model.characters)} characters; n-grams of 1 to {order}: {counts}")
+
+
+@lm.command()
+@checkpoint_option
+@config_option
+@set_option
+@click.option("--lm", "lm_path", metavar="FILE", help="Of `hwr lm build`. Without: confidences only.")
+@click.option("--beam", default=16, show_default=True, type=click.IntRange(min=1), help="Texts kept per step.")
+@engine_option
+@click.option("--out", metavar="FILE", help="The checkpoint with the settings (default: --checkpoint itself).")
+@examples("""
+    hwr lm tune --checkpoint runs/iam_line/best.safetensors --lm lm.arpa
+    hwr lm tune --checkpoint runs/iam_line/best.safetensors --out calibrated.safetensors
+""")
+def tune(
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    lm_path: str | None,
+    beam: int,
+    engine: str | None,
+    out: str | None,
+) -> None:
+    """Find the decoder's weights on the validation lines, and store them in the checkpoint.
+
+    The language model's weight and the bonus per character are those of the lowest CER; then confidences are calibrated, by
+    a temperature, to tell what share of a line's characters is right. The test lines are not looked at.
+    """
+    from hwr import tune as tuning
+    from hwr.report import percent
+
+    target = out or checkpoint
+    if target.endswith(".params"):
+        raise Error(f"{target}: a .params file holds weights alone; name a .safetensors with --out")
+    loaded, settings = load(checkpoint, config_path, overrides, engine)
+    found = tuning.tune(loaded, settings, str(Path(lm_path).absolute()) if lm_path else None, beam)
+    for weight, insertion, cer in found.tried:
+        click.echo(f"lm-weight {weight:<7.4g} insertion {insertion:<7.4g} CER {percent(cer)}")
+    if lm_path:
+        chosen = found.decode
+        click.echo(f"greedy: held-out CER {percent(found.greedy_cer)}")
+        click.echo(f"beam {beam}, lm-weight {chosen.lm_weight:g}, insertion {chosen.insertion:g}: {percent(found.cer)}")
+    click.echo(
+        f"temperature {found.decode.temperature:g}: confidence is {percent(found.error)} off (ECE), "
+        f"before {percent(found.error_before)}"
+    )
+    tuning.save(target, loaded, found)
+    click.echo(f"stored in {target}")

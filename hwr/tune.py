@@ -1,0 +1,125 @@
+"""`hwr lm tune`: the decoder's weights, and the temperature of confidences, on held-out lines; never on test lines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from hwr import Error, batches, cache, checkpoint, datasets, decode, metrics
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config, Decode
+from hwr.evaluate import lines_of, opened
+
+# Where the search for the two weights begins; it goes on in halved steps about the best.
+LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
+INSERTIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+REFINEMENTS = 2
+TEMPERATURES = tuple(np.geomspace(0.5, 8, 41).tolist())
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found on the held-out lines.
+
+    Attributes:
+        decode: The settings.
+        greedy_cer: CER without a language model; `cer` with the settings.
+        tried: (lm_weight, insertion, CER) of each combination, in their order.
+        error_before: Expected calibration error at temperature 1, and `error` at the settings' temperature.
+    """
+
+    decode: Decode
+    greedy_cer: float
+    cer: float
+    tried: list[tuple[float, float, float]]
+    error_before: float
+    error: float
+
+
+def tune(loaded: Checkpoint, config: Config, lm: str | None, beam: int) -> Tuned:
+    """Choose lm_weight and insertion by the CER of the held-out lines, then the temperature.
+
+    Args:
+        lm: A file of `hwr lm build`; None leaves the decoder greedy and finds the temperature alone.
+        beam: Texts kept per step.
+    """
+    lines = lines_of(datasets.read(config.data), "val", config)
+    images = cache.prepared(lines, config, progress=True)
+    engine = opened(loaded, config)
+    none = [np.zeros(0, np.int32)] * len(lines)
+    reading = batches.reading(images, none, config.evaluate.batch_size, batches.multiple(config))
+    # Of a validation list: some thousands of lines of 100 kB.
+    bar = tqdm(reading, "held-out lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
+    outputs = [(batch.index, engine.logits(batch)) for batch in bar]
+
+    def read(settings: Decode) -> tuple[metrics.Score, np.ndarray]:
+        used = config.model_copy(update={"decode": settings})
+        texts, confidences = [""] * len(lines), np.zeros(len(lines))
+        for index, logits in outputs:
+            found, confidences[index] = decode.texts(logits, loaded.alphabet, used)
+            for i, text in zip(index.tolist(), found, strict=True):
+                texts[i] = text
+        return metrics.score([line.text for line in lines], texts), confidences
+
+    greedy = Decode()
+    score, _ = read(greedy)
+    greedy_cer, settings, tried = score.cer, greedy, list[tuple[float, float, float]]()
+    if lm is not None:
+        settings, tried = _weights(Decode(name="beam", beam=beam, lm=lm), lambda s: read(s)[0].cer)
+        score, _ = read(settings)
+
+    def error(temperature: float) -> float:
+        # The texts are settled; confidences are of the network's output and need no beam search.
+        _, confidences = read(Decode(temperature=temperature))
+        return metrics.calibration_error(confidences, score.accuracies)
+
+    temperature = min(TEMPERATURES, key=error)
+    settings = settings.model_copy(update={"temperature": round(temperature, 3)})
+    return Tuned(settings, greedy_cer, score.cer, tried, error(1.0), error(settings.temperature))
+
+
+def _weights(start: Decode, cer: Callable[[Decode], float]) -> tuple[Decode, list[tuple[float, float, float]]]:
+    """The best weights of a coarse grid, refined twice; of equals the smaller ones."""
+    tried: dict[tuple[float, float], float] = {}
+    grid = [(a, b) for a in LM_WEIGHTS for b in INSERTIONS]
+    step_a, step_b = LM_WEIGHTS[1], INSERTIONS[1]
+    with tqdm(desc="weights", total=len(grid) + 8 * REFINEMENTS, disable=None, leave=False) as bar:
+        for turn in range(REFINEMENTS + 1):
+            for a, b in grid:
+                if (a, b) not in tried:
+                    tried[a, b] = cer(start.model_copy(update={"lm_weight": a, "insertion": b}))
+                bar.update()
+            a, b = min(tried, key=lambda key: (tried[key], key))
+            step_a, step_b = step_a / 2, step_b / 2
+            grid = [
+                (max(0.0, a + i * step_a), b + j * step_b) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)
+            ]
+            if turn == REFINEMENTS:
+                break
+    return start.model_copy(update={"lm_weight": a, "insertion": b}), [(*key, value) for key, value in tried.items()]
+
+
+def save(path: str | Path, loaded: Checkpoint, tuned: Tuned) -> None:
+    """Write the checkpoint with the settings in its config, and what they brought among its scores."""
+    brought = {"greedy_val_cer": tuned.greedy_cer, "val_cer": tuned.cer, "calibration_error": tuned.error}
+    settings = loaded.config.model_copy(update={"decode": tuned.decode})
+    checkpoint.save(path, replace(loaded, config=settings, scores={**loaded.scores, "decode": brought}))
+
+
+def texts_of(paths: list[Path]) -> list[str]:
+    """The lines of text files, UTF-8, empty ones left out.
+
+    Raises:
+        Error: A file can't be read, or all are empty.
+    """
+    texts: list[str] = []
+    for path in paths:
+        try:
+            texts += [row.strip() for row in path.read_text(encoding="utf-8-sig").splitlines() if row.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise Error(f"{path}: could not be read as UTF-8 text: {error}") from error
+    if not texts:
+        raise Error(f"{', '.join(map(str, paths))}: no text in it")
+    return texts
