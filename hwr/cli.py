@@ -251,6 +251,24 @@ def predict(
 
 
 @main.command()
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@examples("""
+    hwr info runs/iam_line/best.safetensors
+    hwr info models/handwriting_line8.params --json
+""")
+def info(checkpoint: str, as_json: bool) -> None:
+    """Tell what a checkpoint is: its network, alphabet, data, scores and decoder."""
+    from hwr import checkpoint as checkpoints
+    from hwr import report
+    from hwr.info import info as run
+    from hwr.info import table
+
+    about = run(checkpoint, checkpoints.load(checkpoint))
+    click.echo(report.to_json(about) if as_json else table(about))
+
+
+@main.command()
 @click.option("--out", required=True, metavar="FOLDER", help="A new folder.")
 @click.option("--lines", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--writers", default=40, show_default=True, type=click.IntRange(min=1))

@@ -314,11 +314,12 @@ def dump(config: Config) -> str:
 
 def differences(a: Config, b: Config) -> list[str]:
     """The keys in which two configs differ, each as `train.lr: 0.0001 -> 0.001`."""
+    one, other = to_dict(a), to_dict(b)
     return [
-        f"{section}.{key}: {value} -> {there}"
-        for section, keys in to_dict(a).items()
-        for key, value in keys.items()
-        if (there := to_dict(b)[section][key]) != value
+        f"{section}.{key}: {one[section].get(key, 'not there')} -> {other[section].get(key, 'not there')}"
+        for section in one
+        for key in {**one[section], **other[section]}  # two networks have different keys
+        if one[section].get(key, ...) != other[section].get(key, ...)
     ]
 
 

@@ -72,3 +72,41 @@ def test_a_config_is_frozen_and_survives_its_own_yaml(tmp_path: Path) -> None:
 def test_no_such_file() -> None:
     with pytest.raises(Error, match=r"nowhere\.yaml: no such config file"):
         config.load("nowhere.yaml")
+
+
+def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
+    found = config.differences(config.Config(), config.load(None, ["model.arch=crnn", "train.lr=1"]))
+    assert "model.arch: original -> crnn" in found
+    assert "model.channels: 64 -> not there" in found
+    assert "model.stem: not there -> 32" in found
+    assert "train.lr: 0.0001 -> 1.0" in found
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.arch=lstm", r"arch is original or crnn"),
+        ("model.steps=9", r"unknown key model\.steps; did you mean stem"),
+        ("model.pools=[[2, 2]]", r"3 stages need 2 pools, got 1"),
+        ("engine.name=mxnet", r"model\.arch: the mxnet engine has no crnn"),
+        ("image.margin=400", r"image\.margin: 400 on both sides leaves nothing of image\.width 800"),
+        ("decode.lm_weight=0.5", r"lm_weight 0\.5 needs lm"),
+    ],
+)
+def test_what_the_newer_network_refuses(override: str, message: str) -> None:
+    with pytest.raises(Error, match=message):
+        config.load(None, ["model.arch=crnn", override])
+
+
+@pytest.mark.parametrize("override", ["train.center_loss=1", "image.margin=8", "augment.rotate=0.1"])
+def test_what_is_for_the_newer_network_only(override: str) -> None:
+    key = override.split("=")[0].replace(".", r"\.")
+    with pytest.raises(Error, match=f"{key}: is for model\\.arch crnn only"):
+        config.load(None, [override])
+    config.load(None, ["model.arch=crnn", override])
+
+
+@pytest.mark.parametrize("key", ["weight_decay", "clip", "ema"])
+def test_what_the_mxnet_engine_lacks_is_refused_by_name(key: str) -> None:
+    with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine has none"):
+        config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, checkpoint, config, datasets, decode, lm, metrics, tune
+from hwr import Error, checkpoint, config, datasets, decode, engines, lm, metrics, tune
 from hwr.alphabet import Alphabet
 from hwr.cli import main
 
@@ -59,6 +59,14 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     greedy = ["evaluate", "--checkpoint", tuned, "--split", "val", "--decoder", "greedy", "--json", "-"]
     assert json.loads(hwr(*greedy).output)["cer"] == pytest.approx(brought["greedy_val_cer"])
     assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned).output
+    about = json.loads(hwr("info", tuned, "--json").output)
+    assert about["decode"]["lm_weight"] == found.lm_weight
+    assert about["scores"]["decode"]["val_cer"] == brought["val_cer"]
+    shapes = engines.shapes(after.config, after.alphabet.classes)
+    assert about["parameters"] == sum(int(np.prod(shape)) for name, shape in shapes.items() if "running" not in name)
+    said = hwr("info", tuned).output
+    assert "arch crnn" in said
+    assert "train.lr: 0.0001 -> 0.006" in said
 
 
 def test_options_of_the_decoder(model: Path, language: Path, drawn: Path) -> None:
