@@ -33,7 +33,7 @@ def table(about: dict[str, Any]) -> str:
         return ", ".join(f"{key} {value}" for key, value in record.items() if value is not None)
 
     scores = {key: f"{v:.4g}" if isinstance(v, float) else v for key, v in about["scores"].items() if key != "notes"}
-    brought = scores.pop("decode", None)
+    brought: Any = scores.pop("decode", None)
     rows = [
         ("file", f"{about['file']}, {about['megabytes']:.1f} MB, {about['parameters']:,} parameters"),
         ("network", words(about["model"])),
