@@ -25,20 +25,35 @@ _PECULIAR = {
 }
 
 
+_CONDITIONS = ("minutes", "data", "lines", "threads", "smoke", "cpu")
+
+
 def write(out: Path, entrants: list[str]) -> None:
-    """Draw up comparison.md and .png from the results in OUT: in docs/, or of a smoke run in OUT."""
-    paths = [out / name / "result.json" for name in entrants]
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    done = [result for result in results if "failure" not in result]
-    if not results:
+    """Draw up comparison.md and .png from the results in OUT: in docs/, or of a smoke run in OUT.
+
+    comparison.json beside them keeps the results, so that an entrant that OUT lacks stands in the table with what it
+    brought earlier under the same conditions.
+    """
+    found = {name: _read(out / name / "result.json") for name in entrants}
+    folder = out if any(result["smoke"] for result in found.values() if result) else REPOSITORY / "docs"
+    kept: dict[str, Any] = _read(folder / "comparison.json") or {}
+    first = next((result for result in [*found.values(), *kept.values()] if result), None)
+    if first is None:
         raise click.ClickException(f"{out} has no results")
-    for key in ("minutes", "data", "lines", "threads", "smoke"):
-        if len({json.dumps(result[key]) for result in results}) > 1:
-            raise click.ClickException(f"{out}: results of different {key}: they can't stand in one table")
-    folder = out if results[0]["smoke"] else REPOSITORY / "docs"
+    merged = {name: found[name] or kept.get(name) for name in entrants}
+    results = [result for result in merged.values() if result and all(result[key] == first[key] for key in _CONDITIONS)]
+    if other := [name for name, result in found.items() if result and result not in results]:
+        raise click.ClickException(f"{out}: {', '.join(other)}: other conditions than {first['entrant']}'s")
+    done = [result for result in results if "failure" not in result]
+    content = {result["entrant"]: result for result in results}
+    (folder / "comparison.json").write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (folder / "comparison.md").write_text(_text(results, done), encoding="utf-8")
     _draw(done, folder / "comparison.png", results[0]["minutes"])
     click.echo(f"{folder / 'comparison.md'}, {folder / 'comparison.png'}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _text(results: list[dict[str, Any]], done: list[dict[str, Any]]) -> str:
