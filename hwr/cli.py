@@ -200,6 +200,7 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
 @set_option
 @decoder_options
 @engine_option
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images (default: one per CPU).")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
 @examples("""
     hwr predict --checkpoint runs/iam_line/best.safetensors line.png
@@ -211,6 +212,7 @@ def predict(
     config_path: str | None,
     overrides: tuple[str, ...],
     engine: str | None,
+    workers: int | None,
     as_json: bool,
     decoding: list[str],
 ) -> None:
@@ -232,7 +234,7 @@ def predict(
         click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     broken = 0
-    predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths)
+    predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths, workers)
     # A bar on the terminal, unless the texts themselves appear there.
     for prediction in tqdm(predictions, "reading", len(paths), unit="image", disable=sys.stdout.isatty() or None):
         if prediction.text is None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,9 @@ from hwr.alphabet import Alphabet
 from hwr.cache import Images
 from hwr.config import Config
 from hwr.engines import Engine
+
+# Batches that are prepared together.
+CHUNK = 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,17 @@ def images_in(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return images, others
 
 
-def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[Path]) -> Iterator[Prediction]:
-    """Read images one batch after the other, in their order; a broken one is reported in its place."""
+def predict(
+    engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[Path], workers: int | None = None
+) -> Iterator[Prediction]:
+    """Read images, in their order; a broken one is reported in its place.
+
+    `CHUNK` batches of images are read at a time, those of like width together; the next ones are decoded meanwhile. So
+    memory does not grow with the number of images.
+
+    Args:
+        workers: Threads that decode images; None: as many as there are CPUs. What is read does not depend on it.
+    """
 
     def prepare(path: Path) -> np.ndarray | Error:
         try:
@@ -75,25 +87,34 @@ def predict(engine: Engine, alphabet: Alphabet, config: Config, paths: Iterable[
             return error
 
     rest = iter(paths)
-    with ThreadPoolExecutor() as pool:
-        while chunk := list(islice(rest, config.evaluate.batch_size)):
-            prepared = list(pool.map(prepare, chunk))
-            whole = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+
+        def begin() -> list[tuple[Path, Future[np.ndarray | Error]]]:
+            chunk = islice(rest, CHUNK * config.evaluate.batch_size)
+            return [(path, pool.submit(prepare, path)) for path in chunk]
+
+        chunk = begin()
+        while chunk:
+            following = begin()
+            prepared = [(path, future.result()) for path, future in chunk]
+            whole = [pixels for _, pixels in prepared if isinstance(pixels, np.ndarray)]
             texts = iter(_read(engine, alphabet, config, whole))
-            for path, pixels in zip(chunk, prepared, strict=True):
+            for path, pixels in prepared:
                 if isinstance(pixels, Error):
                     yield Prediction(path, None, 0.0, str(pixels))
                 else:
                     text, confidence = next(texts)
                     yield Prediction(path, text, confidence)
+            chunk = following
 
 
 def _read(engine: Engine, alphabet: Alphabet, config: Config, images: list[np.ndarray]) -> list[tuple[str, float]]:
     """Text and confidence of each prepared line."""
-    if not images:
-        return []
-    none = [np.zeros(0, np.int32)] * len(images)
-    (batch,) = batches.reading(Images.of(images), none, len(images), batches.multiple(config))
-    found, confidences = decode.texts(engine.logits(batch), alphabet, config)
-    by_place = dict(zip(batch.index.tolist(), zip(found, confidences.tolist(), strict=True), strict=True))
-    return [by_place[i] for i in range(len(images))]
+    out = [("", 0.0)] * len(images)
+    if images:
+        none = [np.zeros(0, np.int32)] * len(images)
+        for batch in batches.reading(Images.of(images), none, config.evaluate.batch_size, batches.multiple(config)):
+            found, confidences = decode.texts(engine.logits(batch), alphabet, config)
+            for i, text, confidence in zip(batch.index.tolist(), found, confidences.tolist(), strict=True):
+                out[i] = text, confidence
+    return out

@@ -64,6 +64,18 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network for lines of any width that reads a little."""
+    from hwr.train import train
+
+    folder = tmp_path_factory.mktemp("model")
+    more = ["train.epochs=160", "train.lr=0.006", "train.schedule=cosine", "augment.p=0", f"data.root={drawn}"]
+    settings = config.load(None, [*TINY_CRNN, *more, f"data.cache={folder}"])
+    assert train(settings, folder / "run", say=lambda line: None)
+    return folder / "run/best.safetensors"
+
+
 @pytest.fixture
 def tiny(drawn: Path) -> Config:
     """A network that trains in seconds, on the drawn lines."""

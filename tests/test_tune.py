@@ -9,8 +9,6 @@ from hwr import Error, checkpoint, config, datasets, decode, engines, lm, metric
 from hwr.alphabet import Alphabet
 from hwr.cli import main
 
-from .conftest import TINY_CRNN
-
 
 def hwr(*arguments: object, code: int = 0) -> Result:
     result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
@@ -19,19 +17,7 @@ def hwr(*arguments: object, code: int = 0) -> Result:
 
 
 @pytest.fixture(scope="module")
-def model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that reads a little."""
-    folder = tmp_path_factory.mktemp("model")
-    empty = folder / "empty.yaml"
-    empty.write_text("model: {arch: crnn}\n")
-    more = ["train.epochs=160", "train.lr=0.006", "train.schedule=cosine", "augment.p=0", f"data.root={drawn}"]
-    sets = [word for text in [*TINY_CRNN, *more, f"data.cache={folder}"] for word in ("--set", text)]
-    hwr("train", "--config", empty, *sets, "--out", folder / "run")
-    return folder / "run/best.safetensors"
-
-
-@pytest.fixture(scope="module")
-def language(model: Path, drawn: Path) -> Path:
+def language(model: Path) -> Path:
     hwr("export-typo", "--checkpoint", model, "--out", model.parent)
     path = model.parent / "lm.arpa"
     said = hwr("lm", "build", "--text", model.parent / "text_train.txt", "--order", 4, "--out", path).output
