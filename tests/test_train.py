@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import os
 import shutil
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,3 +356,40 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
         ["bash", "-c", command], check=True, capture_output=True, cwd=Path(__file__).parent.parent, timeout=120
     )
     assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2", "3"]
+
+
+def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path) -> None:
+    settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
+    said: list[str] = []
+    assert train(settings, tmp_path / "run", say=said.append)
+    rows = history(tmp_path / "run")
+    assert 1 <= len(rows) < 1000
+    assert float(rows[-1]["lr"]) < 0.5 * settings.train.lr
+    assert "min)" in "\n".join(said)
+    assert (tmp_path / "run/best.safetensors").exists()
+    # More minutes: it goes on.
+    more = with_(settings, "train.minutes=0.05")
+    assert train(more, tmp_path / "run", resume=True, say=said.append)
+    assert len(history(tmp_path / "run")) > len(rows)
+
+
+@pytest.mark.parametrize(("best", "chosen"), [("loss", 2), ("cer", 4)])
+def test_the_best_epoch_and_patience(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, chosen: int
+) -> None:
+    """Of loss and CER as given here; of equal ones the later counts."""
+    losses, rates = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.8, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7]
+    real = module._held_out
+
+    def held_out(*arguments: Any) -> Any:
+        row, reading = real(*arguments)
+        return dataclasses.replace(row, val_loss=losses[row.epoch - 1], val_cer=rates[row.epoch - 1]), reading
+
+    monkeypatch.setattr(module, "_held_out", held_out)
+    said: list[str] = []
+    settings = with_(tiny, f"train.best={best}", "train.patience=3", "train.epochs=8")
+    assert train(settings, tmp_path / "run", say=said.append)
+    assert checkpoint.load(tmp_path / "run/best.safetensors").scores["epoch"] == chosen
+    assert len(history(tmp_path / "run")) == chosen + 3
+    assert any("no better for 3 epochs" in line for line in said)
+    assert said[-1].startswith(f"best epoch {chosen}:")
