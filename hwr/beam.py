@@ -1,4 +1,4 @@
-"""Logits -> the likeliest texts: CTC prefix beam search, with a character n-gram if there is one.
+"""Logits -> the likeliest texts: CTC prefix beam search, with a character n-gram and a word list if there are.
 
 The search is Hannun et al. 2014 ("First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs", algorithm 1; the idea is in Graves 2012, "Supervised sequence labelling", 7.5.3), in logarithms: a text's
@@ -17,6 +17,8 @@ import numpy as np
 from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.lm import END, LM
+from hwr.words import Words
+from hwr.words import build as build_words
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Hypothesis:
 
     Attributes:
         text: Characters of the alphabet.
-        score: ctc + lm_weight * lm + insertion * len(text): what the readings are ordered by.
+        score: ctc + lm_weight * lm + insertion * len(text) - what unknown words cost: what the readings are ordered by.
         ctc: Natural log of the text's probability, summed over those of its paths that the search has seen.
         lm: Natural log of the language model's probability of the text and its end; 0 without one.
     """
@@ -46,6 +48,8 @@ def search(
     n_best: int = 1,
     prune: float = 1e-6,
     edges: bool = False,
+    words: Words | None = None,
+    unknown: float = 0.0,
 ) -> list[list[Hypothesis]]:
     """The likeliest texts of each line.
 
@@ -61,6 +65,8 @@ def search(
             can lose is the sum of the probabilities cut, so at most T * C * prune; 0 cuts nothing.
         edges: The network writes a space before and after each text (`model.edge_spaces`), which the language model has
             not seen: it begins after the first and ends before the last.
+        words: A word list for this alphabet.
+        unknown: Nats that each word costs that is not in the list.
 
     Returns:
         Per line its readings, best first, each text once; fewer than `n_best` only if there are no more.
@@ -74,6 +80,12 @@ def search(
         raise Error("the network's output is not finite: its training has diverged; train again with a lower train.lr")
     if not 1 <= n_best <= beam:
         raise Error(f"the beam ({beam}) and the readings wanted ({n_best}) must be 1 <= readings <= beam")
+    if words is None:
+        words = build_words([], alphabet)
+        if unknown:
+            raise Error(f"unknown={unknown} needs a word list")
+    if not 0 <= unknown < math.inf:
+        raise Error(f"unknown={unknown} must be at least 0")
     if not (0 <= lm_weight < math.inf and math.isfinite(insertion) and 0 <= prune < 1):
         raise Error(
             f"lm_weight={lm_weight} must be >= 0, insertion={insertion} finite, prune={prune} at least 0 and below 1"
@@ -88,6 +100,8 @@ def search(
         _log(prune),
         float(lm_weight),
         alphabet.characters.find(" ") if edges else -1,
+        float(unknown),
+        *(words.letter, words.first, words.entry, words.node, words.is_word),
         *_arrays(lm, alphabet),
     )
     return [
@@ -136,6 +150,12 @@ def _search(  # type: ignore[no-untyped-def]
     least,
     weight,
     edge,
+    unknown,
+    letter,
+    word_first,
+    word_entry,
+    word_node,
+    is_word,
     with_lm,
     start,
     tokens,
@@ -172,6 +192,17 @@ def _search(  # type: ignore[no-untyped-def]
             total += backoff[state]
             state = suffix[state]
 
+    def next_word(at, c):  # type: ignore[no-untyped-def]
+        """The node of the word after one more class, -1 where no word goes on like that; and what that costs."""
+        if letter[c] < 0:
+            return 0, unknown if at > 0 and not is_word[at] else 0.0
+        if at < 0:
+            return -1, 0.0  # it has cost already
+        for e in range(word_first[at], word_first[at + 1]):
+            if word_entry[e] == letter[c]:
+                return word_node[e], 0.0
+        return -1, unknown
+
     lines, steps, classes = logits.shape
     blank = classes - 1
     found = np.zeros((lines, n_best, steps), np.int32)
@@ -188,6 +219,8 @@ def _search(  # type: ignore[no-untyped-def]
     ends_blank, ends_character, lm = np.zeros((2, beam)), np.zeros((2, beam)), np.zeros((2, beam))
     # The language model before the space at the end of a text, if there is one.
     lm_inside, inside = np.zeros((2, beam)), np.zeros((2, beam), np.int64)
+    # Where in a word of the list a text ends, and what its unknown words have cost.
+    word, cost = np.zeros((2, beam), np.int64), np.zeros((2, beam))
     rank, source, added = np.zeros(beam), np.zeros(beam, np.int64), np.zeros(beam, np.int64)
     both = np.zeros(beam)
     taken = np.zeros((beam, classes), np.bool_)  # this text with this character is in the beam already
@@ -200,6 +233,7 @@ def _search(  # type: ignore[no-untyped-def]
         node[0, 0], length[0, 0], state[0, 0] = 0, 0, start
         ends_blank[0, 0], ends_character[0, 0], lm[0, 0] = 0.0, -np.inf, 0.0
         lm_inside[0, 0], inside[0, 0] = 0.0, start
+        word[0, 0], cost[0, 0] = 0, 0.0
         for t in range(steps):
             peak = logits[n, t].max()
             total = 0.0
@@ -230,9 +264,9 @@ def _search(  # type: ignore[no-untyped-def]
                 source[i], added[i] = i, -1
                 lm[1, i], state[1, i] = lm[0, i], state[0, i]
                 lm_inside[1, i], inside[1, i] = lm_inside[0, i], inside[0, i]
-                rank[i] = (
-                    np.logaddexp(ends_blank[1, i], ends_character[1, i]) + weight * lm[0, i] + insertion * length[0, i]
-                )
+                word[1, i], cost[1, i] = word[0, i], cost[0, i]
+                rank[i] = np.logaddexp(ends_blank[1, i], ends_character[1, i]) - cost[0, i]
+                rank[i] += weight * lm[0, i] + insertion * length[0, i]
             kept = size
             worst = 0
             for k in range(1, kept):
@@ -247,14 +281,21 @@ def _search(  # type: ignore[no-untyped-def]
                     before = ends_blank[0, j] if length[0, j] and last[node[0, j]] == c else both[j]
                     reached = before + p[c]
                     new_lm, new_state = lm[0, j], state[0, j]
-                    new_rank = reached + weight * new_lm + insertion * (length[0, j] + 1)
-                    # The language model can only lower it.
+                    new_word, new_cost = word[0, j], cost[0, j]
+                    new_rank = reached + weight * new_lm + insertion * (length[0, j] + 1) - new_cost
+                    # The language model and the word list can only lower it.
                     if reached == -np.inf or (kept == beam and new_rank <= rank[worst]):
                         continue
                     if with_lm and (c != edge or length[0, j]):
                         gain, new_state = look_up(new_state, tokens[c])
                         new_lm += gain
                         new_rank += weight * gain
+                        if kept == beam and new_rank <= rank[worst]:
+                            continue
+                    if unknown > 0:
+                        new_word, loss = next_word(new_word, c)
+                        new_cost += loss
+                        new_rank -= loss
                         if kept == beam and new_rank <= rank[worst]:
                             continue
                     if kept < beam:
@@ -265,6 +306,7 @@ def _search(  # type: ignore[no-untyped-def]
                     source[k], added[k], rank[k] = j, c, new_rank
                     ends_blank[1, k], ends_character[1, k] = -np.inf, reached
                     lm[1, k], state[1, k] = new_lm, new_state
+                    word[1, k], cost[1, k] = new_word, new_cost
                     if c == edge:
                         lm_inside[1, k], inside[1, k] = lm[0, j], state[0, j]
                     else:
@@ -300,12 +342,15 @@ def _search(  # type: ignore[no-untyped-def]
             node[0], length[0], state[0] = node[1], length[1], state[1]
             ends_blank[0], ends_character[0], lm[0] = ends_blank[1], ends_character[1], lm[1]
             lm_inside[0], inside[0] = lm_inside[1], inside[1]
+            word[0], cost[0] = word[1], cost[1]
 
         for i in range(size):
             if with_lm:
                 lm[0, i] = lm_inside[0, i] + look_up(inside[0, i], END)[0]
             both[i] = np.logaddexp(ends_blank[0, i], ends_character[0, i])
-            rank[i] = both[i] + weight * lm[0, i] + insertion * length[0, i]
+            if word[0, i] > 0 and not is_word[word[0, i]]:
+                cost[0, i] += unknown
+            rank[i] = both[i] + weight * lm[0, i] + insertion * length[0, i] - cost[0, i]
             place[node[0, i]] = -1
         for k in range(min(n_best, size)):
             best = rank[:size].argmax()

@@ -76,7 +76,10 @@ checkpoint_option = click.option(
 )
 
 
-_DECODER = {"decoder": "name", "beam": "beam", "lm": "lm", "lm_weight": "lm_weight", "insertion": "insertion"}
+_DECODER = {
+    **{"decoder": "name", "beam": "beam", "lm": "lm", "lm_weight": "lm_weight", "insertion": "insertion"},
+    **{"words": "words", "unknown": "unknown"},
+}
 
 
 def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +88,7 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def gathered(*args: Any, **kwargs: Any) -> Any:
         given = {key: kwargs.pop(option) for option, key in _DECODER.items()}
-        if given["lm"] and given["name"] is None:
+        if (given["lm"] or given["words"]) and given["name"] is None:
             given["name"] = "beam"
         settings = [f"decode.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
         return function(*args, decoding=settings, **kwargs)
@@ -97,6 +100,8 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--lm", metavar="FILE", help="A language model of `hwr lm build`; means --decoder beam."),
             click.option("--lm-weight", type=click.FloatRange(min=0), help="Of the language model; see `hwr lm tune`."),
             click.option("--insertion", type=float, help="Nats added per character."),
+            click.option("--words", metavar="FILE", help="A word list, or any text; means --decoder beam."),
+            click.option("--unknown", type=click.FloatRange(min=0), help="Nats that a word costs that is not in it."),
         ]
     ):
         gathered = option(gathered)

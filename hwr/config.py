@@ -164,12 +164,16 @@ class Decode(Record):
     lm: str | None = None
     lm_weight: Annotated[float, Field(ge=0)] = 0.0
     insertion: float = 0.0
+    words: str | None = None
+    unknown: Annotated[float, Field(ge=0)] = 0.0
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _complete(self) -> "Decode":
         if self.lm_weight and self.lm is None:
             raise ValueError(f"lm_weight {self.lm_weight:g} needs lm, a file of `hwr lm build`")
+        if self.unknown and self.words is None:
+            raise ValueError(f"unknown {self.unknown:g} needs words, a file of words")
         return self
 
 

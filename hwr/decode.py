@@ -13,6 +13,7 @@ from hwr.config import Config, Original
 if TYPE_CHECKING:
     from hwr.beam import Hypothesis
     from hwr.lm import LM
+    from hwr.words import Words
 
 
 def texts(logits: np.ndarray, alphabet: Alphabet, config: Config) -> tuple[list[str], np.ndarray]:
@@ -38,11 +39,21 @@ def n_best(logits: np.ndarray, alphabet: Alphabet, config: Config, n: int) -> "l
 
     settings = config.decode
     lm = language_model(settings.lm) if settings.lm else None
+    words = word_list(settings.words, alphabet) if settings.words else None
     edges = edge_spaces(config)
     # Texts that differ in the spaces at their ends alone become one, so more are asked for.
     asked = min(max(n, settings.beam), 4 * n) if edges and n > 1 else n
     found = beam.search(
-        logits, alphabet, settings.beam, lm, settings.lm_weight, settings.insertion, n_best=asked, edges=edges
+        logits,
+        alphabet,
+        settings.beam,
+        lm,
+        settings.lm_weight,
+        settings.insertion,
+        n_best=asked,
+        edges=edges,
+        words=words,
+        unknown=settings.unknown,
     )
     out = []
     for hypotheses in found:
@@ -64,15 +75,27 @@ def stripped(text: str, config: Config) -> str:
 
 
 @cache
+def word_list(path: str, alphabet: Alphabet) -> "Words":
+    """The word list in a file, read once.
+
+    Raises:
+        Error: It is not there, or has no word.
+    """
+    from hwr import words
+
+    return words.read(path, alphabet)
+
+
+@cache
 def language_model(path: str) -> "LM":
     """The language model in a file, read once.
 
     Raises:
         Error: It is not there or malformed.
     """
-    from hwr import arpa
+    from hwr import lm
 
-    return arpa.read(path)
+    return lm.load(path)
 
 
 def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:

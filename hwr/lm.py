@@ -8,6 +8,7 @@ distribution over the characters, `</s>` and `<unk>`, which is all that `<unk>` 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ NEVER = -99.0
 NO_UNKNOWN = -100.0
 # KenLM's `--discount_fallback`: for one count, two, and three or more.
 FALLBACK = (0.5, 1.0, 1.5)
+
+_ARRAYS = ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix")
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,3 +220,39 @@ def build(texts: Iterable[str], order: int) -> LM:
         lower = p
     grams[0].log10_p[START] = NEVER
     return assemble(characters, grams)
+
+
+def save(path: str | Path, lm: LM) -> None:
+    """Write a model: `.arpa`, which other programs read too, or `.bin`, hwr's own, which is read at once.
+
+    Raises:
+        Error: Another ending, or it could not be written; what stood there before is untouched.
+    """
+    from hwr import arpa, checkpoint  # which import this
+
+    match Path(path).suffix:
+        case ".arpa":
+            arpa.write(path, lm)
+        case ".bin":
+            arrays = {name: getattr(lm, name) for name in _ARRAYS}
+            checkpoint.write_arrays(path, arrays, {"lm": {"characters": lm.characters, "counts": list(lm.counts)}})
+        case _:
+            raise Error(f"{path}: a language model's file ends with .arpa or .bin")
+
+
+def load(path: str | Path) -> LM:
+    """Read what `save` wrote, or any tool's ARPA file of characters.
+
+    Raises:
+        Error: No such file, or it is malformed.
+    """
+    from hwr import arpa, checkpoint
+
+    if Path(path).suffix != ".bin":
+        return arpa.read(path)
+    arrays, about = checkpoint.read_arrays(path)
+    try:
+        counts = tuple(about["lm"]["counts"])
+        return LM(len(counts), about["lm"]["characters"], counts, **{name: arrays[name] for name in _ARRAYS})
+    except (KeyError, TypeError) as error:
+        raise Error(f"{path}: not a language model of `hwr lm build`: {error}") from error

@@ -87,6 +87,8 @@ def _decoder(settings: dict[str, Any]) -> str:
     words = f"beam search, {settings['beam']} texts"
     if settings["lm"]:
         words += f", {settings['lm']} x {settings['lm_weight']:g}, {settings['insertion']:+g} a character"
+    if settings["words"]:
+        words += f", {settings['words']}, an unknown word costs {settings['unknown']:g}"
     return words
 
 

@@ -1,6 +1,6 @@
 """`hwr lm tune`: the decoder's weights, and the temperature of confidences, on held-out lines; never on test lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hwr.evaluate import lines_of, opened
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
 INSERTIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 REFINEMENTS = 2
+UNKNOWN = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 TEMPERATURES = tuple(np.geomspace(0.5, 8, 41).tolist())
 
 
@@ -26,23 +27,24 @@ class Tuned:
     Attributes:
         decode: The settings.
         greedy_cer: CER without a language model; `cer` with the settings.
-        tried: (lm_weight, insertion, CER) of each combination, in their order.
+        tried: (lm_weight, insertion, unknown, CER) of each combination, in their order.
         error_before: Expected calibration error at temperature 1, and `error` at the settings' temperature.
     """
 
     decode: Decode
     greedy_cer: float
     cer: float
-    tried: list[tuple[float, float, float]]
+    tried: list[tuple[float, float, float, float]]
     error_before: float
     error: float
 
 
-def tune(loaded: Checkpoint, config: Config, lm: str | None, beam: int) -> Tuned:
-    """Choose lm_weight and insertion by the CER of the held-out lines, then the temperature.
+def tune(loaded: Checkpoint, config: Config, lm: str | None, words: str | None, beam: int) -> Tuned:
+    """Choose lm_weight and insertion, then unknown, by the CER of the held-out lines; then the temperature.
 
     Args:
-        lm: A file of `hwr lm build`; None leaves the decoder greedy and finds the temperature alone.
+        lm: A file of `hwr lm build`, or None.
+        words: A word list, or None. With neither the decoder stays greedy, and the temperature alone is found.
         beam: Texts kept per step.
     """
     lines = lines_of(datasets.read(config.data), "val", config)
@@ -65,9 +67,10 @@ def tune(loaded: Checkpoint, config: Config, lm: str | None, beam: int) -> Tuned
 
     greedy = Decode()
     score, _ = read(greedy)
-    greedy_cer, settings, tried = score.cer, greedy, list[tuple[float, float, float]]()
-    if lm is not None:
-        settings, tried = _weights(Decode(name="beam", beam=beam, lm=lm), lambda s: read(s)[0].cer)
+    greedy_cer, settings = score.cer, greedy
+    tried: dict[tuple[float, float, float], float] = {}
+    if lm is not None or words is not None:
+        settings = _weights(Decode(name="beam", beam=beam, lm=lm, words=words), lambda s: read(s)[0].cer, tried)
         score, _ = read(settings)
 
     def error(temperature: float) -> float:
@@ -77,28 +80,28 @@ def tune(loaded: Checkpoint, config: Config, lm: str | None, beam: int) -> Tuned
 
     temperature = min(TEMPERATURES, key=error)
     settings = settings.model_copy(update={"temperature": round(temperature, 3)})
-    return Tuned(settings, greedy_cer, score.cer, tried, error(1.0), error(settings.temperature))
+    combinations = [(*key, cer) for key, cer in tried.items()]
+    return Tuned(settings, greedy_cer, score.cer, combinations, error(1.0), error(settings.temperature))
 
 
-def _weights(start: Decode, cer: Callable[[Decode], float]) -> tuple[Decode, list[tuple[float, float, float]]]:
-    """The best weights of a coarse grid, refined twice; of equals the smaller ones."""
-    tried: dict[tuple[float, float], float] = {}
-    grid = [(a, b) for a in LM_WEIGHTS for b in INSERTIONS]
-    step_a, step_b = LM_WEIGHTS[1], INSERTIONS[1]
-    with tqdm(desc="weights", total=len(grid) + 8 * REFINEMENTS, disable=None, leave=False) as bar:
-        for turn in range(REFINEMENTS + 1):
-            for a, b in grid:
-                if (a, b) not in tried:
-                    tried[a, b] = cer(start.model_copy(update={"lm_weight": a, "insertion": b}))
-                bar.update()
-            a, b = min(tried, key=lambda key: (tried[key], key))
-            step_a, step_b = step_a / 2, step_b / 2
-            grid = [
-                (max(0.0, a + i * step_a), b + j * step_b) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)
-            ]
-            if turn == REFINEMENTS:
-                break
-    return start.model_copy(update={"lm_weight": a, "insertion": b}), [(*key, value) for key, value in tried.items()]
+def _weights(start: Decode, cer: Callable[[Decode], float], tried: dict[tuple[float, float, float], float]) -> Decode:
+    """The best weights of a coarse grid, refined; then what an unknown word should cost. Of equals the smaller ones."""
+    keys = ("lm_weight", "insertion", "unknown")
+
+    def best(grid: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+        for key in tqdm(grid, "weights", disable=None, leave=False):
+            if key not in tried:
+                tried[key] = cer(start.model_copy(update=dict(zip(keys, key, strict=True))))
+        return min(tried, key=lambda key: (tried[key], key))
+
+    weights = LM_WEIGHTS if start.lm else (0.0,)
+    a, b, c = best([(a, b, 0.0) for a in weights for b in INSERTIONS])
+    for turn in range(1, REFINEMENTS + 1):
+        step_a, step_b = LM_WEIGHTS[1] / 2**turn * bool(start.lm), INSERTIONS[1] / 2**turn
+        a, b, c = best([(max(0.0, a + i * step_a), b + j * step_b, 0.0) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    if start.words:
+        a, b, c = best([(a, b, c) for c in UNKNOWN])
+    return start.model_copy(update=dict(zip(keys, (a, b, c), strict=True)))
 
 
 def save(path: str | Path, loaded: Checkpoint, tuned: Tuned) -> None:

@@ -1,11 +1,13 @@
 import itertools
 import math
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hwr import Error, beam, decode, lm
+from hwr import Error, beam, decode, lm, words
 from hwr.alphabet import ORIGINAL, Alphabet
 
 TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
@@ -48,6 +50,37 @@ def test_spaces_at_the_ends_are_none_of_the_language_models_business(rng: np.ran
             scores[text] = ctc + 0.4 * len(text) + 0.7 * math.log(10) * model.log10(inside)
         assert [h.text for h in hypotheses] == sorted(scores, key=lambda text: -scores[text])
         assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
+
+
+def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
+    """Against the words of every text; capitals and accents in the list, digits and points between words."""
+    characters = "abB 1"
+    alphabet, listed = Alphabet(characters), {"a", "ab", "bba"}
+    known = words.build(["A", "ab", "Bba", "héé"], alphabet)
+    logits = rng.normal(0, 2, (6, 5, len(characters) + 1)).astype(np.float32)
+    found = beam.search(logits, alphabet, 9000, insertion=0.3, n_best=9000, prune=0, words=known, unknown=1.7)
+    for line, hypotheses in zip(logits, found, strict=True):
+        scores = {
+            text: ctc + 0.3 * len(text) - 1.7 * sum(w not in listed for w in re.findall("[a-z]+", text.lower()))
+            for text, ctc in enumerate_texts(line, characters).items()
+        }
+        assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
+        assert all(h.score == pytest.approx(scores[h.text], abs=1e-5) for h in hypotheses)
+    with pytest.raises(Error, match="needs a word list"):
+        beam.search(logits, alphabet, unknown=1.0)
+
+
+def test_word_lists(tmp_path: Path) -> None:
+    alphabet = Alphabet("abcéß '-")
+    assert words.split("L'ab-été, 12 Ça") == ["l", "ab", "été", "ça"]
+    path = tmp_path / "words.txt"
+    path.write_text("\ufeffab\nc'a\nzz\n", encoding="utf-8")
+    assert words.read(path, alphabet).is_word.sum() == 3  # ab, c and a; nobody can write zz
+    path.write_text("zz\n")
+    with pytest.raises(Error, match="no word that the alphabet can write"):
+        words.read(path, alphabet)
+    with pytest.raises(Error, match=r"gone\.txt: could not be read"):
+        words.read(tmp_path / "gone.txt", alphabet)
 
 
 @pytest.mark.parametrize("with_lm", [False, True])

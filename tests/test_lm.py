@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import Error, arpa, lm
+from hwr import Error, arpa, checkpoint, lm
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",
@@ -223,3 +223,24 @@ def test_texts_that_make_no_model() -> None:
         lm.build(["a"], 0)
     with pytest.raises(Error, match="text 2 has a line break"):
         lm.build(["a", "b\n"], 3)
+
+
+@pytest.mark.parametrize("suffix", [".arpa", ".bin"])
+def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -> None:
+    model = lm.build(["the quick brown fox", "été à l'eau", "a  b"], 4)
+    lm.save(tmp_path / f"m{suffix}", model)
+    again = lm.load(tmp_path / f"m{suffix}")
+    assert (again.order, again.characters, again.counts) == (model.order, model.characters, model.counts)
+    for name in ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix"):
+        assert np.array_equal(getattr(again, name), getattr(model, name)), name
+
+
+def test_other_files_are_no_language_models(tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"m\.txt: a language model's file ends with \.arpa or \.bin"):
+        lm.save(tmp_path / "m.txt", lm.build(["ab"], 2))
+    (tmp_path / "x.bin").write_bytes(b"nothing")
+    with pytest.raises(Error, match=r"x\.bin: not a whole"):
+        lm.load(tmp_path / "x.bin")
+    checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": 1})
+    with pytest.raises(Error, match=r"y\.bin: not a language model"):
+        lm.load(tmp_path / "y.bin")

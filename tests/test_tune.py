@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from hwr import Error, checkpoint, config, datasets, decode, engines, lm, metrics, tune
 from hwr.alphabet import Alphabet
 from hwr.cli import main
+from hwr.words import split as words_of
 
 
 def hwr(*arguments: object, code: int = 0) -> Result:
@@ -34,7 +35,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     found = after.config.decode
     assert (found.name, found.beam, found.lm) == ("beam", 8, str(language))
     brought = after.scores["decode"]
-    assert brought["val_cer"] == pytest.approx(min(float(row[5]) for row in tried) / 100, abs=1e-4)
+    assert brought["val_cer"] == pytest.approx(min(float(row[7]) for row in tried) / 100, abs=1e-4)
     assert brought["val_cer"] < brought["greedy_val_cer"] < 1
     assert all(np.array_equal(array, after.weights[name]) for name, array in before.weights.items())
     # Whoever uses the checkpoint has the decoder with it.
@@ -60,6 +61,13 @@ def test_options_of_the_decoder(model: Path, language: Path, drawn: Path) -> Non
     plain = hwr("predict", "--checkpoint", model, image).output
     helped = ["--lm", language, "--lm-weight", "5"]  # it overrules the network
     assert hwr("predict", "--checkpoint", model, image, *helped).output != plain
+    words = drawn / "words.txt"
+    words.write_text("nothing\n")
+    listed = hwr("predict", "--checkpoint", model, image, "--words", words, "--unknown", "30").output
+    assert {*words_of(listed)} <= {"nothing"} != {*words_of(plain)}
+    said = hwr("lm", "tune", "--checkpoint", model, "--words", words, "--out", model.parent / "w.safetensors").output
+    assert "unknown 0.5" in said
+    assert "needs words" in hwr("predict", "--checkpoint", model, image, "--unknown", "1", code=2).output
     assert "needs lm" in hwr("predict", "--checkpoint", model, image, "--lm-weight", "1", code=2).output
     missing = hwr("predict", "--checkpoint", model, image, "--lm", "no.arpa", code=2).output
     assert "no.arpa" in missing
