@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +84,7 @@ def word_list(path: str, alphabet: Alphabet) -> "Words":
     """
     from hwr import words
 
+    _there("words", path)
     return words.read(path, alphabet)
 
 
@@ -95,7 +97,16 @@ def language_model(path: str) -> "LM":
     """
     from hwr import lm
 
+    _there("lm", path)
     return lm.load(path)
+
+
+def _there(key: str, path: str) -> None:
+    """Refuse a path that a checkpoint remembers, and that is no more."""
+    if not Path(path).is_file():
+        raise Error(
+            f"decode.{key}: {path}: no such file. --{key} says where it is now, --decoder greedy reads without it"
+        )
 
 
 def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:

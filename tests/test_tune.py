@@ -70,7 +70,7 @@ def test_options_of_the_decoder(model: Path, language: Path, drawn: Path) -> Non
     assert "needs words" in hwr("predict", "--checkpoint", model, image, "--unknown", "1", code=2).output
     assert "needs lm" in hwr("predict", "--checkpoint", model, image, "--lm-weight", "1", code=2).output
     missing = hwr("predict", "--checkpoint", model, image, "--lm", "no.arpa", code=2).output
-    assert "no.arpa" in missing
+    assert "decode.lm: no.arpa: no such file. --lm says where it is now, --decoder greedy reads without it" in missing
 
 
 def test_n_best_leaves_the_pairs_as_they_are(model: Path, language: Path, tmp_path: Path) -> None:
