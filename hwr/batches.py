@@ -1,6 +1,8 @@
 """Lines -> batches of NumPy arrays, in an order that depends on the seed and the epoch alone."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +126,12 @@ def count(lines: int, batch_size: int, epoch: int) -> int:
 
 
 def training(
-    images: Images, labels: Sequence[np.ndarray], config: Config, epoch: int, start: int = 0
+    images: Images,
+    labels: Sequence[np.ndarray],
+    config: Config,
+    epoch: int,
+    start: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """The batches of an epoch, shuffled and with warps to apply.
 
@@ -137,6 +144,7 @@ def training(
         labels: Label ids per line.
         epoch: From 0.
         start: Batches of this epoch to leave out, to go on in mid-epoch.
+        part: (k, n): of every batch the k-th, the k + n-th, … line, the share of process k of n.
 
     Raises:
         Error: Fewer lines than a batch holds.
@@ -147,7 +155,7 @@ def training(
     order = _Order(images.widths, size, seed, POOL if any_width else 1)
     first = epoch * n // size
     for k in range(first + start, first + count(n, size, epoch)):
-        drawn = order.batch(k)
+        drawn = order.batch(k)[part[0] :: part[1]]
         index = np.array([line for _, line in drawn])
         chosen = [labels[i] for i in index]
         widths = images.widths[index]
@@ -155,6 +163,15 @@ def training(
         warps = augment.draw(config.augment, images.height, widths, seed, drawn, centred=any_width, least=least)
         pixels = images.batch(index, MULTIPLE if any_width else 1)
         yield Batch(pixels, widths, pad(chosen), warps, index)
+
+
+def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
+    """The same batches, the next ones made by a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(next, batches, None) for _ in range(number))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, batches, None))
+            yield batch
 
 
 class _Order:

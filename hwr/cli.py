@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hwr import Error, __version__
+from hwr import Error, __version__, launched
 from hwr.cli_iam import iam
 from hwr.cli_lm import lm
 from hwr.cli_parts import (
@@ -26,8 +26,12 @@ from hwr.cli_parts import (
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Turn photographed handwriting into text: train and evaluate line recognisers, and read with them."""
+    command, (_, size) = context.invoked_subcommand, launched()
+    if size > 1 and command not in ("train", "evaluate", "predict"):
+        raise Error(f"hwr {command} is for one process; start it without torchrun")
 
 
 @main.command()
@@ -51,6 +55,7 @@ def main() -> None:
     hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
     hwr train --config configs/finetune.yaml --init models/hwr-latin.safetensors --set data.root=/data/mine
     hwr train --resume --out runs/mine
+    torchrun --nproc-per-node 4 -m hwr train --config configs/iam_line_best.yaml
 """)
 def train(
     config_path: str | None,
@@ -64,7 +69,8 @@ def train(
     """Train a recogniser.
 
     Prints a line per epoch and keeps, in the run folder, the best and the last checkpoint, history.csv, TensorBoard's
-    event files and what an exact --resume needs. Ctrl-C saves and stops.
+    event files and what an exact --resume needs. Ctrl-C saves and stops. torchrun's processes share each batch: the result
+    is that of one process, but for rounding and for batch norm, which sees the lines of each process apart.
     """
     from hwr import config
     from hwr.train import train as run
@@ -115,6 +121,8 @@ def evaluate(
             raise Error(f"{path}: there is no folder {Path(path).parent}")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     result, reading, lines = run(loaded, settings, split, checkpoint)
+    if launched()[0]:
+        return  # process 0 has it all
     if json_path == "-":
         click.echo(report.to_json(result))
     else:
@@ -229,14 +237,18 @@ def predict(
     from hwr.predict import images_in
     from hwr.predict import predict as run
 
+    rank, _ = launched()
     paths, others = images_in(images)
-    if others:
+    if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     broken = 0
     predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths, workers)
     # A bar on the terminal, unless the texts themselves appear there.
-    for prediction in tqdm(predictions, "reading", len(paths), unit="image", disable=sys.stdout.isatty() or None):
+    silent = True if rank or sys.stdout.isatty() else None
+    for prediction in tqdm(predictions, "reading", len(paths), unit="image", disable=silent):
+        if rank:
+            continue  # process 0 tells what all have read
         if prediction.text is None:
             broken += 1
             click.echo(f"hwr: {prediction.error}", err=True)

@@ -182,7 +182,7 @@ class Engine(Record):
 
     name: Literal["torch", "mxnet"] = "torch"
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     threads: Count | None = None
 
 
@@ -201,7 +201,7 @@ class Config(Record):
     @model_validator(mode="after")
     def _supported(self) -> "Config":
         if self.engine.name == "mxnet":
-            if self.engine.precision != "fp32":
+            if self.engine.precision == "bf16":
                 raise ValueError(
                     "engine.precision: the mxnet engine computes in fp32 only; set fp32, or engine.name=torch"
                 )

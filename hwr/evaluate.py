@@ -1,8 +1,10 @@
 """`hwr evaluate`: read lines and compare with what stands there."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hwr.cache import Images
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.datasets import Dataset, Line
-from hwr.engines import Engine
+from hwr.engines import Engine, Group
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Reading:
         losses: (lines,) CTC loss in nats.
         writable: (lines,) bool: whether the reference can be written with the alphabet in the steps. If not, its loss
             means nothing.
-        seconds: For the network and the decoder; not for the losses, nor for preparing images.
+        seconds: For the network and the decoder (of several processes the slowest's); not for the losses, nor for
+            preparing images.
     """
 
     texts: list[str]
@@ -55,7 +58,7 @@ def read(
     title: str = "reading",
     stop: Callable[[], bool] = lambda: False,
 ) -> Reading:
-    """Read prepared lines.
+    """Read prepared lines; the processes of the engine's group each read some, and all have the whole outcome.
 
     Args:
         lines: The same lines' records; their texts are used for the losses only.
@@ -74,19 +77,36 @@ def read(
     ]
     texts = [""] * len(lines)
     confidences, losses, seconds = np.zeros(len(lines)), np.zeros(len(lines)), 0.0
-    with tqdm(desc=title, total=len(lines), unit="line", disable=None, leave=False) as bar:
-        for batch in batches.reading(images, labels, config.evaluate.batch_size, batches.multiple(config)):
+    group, own, stopped = engine.group, [], False
+    all_batches = batches.reading(images, labels, config.evaluate.batch_size, batches.multiple(config))
+    with tqdm(desc=title, total=len(lines), unit="line", disable=True if group.rank else None, leave=False) as bar:
+        for batch in islice(all_batches, group.rank, None, group.size):
             start = time.perf_counter()
             logits = engine.logits(batch)
-            found, confidences[batch.index] = decode.texts(logits, alphabet, config)
+            found, confidence = decode.texts(logits, alphabet, config)
             seconds += time.perf_counter() - start
-            for i, text in zip(batch.index.tolist(), found, strict=True):
-                texts[i] = text
-            losses[batch.index] = engine.loss(logits, batch.labels)
-            bar.update(len(batch.index))
-            if stop():
-                raise Stopped
+            own.append((batch.index, found, confidence, engine.loss(logits, batch.labels)))
+            bar.update(len(batch.index) * group.size)
+            stopped = stop()
+            if stopped:
+                break
+    everybody = group.gather((own, seconds, stopped))
+    if any(stopped for _, _, stopped in everybody):
+        raise Stopped
+    for index, found, confidence, loss in itertools.chain.from_iterable(part for part, _, _ in everybody):
+        confidences[index], losses[index] = confidence, loss
+        for i, text in zip(index.tolist(), found, strict=True):
+            texts[i] = text
+    seconds = max(seconds for _, seconds, _ in everybody)
     return Reading(texts, confidences, losses, writable, seconds)
+
+
+def prepared(lines: Sequence[Line], config: Config, group: Group) -> Images:
+    """`cache.prepared`; one process of each machine prepares the lines, the others wait for it."""
+    if group.local_rank == 0:
+        found = cache.prepared(lines, config, progress=group.rank == 0)
+    group.gather(None)
+    return found if group.local_rank == 0 else cache.prepared(lines, config)
 
 
 def opened(checkpoint: Checkpoint, config: Config) -> Engine:
@@ -125,8 +145,8 @@ def evaluate(
     """
     dataset = datasets.read(config.data)
     lines = lines_of(dataset, split, config)
-    images = cache.prepared(lines, config, progress=True)
     engine = opened(checkpoint, config)
+    images = prepared(lines, config, engine.group)
     reading = read(engine, images, lines, checkpoint.alphabet, config)
     score = metrics.score([line.text for line in lines], reading.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)
@@ -161,7 +181,7 @@ def evaluate(
         "batch_size": config.evaluate.batch_size,
         "engine": engine.name,
         "device": engine.device,
-        "precision": config.engine.precision,
+        "precision": engine.precision,
         "checkpoint": name,
         "hwr": __version__,
         "worst": [

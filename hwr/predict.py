@@ -1,5 +1,6 @@
 """`hwr predict`: read one's own images."""
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,7 +75,8 @@ def predict(
     """Read images, in their order; a broken one is reported in its place.
 
     `CHUNK` batches of images are read at a time, those of like width together; the next ones are decoded meanwhile. So
-    memory does not grow with the number of images.
+    memory does not grow with the number of images. The processes of the engine's group take turns with the chunks, and each
+    yields all that is read.
 
     Args:
         workers: Threads that decode images; None: as many as there are CPUs. What is read does not depend on it.
@@ -86,25 +88,28 @@ def predict(
         except Error as error:
             return error
 
-    rest = iter(paths)
+    rest, group = iter(paths), engine.group
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
 
-        def begin() -> list[tuple[Path, Future[np.ndarray | Error]]]:
-            chunk = islice(rest, CHUNK * config.evaluate.batch_size)
-            return [(path, pool.submit(prepare, path)) for path in chunk]
+        def begin() -> list[tuple[Path, Future[np.ndarray | Error]]] | None:
+            """The next chunk of this process, its images being decoded; None once no process has any."""
+            size = CHUNK * config.evaluate.batch_size
+            chunks = [list(islice(rest, size)) for _ in range(group.size)]
+            return [(path, pool.submit(prepare, path)) for path in chunks[group.rank]] if chunks[0] else None
 
         chunk = begin()
-        while chunk:
+        while chunk is not None:
             following = begin()
             prepared = [(path, future.result()) for path, future in chunk]
             whole = [pixels for _, pixels in prepared if isinstance(pixels, np.ndarray)]
             texts = iter(_read(engine, alphabet, config, whole))
-            for path, pixels in prepared:
-                if isinstance(pixels, Error):
-                    yield Prediction(path, None, 0.0, str(pixels))
-                else:
-                    text, confidence = next(texts)
-                    yield Prediction(path, text, confidence)
+            found = [
+                Prediction(path, None, 0.0, str(pixels))
+                if isinstance(pixels, Error)
+                else Prediction(path, *next(texts))
+                for path, pixels in prepared
+            ]
+            yield from itertools.chain.from_iterable(group.gather(found))
             chunk = following
 
 

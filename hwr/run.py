@@ -132,10 +132,13 @@ def save_epoch(
         writer.writerows(asdict(row) for row in progress.history)
 
 
-def save_state(out: Path, engine: Engine, progress: Progress, fingerprint: str) -> None:
+def save_state(
+    out: Path, engine: Engine, state: Mapping[str, np.ndarray], progress: Progress, fingerprint: str
+) -> None:
     """Save all that the next training step depends on, in one file.
 
     Args:
+        state: The engine's.
         fingerprint: Of the lines and the alphabet.
     """
     weights = engine.weights()
@@ -144,7 +147,7 @@ def save_state(out: Path, engine: Engine, progress: Progress, fingerprint: str) 
             f"{out}: the weights are no longer finite: the training has diverged. What was saved before is kept"
         )
     arrays = {f"weights/{name}": array for name, array in weights.items()}
-    arrays |= {f"engine/{name}": array for name, array in engine.state().items()}
+    arrays |= {f"engine/{name}": array for name, array in state.items()}
     about = {"progress": asdict(progress), "engine": engine.name, "fingerprint": fingerprint}
     checkpoint.write_arrays(out / "state.safetensors", arrays, about)
 

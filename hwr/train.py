@@ -6,14 +6,28 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import SupportsFloat
 
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, alphabet, batches, cache, datasets, engines, evaluate, finetune, metrics, report, run, schedule
+from hwr import (
+    Error,
+    alphabet,
+    batches,
+    datasets,
+    engines,
+    evaluate,
+    finetune,
+    launched,
+    metrics,
+    report,
+    run,
+    schedule,
+)
 from hwr.alphabet import Alphabet
 from hwr.board import Board
 from hwr.cache import Images
@@ -21,6 +35,9 @@ from hwr.config import Config, Train
 from hwr.datasets import Line
 from hwr.engines import Engine
 from hwr.run import Epoch, Progress
+
+# Between two looks at the losses: each waits for the device.
+LOSS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,11 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
-    run.check(out, settings, resume)
+    rank, _ = launched()
+    if rank:  # process 0 speaks for all, and alone looks after the folder
+        say = _silent
+    else:
+        run.check(out, settings, resume)
     dataset = datasets.read(settings.data)
     for note in dataset.notes:
         say(f"note: {note}")
@@ -68,8 +89,9 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
     batches.check_size(len(train_lines), settings.train.batch_size)
-    train_images = cache.prepared(train_lines, settings, progress=True)
-    val_images = cache.prepared(val_lines, settings, progress=True)
+    going_on = resume and (out / "state.safetensors").exists()
+    engine = engines.build(settings, letters.classes, fresh=not going_on)
+    train_images, val_images = (evaluate.prepared(part, settings, engine.group) for part in (train_lines, val_lines))
     labels = batches.encode(train_lines, letters, settings, train_images.widths)
     steps = batches.frames(settings, val_images.widths).tolist()
     faults = [batches.unwritable(line.text, letters, settings, t) for line, t in zip(val_lines, steps, strict=True)]
@@ -80,10 +102,10 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
             f"note: {sum(map(bool, faults))} held-out lines can't be written whole; they count in CER and WER, not in the loss"
         )
 
-    going_on = resume and (out / "state.safetensors").exists()
-    engine = engines.build(settings, letters.classes, fresh=not going_on)
     parameters = sum(array.size for name, array in engine.weights().items() if "running_" not in name)
-    say(f"network: {settings.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}")
+    many = f", {engine.group.size} processes" if engine.group.size > 1 else ""
+    where = f"{engine.name} on {engine.device}, {engine.precision}{many}"
+    say(f"network: {settings.model.arch}, {parameters:,} parameters; {where}")
     for note in engine.notes:
         say(note)
     if begin_with is not None:
@@ -113,11 +135,13 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         fingerprint=fingerprint.hexdigest(),
         say=say,
     )
-    with run.locked(out):
-        run.check(out, settings, resume)  # again, now that nobody else can change it
+    with nullcontext() if rank else run.locked(out):
+        if not rank:
+            run.check(out, settings, resume)  # again, now that nobody else can change it
         progress = run.load_state(out, engine, task.fingerprint) if resume else Progress()
         progress.notes = progress.notes or engine.notes
-        run.begin(out, settings)
+        if not rank:
+            run.begin(out, settings)
         if resume:
             say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
         with _interruptible() as interrupted:
@@ -125,8 +149,8 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 
 
 def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
-    settings = task.config.train
-    with closing(Board(task.out, progress.epoch + 1)) as board:
+    settings, first = task.config.train, not task.engine.group.rank
+    with closing(Board(task.out, progress.epoch + 1)) if first else nullcontext() as board:
         # An epoch that was begun is finished: its held-out lines are read.
         while progress.epoch < settings.epochs and (progress.batch or _done(task, progress) < 1):
             try:
@@ -147,12 +171,14 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
                 notes=progress.notes,
             )
             # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
-            about = {"split_name": task.split, "notes": progress.notes}
-            run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
+            if first:
+                about = {"split_name": task.split, "notes": progress.notes}
+                run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
             _save_state(task, progress)
             task.say(_line(row, task, progress, better))
             _check_blank(row, reading, task.say)
-            _log(board, task, row, reading)
+            if board is not None:
+                _log(board, task, row, reading)
             best = _best(progress, settings)
             if settings.patience and row.epoch - best.epoch >= settings.patience:
                 task.say(f"no better for {settings.patience} epochs (train.patience): this is the end")
@@ -175,15 +201,17 @@ def _to_choose_by(row: Epoch, settings: Train) -> float:
 
 
 def _done(task: Task, progress: Progress) -> float:
-    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further."""
+    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, in any process."""
     settings = task.config.train
     updates = settings.epochs * len(task.train_images) // settings.batch_size
     of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
-    return max(progress.updates / updates, of_minutes)
+    return task.engine.group.highest([max(progress.updates / updates, of_minutes)])[0]
 
 
 def _save_state(task: Task, progress: Progress) -> None:
-    run.save_state(task.out, task.engine, progress, task.fingerprint)
+    state = task.engine.state()
+    if not task.engine.group.rank:
+        run.save_state(task.out, task.engine, state, progress, task.fingerprint)
 
 
 def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
@@ -195,44 +223,68 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
     """
     settings = task.config.train
     total = batches.count(len(task.train_images), settings.batch_size, progress.epoch)
-    now = saved = time.monotonic()
+    group = task.engine.group
+    now = saved = heard = time.monotonic()
     started, begun = now - progress.seconds, now - progress.spent
+    losses: list[SupportsFloat] = []  # not yet asked for: that waits for the device
+
+    def hear() -> None:
+        for number, loss in enumerate(map(float, losses), progress.batch - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise Error(
+                    f"the loss became {loss} in epoch {progress.epoch + 1}, batch {number}: the training has diverged. "
+                    f"Lower train.lr (now {settings.lr:g})"
+                    + (", or set engine.precision=fp32" if task.engine.precision != "fp32" else "")
+                    + f". What was saved before is in {task.out}"
+                )
+            progress.loss_sum += loss
+        losses.clear()
+        if progress.batch:
+            bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
+
     with tqdm(
         desc=f"epoch {progress.epoch + 1}/{settings.epochs}",
         total=total * settings.batch_size,
         initial=progress.batch * settings.batch_size,
         unit="line",
-        disable=None,
+        disable=True if group.rank else None,
         leave=False,
     ) as bar:
-        for batch in batches.training(
-            task.train_images, task.train_labels, task.config, progress.epoch, progress.batch
-        ):
+        made = batches.training(
+            task.train_images,
+            task.train_labels,
+            task.config,
+            progress.epoch,
+            progress.batch,
+            (group.rank, group.size),
+        )
+        for batch in batches.ahead(made):
             done = _done(task, progress)
             if done >= 1:
                 break
             progress.lr = schedule.learning_rate(settings, done)
             center_loss = settings.center_loss if done >= settings.center_from else 0.0
-            loss = task.engine.train_step(batch, progress.lr, center_loss)
-            if not math.isfinite(loss):
-                raise Error(
-                    f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.batch + 1}: the training has "
-                    f"diverged. Lower train.lr (now {settings.lr:g})"
-                    + (", or set engine.precision=fp32" if task.config.engine.precision != "fp32" else "")
-                    + f". What was saved before is in {task.out}"
-                )
-            progress.loss_sum += loss
+            losses.append(task.engine.train_step(batch, progress.lr, center_loss))
             progress.batch += 1
             progress.updates += 1
             now = time.monotonic()
+            if now - heard > LOSS_SECONDS:
+                hear()
+                heard = now = time.monotonic()
             progress.seconds, progress.spent = now - started, now - begun
-            bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
-            bar.update(len(batch.index))
-            if interrupted():
+            bar.update(len(batch.index) * group.size)
+            due = now - saved > settings.save_minutes * 60
+            stop, save = group.highest([interrupted(), due])
+            if stop:
+                hear()
                 raise evaluate.Stopped
-            if now - saved > settings.save_minutes * 60:
+            if save:
+                hear()
                 _save_state(task, progress)
-                saved = time.monotonic()
+                saved = now
+        hear()
+        now = time.monotonic()
+        progress.seconds, progress.spent = now - started, now - begun
 
 
 def _held_out(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> tuple[Epoch, evaluate.Reading]:
@@ -328,3 +380,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         restore()
+
+
+def _silent(line: str) -> None:
+    """What the processes but the first say."""

@@ -213,7 +213,7 @@ def test_bf16_is_near_fp32(noise: Images) -> None:
     engine = engine_of(with_())
     batch = batch_of(noise, [0, 1, 2, 3, 4])
     exact = engine.logits(batch)
-    engine._bf16 = True
+    engine.precision = "bf16"
     rough = engine.logits(batch)
     inside = np.abs(exact) < 1e3
     assert 0 < np.abs(rough - exact)[inside].max() < 0.15

@@ -191,7 +191,7 @@ def test_a_line_reads_the_same_alone_and_in_a_batch() -> None:
 def test_bf16_is_near_fp32() -> None:
     engine, batch, _ = golden("small")
     exact = engine.logits(batch)
-    engine._bf16 = True
+    engine.precision = "bf16"
     rough = engine.logits(batch)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - exact).max() < 0.15

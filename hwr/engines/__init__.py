@@ -1,14 +1,36 @@
 """What computes: the Engine protocol, and `build`. Only this package imports a tensor library."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
+from hwr import Error, launched
 from hwr.batches import Batch
 from hwr.config import Config, Original
 
 Weights = dict[str, np.ndarray]
+
+
+class Group:
+    """The processes that work together; this class is of one that works alone.
+
+    Every method but the constructor must be called by all of them, in the same order.
+
+    Attributes:
+        rank: 0 .. size - 1; process 0 writes files and speaks.
+        local_rank: Likewise among those on this machine.
+    """
+
+    rank, local_rank, size = 0, 0, 1
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process gives, by rank."""
+        return [value]
+
+    def highest(self, values: list[float]) -> list[float]:
+        """The highest of each value that the processes give."""
+        return values
 
 
 class Engine(Protocol):
@@ -17,21 +39,28 @@ class Engine(Protocol):
     Attributes:
         name: As in `engine.name`.
         device: Where it computes, in words: `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
+        precision: What its network computes in: `fp32` or `bf16`.
         notes: What was done at building that one should know, a sentence each.
+        group: The processes that it trains with.
     """
 
     name: str
     device: str
+    precision: str
     notes: list[str]
 
-    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
+    @property
+    def group(self) -> Group: ...
+
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> SupportsFloat:
         """One update with the batch's warps applied and dropout on.
 
         Args:
+            batch: Of several processes each gives as many other lines; the update is that of all of them.
             center_loss: Its weight in this update.
 
         Returns:
-            The mean CTC loss per line in nats, unweighted, before the update.
+            The mean CTC loss per line in nats, unweighted, before the update; float() of it waits for the device.
         """
         ...
 
@@ -61,7 +90,10 @@ class Engine(Protocol):
         ...
 
     def state(self) -> Weights:
-        """All else that the next training step depends on: optimizer moments, random generators, what is averaged."""
+        """All else that the next training step depends on: optimizer moments, random generators, what is averaged.
+
+        To be called by all processes of the group at once.
+        """
         ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -87,7 +119,8 @@ def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:
         fresh: False where weights will be loaded anyway: no ImageNet trunk is looked for.
 
     Raises:
-        Error: The engine's library is not installed, the device is not there, or the sizes don't fit.
+        Error: The engine's library is not installed, the device is not there, the sizes don't fit, or torchrun started
+            several processes and the engine can't share the work.
     """
     arguments: dict[str, Any] = {"config": config, "classes": classes, "fresh": fresh}
     match config.engine.name:
@@ -96,6 +129,8 @@ def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:
 
             return TorchEngine(**arguments)
         case "mxnet":
+            if launched()[1] > 1:
+                raise Error("the mxnet engine can't share a run with other processes; start it without torchrun")
             from hwr.engines.mxnet_engine import MXNetEngine
 
             return MXNetEngine(**arguments)

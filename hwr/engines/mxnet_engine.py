@@ -10,7 +10,7 @@ import numpy as np
 from hwr import Error, augment, image
 from hwr.batches import Batch
 from hwr.config import Config, Original
-from hwr.engines import Weights, mxnet_library, original
+from hwr.engines import Group, Weights, mxnet_library, original
 
 mx = mxnet_library.load()
 
@@ -94,6 +94,7 @@ class MXNetEngine:
     """
 
     name = "mxnet"
+    precision = "fp32"
 
     def __init__(self, config: Config, classes: int, fresh: bool = True, contexts: list[Any] | None = None) -> None:
         if contexts is None:
@@ -105,6 +106,7 @@ class MXNetEngine:
         self.threads = _threads(config.engine.threads)
         assert isinstance(config.model, Original)  # the config's check
         self.notes: list[str] = []
+        self.group = Group()
         self._shapes = original.shapes(config.model, config.image, classes)
         net = OriginalNetwork(config.model, classes)
         self._parameters: dict[str, Any] = net._collect_params_with_prefix()

@@ -14,6 +14,7 @@ from hwr.batches import Batch, multiple
 from hwr.config import Config, Original
 from hwr.engines import Weights, crnn, original, torch_augment, torch_crnn
 from hwr.engines.torch_original import OriginalNetwork, Output, read_trunk
+from hwr.engines.torch_parallel import TorchGroup
 from hwr.image import MEAN, STD
 
 # Of the running centres of the features of each character, per batch (center loss).
@@ -26,7 +27,12 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
-        self._device = _device(config.engine.device)
+        self.group = TorchGroup()
+        if config.train.batch_size % self.group.size:
+            raise Error(
+                f"train.batch_size {config.train.batch_size} can't be shared evenly by {self.group.size} processes"
+            )
+        self._device = _device(config.engine.device, self.group)
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
@@ -35,7 +41,10 @@ class TorchEngine:
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
         self._config = config
-        self._bf16 = config.engine.precision == "bf16"
+        bf16 = (
+            _multiplies_bf16(self._device) if config.engine.precision == "auto" else config.engine.precision == "bf16"
+        )
+        self.precision = "bf16" if bf16 else "fp32"
         self.notes: list[str] = []
         # Initial values, then dropout, draw from torch's global generators; `state` keeps them.
         torch.manual_seed(config.train.seed)
@@ -61,6 +70,12 @@ class TorchEngine:
             self.notes.append(note)
             self.load(weights)
             torch.manual_seed(config.train.seed)
+        # All processes begin with the same weights, and each has a dropout of its own.
+        if self.group.rank:
+            torch.manual_seed(config.train.seed + self.group.rank)
+        # What trains: the network itself, or in several processes what also averages its gradients over them.
+        unused = isinstance(model, Original) and model.downsamples == 1
+        self._trainer = self.group.parallel(self._net, self._device, unused)
         # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
         groups = [
             {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
@@ -70,11 +85,11 @@ class TorchEngine:
         self._updates = 0
         self._centers: Tensor | None = None
 
-    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
         self._net.train()
         pixels, widths = self._pixels(batch)
-        output = self._forward(self._net, pixels, widths)
+        output = self._forward(self._trainer, pixels, widths)
         labels = torch.from_numpy(batch.labels)
         losses = _ctc(output.logits, labels)
         total = losses.mean() * settings.loss_weight
@@ -94,10 +109,12 @@ class TorchEngine:
             # after (mxnet/optimizer/adam.py); this makes them the same.
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
+        loss = losses.detach().mean()
+        self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
         if settings.ema:
             # While there are few, the average is over all updates so far.
             self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
-        return float(losses.detach().mean())
+        return loss
 
     def logits(self, batch: Batch) -> np.ndarray:
         self._reader.eval()
@@ -119,9 +136,12 @@ class TorchEngine:
             self._fill(net, weights)
 
     def state(self) -> Weights:
-        out = {"updates": np.array(self._updates), "rng.cpu": torch.get_rng_state().numpy()}
+        out = {"updates": np.array(self._updates)}
+        generators = {"cpu": torch.get_rng_state().numpy()}
         if self._device.type == "cuda":
-            out["rng.cuda"] = torch.cuda.get_rng_state(self._device).numpy()
+            generators["cuda"] = torch.cuda.get_rng_state(self._device).numpy()
+        for rank, each in enumerate(self.group.gather(generators)):
+            out |= {f"rng.{rank}.{name}": values for name, values in each.items()}
         for name, parameter in self._net.named_parameters():
             for key, value in self._optimizer.state[parameter].items():
                 out[f"adam.{self._net.saved_name(name)}.{key}"] = _array(value)
@@ -132,6 +152,9 @@ class TorchEngine:
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        processes = sum(name.startswith("rng.") and name.endswith(".cpu") for name in state)
+        if processes != self.group.size:
+            raise Error(f"the run was trained by {processes} processes, not by {self.group.size}; go on with as many")
         self._updates = int(state["updates"])
         self._optimizer.state.clear()
         for name, parameter in self._net.named_parameters():
@@ -149,12 +172,13 @@ class TorchEngine:
             prefix = "trained."
             self._fill(self._net, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         self._centers = torch.tensor(state["centers"], device=self._device) if "centers" in state else None
-        torch.set_rng_state(torch.from_numpy(np.array(state["rng.cpu"])))
-        if self._device.type == "cuda" and "rng.cuda" in state:
-            torch.cuda.set_rng_state(torch.from_numpy(np.array(state["rng.cuda"])), self._device)
+        own = f"rng.{self.group.rank}"
+        torch.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cpu"])))
+        if self._device.type == "cuda" and f"{own}.cuda" in state:
+            torch.cuda.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cuda"])), self._device)
 
     def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output: Output = net(pixels, widths)
         # CTC and everything after it in fp32.
         shortcut, features = (None if part is None else part.float() for part in output[1:])
@@ -192,15 +216,15 @@ class TorchEngine:
             runs = path[np.flatnonzero(np.diff(path, prepend=-1))]
             right.append(np.array_equal(runs[runs != blank], label[label >= 0]))
         chosen = torch.tensor(right, device=best.device)[:, None] & (best != blank) & (best != 0)
-        if not bool(chosen.any()):
-            return features.sum() * 0
         classes, found = best[chosen], features[chosen]
         if self._centers is None:
             self._centers = torch.full((blank, found.shape[1]), 0.5, device=best.device)
-        loss = F.mse_loss(found, self._centers[classes])
+        # Of no features at all a sum of 0, and not the mean, which there is none of.
+        loss = F.mse_loss(found, self._centers[classes], reduction="sum") / max(1, found.numel())
         with torch.no_grad():
-            number = torch.bincount(classes, minlength=blank)[:, None]
+            number = torch.bincount(classes, minlength=blank).float()[:, None]
             total = torch.zeros_like(self._centers).index_add_(0, classes, found.detach())
+            self.group.add([number, total])
             self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
         return loss
 
@@ -240,9 +264,11 @@ def _ctc(logits: Tensor, labels: Tensor) -> Tensor:
     return F.ctc_loss(log_p, labels.long(), steps, lengths, blank=logits.shape[2] - 1, reduction="none")
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, group: TorchGroup) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and group.size > 1:
+        name = f"cuda:{group.local_rank}"  # a GPU for each process
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -254,3 +280,11 @@ def _device(name: str) -> torch.device:
             f"engine.device: {name} is not there; torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
         )
     return device
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for it: others compute in bf16 too, slower than in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Older versions of torch can't tell.
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))

@@ -1,0 +1,68 @@
+"""Several processes that train or read as one, as torch's own launcher starts them: `torchrun -m hwr …`."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hwr import Error, launched
+from hwr.engines import Group
+
+# One process may prepare all lines while the others wait for it.
+PATIENCE = timedelta(hours=6)
+
+
+class TorchGroup(Group):
+    """See `Group`. What it says to the others goes by gloo, gradients on GPUs by NCCL."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = launched()
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if self.size > 1 else 0
+        if self.size > 1 and not dist.is_initialized():
+            try:
+                dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+            except (RuntimeError, ValueError) as error:
+                raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
+
+    def gather(self, value: Any) -> list[Any]:
+        out: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(out, value)
+        return out
+
+    def highest(self, values: list[float]) -> list[float]:
+        if self.size == 1:
+            return values
+        out = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(out, dist.ReduceOp.MAX)
+        found: list[float] = out.tolist()
+        return found
+
+    def parallel(self, net: nn.Module, device: torch.device, unused: bool) -> nn.Module:
+        """The network, its gradients the means over the processes after each backward pass.
+
+        Args:
+            unused: Whether it has parameters that take no part.
+        """
+        if self.size == 1:
+            return net
+        devices = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
+
+    def add(self, tensors: list[Tensor]) -> None:
+        """Replace tensors by their sums over the processes, in one message."""
+        if self.size > 1:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(flat)
+            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def mean(self, tensors: list[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in one message."""
+        if self.size > 1:
+            self.add(tensors)
+            torch._foreach_div_(tensors, self.size)

@@ -1,0 +1,122 @@
+"""What the benchmarks share: their options, drawn lines, engines in processes of their own, the conditions."""
+
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from hwr import Error, augment, batches, cache, config, datasets, engines
+from hwr.alphabet import Alphabet
+from hwr.batches import Batch
+from hwr.cache import Images
+from hwr.config import Config
+from hwr.datasets import synth
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+json_option = click.option(
+    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write it here too."
+)
+
+
+def write(path: Path | None, found: dict[str, Any]) -> None:
+    """Write what was found, with its conditions, if there is where to."""
+    if path:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def start(settings: Config, classes: int) -> Connection:
+    """A process with one engine in it; the end of the pipe to talk to it by."""
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    context.Process(target=_serve, args=(theirs, config.to_dict(settings), classes), daemon=True).start()
+    return ours
+
+
+def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
+    """Build an engine, tell of it (or why it can't be), and then time one call after the other."""
+    try:
+        engine = engines.build(config.from_dict(settings), classes)
+    except Error as error:
+        pipe.send(str(error))
+        return
+    if engine.name == "mxnet":
+        import mxnet
+
+        threads, finish = engine.threads, mxnet.nd.waitall  # type: ignore[attr-defined]
+    else:
+        import torch
+
+        threads = torch.get_num_threads()
+        finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    numbers = sum(array.size for array in engine.weights().values())
+    pipe.send({"threads": threads, "device": engine.device, "numbers": numbers})
+    while asked := pipe.recv():
+        what, batch = asked
+        start = time.perf_counter()
+        if what == "training":
+            engine.train_step(batch, 0.0)  # the same work, and the weights stay the same from first to last
+        else:
+            engine.logits(batch)
+        finish()  # MXNet is still at the update, and a GPU at all of it
+        pipe.send(time.perf_counter() - start)
+
+
+def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> tuple[Images, list[np.ndarray], list[str]]:
+    """So many drawn lines as the network takes them, their labels and texts."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "drawn"
+        synth.write(root, number + 16, 8, 0)
+        data = settings.data.model_copy(update={"root": str(root), "cache": folder})
+        found = datasets.read(data)
+        lines = [*found.train, *found.val, *found.test][:number]
+        images = cache.prepared(lines, settings.model_copy(update={"data": data}))
+        images = Images(np.array(images.pixels), images.widths, images.height)
+    return images, batches.encode(lines, alphabet, settings, images.widths), [line.text for line in lines]
+
+
+def drawn(settings: Config, alphabet: Alphabet, size: int) -> Batch:
+    """A batch of drawn lines, with warps as in training."""
+    images, labels, _ = drawn_lines(settings, alphabet, size)
+    pairs = [(0, i) for i in range(size)]
+    warps = augment.draw(settings.augment, images.height, images.widths, settings.train.seed, pairs)
+    return Batch(images.batch(np.arange(size)), images.widths, batches.pad(labels), warps, np.arange(size))
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a new process, which has done nothing else.
+
+    Raises:
+        Error: It raised one.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def conditions() -> dict[str, Any]:
+    """What figures depend on besides what is measured."""
+    about = Path("/proc/cpuinfo")
+    models = [row.split(":")[1].strip() for row in about.read_text().splitlines() if row.startswith("model name")]
+    versions = {}
+    for package in ("torch", "mxnet", "mxnet-cu112", "numpy", "scikit-image"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": f"{models[0] if models else platform.processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
+        "python": platform.python_version(),
+        "versions": versions,
+    }

@@ -1,0 +1,216 @@
+"""Where the time of a training step and of reading goes, and how near to the processor's limit both come."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from benchmarks.common import REPOSITORY, apart, conditions, drawn_lines, json_option, write
+
+from hwr import Error, batches, config, decode, engines, metrics
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.batches import Batch
+from hwr.config import Config
+
+# Edge of the square matrices whose product gives the limit.
+EDGE = 3072
+# Lines whose decoding and scoring is timed.
+SCORED = 2048
+
+
+@click.command("stages")
+@click.option("--config", "paths", multiple=True, metavar="FILE", help="[default: iam_line.yaml and lines_cpu.yaml]")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=1), help="Of each; the median counts.")
+@click.option("--device", default="cpu", show_default=True, help="As engine.device.")
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"]))
+@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@json_option
+def measure_stages(
+    paths: tuple[str, ...],
+    batch: int,
+    repeats: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+    json_path: Path | None,
+) -> None:
+    """Milliseconds a batch of each stage of training and reading, on drawn lines.
+
+    Also the network's floating-point operations (convolutions, LSTMs, dense layers; a multiplication and an addition are
+    two; backward counts twice forward), what the processor does of them per second when it multiplies large matrices, and
+    how much of that training and reading reach. Memory is the most that a process held which did nothing else.
+    """
+    keys = [f"engine.device={device}", f"engine.precision={precision}", f"engine.threads={threads or 'null'}"]
+    paths = paths or tuple(str(REPOSITORY / "configs" / name) for name in ("iam_line.yaml", "lines_cpu.yaml"))
+    found: dict[str, Any] = {"conditions": conditions(), "batch": batch, "precision": precision, "recipes": {}}
+    try:
+        found["peaks"] = apart(peaks, device, threads)
+        for kind, value in found["peaks"].items():
+            click.echo(f"matrix product, {kind}: {value / 1e9:.0f} GFLOP/s")
+        for path in paths:
+            recipe = config.load(path, [*keys, f"train.batch_size={batch}"])
+            rows = apart(measure, config.to_dict(recipe), batch, repeats, found["peaks"][precision])
+            for doing in ("training", "reading"):
+                rows[f"memory of {doing}, MB"] = apart(memory, config.to_dict(recipe), batch, doing)
+            found["recipes"][Path(path).name] = rows
+            click.echo(f"\n{Path(path).name}, batch {batch}, {precision}")
+            for name, value in rows.items():
+                click.echo(f"{name:>44}{value:>12.4g}")
+    except Error as error:
+        raise click.ClickException(str(error)) from None
+    write(json_path, found)
+
+
+def peaks(device: str, threads: int | None) -> dict[str, float]:
+    """Floating-point operations per second of a product of large matrices: the best of ten."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    out = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(EDGE, EDGE, device=device).to(kind) for _ in range(2))
+        seconds = _times(lambda a=a, b=b: a @ b, 10, device)
+        out[name] = 2 * EDGE**3 / min(seconds)
+    return out
+
+
+def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> dict[str, float]:
+    """The rows of one recipe: milliseconds a batch, then rates and fractions."""
+    from torch import nn
+
+    from hwr.engines import torch_engine
+
+    recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
+    images, labels, texts = drawn_lines(recipe, alphabet, 8 * size)
+    made = list(batches.training(images, labels, recipe, 0))
+    batch = sorted(made, key=lambda b: b.images.shape[2])[len(made) // 2]
+    engine = engines.build(recipe, alphabet.classes)
+    assert isinstance(engine, torch_engine.TorchEngine)
+    device = recipe.engine.device
+    rows: dict[str, float] = {}
+
+    def stage(name: str, work: Callable[[], object], times: int = repeats) -> None:
+        rows[name] = 1e3 * statistics.median(_times(work, times, device))
+
+    plain = Batch(batch.images, batch.widths, batch.labels, None, batch.index)
+    pixels, widths = engine._pixels(batch)
+    stage("cache: gather a batch", lambda: images.batch(batch.index, batches.multiple(recipe)))
+    stage("augmentation: draw", lambda: next(batches.training(images, labels, recipe, 0)))
+    rows["augmentation: draw"] -= rows["cache: gather a batch"]
+    stage("augmentation: apply, normalise", lambda: engine._pixels(batch))
+    engine._net.train()
+    stage("forward", lambda: engine._forward(engine._net, pixels, widths))
+    output = engine._forward(engine._net, pixels, widths)
+    import torch
+
+    ids = torch.from_numpy(batch.labels)
+    stage("CTC loss", lambda: torch_engine._ctc(output.logits, ids))
+
+    def there_and_back() -> None:
+        engine._optimizer.zero_grad()
+        out = engine._forward(engine._net, pixels, widths)
+        loss = torch_engine._ctc(out.logits, ids).mean()
+        if out.shortcut is not None:
+            loss = loss + torch_engine._ctc(out.shortcut, ids).mean()
+        loss.backward()
+
+    stage("forward, loss and backward", there_and_back)
+
+    def update() -> None:
+        if recipe.train.clip:
+            nn.utils.clip_grad_norm_(engine._net.parameters(), recipe.train.clip)
+        engine._optimizer.step()
+        if recipe.train.ema:
+            engine._average(recipe.train.ema)
+
+    stage("clip, optimizer, average", update)
+    stage("training step, whole", lambda: float(engine.train_step(batch, 0.0)))
+    stage("reading, whole", lambda: engine.logits(plain))
+    logits = engine.logits(plain)
+    many = np.concatenate([logits] * -(-SCORED // size))[:SCORED]
+    read, _ = decode.texts(many, alphabet, recipe)
+    truth = [texts[i % len(texts)] for i in range(SCORED)]
+    stage("decode, greedy", lambda: decode.texts(many, alphabet, recipe), 3)
+    stage("score", lambda: metrics.score(truth, read), 3)
+    for name in ("decode, greedy", "score"):
+        rows[name] *= size / SCORED
+    ours = sum(rows[n] for n in ("cache: gather a batch", "augmentation: draw", "augmentation: apply, normalise"))
+    rows = {f"{name}, ms": value for name, value in rows.items()}
+    rows["data and augmentation / step"] = ours / rows["training step, whole, ms"]
+    rows["training, lines/s"] = 1e3 * size / rows["training step, whole, ms"]
+    rows["reading, lines/s"] = 1e3 * size / rows["reading, whole, ms"]
+    # Training warps lines to other widths than reading has.
+    training, reading = _operations(engine._net, pixels, widths), _operations(engine._net, *engine._pixels(plain))
+    rows["a line read, GFLOP"] = reading / size / 1e9
+    rows["a line trained on, GFLOP"] = 3 * training / size / 1e9
+    rows["training / limit"] = 3 * training / peak / rows["training step, whole, ms"] * 1e3
+    rows["reading / limit"] = reading / peak / rows["reading, whole, ms"] * 1e3
+    return rows
+
+
+def memory(settings: dict[str, Any], size: int, doing: str) -> float:
+    """The most memory in megabytes that the process held while it trained, or read, drawn lines of all widths."""
+    recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
+    images, labels, _ = drawn_lines(recipe, alphabet, 8 * size)
+    engine = engines.build(recipe, alphabet.classes)
+    if doing == "training":
+        for batch in batches.training(images, labels, recipe, 0):
+            float(engine.train_step(batch, 1e-4))
+    else:
+        for batch in batches.reading(images, labels, size, batches.multiple(recipe)):
+            engine.logits(batch)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def _random_trunk(recipe: Config) -> dict[str, str]:
+    return {"pretrained": "none"} if recipe.model.arch == "original" else {}
+
+
+def _times(work: Callable[[], object], number: int, device: str) -> list[float]:
+    """Seconds of each of so many calls, after one that does not count."""
+    import torch
+
+    out = []
+    for turn in range(number + 1):
+        start = time.perf_counter()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        if turn:
+            out.append(time.perf_counter() - start)
+    return out
+
+
+def _operations(net: Any, pixels: Any, widths: Any) -> float:
+    """Floating-point operations of a forward pass, from the sizes of what each layer takes and gives."""
+    import torch
+    from torch import nn
+
+    total = 0.0
+
+    def count(layer: nn.Module, taken: Any, given: Any) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d | nn.Conv1d):
+            kernel = layer.weight[0].numel()  # input channels and area
+            total += 2.0 * given.numel() * kernel
+        elif isinstance(layer, nn.Linear):
+            total += 2.0 * given.numel() * layer.in_features
+        elif isinstance(layer, nn.LSTM):
+            steps = taken[0].shape[0] * taken[0].shape[1]
+            total += 2.0 * steps * sum(w.numel() for name, w in layer.named_parameters() if name.startswith("weight"))
+
+    hooks = [layer.register_forward_hook(count) for layer in net.modules()]
+    net.train()
+    with torch.no_grad():
+        net(pixels, widths)
+    for hook in hooks:
+        hook.remove()
+    return total

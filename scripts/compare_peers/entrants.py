@@ -1,0 +1,132 @@
+"""Those who are compared, and what each does from first to last."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from compare_peers import environments, kraken, ours, pylaia
+from compare_peers.task import Entrant, Failed, Task
+from hwr import config, datasets, metrics
+from hwr.datasets import Line
+
+ENTRANTS = {
+    "hwr": Entrant("configs/lines_cpu.yaml", ours.train("lines_cpu.yaml"), ours.points, ours.read, late=60),
+    "original": Entrant(
+        "the original system's recipe, configs/iam_line.yaml",
+        ours.train("iam_line.yaml", "train.save_minutes=5"),
+        ours.points,
+        ours.read,
+        late=60,
+    ),
+    "kraken": Entrant(
+        "its default network (120 px) and settings", kraken.train(0.125), kraken.points(0.125), kraken.read, "kraken"
+    ),
+    "kraken48": Entrant(
+        "a smaller network (48 px), else its default settings",
+        kraken.train(0.25, "-s", kraken.SPEC48),
+        kraken.points(0.25),
+        kraken.read,
+        "kraken",
+    ),
+    "pylaia": Entrant(
+        "its documentation's recipe at 48 px with 2 x 192 LSTM units",
+        pylaia.train,
+        pylaia.points,
+        pylaia.read,
+        "pylaia",
+    ),
+}
+
+
+def _trained(entrant: Entrant, task: Task, command: list[str]) -> tuple[list[list[float]], float]:
+    """Train until the budget is spent: [seconds, epochs, validation CER] as they came, and the seconds it took."""
+    points: list[list[float]] = []
+
+    def look(now: float) -> None:
+        with suppress(OSError, ValueError, KeyError):  # the file is being written: at the next look
+            points.extend([now, *point] for point in entrant.points(task)[len(points) :])
+
+    with open(task.log, "ab") as log:
+        start, end = time.monotonic(), time.monotonic() + 60 * task.minutes + entrant.late
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=task.environment(),
+            cwd=task.folder,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(0.5)
+                look(time.monotonic() - start)
+        finally:
+            seconds = time.monotonic() - start
+            _end(process)
+    look(seconds)
+    return points, seconds
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: politely, then not."""
+    for number, patience in ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        with suppress(ProcessLookupError):
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            break
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it
+
+
+def entered(name: str, entrant: Entrant, task: Task) -> dict[str, Any]:
+    """One entrant from first to last: its result."""
+    lines = task.dataset.test
+    command = entrant.train(task)
+    click.echo(f"{name}: training for {task.minutes:g} minutes, {task.log}")
+    load = os.getloadavg()[0]
+    points, seconds = _trained(entrant, task, command)
+    click.echo(f"{name}: ended after {seconds:.0f} s, {len(points)} validations; reading {len(lines)} lines")
+    if seconds < 30 * task.minutes:
+        raise Failed(f"ended by itself after {seconds:.0f} s:\n{task.tail()}")
+    reading = entrant.read(task)
+    early = f"ended by itself after {seconds:.0f} s" if seconds < 60 * task.minutes - 10 else ""
+    score = metrics.score([x.text for x in lines], reading.texts, [x.writer for x in lines])
+    low, high, over = score.cer_interval(1000)
+    last, epochs = (points[-1][0], points[-1][1]) if points else (seconds, reading.epochs)
+    texts = [{"id": x.id, "reference": x.text, "read": text} for x, text in zip(lines, reading.texts, strict=True)]
+    (task.folder / "texts.json").write_text(json.dumps(texts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return {
+        **{"cer": score.cer, "cer_ci95": [low, high], "over": over, "wer": score.wer, "note": reading.note or early},
+        "training_lines_per_second": epochs * len(task.dataset.train) / last if epochs else None,
+        "reading_lines_per_second": reading.rate,
+        "epochs": epochs,
+        "seconds": seconds,
+        "parameters": reading.parameters,
+        "megabytes": reading.file.stat().st_size / 1e6,
+        "load": load,
+        "versions": environments.versions(entrant.peer, task.python),
+        "commands": task.commands,
+        "points": points,
+    }
+
+
+def few(data: config.Data, out: Path, lines: dict[str, int]) -> list[str]:
+    """Lists of so many lines of each split: the overrides that choose them."""
+    dataset, keys = datasets.read(data), [f"data.lists={out / 'lists'}"]
+    (out / "lists").mkdir(parents=True, exist_ok=True)
+    for part, number in lines.items():
+        all_: list[Line] = dataset.part(part)
+        some = [all_[i].id for i in sorted(set(np.linspace(0, len(all_) - 1, number).astype(int).tolist()))]
+        (out / "lists" / f"{part}.txt").write_text("\n".join(some) + "\n", encoding="utf-8")
+        keys.append(f"data.{part}=[{part}]")
+    return keys

@@ -1,0 +1,188 @@
+"""Two real processes that meet by gloo: in the engine, and from the command line by torchrun."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwr import batches, checkpoint, config
+from hwr.alphabet import ORIGINAL, Alphabet
+
+from .conftest import TINY, TINY_CRNN, whole
+
+torch = pytest.importorskip("torch")
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "hwr"]
+
+
+def _step(rank: int, size: int, port: int, settings: dict[str, Any], batch: batches.Batch, out: Path) -> None:
+    """One training step as process `rank` of `size`, which gives its rows of the batch; gradients and all go to a file."""
+    from hwr import engines
+
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    engine = engines.build(config.from_dict(settings), 81)
+    engine.load({name: np.full_like(a, 0.02) if a.ndim < 2 else a for name, a in engine.weights().items()})
+    rows = batches.Batch(
+        batch.images[rank::size], batch.widths[rank::size], batch.labels[rank::size], None, batch.index[rank::size]
+    )
+    loss = float(engine.train_step(rows, 0.0, 0.1 if engine._config.model.arch == "crnn" else 0.0))  # type: ignore[attr-defined]
+    net = engine._net  # type: ignore[attr-defined]
+    grown = {name: p.grad.numpy() for name, p in net.named_parameters() if p.grad is not None}
+    buffers = {name: b.numpy() for name, b in net.named_buffers() if "running" in name}
+    np.savez(out / f"{size}-{rank}.npz", loss=loss, **grown, **buffers)
+
+
+@pytest.mark.parametrize("settings", [TINY, [*TINY, "model.downsamples=1"], TINY_CRNN], ids=["original", "one", "crnn"])
+def test_the_gradient_of_two_processes_is_that_of_one(
+    settings: list[str], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    settings_ = config.load(None, [*settings, "model.dropout=0", "train.clip=1.0"])
+    if settings is TINY_CRNN:
+        settings_ = config.override(config.to_dict(settings_), ["model.head_dropout=0", "train.ema=0.9"])
+    # Each line is there twice, once for each process: batch norm then sees the same lines in both as in one.
+    images = rng.integers(0, 256, (4, settings_.image.height, 320), dtype=np.uint8).repeat(2, 0)
+    labels = batches.pad(
+        [Alphabet(ORIGINAL).encode(text) for text in ("a nice", "day", "for", "two") for _ in range(2)]
+    )
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for size in (1, 2):
+        arguments = [
+            (rank, size, port, config.to_dict(settings_), whole(images, labels), tmp_path) for rank in range(size)
+        ]
+        processes = [context.Process(target=_step, args=each) for each in arguments]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+    alone, *two = (dict(np.load(tmp_path / name)) for name in ("1-0.npz", "2-0.npz", "2-1.npz"))
+    assert len(alone) > 20
+    for name, value in alone.items():
+        assert np.abs(value).max() > 0 or name.endswith("bias"), name
+        for other in two:
+            assert np.allclose(other[name], value, rtol=1e-3, atol=1e-6 + 1e-4 * np.abs(value).max()), name
+        assert np.array_equal(two[0][name], two[1][name])  # to the bit, or the processes would drift apart
+
+
+def _hwr(*arguments: object) -> list[str]:
+    return [*TORCHRUN, *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(_hwr(*arguments), capture_output=True, text=True, timeout=300, env=_environment())
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, drawn: Path) -> Path:
+    more = [
+        "train.epochs=6",
+        "train.ema=0.9",
+        "train.schedule=cosine",
+        "train.center_loss=0.1",
+        "train.center_from=0.0",
+    ]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(config.dump(config.load(None, [*TINY_CRNN, f"data.root={drawn}", *more])))
+    return path
+
+
+def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path) -> None:
+    done = _run("train", "--config", recipe, "--out", tmp_path / "unbroken")
+    assert done.stdout.count("epoch   1/6") == 1
+    assert "2 processes" in done.stdout
+    # Interrupted in the middle, and resumed, it ends the same: to the bit.
+    command = _hwr("train", "--config", recipe, "--out", tmp_path / "broken")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
+        assert process.stdout is not None
+        told = ""
+        for line in process.stdout:
+            told += line
+            if line.startswith("epoch   2/6"):
+                process.send_signal(signal.SIGINT)
+    assert "interrupted and saved" in told
+    assert not (tmp_path / "broken/.state.safetensors.tmp").exists()
+    again = _run("train", "--resume", "--out", tmp_path / "broken")
+    assert "resuming after" in again.stdout
+    one, other = (checkpoint.load(tmp_path / name / "last.safetensors") for name in ("unbroken", "broken"))
+    assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+    alone = subprocess.run(
+        [sys.executable, "-m", "hwr", "train", "--resume", "--out", str(tmp_path / "broken")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert alone.returncode == 2
+    assert "was trained by 2 processes, not by 1" in alone.stderr
+
+
+def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--checkpoint", model, "--split", "train", "--set", "evaluate.batch_size=3", "--json"]
+    reports = []
+    for name, launcher in (("one", [sys.executable, "-m", "hwr"]), ("two", TORCHRUN)):
+        path = tmp_path / f"{name}.json"
+        command = [*launcher, *map(str, arguments), str(path)]
+        subprocess.run(command, check=True, timeout=120, env=_environment(), capture_output=True)
+        reports.append(json.loads(path.read_text()))
+    one, two = ({k: v for k, v in report.items() if k != "lines_per_second"} for report in reports)
+    assert one == two
+    paths = sorted(drawn.rglob("*.png"))[:21]
+    assert len(paths) == 21
+    arguments = ["predict", *paths, tmp_path / "nothing.png", "--checkpoint", model, "--json"]
+    more = ["--set", "evaluate.batch_size=1"]  # 8 images at a time: two chunks each, the last one short
+    found = []
+    for launcher in ([sys.executable, "-m", "hwr"], TORCHRUN):
+        command = [*launcher, *map(str, arguments), *more]
+        done = subprocess.run(command, timeout=120, env=_environment(), capture_output=True, text=True)
+        assert done.returncode == 1  # nothing.png
+        assert done.stderr.count("nothing.png") == 1 or launcher is TORCHRUN, done.stderr
+        found.append([json.loads(line) for line in done.stdout.splitlines()])
+    assert [line["image"] for line in found[0]] == [str(path) for path in paths]
+    assert found[0] == found[1]
+
+
+def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (["synth", "--out", tmp_path / "x"], "hwr synth is for one process"),
+        (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be shared evenly by 2 processes"),
+    ):
+        start = time.monotonic()
+        done = subprocess.run(
+            _hwr(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" else [])),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=_environment(),
+        )
+        assert done.returncode
+        assert words in done.stderr
+        assert time.monotonic() - start < 100
+
+
+def test_a_group_of_one_is_what_one_is_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwr.engines.torch_parallel import TorchGroup
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    group = TorchGroup()
+    assert (group.rank, group.local_rank, group.size) == (0, 0, 1)
+    assert group.gather("x") == ["x"]
+    assert group.highest([1.0, 2.0]) == [1.0, 2.0]
