@@ -112,7 +112,7 @@ def _key(lines: Sequence[Line], config: Config) -> str:
             stat = line.image.stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
-        went_in.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns])
+        went_in.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, *line.region])
     return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()[:20]
 
 
@@ -128,7 +128,7 @@ def _build(path: Path, lines: Sequence[Line], config: Config, progress: bool) ->
 
     def prepare(line: Line) -> np.ndarray | None:
         try:
-            return image.prepare(image.read(line.image), config)
+            return image.prepare(image.read_line(line.image, line.region), config)
         except Error as error:
             broken.append(f"{error} (line {line.id}, {line.source})")
             return None

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hwr import Error, __version__, launched
+from hwr.cli_data import data
 from hwr.cli_iam import iam
 from hwr.cli_lm import lm
 from hwr.cli_parts import (
@@ -299,5 +300,6 @@ def synth(out: str, lines: int, writers: int, seed: int) -> None:
     click.echo(f"{lines} lines by {writers} drawn writers in {out}")
 
 
+main.add_command(data)
 main.add_command(iam)
 main.add_command(lm)

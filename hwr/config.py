@@ -22,7 +22,7 @@ class Record(BaseModel):
 class Data(Record):
     """Where the lines are and how they are split. Keys are explained in configs/iam_line.yaml."""
 
-    format: Literal["iam"] = "iam"
+    format: Literal["auto", "iam", "page", "alto", "gt", "table"] = "auto"
     root: str | Annotated[tuple[str, ...], Field(min_length=1)] = "data/iam"
     unit: Literal["line", "word", "form"] = "line"
     text: Literal["xml", "ascii"] = "xml"
@@ -32,6 +32,11 @@ class Data(Record):
     val: tuple[str, ...] = ("validationset1", "validationset2")
     test: tuple[str, ...] = ("testset",)
     exclude: tuple[str, ...] = ()
+    images: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    val_share: Fraction = 0.1
+    test_share: Fraction = 0.1
+    normalise: Literal["NFC", "NFKC", "NFD", "none"] = "NFC"
     alphabet: str = "auto"
     cache: str | None = None
 

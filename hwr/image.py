@@ -1,5 +1,6 @@
 """Read a line image of any kind as grey pixels, and bring it to the network's size: the original system's, or any width."""
 
+import functools
 import io
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,8 @@ from PIL import Image, ImageOps
 
 from hwr import Error
 from hwr.config import Config
+
+Polygon = tuple[tuple[int, int], ...]
 
 # Mean and standard deviation of IAM's line pixels (0..1), measured by the authors of the original system.
 MEAN = 0.942532484060557
@@ -64,6 +67,59 @@ def read(source: str | Path | bytes) -> np.ndarray:
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
         raise Error(f"{name}: is damaged or not an image: {error}") from error
+
+
+def read_line(path: Path, region: Polygon = ()) -> np.ndarray:
+    """Decode a line image, or cut a line out of a page's: (H, W) uint8.
+
+    Args:
+        region: The polygon that is the line, (x, y) in pixels; () if the whole image is.
+
+    Raises:
+        Error: As `read`, or the polygon lies outside the page.
+    """
+    if not region:
+        return read(path)
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise Error(f"{path}: could not be opened: {error.strerror}") from error
+    page = _page(path, changed)
+    try:
+        return cut(page, region)
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+
+
+# Most lines of a page come after each other.
+@functools.lru_cache(maxsize=4)
+def _page(path: Path, changed: int) -> np.ndarray:
+    return read(path)
+
+
+def cut(page: np.ndarray, region: Polygon) -> np.ndarray:
+    """The bounding box of a polygon; what is outside the polygon has the median colour of what is inside: paper.
+
+    Args:
+        page: (H, W) uint8.
+        region: (x, y) in pixels; what is outside the page is left out.
+
+    Raises:
+        Error: Nothing is left.
+    """
+    h, w = page.shape
+    points = np.array(region, np.int64).clip(-(10**6), 10**6).astype(np.int32)
+    left, top = np.maximum(points.min(0), 0)
+    right, bottom = np.minimum(points.max(0) + 1, (w, h))
+    if right - left < 2 or bottom - top < 2:
+        raise Error(f"the line at {region[0]} is not on the page of {w} x {h} pixels, or has no height")
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(mask, [points - np.array([left, top], np.int32)], (1.0,))
+    out = page[top:bottom, left:right].copy()
+    if not mask.any():
+        raise Error(f"the line at {region[0]} has no area")
+    out[mask == 0] = np.uint8(np.median(out[mask > 0]))
+    return out
 
 
 def _grey(image: Image.Image) -> np.ndarray:
@@ -125,6 +181,12 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     stretched = 255 - (paper - image) * (255 / max(paper - ink, FAINTEST))
     line = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
+
+
+def scaled_width(width: int, height: int, config: Config) -> int:
+    """Pixels of width that `scale` gives a line of this size, margins included."""
+    size = config.image
+    return min(max(1, round(width * size.height / max(1, height))), size.width - 2 * size.margin) + 2 * size.margin
 
 
 def prepare(image: np.ndarray, config: Config) -> np.ndarray:

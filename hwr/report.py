@@ -100,7 +100,9 @@ def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[
     """Draw some of the lines, evenly spaced, with what was read (PNG)."""
     shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
     sheet = picture(
-        [image.read(lines[i].image) for i in shown], [lines[i].text for i in shown], [hypotheses[i] for i in shown]
+        [image.read_line(lines[i].image, lines[i].region) for i in shown],
+        [lines[i].text for i in shown],
+        [hypotheses[i] for i in shown],
     )
     with replacing(path) as temporary:
         Image.fromarray(sheet).save(temporary, "PNG")

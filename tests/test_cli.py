@@ -243,8 +243,11 @@ def test_help_has_examples() -> None:
     assert {"train", "evaluate", "export-typo", "export-typo-dataset", "predict", "synth", "iam"} <= set(commands)
     for command in commands:
         text = hwr(command, "--help").output
-        assert "Examples:" in text or command in ("iam", "lm"), command
-    for group, command in (("iam", "download"), ("iam", "check"), ("lm", "build"), ("lm", "tune")):
+        assert "Examples:" in text or command in ("data", "iam", "lm"), command
+    for group, command in (
+        *(("data", "summary"), ("data", "convert")),
+        *(("iam", "download"), ("iam", "check"), ("lm", "build"), ("lm", "tune")),
+    ):
         assert "Examples:" in hwr(group, command, "--help").output
 
 

@@ -1,6 +1,7 @@
 """Something on disk -> lists of lines. One file per format, each with `read(config.data) -> Dataset`."""
 
-from dataclasses import dataclass, replace
+import unicodedata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ class Line:
         text: The transcription, one line of Unicode text (a form's: its lines joined by line feeds).
         writer: The writer's id, or "" where it is unknown.
         source: Where the text was read, `file:line`, for error messages.
+        region: The polygon of the image that is this line, (x, y) in pixels; () if it is all of it.
+        baseline: Points that the line is written along, from left to right, where they are known.
     """
 
     id: str
@@ -27,6 +30,8 @@ class Line:
     text: str
     writer: str
     source: str
+    region: tuple[tuple[int, int], ...] = ()
+    baseline: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Dataset:
         val: Lines to choose by.
         test: Lines to report on, and for nothing else.
         excluded: Ids left out because the config says so (`data.exclude`).
+        empty: Ids left out because they have no text.
         notes: What the reader did that one should know, a sentence each, to be shown to the user.
     """
 
@@ -48,6 +54,7 @@ class Dataset:
     test: list[Line]
     excluded: list[str]
     notes: list[str]
+    empty: list[str] = field(default_factory=list)
 
     def part(self, split: str) -> list[Line]:
         """The lines of `train`, `val` or `test`."""
@@ -85,6 +92,7 @@ def read(data: "Data") -> Dataset:
         test=[line for dataset in found for line in dataset.test],
         excluded=[id for dataset in found for id in dataset.excluded],
         notes=[note for dataset in found for note in dataset.notes],
+        empty=[id for dataset in found for id in dataset.empty],
     )
 
 
@@ -99,12 +107,56 @@ def _named(dataset: Dataset, name: str) -> Dataset:
         test=lines(dataset.test),
         excluded=[f"{name}/{id}" for id in dataset.excluded],
         notes=[f"{name}: {note}" for note in dataset.notes],
+        empty=[f"{name}/{id}" for id in dataset.empty],
     )
 
 
 def _read(data: "Data") -> Dataset:
-    match data.format:
-        case "iam":
-            from hwr.datasets import iam
+    dataset = _raw(data)
+    if data.normalise == "none":
+        return dataset
+    # The one place where text is changed: everything after this sees the same characters.
+    form = data.normalise
 
+    def lines(chosen: list[Line]) -> list[Line]:
+        return [replace(line, text=unicodedata.normalize(form, line.text)) for line in chosen]
+
+    return replace(dataset, train=lines(dataset.train), val=lines(dataset.val), test=lines(dataset.test))
+
+
+def _raw(data: "Data") -> Dataset:
+    from hwr.datasets import alto, gt, iam, page, table
+
+    kind = detect(data.folder) if data.format == "auto" else data.format
+    if kind != "iam" and data.unit != "line":
+        raise Error(f"data.unit: {kind} has lines only, no {data.unit}s")
+    match kind:
+        case "iam":
             return iam.read(data)
+        case "page":
+            return page.read(data)
+        case "alto":
+            return alto.read(data)
+        case "gt":
+            return gt.read(data)
+        case "table":
+            return table.read(data)
+    raise AssertionError(kind)  # the config's check
+
+
+def detect(root: Path) -> str:
+    """The format of a folder or file: iam, page, alto, gt or table.
+
+    A folder in which nothing tells is taken for IAM's, whose reader says what it misses.
+    """
+    from hwr.datasets import pages, table, xml
+
+    if (root / "xml").is_dir() or (root / "ascii").is_dir():
+        return "iam"
+    if root.suffix.lower() in table.SUFFIXES or table.tables(root):
+        return "table"
+    roots = {"PcGts": "page", "alto": "alto"}
+    for path in pages.xml_below(root):
+        if kind := roots.get(pages.local(xml.parse(path))):
+            return kind
+    return "gt" if next(root.rglob("*.gt.txt"), None) else "iam"

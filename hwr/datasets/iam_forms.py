@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
+from hwr.datasets import xml
 
 _IAM_FORM = re.compile(r"[a-r]\d{2}-\d{3}[a-z]?")
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]*);")
@@ -165,22 +166,7 @@ def parse_form(path: Path) -> Form:
     Raises:
         Error: Not XML, a wrong encoding, no id or text, an id twice or unfit for a file's name; names file:line.
     """
-    from lxml import etree
-
-    content = _bytes(path)
-    # lxml expands entities inside attributes whatever it is told, so a declaration is refused before parsing.
-    for encoding in ("ascii", "utf-16-le", "utf-16-be"):
-        if (at := content.find("<!ENTITY".encode(encoding))) >= 0:
-            raise Error(f"{path}:{content.count(10, 0, at) + 1}: declares an XML entity, which is not read")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        root = etree.fromstring(content, parser)
-    except etree.XMLSyntaxError as error:
-        raise Error(f"{path}:{error.lineno or 1}: not well-formed XML: {error.msg}") from None
-    for problem in parser.error_log:
-        # Where a DTD is named but not loaded, an unknown entity is a mere warning, and its character would vanish.
-        if "not defined" in problem.message:
-            raise Error(f"{path}:{problem.line}: {problem.message}; write the character itself")
+    root = xml.parse(path)
     if root.tag != "form":
         raise Error(f"{path}:{root.sourceline}: the root element is <{root.tag}>, a form's XML begins with <form>")
     if (id := root.get("id", path.stem)) != path.stem:

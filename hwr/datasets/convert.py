@@ -1,0 +1,200 @@
+"""`hwr data convert`: a dataset in another format."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from hwr import Error, __version__, image
+from hwr.datasets import Dataset, Line
+from hwr.datasets.splits import PARTS
+
+PAGE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
+ALTO = "http://www.loc.gov/standards/alto/ns-v4#"
+
+
+def convert(dataset: Dataset, out: Path, kind: str) -> None:
+    """Write a dataset as `page`, `alto`, `gt`, `table` or `iam`.
+
+    Lines of pages stay on them in PAGE and ALTO; the others have an image for each line, cut out as training sees it. The
+    parts go into the column `split` of a table, IAM's lists, and else into lists/{train,val,test}.txt, to be read with
+    `data.lists=lists data.train=[train] data.val=[val] data.test=[test]`.
+
+    Raises:
+        Error: The folder is there already, or can't be written.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise Error(f"{out} is there already; choose a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    writers: dict[str, Callable[[Dataset, Path], None]] = {
+        "page": lambda dataset, out: _pages(dataset, out, _page),
+        "alto": lambda dataset, out: _pages(dataset, out, _alto),
+        "gt": _gt,
+        "table": _table,
+        "iam": _iam,
+    }
+    writers[kind](dataset, out)
+
+
+def now() -> str:
+    """The time as PAGE's metadata has it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _all(dataset: Dataset) -> list[tuple[str, Line]]:
+    return [(part, line) for part in PARTS for line in dataset.part(part)]
+
+
+def _lists(dataset: Dataset, out: Path, ids: dict[str, str]) -> None:
+    (out / "lists").mkdir()
+    for part in PARTS:
+        rows = [ids[line.id] for line in dataset.part(part)]
+        (out / "lists" / f"{part}.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+def _save(line: Line, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.read_line(line.image, line.region)).save(path)
+
+
+def _name(id: str) -> str:
+    """An id as a file's name: IAM's and tables' ids have no folders."""
+    return id.replace("/", "-").replace(" ", "_")
+
+
+def _gt(dataset: Dataset, out: Path) -> None:
+    ids = {line.id: _name(line.id) for _, line in _all(dataset)}
+    for _, line in tqdm(_all(dataset), "writing", unit="line", disable=None, leave=False):
+        _save(line, out / f"{ids[line.id]}.png")
+        (out / f"{ids[line.id]}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+    _lists(dataset, out, ids)
+
+
+def _table(dataset: Dataset, out: Path) -> None:
+    with open(out / "metadata.jsonl", "w", encoding="utf-8") as file:
+        for part, line in tqdm(_all(dataset), "writing", unit="line", disable=None, leave=False):
+            name = f"images/{_name(line.id)}.png"
+            _save(line, out / name)
+            row = {"file_name": name, "text": line.text, "split": part, "writer": line.writer, "id": line.id}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _iam(dataset: Dataset, out: Path) -> None:
+    from lxml import etree
+
+    forms: dict[str, list[Line]] = {}
+    for _, line in _all(dataset):
+        forms.setdefault(_name(line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"), []).append(line)
+    (out / "xml").mkdir()
+    ids: dict[str, str] = {}
+    for form, lines in tqdm(forms.items(), "writing", unit="form", disable=None, leave=False):
+        root = etree.Element("form", {"id": form, "writer-id": lines[0].writer})
+        part = _sub(root, "handwritten-part")
+        for number, line in enumerate(lines):
+            ids[line.id] = f"{form}-{number:02d}"
+            # IAM's texts have their entities escaped once more, and its reader unescapes them.
+            _sub(part, "line", id=ids[line.id], text=line.text.replace("&", "&amp;"))
+            _save(line, out / "lines" / form.split("-")[0] / form / f"{ids[line.id]}.png")
+        _write_xml(root, out / "xml" / f"{form}.xml")
+    folder = out / "largeWriterIndependentTextLineRecognitionTask"
+    folder.mkdir()
+    for part_, name in (("train", "trainset"), ("val", "validationset1"), ("test", "testset")):
+        rows = [ids[line.id] for line in dataset.part(part_)]
+        (folder / f"{name}.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    (folder / "validationset2.txt").write_text("")
+
+
+def _pages(dataset: Dataset, out: Path, make: Callable[[str, tuple[int, int], list[Line]], Any]) -> None:
+    """One XML for each image, beside a copy of it."""
+    of: dict[Path, list[Line]] = {}
+    for _, line in _all(dataset):
+        of.setdefault(line.image, []).append(line)
+    names: dict[str, Path] = {}
+    ids: dict[str, str] = {}
+    for path, lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
+        stem = path.stem
+        while names.setdefault(stem, path) != path:
+            stem += "_"
+        shutil.copyfile(path, out / f"{stem}{path.suffix}")
+        with Image.open(path) as picture:
+            size = picture.size
+        for line in lines:
+            ids[line.id] = f"{stem}/{_line_id(line)}"
+        _write_xml(make(f"{stem}{path.suffix}", size, lines), out / f"{stem}.xml")
+    _lists(dataset, out, ids)
+
+
+def _line_id(line: Line) -> str:
+    return line.id.rpartition("/")[2]
+
+
+def _polygon(line: Line, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    width, height = size
+    return line.region or ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
+
+
+def _page(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+    root = _root("PcGts", PAGE)
+    metadata = _sub(root, "Metadata")
+    for tag, text in (("Creator", f"hwr {__version__}"), ("Created", now()), ("LastChange", now())):
+        _sub(metadata, tag).text = text
+    width, height = size
+    page = _sub(root, "Page", imageFilename=name, imageWidth=width, imageHeight=height)
+    region = _sub(page, "TextRegion", id="region")
+    _sub(region, "Coords", points=_points(((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))))
+    for line in lines:
+        element = _sub(region, "TextLine", id=_line_id(line))
+        _sub(element, "Coords", points=_points(_polygon(line, size)))
+        if line.baseline:
+            _sub(element, "Baseline", points=_points(line.baseline))
+        _sub(_sub(element, "TextEquiv"), "Unicode").text = line.text
+    return root
+
+
+def _alto(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+    root = _root("alto", ALTO)
+    description = _sub(root, "Description")
+    _sub(description, "MeasurementUnit").text = "pixel"
+    _sub(_sub(description, "sourceImageInformation"), "fileName").text = name
+    box = {"HPOS": 0, "VPOS": 0, "WIDTH": size[0], "HEIGHT": size[1]}
+    page = _sub(_sub(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
+    block = _sub(_sub(page, "PrintSpace", **box), "TextBlock", ID="block", **box)
+    for line in lines:
+        points = _polygon(line, size)
+        xs, ys = zip(*points, strict=True)
+        place = {"HPOS": min(xs), "VPOS": min(ys), "WIDTH": max(xs) - min(xs), "HEIGHT": max(ys) - min(ys)}
+        base = {"BASELINE": _points(line.baseline, " ")} if line.baseline else {}
+        element = _sub(block, "TextLine", ID=_line_id(line), **base, **place)
+        _sub(_sub(element, "Shape"), "Polygon", POINTS=_points(points, " "))
+        _sub(element, "String", CONTENT=line.text, **place)
+    return root
+
+
+def _root(name: str, namespace: str) -> Any:
+    from lxml import etree
+
+    return etree.fromstring(f'<{name} xmlns="{namespace}"/>')
+
+
+def _sub(parent: Any, name: str, **attributes: object) -> Any:
+    """A new last child, of the parent's namespace."""
+    from lxml import etree
+
+    namespace = etree.QName(parent).namespace
+    tag = f"{{{namespace}}}{name}" if namespace else name
+    return etree.SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
+
+
+def _points(points: tuple[tuple[int, int], ...], between: str = ",") -> str:
+    return " ".join(f"{x}{between}{y}" for x, y in points)
+
+
+def _write_xml(root: Any, path: Path) -> None:
+    from lxml import etree
+
+    path.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))

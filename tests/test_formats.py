@@ -1,0 +1,326 @@
+"""PAGE, ALTO, .gt.txt pairs and tables: read, split, converted, summarised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from hwr import Error, config, datasets, image
+from hwr.cli import main
+from hwr.datasets import Dataset, Line
+
+from .conftest import TINY
+
+PAGES = Path(__file__).parents[2] / "shared/pages"
+PAGE_XML = """<?xml version="1.0" encoding="UTF-8"?>
+<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/{version}-07-15">
+  <Metadata/>
+  <Page imageFilename="a page.png" imageWidth="400" imageHeight="200">
+    <TextRegion id="r">
+      <Coords points="0,0 399,0 399,199 0,199"/>
+      <TextLine id="l1"><Coords points="10,10 110,10 60,50"/><Baseline points="10,45 110,45"/>
+        <TextEquiv index="1"><Unicode>worse</Unicode></TextEquiv><TextEquiv index="0"><Unicode>cafe\u0301 &amp; co</Unicode></TextEquiv></TextLine>
+      <TextLine id="l2"><Baseline points="20,100 300,104"/><TextEquiv><Unicode>by its baseline</Unicode></TextEquiv></TextLine>
+      <TextLine id="l3"><Coords points="10,150 200,150 200,180 10,180"/>
+        <Word id="w1"><TextEquiv><Unicode>two</Unicode></TextEquiv></Word><Word id="w2"><TextEquiv><Unicode>words</Unicode></TextEquiv></Word></TextLine>
+      <TextLine id="l4"><Coords points="10,150 200,150 200,180 10,180"/><TextEquiv><Unicode> </Unicode></TextEquiv></TextLine>
+    </TextRegion>
+  </Page>
+</PcGts>"""
+ALTO_XML = """<alto xmlns="http://www.loc.gov/standards/alto/ns-v{version}#">
+ <Description><MeasurementUnit>{unit}</MeasurementUnit><sourceImageInformation><fileName>a page.png</fileName></sourceImageInformation></Description>
+ <Layout><Page ID="p" WIDTH="400" HEIGHT="200"><PrintSpace><TextBlock ID="b">
+  <TextLine ID="l1" HPOS="10" VPOS="10" WIDTH="100" HEIGHT="40" BASELINE="10 45 110 45">
+   <Shape><Polygon POINTS="10 10 110 10 60 50"/></Shape><String CONTENT="caf\u00e9"/><SP/><String CONTENT="&amp;"/><SP/><String CONTENT="co"/></TextLine>
+  <TextLine ID="l2" HPOS="20.0" VPOS="80" WIDTH="280" HEIGHT="30" BASELINE="104"><String CONTENT="no"/><String CONTENT="spa"/><HYP CONTENT="-"/></TextLine>
+ </TextBlock></PrintSpace></Page></Layout>
+</alto>"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> np.ndarray:
+    """A page image, beside which tests put XML."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 400), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a page.png")
+    return pixels
+
+
+def read(root: Path, *more: str) -> Dataset:
+    return datasets.read(config.load(None, [f"data.root={str(root)!r}", *more]).data)
+
+
+def every(dataset: Dataset) -> list[Line]:
+    return sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)
+
+
+@pytest.mark.parametrize("version", ["2013", "2019"])
+def test_page(tmp_path: Path, page: np.ndarray, version: str) -> None:
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version=version))
+    dataset = read(tmp_path)
+    lines = every(dataset)
+    assert [line.id for line in lines] == ["one/l1", "one/l2", "one/l3"]
+    assert [line.text for line in lines] == ["café & co", "by its baseline", "two words"]  # composed: NFC
+    assert dataset.empty == ["one/l4"]
+    assert lines[0].source == f"{tmp_path / 'one.xml'}:7"
+    cut = image.read_line(lines[0].image, lines[0].region)
+    assert cut.shape == (41, 101)
+    assert np.array_equal(cut[0, 1:100], page[10, 11:110])  # the triangle's upper edge
+    inside = cut[0, 50]
+    assert inside == page[10, 60]
+    assert cut[40, 0] == cut[40, 100]  # outside: of one colour
+    # A baseline alone: a band along it, higher above than below.
+    band = image.read_line(lines[1].image, lines[1].region)
+    xs, ys = zip(*lines[1].region, strict=True)
+    assert (min(xs), max(xs)) == (20, 300)
+    assert 100 - min(ys) > max(ys) - 104 > 0
+    assert band.shape[1] == 281
+
+
+def test_text_is_normalised_in_one_place(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    texts = {form: every(read(tmp_path, f"data.normalise={form}"))[0].text for form in ("NFC", "NFD", "none")}
+    assert texts == {"NFC": "caf\u00e9 & co", "NFD": "cafe\u0301 & co", "none": "cafe\u0301 & co"}
+
+
+@pytest.mark.parametrize("version", ["2", "4"])
+def test_alto(tmp_path: Path, page: np.ndarray, version: str) -> None:
+    (tmp_path / "one.xml").write_text(ALTO_XML.format(version=version, unit="pixel"))
+    first, second = every(read(tmp_path))
+    assert (first.text, second.text) == ("café & co", "no spa -")
+    assert first.region == ((10, 10), (110, 10), (60, 50))
+    assert second.region == ((20, 80), (300, 80), (300, 110), (20, 110))
+    assert (first.baseline, second.baseline) == (((10, 45), (110, 45)), ())
+
+
+def test_where_page_images_are_looked_for(tmp_path: Path, page: np.ndarray) -> None:
+    for folder in (tmp_path / "xml files", tmp_path / "deep/er"):
+        folder.mkdir(parents=True)
+        (folder / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    assert every(read(tmp_path / "xml files", "data.format=page"))[0].image == tmp_path / "a page.png"
+    with pytest.raises(Error, match=r"deep/er/one\.xml:4: its image a page\.png is in none of .*data\.images"):
+        read(tmp_path / "deep", "data.format=page")
+    assert len(every(read(tmp_path / "deep", f"data.images={tmp_path}"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('points="10,10 110,10 60,50"', 'points="10,10 110,10 60"', r"one\.xml:7: .* are 5 numbers"),
+        ('points="10,10 110,10 60,50"', 'points="10,10 x,10 60,50"', r"one\.xml:7: .* are no points"),
+        ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 stands at .*one\.xml:7 already"),
+        ('imageFilename="a page.png"', 'imageFilename="../a page.png"', r"must be a file's name without folders"),
+        ("</PcGts>", "", r"one\.xml:\d+: not well-formed XML"),
+        ("PcGts", "mets", r"no line with text"),
+        ("PcGts", "TEI", r"the root element is <TEI>, not <PcGts>"),
+        ('imageHeight="200"', "", r"one\.xml:4: <Page> has no imageHeight"),
+        ("10,150 200,150 200,180 10,180", "1000,150 1200,150 1200,180", None),
+        ('<?xml version="1.0" encoding="UTF-8"?>', "<!DOCTYPE x [<!ENTITY e 'x'>]>", r"declares an XML entity"),
+    ],
+)
+def test_bad_pages(tmp_path: Path, page: np.ndarray, old: str, new: str, message: str | None) -> None:
+    path = tmp_path / "one.xml"
+    path.write_text(PAGE_XML.format(version="2019").replace(old, new))
+    if message is not None:
+        with pytest.raises(Error, match=message):
+            read(tmp_path, "data.format=page")
+        return
+    line = every(read(tmp_path))[2]
+    with pytest.raises(Error, match=r"a page\.png: the line at \(1000, 150\) is not on the page of 400 x 200 pixels"):
+        image.read_line(line.image, line.region)
+
+
+def test_other_units_of_alto(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "one.xml").write_text(ALTO_XML.format(version="4", unit="mm10"))
+    with pytest.raises(Error, match=r"one\.xml:2: is measured in mm10"):
+        read(tmp_path)
+
+
+def pictures(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 20), 200).save(root / name)
+
+
+def test_pairs(tmp_path: Path) -> None:
+    pictures(tmp_path, "a/1.png", "a/2.bin.png", "a/2.nrm.png", "b/3.tif", "c/4.jpg", "c/alone.png")
+    for name, text in (("a/1", "one\n"), ("a/2", "\ufefftwo"), ("b/3", "three"), ("c/4", "")):
+        (tmp_path / f"{name}.gt.txt").write_text(text)
+    dataset = read(tmp_path)
+    assert [(line.id, line.text, line.image.name) for line in every(dataset)] == [
+        ("a/1", "one", "1.png"),
+        ("a/2", "two", "2.bin.png"),
+        ("b/3", "three", "3.tif"),
+    ]
+    assert dataset.empty == ["c/4"]
+    assert "1 images have no .gt.txt beside them" in dataset.notes
+    (tmp_path / "b/5.gt.txt").write_text("no image")
+    with pytest.raises(Error, match=r"5\.gt\.txt: there is no image"):
+        read(tmp_path)
+    pictures(tmp_path, "b/5.png")
+    (tmp_path / "b/5.gt.txt").write_text("one\n\ntwo\n")
+    with pytest.raises(Error, match=r"5\.gt\.txt:2: has 2 lines"):
+        read(tmp_path)
+
+
+def test_tables(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"i/{n}.png" for n in range(4)))
+    rows = [("i/0.png", 'a "quoted", one', "train"), ("i/1.png", "b", "dev"), ("i/2.png", "c", "test")]
+    (tmp_path / "lines.tsv").write_text("image\ttext\tsplit\n" + "".join("\t".join(row) + "\n" for row in rows))
+    (tmp_path / "lines.csv").write_text(
+        'text,file_name,split\n"a ""quoted"", one",i/0.png,train\nb,i/1.png,dev\nc,i/2.png,test\n'
+    )
+    (tmp_path / "lines.jsonl").write_text(
+        "".join(json.dumps(dict(zip(("path", "transcription", "split"), row, strict=True))) + "\n" for row in rows)
+    )
+    for name in ("lines.tsv", "lines.csv", "lines.jsonl"):
+        dataset = read(tmp_path / name)
+        assert [line.text for line in dataset.train] == ['a "quoted", one'], name
+        assert ([x.id for x in dataset.val], [x.id for x in dataset.test]) == (["i/1"], ["i/2"])
+    # As Hugging Face has image folders: a table in each part's folder.
+    for part, n in (("train", 2), ("validation", 1)):
+        pictures(tmp_path / "hf" / part, *(f"{i}.png" for i in range(n)))
+        lines = [json.dumps({"file_name": f"{i}.png", "text": f"{part} {i}"}) for i in range(n)]
+        (tmp_path / "hf" / part / "metadata.jsonl").write_text("\n".join(lines))
+    dataset = read(tmp_path / "hf")
+    assert [line.text for line in dataset.train] == ["train 0", "train 1"]
+    assert [line.text for line in dataset.val] == ["validation 0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image\ttext\ni/0.png\n", r"x\.tsv:2: has not as many cells"),
+        ("image\twords\ni/0.png\tb\n", r"x\.tsv:2: has no column text"),
+        ("image\ttext\nnone.png\tb\n", r"x\.tsv:2: there is no image"),
+        ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png' leads out of"),
+        ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 stands at .*x\.tsv:2 already"),
+        ("image\ttext\tsplit\ni/0.png\tb\tsome\n", r"x\.tsv:2: the split of i/0 is 'some'"),
+        ("image\ttext\ni/0.png\t\n", r"no line with a text"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, content: str, message: str) -> None:
+    pictures(tmp_path, "i/0.png")
+    (tmp_path / "x.tsv").write_text(content)
+    with pytest.raises(Error, match=message):
+        read(tmp_path / "x.tsv")
+
+
+def _table(path: Path, writers: int, each: int) -> None:
+    pictures(path.parent, *(f"i/{n}.png" for n in range(writers * each)))
+    rows = [f"i/{n}.png\ttext {n}\tw{n % writers}" for n in range(writers * each)]
+    path.write_text("image\ttext\twriter\n" + "\n".join(rows) + "\n")
+
+
+def test_no_writer_is_in_two_parts(tmp_path: Path) -> None:
+    _table(tmp_path / "x.tsv", 20, 5)
+    seen = set()
+    for seed in range(4):
+        dataset = read(tmp_path / "x.tsv", f"data.seed={seed}", "data.val_share=0.2")
+        train, val, test = ({x.writer for x in dataset.part(part)} for part in ("train", "val", "test"))
+        assert len(train | val | test) == len(train) + len(val) + len(test) == 20
+        assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (70, 20, 10)
+        assert dataset.name.endswith(f"drawn with seed {seed}")
+        seen.add(tuple(sorted(val)))
+        assert read(tmp_path / "x.tsv", f"data.seed={seed}", "data.val_share=0.2").val == dataset.val
+    assert len(seen) == 4
+
+
+def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
+    pictures(tmp_path, "a/1.png", "a/2.png", "b/3.png", "b/4.png")
+    for name in ("a/1", "a/2", "b/3", "b/4"):
+        (tmp_path / f"{name}.gt.txt").write_text(name)
+    (tmp_path / "lists").mkdir()
+    for part, ids in (("train", "a\n"), ("val", "b/3\n"), ("test", "b/4\n")):
+        (tmp_path / f"lists/{part}.txt").write_text(ids)
+    more = ["data.lists=lists", "data.train=[train]", "data.val=[val]", "data.test=[test]"]
+    dataset = read(tmp_path, *more)
+    assert [[x.id for x in dataset.part(p)] for p in ("train", "val", "test")] == [["a/1", "a/2"], ["b/3"], ["b/4"]]
+    assert [x.id for x in read(tmp_path, *more, "data.exclude=[a/2]").train] == ["a/1"]
+    with pytest.raises(Error, match=r"data\.exclude: c/1 is not the id"):
+        read(tmp_path, *more, "data.exclude=[c/1]")
+    (tmp_path / "lists/val.txt").write_text("b/9\n")
+    with pytest.raises(Error, match=r"val\.txt:1: .* has no line and no document b/9"):
+        read(tmp_path, *more)
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("kind", ["page", "alto", "gt", "table", "iam"])
+def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> None:
+    done = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
+    assert done.exit_code == 0, done.output
+    before = read(drawn)
+    more = ["data.lists=lists", "data.train=[train]", "data.val=[val]", "data.test=[test]"]
+    after = read(tmp_path / "out", *(more if kind in ("page", "alto", "gt") else []))
+    assert datasets.detect(tmp_path / "out") == kind
+    for part in ("train", "val", "test"):
+        one, other = before.part(part), {line.text: line for line in after.part(part)}
+        assert len(one) == len(after.part(part)) > 0
+        for line in one:
+            found = other[line.text]
+            pixels = image.read_line(found.image, found.region)
+            assert np.array_equal(pixels, image.read_line(line.image, line.region))
+    again = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+
+
+def test_a_network_trains_on_pages(drawn: Path, tmp_path: Path) -> None:
+    assert invoke("data", "convert", drawn, tmp_path / "pages", "--to", "page").exit_code == 0
+    settings = tmp_path / "c.yaml"
+    settings.write_text(config.dump(config.load(None, [*TINY, "train.epochs=1", f"data.root={tmp_path / 'pages'}"])))
+    done = invoke("train", "--config", settings, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "drawn with seed 0" in done.output
+
+
+def test_summary(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    done = invoke("data", "summary", tmp_path, "--format", "page", "--json")
+    found = json.loads(done.stdout)
+    texts = "café & co" + "by its baseline" + "two words"
+    assert (found["lines"], found["empty_lines"], found["pages"], found["writers"]) == (4, 1, 1, 0)
+    assert found["characters"] == len(texts)
+    assert found["charset"] == "".join(sorted(set(texts)))
+    assert found["frequencies"]["o"] == texts.count("o")
+    assert found["train"] + found["val"] + found["test"] == 3
+    assert [line["fault"] for line in found["suspicious"]] == ["has no text"]
+    table = invoke("data", "summary", tmp_path, "--picture", tmp_path / "s.png")
+    assert "4, 1 of them without text" in table.output
+    assert min(image.read(tmp_path / "s.png").shape) > 300
+
+
+def test_suspicious_lines(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{n}.png" for n in range(4)))
+    Image.new("L", (3, 20)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    rows = ["0.png\tgood", "1.png\tnarrow", "2.png\tbroken", f"3.png\t{'much ' * 60}"]
+    (tmp_path / "x.tsv").write_text("image\ttext\n" + "\n".join(rows) + "\n")
+    found = json.loads(invoke("data", "summary", tmp_path / "x.tsv", "--json").stdout)
+    faults = {line["id"]: line["fault"] for line in found["suspicious"]}
+    assert set(faults) == {"1", "2", "3"}
+    assert "3 x 20 pixels" in faults["1"]
+    assert "can't be opened" in faults["2"]
+    assert "steps" in faults["3"]
+    bad = invoke("data", "summary", tmp_path / "nowhere", "--format", "page")
+    assert bad.exit_code == 2
+    assert "no such folder" in bad.output
+
+
+def test_real_pages() -> None:
+    if not PAGES.is_dir():
+        pytest.skip(f"{PAGES} is not there: real PAGE and ALTO pages")
+    page, alto = (every(read(PAGES / "timeus" / kind)) for kind in ("page", "alto"))
+    assert len(page) == 57
+    assert [(x.text, x.region, x.baseline) for x in page] == [(x.text, x.region, x.baseline) for x in alto]
+    assert {x.image.name for x in page} == {"PH 1858-15.jpg", "PH 1858-102.jpg"}
+    for line in page[:3]:
+        assert min(image.read_line(line.image, line.region).shape) > 50
+    assert len(every(read(PAGES / "testaments"))) == 24
+    assert len(every(read(PAGES / "lectaurep"))) == 91
