@@ -98,8 +98,11 @@ def train(
 @engine_option
 @click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
+@click.option(
+    "--report", "page_path", metavar="FILE", help="Write a web page with every line, its faults marked (HTML)."
+)
 @examples("""
-    hwr evaluate --checkpoint runs/iam_line/best.safetensors
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
     hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --insertion 1
 """)
@@ -111,13 +114,14 @@ def evaluate(
     engine: str | None,
     json_path: str | None,
     picture_path: str | None,
+    page_path: str | None,
     decoding: list[str],
 ) -> None:
     """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
-    from hwr import report
+    from hwr import report, report_html
     from hwr.evaluate import evaluate as run
 
-    for path in filter(None, (json_path, picture_path)):
+    for path in filter(None, (json_path, picture_path, page_path)):
         if not Path(path).parent.is_dir():  # not after minutes of reading
             raise Error(f"{path}: there is no folder {Path(path).parent}")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
@@ -132,6 +136,8 @@ def evaluate(
             report.write_json(json_path, result)
     if picture_path:
         report.write_picture(picture_path, lines, reading.texts)
+    if page_path:
+        report_html.write(page_path, result, reading, lines, Path(checkpoint).with_name("history.csv"))
 
 
 @main.command("export-typo")

@@ -53,6 +53,7 @@ class Image(Record):
     height: Count = 60
     width: Count = 800
     margin: Annotated[int, Field(ge=0)] = 0
+    straighten: bool = False
 
 
 class Augment(Record):
@@ -217,7 +218,7 @@ class Config(Record):
                 if getattr(self.train, key):
                     raise ValueError(f"train.{key}: the mxnet engine has none; leave it out, or set engine.name=torch")
         if self.model.arch == "original":
-            for section, key in (("train", "center_loss"), ("image", "margin"), ("augment", "rotate")):
+            for section, key in (("train", "center_loss"), ("image", "margin"), ("image", "straighten"), ("augment", "rotate")):
                 if getattr(getattr(self, section), key):
                     raise ValueError(f"{section}.{key}: is for model.arch crnn only")
         if 2 * self.image.margin >= self.image.width:

@@ -24,6 +24,10 @@ PAPER = 230
 # Grey levels between paper and ink that count as full contrast at least: pencil has more, the grain of paper less.
 FAINTEST = 40
 
+# Straightening: the height in pixels at which the slope is measured, the shortest line that has one (times its height), the
+# steepest slope, the share of ink that may be cut off above and below, and the paper left there (of the height).
+SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
 
 # More would decompress into gigabytes; a page at 600 dpi has 35 million.
@@ -183,6 +187,53 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
 
+def straighten(image: np.ndarray) -> np.ndarray:
+    """Make a line that climbs or falls level, and cut the empty paper above and below it off.
+
+    A line that runs across its image leaves little of the height for its letters. The slope is that of the straight line
+    through the columns' centres of ink, weighted by their ink; far-off columns (ascenders, smears) count less in each of a
+    few rounds (Huber weights). Columns are then moved up and down: letters keep their slant.
+
+    Args:
+        image: (H, W) uint8, of any size.
+
+    Returns:
+        (H', W) uint8.
+    """
+    h, w = image.shape
+    factor = min(1.0, SLOPE_HEIGHT / h)
+    small = cv2.resize(image, (max(1, round(w * factor)), max(1, round(h * factor))), interpolation=cv2.INTER_AREA)
+    ink = _ink(small)
+    mass = ink.sum(0)
+    columns = np.flatnonzero(mass > 0)
+    slope = 0.0
+    if len(columns) and np.ptp(columns) >= SHORTEST * small.shape[0]:
+        y = (ink[:, columns] * np.arange(small.shape[0])[:, None]).sum(0) / mass[columns]
+        weight = base = np.minimum(mass[columns], np.percentile(mass[columns], 90))
+        for _ in range(5):
+            slope, offset = np.polyfit(columns, y, 1, w=np.sqrt(weight))
+            away = np.abs(y - slope * columns - offset)
+            weight = base * np.minimum(1, max(1.0, float(np.median(away))) / np.maximum(away, 1e-6))
+        slope = float(np.clip(slope, -STEEPEST, STEEPEST))
+    paper = float(np.median(image))
+    room = round(abs(slope) * w / 2)
+    matrix = np.array([[1, 0, 0], [-slope, 1, slope * (w - 1) / 2 + room]])
+    level = cv2.warpAffine(image, matrix, (w, h + 2 * room), flags=cv2.INTER_LINEAR, borderValue=(paper,))
+    rows = np.cumsum(_ink(level).sum(1))
+    if rows[-1] <= 0:
+        return image
+    top, bottom = np.searchsorted(rows, np.array([EDGE, 1 - EDGE]) * rows[-1])
+    air = max(1, round(AIR * (bottom - top + 1)))
+    return level[max(0, top - air) : bottom + air + 1]
+
+
+def _ink(image: np.ndarray) -> np.ndarray:
+    """How much of each pixel is ink, 0..1; what is fainter than a quarter is taken for paper."""
+    dark, paper = np.percentile(image, 1), np.median(image)
+    ink = np.clip((paper - image) / max(paper - dark, FAINTEST), 0, 1)
+    return np.asarray(np.where(ink > 0.25, ink, 0))
+
+
 def scaled_width(width: int, height: int, config: Config) -> int:
     """Pixels of width that `scale` gives a line of this size, margins included."""
     size = config.image
@@ -196,6 +247,8 @@ def prepare(image: np.ndarray, config: Config) -> np.ndarray:
         case "original":
             return fit(image, size.height, size.width)
         case "crnn":
+            if size.straighten:
+                image = straighten(image)
             return scale(image, size.height, size.width, size.margin)
 
 

@@ -23,14 +23,15 @@ def write_json(path: str | Path, report: Any) -> None:
 
 def to_json(report: Any) -> str:
     """Standard JSON, indented; what is not a number (no lines to average over) is null."""
-    return json.dumps(_plain(report), ensure_ascii=False, indent=2, allow_nan=False)
+    return json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value with null for what is not a number."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from benchmarks.common import conditions, json_option, write
 
+from benchmarks.common import conditions, json_option, write
 from hwr import beam, decode, lm
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.datasets import synth_text

@@ -4,8 +4,8 @@ import statistics
 from pathlib import Path
 
 import click
-from benchmarks.common import REPOSITORY, conditions, drawn, json_option, start, write
 
+from benchmarks.common import REPOSITORY, conditions, drawn, json_option, start, write
 from hwr import Error, config
 from hwr.alphabet import ORIGINAL, Alphabet
 

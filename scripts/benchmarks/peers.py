@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import click
-from benchmarks.common import conditions, json_option, write
 from compare_peers import environments, ours
 from compare_peers.entrants import ENTRANTS, entered, few
 from compare_peers.task import Entrant, Failed, Task
 
+from benchmarks.common import conditions, json_option, write
 from hwr import Error, config, datasets
 
 SPEEDS = {

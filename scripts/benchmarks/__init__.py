@@ -1,0 +1,1 @@
+"""What scripts/bench runs: a file for each of its commands."""

@@ -1,0 +1,145 @@
+"""The report's page in a real browser, without a network."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwr import image, report_html
+from hwr.datasets import Line
+from hwr.evaluate import Reading
+
+TRUTHS = ["a good line", "with </script><b>tags</b>", "", "l'été d'hier", "the last one here"]
+READ = ["a gold line", "with </script><b>tags</b>", "x", "l'ete d'hier", "thelast one her"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    paths = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    binary, driver = next((path for path in paths if path), None), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={profile}")
+    options.add_argument("--window-size=1200,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+def written(folder: Path, times: int = 1) -> Path:
+    """A page on `times` copies of five lines."""
+    lines, texts = [], []
+    for i in range(times):
+        for j, (truth, read) in enumerate(zip(TRUTHS, READ, strict=True)):
+            path = folder / f"{j}.png"
+            Image.fromarray(np.full((40, 300 + 10 * j), 255 - 20 * j, np.uint8)).save(path)
+            lines.append(Line(f"{i:04}-{j}", path, truth, f"w{j % 2}", "x:1"))
+            texts.append(read)
+    number = len(lines)
+    confidences = np.linspace(0.99, 0.2, number)
+    reading = Reading(texts, confidences, np.ones(number), np.ones(number, bool), 1.0)
+    result: dict[str, Any] = {
+        **{"split": "test", "split_name": "five lines", "checkpoint": "best.safetensors", "data": "d", "hwr": "0"},
+        **{"engine": "torch", "device": "cpu", "precision": "fp32", "decoder": {"name": "greedy"}},
+        **{"lines_per_second": 9.0, "notes": ["a note"], "lines": number, "characters": 66, "edits": 6},
+        **{"cer": 0.1, "cer_ci95": [0.05, float("nan")], "cer_ci95_over": "writers", "wer": 0.3, "wer_punct": 0.4},
+        **{"confidence": 0.6, "calibration_error": 0.1},
+    }
+    with open(folder / "history.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([["epoch", "val_cer", "val_wer"], [1, 0.9, 1.0], [2, 0.5, 0.8], [3, 0.1, 0.3]])
+    report_html.write(folder / "report.html", result, reading, lines, folder / "history.csv")
+    return folder / "report.html"
+
+
+def rows(browser: Any) -> list[str]:
+    return [row.get_attribute("data-id") for row in browser.find_elements("css selector", ".row")]
+
+
+def choose(browser: Any, name: str, value: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(browser.find_element("id", name)).select_by_value(value)
+
+
+def quiet(browser: Any) -> bool:
+    """Whether nothing went wrong, by the browser's console, and nothing was asked of the network."""
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    return not browser.get_log("browser") and all(name.startswith("data:") for name in asked)
+
+
+def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    browser.get(written(tmp_path).as_uri())
+    assert "CER 10.00 % on test of five lines" in browser.title
+    assert rows(browser) == ["0000-3", "0000-4", "0000-0", "0000-2", "0000-1"]  # most edits first
+
+    def order(name: str) -> list[str]:
+        choose(browser, "order", name)
+        return rows(browser)
+
+    assert order("place") == [f"0000-{j}" for j in range(5)]
+    assert order("confidence") == [f"0000-{j}" for j in range(4, -1, -1)]
+    assert order("sure")[0] == "0000-0"
+    assert order("length")[:2] == ["0000-1", "0000-4"]
+    order("place")
+    choose(browser, "writer", "w1")
+    assert rows(browser) == ["0000-1", "0000-3"]
+    assert browser.find_element("id", "count").text == "2 of 5 lines"
+    choose(browser, "writer", "")
+    browser.find_element("id", "search").send_keys("GOLD")
+    assert rows(browser) == ["0000-0"]
+    row = browser.find_element("css selector", ".row")
+    assert [(e.get_attribute("class"), e.text) for e in row.find_elements("css selector", ".text span")] == [
+        ("s", "o"),
+        ("s", "l"),
+    ]
+    browser.find_element("id", "search").clear()
+    browser.find_element("id", "search").send_keys("tags")
+    assert "with </script><b>tags</b>" in browser.find_element("css selector", ".row").text  # text, not HTML
+    browser.find_element("id", "search").send_keys("\b" * 4)
+    browser.find_element("id", "wrong").click()
+    assert "0000-1" not in rows(browser)
+    tables = browser.find_element("id", "confusions").text
+    assert "é e 2" in tables
+    assert "space 1" in tables
+    assert len(browser.find_elements("css selector", "svg")) == 3
+    pictures = browser.find_elements("css selector", ".row img")
+    assert all(browser.execute_script("return arguments[0].naturalWidth", picture) for picture in pictures)
+    assert quiet(browser)
+    browser.save_screenshot(str(tmp_path / "screen.png"))
+    assert image.read(tmp_path / "screen.png").std() > 5
+
+
+def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:
+    browser.get(written(tmp_path, 1000).as_uri())
+    assert browser.find_element("id", "count").text == "5000 of 5000 lines"
+    before = len(rows(browser))
+    assert before <= 150  # not all at once
+    browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    for _ in range(50):
+        if len(rows(browser)) > before:
+            break
+        browser.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    assert len(rows(browser)) > before
+    browser.find_element("id", "search").send_keys("0777-")
+    assert len(rows(browser)) == 5
+    assert quiet(browser)
+
+
+def test_no_lines_at_all_to_plot(tmp_path: Path) -> None:
+    page = written(tmp_path).read_text()
+    assert "__DATA__" not in page
+    assert "NaN" not in page.partition('id="data">')[2].partition("</script>")[0]
+    assert page.count("</script>") == 2
