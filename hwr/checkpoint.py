@@ -28,12 +28,14 @@ class Checkpoint:
         config: The config that it was trained with.
         alphabet: What it can write.
         scores: What is known of it: epoch, held-out loss, cer, wer, and on which split.
+        exported: The `.onnx` file that it is; then there are no weights.
     """
 
     weights: dict[str, np.ndarray]
     config: Config
     alphabet: Alphabet
     scores: dict[str, Any] = field(default_factory=dict)
+    exported: Path | None = None
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -49,13 +51,23 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
             )
         params.write(path, checkpoint.weights)
         return
-    about = {
+    if checkpoint.exported:
+        raise Error(f"{path}: {checkpoint.exported} is an exported network, which has no weights to save")
+    write_arrays(path, checkpoint.weights, _about(checkpoint))
+
+
+def about(checkpoint: Checkpoint) -> str:
+    """All but the weights, as JSON: what `load` reads them by."""
+    return json.dumps(_about(checkpoint), ensure_ascii=False)
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "config": config.to_dict(checkpoint.config),
         "alphabet": checkpoint.alphabet.characters,
         "scores": checkpoint.scores,
     }
-    write_arrays(path, checkpoint.weights, about)
 
 
 def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
@@ -88,19 +100,46 @@ def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
         model = model.model_copy(update={"dropout": settings.model.dropout, "pretrained": "none"})
         return Checkpoint(weights, settings.model_copy(update={"model": model}), alphabet)
 
-    weights, about = read_arrays(path)
+    if path.suffix == ".onnx":
+        return _read_about(path, {}, _onnx_about(path), exported=path)
+    weights, found = read_arrays(path)
+    # Weights may be kept in 16 bits; engines take 32.
+    loaded = _read_about(path, {name: array.astype(np.float32) for name, array in weights.items()}, found)
     try:
-        if about["format"] > FORMAT:
-            raise Error(f"{path}: was written by a newer hwr (format {about['format']}); update hwr")
-        settings = config.from_dict(about["config"], default=f"{path} (its config)")
-        loaded = Checkpoint(weights, settings, Alphabet(about["alphabet"]), about["scores"])
-    except (KeyError, TypeError) as error:
-        raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
-    try:
-        original.check(weights, engines.shapes(settings, loaded.alphabet.classes))
+        original.check(loaded.weights, engines.shapes(loaded.config, loaded.alphabet.classes))
     except Error as error:
         raise Error(f"{path}: {error}") from None
     return loaded
+
+
+def _read_about(
+    path: Path, weights: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
+) -> Checkpoint:
+    try:
+        if found["format"] > FORMAT:
+            raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
+        settings = config.from_dict(found["config"], default=f"{path} (its config)")
+        return Checkpoint(weights, settings, Alphabet(found["alphabet"]), found["scores"], exported)
+    except (KeyError, TypeError) as error:
+        raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
+
+
+def _onnx_about(path: Path) -> dict[str, Any]:
+    """What `hwr export` put into an ONNX file."""
+    if not path.is_file():
+        raise Error(f"{path}: no such file")
+    try:
+        import onnx
+    except ImportError as error:
+        raise Error(f"{path} needs onnx and onnxruntime: pip install 'hwr[onnx]'") from error
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    except Exception as error:  # protobuf's, of several kinds
+        raise Error(f"{path}: not a whole .onnx file: {error}") from error
+    if "hwr" not in properties:
+        raise Error(f"{path}: was not exported by hwr (there is no hwr in its metadata)")
+    found: dict[str, Any] = json.loads(properties["hwr"])
+    return found
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from hwr.cli_parts import (
     with_engine,
     with_init,
 )
+from hwr.cli_predict import predict
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -209,69 +209,6 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
 
 
 @main.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@checkpoint_option
-@config_option
-@set_option
-@decoder_options
-@engine_option
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images (default: one per CPU).")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object per image: image, text, confidence (0..1).")
-@examples("""
-    hwr predict --checkpoint runs/iam_line/best.safetensors line.png
-    hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
-""")
-def predict(
-    images: tuple[Path, ...],
-    checkpoint: str,
-    config_path: str | None,
-    overrides: tuple[str, ...],
-    engine: str | None,
-    workers: int | None,
-    as_json: bool,
-    decoding: list[str],
-) -> None:
-    """Read line images: the text of each on a line of its own.
-
-    Folders stand for the images in them. An image that can't be read is reported on stderr and the rest are done; then the
-    exit status is 1, and --json tells which text is whose.
-    """
-    import json
-
-    from tqdm import tqdm
-
-    from hwr.evaluate import opened
-    from hwr.predict import images_in
-    from hwr.predict import predict as run
-
-    rank, _ = launched()
-    paths, others = images_in(images)
-    if others and not rank:
-        click.echo(f"hwr: {len(others)} other files in the folders are not taken for images ({others[0]}, …)", err=True)
-    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
-    broken = 0
-    predictions = run(opened(loaded, settings), loaded.alphabet, settings, paths, workers)
-    # A bar on the terminal, unless the texts themselves appear there.
-    silent = True if rank or sys.stdout.isatty() else None
-    for prediction in tqdm(predictions, "reading", len(paths), unit="image", disable=silent):
-        if rank:
-            continue  # process 0 tells what all have read
-        if prediction.text is None:
-            broken += 1
-            click.echo(f"hwr: {prediction.error}", err=True)
-        elif as_json:
-            # A file's name may be no Unicode at all.
-            name = os.fsencode(prediction.image).decode("utf-8", "replace")
-            line = {"image": name, "text": prediction.text, "confidence": prediction.confidence}
-            click.echo(json.dumps(line, ensure_ascii=False))
-        else:
-            click.echo(prediction.text)
-    if broken:
-        click.echo(f"hwr: {broken} of {len(paths)} images could not be read", err=True)
-        sys.exit(1)
-
-
-@main.command()
 @click.argument("checkpoint", metavar="CHECKPOINT")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @examples("""
@@ -287,6 +224,37 @@ def info(checkpoint: str, as_json: bool) -> None:
 
     about = run(checkpoint, checkpoints.load(checkpoint))
     click.echo(report.to_json(about) if as_json else table(about))
+
+
+@main.command()
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--format", "kind", type=click.Choice(["onnx", "torchscript", "params", "safetensors"]), required=True)
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: beside the checkpoint.")
+@click.option(
+    "--quantize", type=click.Choice(["int8", "fp16"]), help="Smaller: int8 for onnx on a CPU, fp16 for safetensors."
+)
+@examples("""
+    hwr export runs/iam_line/best.safetensors --format onnx
+    hwr export runs/iam_line/best.safetensors --format onnx --quantize int8 --out small.onnx
+    hwr export runs/iam_line/best.safetensors --format params --out line.params
+    hwr predict --checkpoint runs/iam_line/best.onnx line.png
+""")
+def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -> None:
+    """Write a checkpoint for other programs, and see that it reads the same there.
+
+    ONNX and TorchScript go from (N, H, W) uint8 pixels (with arch crnn also (N,) int64 widths) to (N, T, C) logits, any
+    number of lines, any width where the network takes it. params are Gluon's, of the original network.
+    """
+    from hwr.export import FORMATS
+    from hwr.export import export as run
+
+    out = out or Path(checkpoint).with_suffix(FORMATS[kind])
+    if out == Path(checkpoint):
+        raise Error(f"{out}: is the checkpoint itself; name another file with --out")
+    loaded, settings = load(checkpoint, None, ("engine.device=cpu",), None)
+    away = run(loaded, settings, out, kind, quantize)
+    what = "weights" if kind in ("params", "safetensors") else "logits"
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} are at most {away:.2g} from the checkpoint's")
 
 
 @main.command()
@@ -306,6 +274,23 @@ def synth(out: str, lines: int, writers: int, seed: int) -> None:
     click.echo(f"{lines} lines by {writers} drawn writers in {out}")
 
 
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@examples("""
+    hwr completion bash >> ~/.bashrc
+    hwr completion zsh >> ~/.zshrc
+    hwr completion fish > ~/.config/fish/completions/hwr.fish
+""")
+def completion(shell: str) -> None:
+    """Print what makes a shell complete hwr's commands and options."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
+
+
 main.add_command(data)
 main.add_command(iam)
 main.add_command(lm)
+main.add_command(predict)

@@ -218,7 +218,12 @@ class Config(Record):
                 if getattr(self.train, key):
                     raise ValueError(f"train.{key}: the mxnet engine has none; leave it out, or set engine.name=torch")
         if self.model.arch == "original":
-            for section, key in (("train", "center_loss"), ("image", "margin"), ("image", "straighten"), ("augment", "rotate")):
+            for section, key in (
+                ("train", "center_loss"),
+                ("image", "margin"),
+                ("image", "straighten"),
+                ("augment", "rotate"),
+            ):
                 if getattr(getattr(self, section), key):
                     raise ValueError(f"{section}.{key}: is for model.arch crnn only")
         if 2 * self.image.margin >= self.image.width:

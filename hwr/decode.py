@@ -143,3 +143,45 @@ def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> 
     number = np.bincount(row[is_character], minlength=len(best))
     mean = np.where(number > 0, total / np.maximum(number, 1), log_p.min(1, initial=0))
     return texts, np.exp(mean)
+
+
+def align(logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Where CTC writes each character of a text: the likeliest path that gives it (Viterbi).
+
+    Args:
+        logits: (T, C) float, before the softmax; the blank is the last class.
+        label: (L,) class ids that fit into T steps.
+
+    Returns:
+        (L, 2) int, each character's first time step and the one after its last; and (L,) its probability in 0..1 at the
+        surest of them.
+    """
+    steps, blank, length = len(logits), logits.shape[1] - 1, len(label)
+    scaled = logits / temperature
+    log_p = scaled - scaled.max(1, keepdims=True)
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    states = np.full(2 * length + 1, blank)
+    states[1::2] = label
+    emit = log_p[:, states]  # (T, 2L + 1)
+    # From two states before only onto a character that differs from the one before it.
+    leap = np.zeros(len(states), bool)
+    leap[3::2] = label[1:] != label[:-1]
+    score = np.full(len(states), -np.inf)
+    score[:2] = emit[0, :2]
+    came = np.zeros((steps, len(states)), np.int8)
+    ways = np.full((3, len(states)), -np.inf)
+    for t in range(1, steps):
+        ways[0], ways[1, 1:], ways[2, 2:] = score, score[:-1], np.where(leap[2:], score[:-2], -np.inf)
+        came[t] = ways.argmax(0)
+        score = ways.max(0) + emit[t]
+    state = len(states) - 1 if length == 0 or score[-1] >= score[-2] else len(states) - 2
+    path = np.zeros(steps, np.int64)
+    for t in range(steps - 1, -1, -1):
+        path[t] = state
+        state -= came[t, state]
+    places, sure = np.zeros((length, 2), np.int64), np.zeros(length)
+    for i in range(length):
+        own = np.flatnonzero(path == 2 * i + 1)
+        places[i] = own[0], own[-1] + 1
+        sure[i] = np.exp(emit[own, 2 * i + 1].max())
+    return places, sure

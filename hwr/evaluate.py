@@ -111,6 +111,8 @@ def prepared(lines: Sequence[Line], config: Config, group: Group) -> Images:
 
 def opened(checkpoint: Checkpoint, config: Config) -> Engine:
     """An engine with the checkpoint's weights. The config's model and image records are the checkpoint's."""
+    if checkpoint.exported:
+        return engines.exported(checkpoint.exported, config)
     engine = engines.build(config, checkpoint.alphabet.classes, fresh=False)
     engine.load(checkpoint.weights)
     return engine

@@ -240,6 +240,22 @@ def scaled_width(width: int, height: int, config: Config) -> int:
     return min(max(1, round(width * size.height / max(1, height))), size.width - 2 * size.margin) + 2 * size.margin
 
 
+def columns(height: int, width: int, prepared: int, config: Config) -> tuple[float, float]:
+    """Where a prepared line's columns were: (offset, factor), so that x of the image = (x prepared - offset) * factor.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Likewise.
+        prepared: Width of the prepared line, in pixels.
+    """
+    size = config.image
+    if config.model.arch == "crnn":
+        return size.margin, width / (prepared - 2 * size.margin)
+    ratio = min(1.0, size.height / height, size.width / width)
+    inside = max(1, int(width * ratio))
+    return (size.width - inside) // 2, width / inside
+
+
 def prepare(image: np.ndarray, config: Config) -> np.ndarray:
     """A line as the config's network takes it: (H, W) uint8, W the same for all lines or at most `image.width`."""
     size = config.image

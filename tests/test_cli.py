@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +189,7 @@ def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path
     assert names == ["a.png", "b.webp", "d.tif", "c.jpg"]
     assert "e.png: is damaged or not an image" in result.stderr
     assert "gone.png: could not be opened" in result.stderr
-    assert "2 of 6 images could not be read" in result.stderr
+    assert "2 of 6 files could not be read" in result.stderr
     (tmp_path / "empty").mkdir()
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", tmp_path / "empty")
     assert result.exit_code == 2
@@ -236,6 +238,19 @@ def test_errors_are_one_message_without_a_traceback(trained: Path, tmp_path: Pat
         assert result.stderr.startswith("hwr: ")
         assert "Traceback" not in result.stderr
     assert not (tmp_path / "r").exists()  # a run that could not begin leaves nothing in the next one's way
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell: str) -> None:
+    assert "_HWR_COMPLETE" in hwr("completion", shell).output
+    variables = {
+        "_HWR_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "hwr eval",
+        "COMP_CWORD": "eval" if shell == "fish" else "1",
+    }
+    command = [sys.executable, "-c", "from hwr.cli import main; main(prog_name='hwr')"]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
+    assert "evaluate" in done.stdout
 
 
 def test_help_has_examples() -> None:

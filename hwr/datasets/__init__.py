@@ -153,7 +153,7 @@ def detect(root: Path) -> str:
 
     if (root / "xml").is_dir() or (root / "ascii").is_dir():
         return "iam"
-    if root.suffix.lower() in table.SUFFIXES or table.tables(root):
+    if root.suffix.lower() in table.SUFFIXES or (root.is_dir() and table.tables(root)):
         return "table"
     roots = {"PcGts": "page", "alto": "alto"}
     for path in pages.xml_below(root):

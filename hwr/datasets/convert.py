@@ -13,6 +13,7 @@ from tqdm import tqdm
 from hwr import Error, __version__, image
 from hwr.datasets import Dataset, Line
 from hwr.datasets.splits import PARTS
+from hwr.files import replacing
 
 PAGE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 ALTO = "http://www.loc.gov/standards/alto/ns-v4#"
@@ -32,8 +33,8 @@ def convert(dataset: Dataset, out: Path, kind: str) -> None:
         raise Error(f"{out} is there already; choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[[Dataset, Path], None]] = {
-        "page": lambda dataset, out: _pages(dataset, out, _page),
-        "alto": lambda dataset, out: _pages(dataset, out, _alto),
+        "page": lambda dataset, out: _pages(dataset, out, page),
+        "alto": lambda dataset, out: _pages(dataset, out, alto),
         "gt": _gt,
         "table": _table,
         "iam": _iam,
@@ -94,13 +95,13 @@ def _iam(dataset: Dataset, out: Path) -> None:
     ids: dict[str, str] = {}
     for form, lines in tqdm(forms.items(), "writing", unit="form", disable=None, leave=False):
         root = etree.Element("form", {"id": form, "writer-id": lines[0].writer})
-        part = _sub(root, "handwritten-part")
+        part = sub(root, "handwritten-part")
         for number, line in enumerate(lines):
             ids[line.id] = f"{form}-{number:02d}"
             # IAM's texts have their entities escaped once more, and its reader unescapes them.
-            _sub(part, "line", id=ids[line.id], text=line.text.replace("&", "&amp;"))
+            sub(part, "line", id=ids[line.id], text=line.text.replace("&", "&amp;"))
             _save(line, out / "lines" / form.split("-")[0] / form / f"{ids[line.id]}.png")
-        _write_xml(root, out / "xml" / f"{form}.xml")
+        write_xml(root, out / "xml" / f"{form}.xml")
     folder = out / "largeWriterIndependentTextLineRecognitionTask"
     folder.mkdir()
     for part_, name in (("train", "trainset"), ("val", "validationset1"), ("test", "testset")):
@@ -125,7 +126,7 @@ def _pages(dataset: Dataset, out: Path, make: Callable[[str, tuple[int, int], li
             size = picture.size
         for line in lines:
             ids[line.id] = f"{stem}/{_line_id(line)}"
-        _write_xml(make(f"{stem}{path.suffix}", size, lines), out / f"{stem}.xml")
+        write_xml(make(f"{stem}{path.suffix}", size, lines), out / f"{stem}.xml")
     _lists(dataset, out, ids)
 
 
@@ -138,40 +139,42 @@ def _polygon(line: Line, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return line.region or ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
 
 
-def _page(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+def page(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+    """PAGE of an image, its root element."""
     root = _root("PcGts", PAGE)
-    metadata = _sub(root, "Metadata")
+    metadata = sub(root, "Metadata")
     for tag, text in (("Creator", f"hwr {__version__}"), ("Created", now()), ("LastChange", now())):
-        _sub(metadata, tag).text = text
+        sub(metadata, tag).text = text
     width, height = size
-    page = _sub(root, "Page", imageFilename=name, imageWidth=width, imageHeight=height)
-    region = _sub(page, "TextRegion", id="region")
-    _sub(region, "Coords", points=_points(((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))))
+    page = sub(root, "Page", imageFilename=name, imageWidth=width, imageHeight=height)
+    region = sub(page, "TextRegion", id="region")
+    sub(region, "Coords", points=_points(((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))))
     for line in lines:
-        element = _sub(region, "TextLine", id=_line_id(line))
-        _sub(element, "Coords", points=_points(_polygon(line, size)))
+        element = sub(region, "TextLine", id=_line_id(line))
+        sub(element, "Coords", points=_points(_polygon(line, size)))
         if line.baseline:
-            _sub(element, "Baseline", points=_points(line.baseline))
-        _sub(_sub(element, "TextEquiv"), "Unicode").text = line.text
+            sub(element, "Baseline", points=_points(line.baseline))
+        sub(sub(element, "TextEquiv"), "Unicode").text = line.text
     return root
 
 
-def _alto(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+def alto(name: str, size: tuple[int, int], lines: list[Line]) -> Any:
+    """ALTO of an image, its root element."""
     root = _root("alto", ALTO)
-    description = _sub(root, "Description")
-    _sub(description, "MeasurementUnit").text = "pixel"
-    _sub(_sub(description, "sourceImageInformation"), "fileName").text = name
+    description = sub(root, "Description")
+    sub(description, "MeasurementUnit").text = "pixel"
+    sub(sub(description, "sourceImageInformation"), "fileName").text = name
     box = {"HPOS": 0, "VPOS": 0, "WIDTH": size[0], "HEIGHT": size[1]}
-    page = _sub(_sub(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
-    block = _sub(_sub(page, "PrintSpace", **box), "TextBlock", ID="block", **box)
+    page = sub(sub(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
+    block = sub(sub(page, "PrintSpace", **box), "TextBlock", ID="block", **box)
     for line in lines:
         points = _polygon(line, size)
         xs, ys = zip(*points, strict=True)
         place = {"HPOS": min(xs), "VPOS": min(ys), "WIDTH": max(xs) - min(xs), "HEIGHT": max(ys) - min(ys)}
         base = {"BASELINE": _points(line.baseline, " ")} if line.baseline else {}
-        element = _sub(block, "TextLine", ID=_line_id(line), **base, **place)
-        _sub(_sub(element, "Shape"), "Polygon", POINTS=_points(points, " "))
-        _sub(element, "String", CONTENT=line.text, **place)
+        element = sub(block, "TextLine", ID=_line_id(line), **base, **place)
+        sub(sub(element, "Shape"), "Polygon", POINTS=_points(points, " "))
+        sub(element, "String", CONTENT=line.text, **place)
     return root
 
 
@@ -181,7 +184,7 @@ def _root(name: str, namespace: str) -> Any:
     return etree.fromstring(f'<{name} xmlns="{namespace}"/>')
 
 
-def _sub(parent: Any, name: str, **attributes: object) -> Any:
+def sub(parent: Any, name: str, **attributes: object) -> Any:
     """A new last child, of the parent's namespace."""
     from lxml import etree
 
@@ -194,7 +197,9 @@ def _points(points: tuple[tuple[int, int], ...], between: str = ",") -> str:
     return " ".join(f"{x}{between}{y}" for x, y in points)
 
 
-def _write_xml(root: Any, path: Path) -> None:
+def write_xml(root: Any, path: Path) -> None:
+    """Write an element as a file, indented."""
     from lxml import etree
 
-    path.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))
+    with replacing(path) as temporary:
+        temporary.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))

@@ -1,6 +1,7 @@
 """What computes: the Engine protocol, and `build`. Only this package imports a tensor library."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
@@ -134,3 +135,14 @@ def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:
             from hwr.engines.mxnet_engine import MXNetEngine
 
             return MXNetEngine(**arguments)
+
+
+def exported(path: Path, config: Config) -> Engine:
+    """The engine that reads with an exported network.
+
+    Raises:
+        Error: onnxruntime is not installed, or can't run the file.
+    """
+    from hwr.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(path, config)

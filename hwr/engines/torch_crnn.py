@@ -112,7 +112,7 @@ class Network(nn.Module):
                 x = block(x, mask)
         columns = x.amax(2)  # (N, c, T)
         hidden = columns.permute(2, 0, 1).contiguous()  # (T, N, c)
-        step = torch.arange(len(hidden), device=x.device)[:, None]  # (T, 1)
+        step = torch.arange(hidden.shape[0], device=x.device)[:, None]  # (T, 1)
         turned = torch.where(step < widths, widths - 1 - step, step)  # (T, N)
         for i, lstm in enumerate(self.lstms):
             hidden = lstm(self.dropout(hidden) if i else hidden, turned)  # (T, N, 2 * hidden)
@@ -134,7 +134,7 @@ class Network(nn.Module):
         nothing = logits.new_full((self.classes,), -SURE)
         nothing[-1] = SURE
         logits = torch.where(inside, logits, nothing.repeat(self.model.frames))
-        return logits.reshape(len(logits), -1, self.classes)
+        return logits.reshape(logits.shape[0], -1, self.classes)
 
 
 def _shrunk(widths: Tensor, factor: int) -> Tensor:

@@ -191,10 +191,17 @@ class TorchEngine:
         if batch.warps is not None:
             widths, step = batch.warps.widths, multiple(self._config)
             images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
-        columns = torch.from_numpy(widths).long().to(self._device)
+        return self.normalise(images), torch.from_numpy(widths).long().to(self._device)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels in 0..1 as the network takes them."""
         if isinstance(self._config.model, Original):
-            return (images - MEAN) / STD, columns
-        return (1 - images) * 2, columns  # paper is 0, like all that is outside
+            return (images - MEAN) / STD
+        return (1 - images) * 2  # paper is 0, like all that is outside
+
+    def network(self) -> "OriginalNetwork | torch_crnn.Network":
+        """What reads."""
+        return self._reader
 
     def _average(self, decay: float) -> None:
         with torch.no_grad():

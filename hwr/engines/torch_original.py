@@ -81,7 +81,7 @@ class OriginalNetwork(nn.Module):
             if i:
                 features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
             # Cut evenly, not by columns: in the original a step is 1.25 columns wide.
-            steps = features.permute(0, 3, 1, 2).reshape(len(x), self.steps, -1)  # (N, T, W * c * H / T)
+            steps = features.permute(0, 3, 1, 2).reshape(x.shape[0], self.steps, -1)  # (N, T, W * c * H / T)
             hidden.append(self.dropout(lstm(steps)[0]))  # (N, T, 2 * hidden)
         return Output(self.decoder(torch.cat(hidden, 2)))  # (N, T, C)
 

@@ -1,0 +1,89 @@
+"""A network as ONNX or TorchScript, from pixels to logits."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwr.batches import MULTIPLE, Batch
+from hwr.config import Config, Original
+from hwr.engines.torch_engine import TorchEngine
+from hwr.engines.torch_original import Output
+
+
+class Reader(nn.Module):
+    """What is exported: uint8 pixels and widths -> logits, normalisation included."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        super().__init__()
+        self.net = engine.network()
+        self.normalise = engine.normalise
+
+    def forward(self, pixels: Tensor, widths: Tensor) -> Tensor:
+        """(N, H, W) uint8 and (N,) int64 columns of line -> (N, T, C) float32."""
+        output: Output = self.net(self.normalise(pixels[:, None].float() / 255), widths)
+        return output.logits
+
+
+class FixedReader(nn.Module):
+    """`Reader` of the original network, whose lines all have one width."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        super().__init__()
+        self.reader = Reader(engine)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, H, W) uint8 -> (N, T, C) float32."""
+        out: Tensor = self.reader(pixels, torch.full((pixels.shape[0],), pixels.shape[2]))
+        return out
+
+
+def example(config: Config) -> Batch:
+    """Two lines of noise, of different widths where the network takes them."""
+    rng = np.random.default_rng(0)
+    height, width = config.image.height, config.image.width
+    widths = np.array([width, width], np.int32)
+    if not isinstance(config.model, Original):
+        width = min(width // MULTIPLE, 12) * MULTIPLE
+        widths = np.array([width, width - MULTIPLE - 3], np.int32)
+    pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
+    return Batch(pixels, widths, np.full((2, 1), -1, np.int32), None, np.arange(2))
+
+
+def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
+    """Write ONNX; any number of lines, and where the network takes it any width."""
+    batch, reader = _prepared(engine, config)
+    names = ["pixels"] if isinstance(config.model, Original) else ["pixels", "widths"]
+    axes = {"pixels": {0: "n"}, "widths": {0: "n"}, "logits": {0: "n"}}
+    if not isinstance(config.model, Original):
+        axes["pixels"][2], axes["logits"][1] = "w", "t"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The newer way (dynamo=True) unrolls an LSTM: the network would take one width only (torch 2.13).
+        torch.onnx.export(
+            reader,
+            batch,
+            str(path),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: axes[name] for name in (*names, "logits")},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
+    """Write TorchScript, traced."""
+    batch, reader = _prepared(engine, config)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(reader, batch, check_trace=False).save(str(path))
+
+
+def _prepared(engine: TorchEngine, config: Config) -> tuple[tuple[Tensor, ...], nn.Module]:
+    reader = (FixedReader if isinstance(config.model, Original) else Reader)(engine).eval().cpu()
+    lines = example(config)
+    inputs = (torch.from_numpy(lines.images), torch.from_numpy(lines.widths).long())
+    return (inputs[:1] if isinstance(config.model, Original) else inputs), reader

@@ -1,0 +1,107 @@
+"""`hwr export`: a trained network in a form that other programs run."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr import Error, checkpoint, evaluate
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config, Original
+from hwr.files import replacing
+
+FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
+# How far an exported network's logits may be from the engine's: float noise, and of 8 or 16 bits their rounding.
+EXACT, ROUNDED = 1e-3, 0.5
+
+
+def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: str | None = None) -> float:
+    """Write a checkpoint in another form, and compare what it then reads with what the engine reads.
+
+    ONNX and TorchScript take (N, H, W) uint8 pixels (and, with arch crnn, (N,) int64 widths in pixels) and give (N, T, C)
+    float32 logits, for any N (and any W with arch crnn). ONNX holds the config and the alphabet too, so that hwr reads with it.
+
+    Args:
+        kind: onnx, torchscript, params (of the original network) or safetensors.
+        quantize: `int8` (onnx: the weights of LSTMs and matrix products) or `fp16` (safetensors: all weights), or None.
+
+    Returns:
+        The greatest difference of two lines' logits from the engine's.
+
+    Raises:
+        Error: The form can't hold the network, or what was written reads otherwise.
+    """
+    if loaded.exported:
+        raise Error(f"{loaded.exported}: is an exported network; export its .safetensors")
+    if quantize and (kind, quantize) not in (("onnx", "int8"), ("safetensors", "fp16")):
+        raise Error(f"--quantize {quantize}: int8 is for --format onnx, fp16 for --format safetensors")
+    if kind == "safetensors":
+        return _safetensors(loaded, config, out, quantize)
+    if kind == "params":
+        checkpoint.save(out if out.suffix == ".params" else out.with_suffix(".params"), loaded)
+        return 0.0
+    from hwr.engines import torch_export
+    from hwr.engines.torch_engine import TorchEngine
+
+    engine = evaluate.opened(loaded, config)
+    if not isinstance(engine, TorchEngine):
+        raise Error(f"--format {kind}: the torch engine exports it; leave --engine out")
+    lines = torch_export.example(config)
+    expected = engine.logits(lines)
+    writers: dict[str, Callable[[Path], None]] = {
+        "onnx": lambda path: _onnx(engine, loaded, config, path, quantize),
+        "torchscript": lambda path: torch_export.torchscript(engine, config, path),
+    }
+    with replacing(out) as temporary:
+        writers[kind](temporary)
+        found = _run(temporary, kind, config, lines)
+        away = float(np.abs(found - expected).max())
+        if not away <= (ROUNDED if quantize else EXACT) * max(1.0, float(np.abs(expected).clip(0, 100).max())):
+            raise Error(f"{out}: what was exported reads otherwise than the engine: logits are up to {away:g} apart")
+    return away
+
+
+def _safetensors(loaded: Checkpoint, config: Config, out: Path, quantize: str | None) -> float:
+    weights = loaded.weights
+    if quantize:
+        weights = {name: array.astype(np.float16) for name, array in weights.items()}
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            raise Error(f"{out}: a weight is too large for fp16")
+    checkpoint.save(out, Checkpoint(weights, loaded.config, loaded.alphabet, loaded.scores))
+    return max(float(np.abs(a - weights[name]).max()) for name, a in loaded.weights.items())
+
+
+def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize: str | None) -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise Error(f"--format onnx needs onnx and onnxruntime: pip install 'hwr[onnx]' ({error})") from error
+    from hwr.engines import torch_export
+
+    torch_export.onnx(engine, config, path)
+    if quantize:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8)
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"hwr": checkpoint.about(loaded)})
+    onnx.save(model, str(path))
+
+
+def _run(path: Path, kind: str, config: Config, lines: Any) -> np.ndarray:
+    if kind == "onnx":
+        from hwr.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine(path, config).logits(lines)
+    import torch
+
+    inputs = [torch.from_numpy(lines.images)]
+    if not isinstance(config.model, Original):
+        inputs.append(torch.from_numpy(lines.widths).long())
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out: np.ndarray = torch.jit.load(str(path))(*inputs).numpy()
+    return out

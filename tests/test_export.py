@@ -1,0 +1,109 @@
+"""Exported networks: run by onnxruntime and by TorchScript, they read what the engine reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hwr import checkpoint, config, engines
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.cli import main
+
+from .conftest import TINY, whole
+
+torch = pytest.importorskip("torch")
+
+
+def hwr(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the original network, with random weights."""
+    settings, alphabet = config.load(None, TINY), Alphabet(ORIGINAL)
+    path = tmp_path_factory.mktemp("original") / "o.safetensors"
+    checkpoint.save(path, Checkpoint(engines.build(settings, alphabet.classes).weights(), settings, alphabet))
+    return path
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_onnx_reads_the_same(model: Path, drawn: Path, tmp_path: Path, quantize: str | None) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "m.onnx"
+    done = hwr("export", model, "--format", "onnx", "--out", out, *(["--quantize", quantize] if quantize else []))
+    assert done.exit_code == 0, done.output
+    assert "MB" in done.output
+    # Other numbers of lines and other widths than it was exported with: batches of 5, of the drawn lines' own widths.
+    arguments = ["--split", "train", "--set", f"data.root={drawn}", "evaluate.batch_size=5", "--json", "-"]
+    reports = [json.loads(hwr("evaluate", "--checkpoint", path, *arguments).stdout) for path in (model, out)]
+    if quantize:
+        assert reports[1]["cer"] == pytest.approx(reports[0]["cer"], abs=0.05)
+    else:
+        assert reports[1]["cer"] == reports[0]["cer"]
+    assert (reports[1]["engine"], reports[1]["ctc_loss"]) == ("onnx", None)
+    images = sorted(drawn.rglob("*.png"))[:4]
+    texts = [hwr("predict", *images, "--checkpoint", path).stdout for path in (model, out)]
+    assert quantize or texts[0] == texts[1]
+    assert "is an exported network" in hwr("export", out, "--format", "onnx", "--out", tmp_path / "x.onnx").output
+    assert "onnx" in hwr("info", out).output
+
+
+def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    loaded = checkpoint.load(original)
+    engine = engines.build(loaded.config, loaded.alphabet.classes)
+    engine.load(loaded.weights)
+    lines = whole(rng.integers(0, 256, (3, 32, 320), dtype=np.uint8), np.full((3, 1), -1, np.int32))
+    for kind, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("params", "params")):
+        out = tmp_path / f"o.{suffix}"
+        done = hwr("export", original, "--format", kind, "--out", out)
+        assert done.exit_code == 0, done.output
+        if kind == "onnx":
+            found = onnxruntime.InferenceSession(str(out)).run(None, {"pixels": lines.images})[0]
+        elif kind == "torchscript":
+            # As another program would: with torch alone.
+            code = "import sys, numpy as np, torch; m = torch.jit.load(sys.argv[1]); x = np.load(sys.argv[2]); "
+            code += "np.save(sys.argv[3], m(torch.from_numpy(x)).detach().numpy()); assert 'hwr' not in sys.modules"
+            np.save(tmp_path / "x.npy", lines.images)
+            files = [str(out), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+            subprocess.run([sys.executable, "-W", "ignore", "-c", code, *files], check=True, cwd=tmp_path)
+            found = np.load(tmp_path / "y.npy")
+        else:
+            weights = checkpoint.load(out, loaded.config).weights
+            assert all(np.array_equal(weights[name], loaded.weights[name]) for name in weights)
+            continue
+        assert np.allclose(found, engine.logits(lines), atol=1e-4)
+
+
+def test_sixteen_bits(model: Path, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "half.safetensors"
+    assert hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", out).exit_code == 0
+    assert out.stat().st_size < 0.62 * model.stat().st_size
+    images = sorted(drawn.rglob("*.png"))[:8]
+    assert hwr("predict", *images, "--checkpoint", out).stdout == hwr("predict", *images, "--checkpoint", model).stdout
+
+
+def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (["--format", "params"], "are for the original network"),
+        (["--format", "params", "--quantize", "int8"], "int8 is for --format onnx"),
+        (["--format", "safetensors", "--out", model], "is the checkpoint itself"),
+    ):
+        out = [] if "--out" in arguments else ["--out", tmp_path / "x.params"]
+        done = hwr("export", model, *arguments, *out)
+        assert done.exit_code == 2
+        assert words in done.output
+        assert not (tmp_path / "x.params").exists()
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    done = hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx")
+    assert done.exit_code == 2
+    assert "broken.onnx" in done.output

@@ -1,0 +1,222 @@
+"""Reading the lines of pages, and writing what was read back."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from hwr import config, datasets, decode, image
+from hwr.cli import main
+from hwr.datasets import Line, convert
+from hwr.datasets.pages import children, descendants
+
+from .conftest import TINY_CRNN
+
+
+def hwr(*arguments: object, **more: Any) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], **more)
+
+
+@pytest.fixture
+def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A page of three drawn lines, marked in PAGE and ALTO with a wrong text, and the lines' own images."""
+    folder, height = tmp_path / "scans", 10
+    folder.mkdir()
+    paths = sorted(drawn.rglob("*.png"))[:3]
+    lines = [image.read(path) for path in paths]
+    pixels = np.full((sum(len(x) + 20 for x in lines), 60 + max(x.shape[1] for x in lines)), 255, np.uint8)
+    marked = []
+    for i, x in enumerate(lines):
+        h, w = x.shape
+        pixels[height : height + h, 50 : 50 + w] = x
+        box = ((50, height), (49 + w, height), (49 + w, height + h - 1), (50, height + h - 1))
+        baseline = ((50, height + h - 10), (49 + w, height + h - 10))
+        marked.append(Line(f"p/l{i}", folder / "a page.png", "old words", "", "x:1", box, baseline))
+        height += h + 20
+    Image.fromarray(pixels).save(folder / "a page.png")
+    for kind, make in (("page", convert.page), ("alto", convert.alto)):
+        (folder / kind).mkdir()
+        root = make("a page.png", pixels.shape[::-1], marked)
+        if kind == "page":
+            line, region = descendants(root, "TextLine")[0], descendants(root, "TextRegion")[0]
+            line.insert(2, convert.sub(line, "Word", id="w"))
+            convert.sub(convert.sub(region, "TextEquiv"), "Unicode").text = "the region's old text"
+            region.set("custom", "kept")
+        convert.write_xml(root, folder / kind / "one.xml")
+    return folder, paths
+
+
+def texts_of(path: Path) -> list[str]:
+    data = config.load(None, [f"data.root={str(path)!r}", "data.images=" + repr(str(path.parents[1] / "scans"))]).data
+    dataset = datasets.read(data)
+    lines = [*dataset.train, *dataset.val, *dataset.test]
+    return [line.text for line in sorted(lines, key=lambda line: line.id)]
+
+
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str) -> None:
+    folder, paths = page
+    alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
+    assert len(alone) == 3
+    assert all(alone)
+    source = folder / kind / "one.xml"
+    assert hwr("predict", source, "--checkpoint", model).stdout.splitlines() == alone  # cut out, they read the same
+    done = hwr("predict", source, "--checkpoint", model, "--format", kind, "--out", tmp_path / "read")
+    assert done.exit_code == 0, done.output
+    assert texts_of(tmp_path / "read/one.xml") == alone
+    from lxml import etree
+
+    root, before = (etree.parse(str(p)).getroot() for p in (tmp_path / "read/one.xml", source))
+    lines = descendants(root, "TextLine")
+    shapes = ("Coords", "Baseline") if kind == "page" else ("Shape",)
+    for line, old in zip(lines, descendants(before, "TextLine"), strict=True):
+        assert [etree.tostring(c).split() for c in line if etree.QName(c).localname in shapes] == [
+            etree.tostring(c).split() for c in old if etree.QName(c).localname in shapes
+        ]
+    if kind == "page":
+        assert all(0 < float(e.get("conf")) <= 1 for line in lines for e in children(line, "TextEquiv"))
+        assert [etree.QName(c).localname for c in lines[0]] == ["Coords", "Baseline", "TextEquiv"]
+        region = descendants(root, "TextRegion")[0]
+        assert region.get("custom") == "kept"
+        assert not children(region, "TextEquiv")  # the old text of the whole
+        return
+    strings = [children(line, "String") for line in lines]
+    assert [[s.get("CONTENT") for s in line] for line in strings] == [text.split() for text in alone]
+    for line in strings:
+        places = [(int(s.get("HPOS")), int(s.get("HPOS")) + int(s.get("WIDTH"))) for s in line]
+        assert places == sorted(places)
+        assert places[0][0] >= 50
+        assert all(0 < float(s.get("WC")) <= 1 for s in line)
+
+
+def test_other_kinds_get_new_files(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+    folder, paths = page
+    alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
+    for source, kind in ((folder / "page/one.xml", "alto"), (folder / "alto/one.xml", "page")):
+        done = hwr("predict", source, "--checkpoint", model, "--format", kind, "--out", tmp_path / kind)
+        assert done.exit_code == 0, done.output
+        assert texts_of(tmp_path / kind / "one.xml") == alone
+    done = hwr("predict", paths[0], "--checkpoint", model, "--format", "page", "--out", tmp_path / "lines")
+    assert done.exit_code == 0, done.output
+    assert alone[0] in (tmp_path / "lines" / f"{paths[0].stem}.xml").read_text()
+
+
+def test_tables_and_json(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+    folder, paths = page
+    source = folder / "alto/one.xml"
+    out = tmp_path / "read.tsv"
+    assert hwr("predict", source, "--checkpoint", model, "--format", "tsv", "--out", out).exit_code == 0
+    head, *rows = [line.split("\t") for line in out.read_text().splitlines()]
+    assert head == ["image", "line", "text", "confidence"]
+    assert [row[:2] for row in rows] == [[str(source), f"l{i}"] for i in range(3)]
+    done = hwr("predict", source, paths[0], "--checkpoint", model, "--json", "--characters")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in found[:3]] == [row[2] for row in rows]
+    assert [line.get("line") for line in found] == ["l0", "l1", "l2", None]
+    for line in found:
+        assert "".join(c for c, *_ in line["characters"]) == line["text"]
+        edges = [(left, right) for _, left, right, _ in line["characters"]]
+        assert all(0 <= left < right for left, right in edges)
+        assert edges == sorted(edges)
+        assert all(0 <= p <= 1 for *_, p in line["characters"])
+    # The same line on the page and by itself: 50 pixels apart.
+    for (_, left, right, _), (_, l2, r2, _) in zip(found[0]["characters"], found[3]["characters"], strict=True):
+        assert (left - l2, right - r2) == pytest.approx((50, 50), abs=0.11)
+    last = max(right for _, _, right, _ in found[3]["characters"])
+    width = image.read(paths[0]).shape[1]
+    assert 0.6 * width < last <= width
+
+
+def test_unsure_lines_are_left_empty(page: tuple[Path, list[Path]], model: Path) -> None:
+    _, paths = page
+    done = hwr("predict", *paths, "--checkpoint", model, "--json", "--min-confidence", 1)
+    assert done.exit_code == 0
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["", "", ""]
+    assert all(json.loads(line)["confidence"] > 0 for line in done.stdout.splitlines())
+    assert "the text of 3 lines is left empty" in done.stderr
+
+
+def test_what_can_not_be_read_does_not_stop_the_rest(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
+) -> None:
+    folder, paths = page
+    (folder / "page/a.xml").write_text("<PcGts>")
+    (folder / "page/b.xml").write_text("<TEI/>")
+    done = hwr("predict", folder / "page", paths[0], "--checkpoint", model)
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 4
+    assert "a.xml:1: not well-formed XML" in done.stderr
+    assert "b.xml:1: the root element is <TEI>" in done.stderr
+    assert "2 of 4 files could not be read" in done.stderr
+    # In a folder with XML the images are its pages.
+    (folder / "page/a.xml").unlink()
+    (folder / "page/b.xml").unlink()
+    done = hwr("predict", folder, "--checkpoint", model)
+    assert len(done.stdout.splitlines()) == 6
+    assert "1 other files in the folders are not read" in done.stderr
+    assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
+
+
+def test_the_model_that_is_read_with(
+    page: tuple[Path, list[Path]], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, paths = page
+    monkeypatch.setenv("HWR_MODEL", str(model))
+    assert hwr("predict", paths[0]).stdout == hwr("predict", paths[0], "--checkpoint", model).stdout
+    monkeypatch.setenv("HWR_MODEL", str(tmp_path / "none.safetensors"))
+    done = hwr("predict", paths[0])
+    assert done.exit_code == 2
+    assert "HWR_MODEL" in done.stderr
+
+
+def test_pages_without_kraken_say_what_to_install(page: tuple[Path, list[Path]], model: Path) -> None:
+    try:
+        import kraken  # noqa: F401
+    except ImportError:
+        done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+        assert done.exit_code == 1
+        assert "pip install 'hwr[pages]'" in done.stderr
+    else:
+        done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+        assert done.exit_code == 0, done.stderr
+        assert len(done.stdout.splitlines()) >= 1
+
+
+@pytest.mark.parametrize(("steps", "text"), [(4, [0, 1]), (5, [0, 0]), (5, [1, 0, 1]), (3, []), (3, [0, 1, 0])])
+def test_the_alignment_is_the_likeliest_path(rng: np.random.Generator, steps: int, text: list[int]) -> None:
+    logits = rng.normal(0, 2, (steps, 3))
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+    def written(path: tuple[int, ...]) -> list[int]:
+        return [c for c, _ in itertools.groupby(path) if c != 2]
+
+    paths = [path for path in itertools.product(range(3), repeat=steps) if written(path) == text]
+    best = max(paths, key=lambda path: sum(log_p[t, c] for t, c in enumerate(path)))
+    places, sure = decode.align(logits, np.array(text, np.int64))
+    expected, t = [], 0
+    for c, run in itertools.groupby(best):
+        length = len(list(run))
+        if c != 2:
+            expected.append((t, t + length))
+        t += length
+    assert [tuple(place) for place in places.tolist()] == expected
+    for (start, end), p, c in zip(expected, sure, text, strict=True):
+        assert p == pytest.approx(np.exp(log_p[start:end, c]).max())
+
+
+@pytest.mark.parametrize("settings", [[], TINY_CRNN])
+def test_where_prepared_columns_were(settings: list[str]) -> None:
+    settings_ = config.load(None, settings)
+    for height, width in ((100, 900), (20, 300), (60, 2000)):
+        pixels = np.full((height, width), 255, np.uint8)
+        pixels[:, width // 3 : width // 3 + max(4, width // 40)] = 0
+        ready = image.prepare(pixels, settings_)
+        dark = np.flatnonzero(ready.min(0) < 128)
+        offset, factor = image.columns(height, width, ready.shape[1], settings_)
+        middle = (dark.mean() + 0.5 - offset) * factor
+        assert middle == pytest.approx(width // 3 + max(4, width // 40) / 2, abs=2 * factor)
