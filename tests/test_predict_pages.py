@@ -174,6 +174,7 @@ def test_the_model_that_is_read_with(
     assert "HWR_MODEL" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore")  # kraken's own
 def test_pages_without_kraken_say_what_to_install(page: tuple[Path, list[Path]], model: Path) -> None:
     try:
         import kraken  # noqa: F401
