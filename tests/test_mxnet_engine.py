@@ -92,7 +92,7 @@ def test_logits_losses_and_text_are_the_originals(name: str) -> None:
 @pytest.mark.parametrize("name", ["small", "full"])
 def test_the_first_training_steps_loss_is_the_originals(name: str) -> None:
     engine, batch, frozen = golden(name, dropout=0.0)
-    assert 0.2 * engine.train_step(batch, 1e-4) == pytest.approx(frozen["train_loss_weighted"].mean(), rel=1e-5)
+    assert 0.2 * float(engine.train_step(batch, 1e-4)) == pytest.approx(frozen["train_loss_weighted"].mean(), rel=1e-5)
 
 
 def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None:
@@ -108,7 +108,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None
         np.testing.assert_allclose(weights[f"body.1.running_{part}"], frozen_part, rtol=1e-6, atol=1e-6)
     # A step of no length tells the loss after the first one.
     after = frozen["train_loss_weighted_after_step"].mean()
-    assert 0.2 * engine.train_step(batch, 0.0) == pytest.approx(after, rel=1e-4)
+    assert 0.2 * float(engine.train_step(batch, 0.0)) == pytest.approx(after, rel=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"downsamples": 1}, {"channels": 8, "layers": 1, "downsamples": 3}])
@@ -151,7 +151,7 @@ def test_a_batch_of_empty_labels_trains(tiny: Config, batch: Batch) -> None:
     pytest.importorskip("torch", reason="compares with torch")
     one: Any = engines.build(same, 81)
     other: Any = engines.build(with_(same, "engine.name=torch"), 81)
-    assert one.train_step(empty, 1e-3) == pytest.approx(other.train_step(empty, 1e-3), rel=1e-5)
+    assert float(one.train_step(empty, 1e-3)) == pytest.approx(float(other.train_step(empty, 1e-3)), rel=1e-5)
     gradients = one._parameters["decoder.weight"].grad().asnumpy() / 4, other._net.decoder.weight.grad.numpy()
     assert np.abs(gradients[0] - gradients[1]).max() < 1e-4 * np.abs(gradients[1]).max()
 
@@ -169,7 +169,7 @@ def test_both_engines_give_the_same(name: str) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     texts = [decode.greedy(read, Alphabet(ORIGINAL))[0] for read in logits]
     assert texts[0] == texts[1] != ["", ""]
-    steps = [engine.train_step(batch, 1e-4) for engine, batch, _ in pair]
+    steps = [float(engine.train_step(batch, 1e-4)) for engine, batch, _ in pair]
     assert steps[0] == pytest.approx(steps[1], rel=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_the_first_steps_with_warps_are_the_same_on_both(tiny: Config, batch: Ba
     assert list(one.keys() ^ two.keys()) == []
     assert all(np.array_equal(array, two[name]) for name, array in one.items())
     for _ in range(3):
-        losses = [engine.train_step(batch, 1e-4) for engine in pair]
+        losses = [float(engine.train_step(batch, 1e-4)) for engine in pair]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -250,12 +250,12 @@ def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
     for _ in range(3):
         one.train_step(batch, 1e-3)
     weights, state = one.weights(), one.state()
-    on = [one.train_step(batch, 1e-3) for _ in range(3)]
+    on = [float(one.train_step(batch, 1e-3)) for _ in range(3)]
     mx.nd.random.uniform(shape=100).asnumpy()  # other users of MXNet's generators disturb nothing
     other = engines.build(tiny, 81)
     other.load(weights)
     other.load_state(state)
-    assert [other.train_step(batch, 1e-3) for _ in range(3)] == on  # dropout included
+    assert [float(other.train_step(batch, 1e-3)) for _ in range(3)] == on  # dropout included
     assert all(np.array_equal(a, other.weights()[name]) for name, a in one.weights().items())
     fresh = engines.build(tiny, 81)
     other.load_state(fresh.state())
@@ -264,7 +264,7 @@ def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
 
 def test_dropout_is_there_in_training_alone_and_another_each_time(tiny: Config, batch: Batch) -> None:
     engine = engines.build(tiny, 81)
-    assert len({engine.train_step(batch, 0.0) for _ in range(3)}) == 3
+    assert len({float(engine.train_step(batch, 0.0)) for _ in range(3)}) == 3
     other = engines.build(with_(tiny, "train.seed=1"), 81)
     other.load(engine.weights())
     assert np.array_equal(engine.logits(batch), other.logits(batch))
@@ -341,7 +341,7 @@ def test_a_batch_over_several_devices(tiny: Config, batch: Batch) -> None:
     same = with_(tiny, "model.dropout=0")
     one, two = MXNetEngine(same, 81), MXNetEngine(same, 81, contexts=[mx.cpu(0), mx.cpu(1)])
     for _ in range(3):
-        assert two.train_step(twice, 1e-4) == pytest.approx(one.train_step(twice, 1e-4), rel=1e-4)
+        assert float(two.train_step(twice, 1e-4)) == pytest.approx(float(one.train_step(twice, 1e-4)), rel=1e-4)
     for name, moment in one.state().items():
         np.testing.assert_allclose(two.state()[name], moment, rtol=1e-2, atol=1e-4 * max(1, np.abs(moment).max()))
     assert np.abs(two.logits(twice) - one.logits(twice)).max() < 1e-3
@@ -358,7 +358,7 @@ def test_several_devices_go_on_exactly(tiny: Config, batch: Batch) -> None:
     other = MXNetEngine(tiny, 81, contexts=contexts)
     other.load(one.weights())
     other.load_state(one.state())
-    assert other.train_step(batch, 1e-3) == one.train_step(batch, 1e-3)
+    assert float(other.train_step(batch, 1e-3)) == float(one.train_step(batch, 1e-3))
     with pytest.raises(Error, match=r"train\.batch_size 2 is too small for 3 GPUs"):
         MXNetEngine(with_(tiny, "train.batch_size=2"), 81, contexts=contexts)
 
