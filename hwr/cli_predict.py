@@ -5,7 +5,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,15 +84,18 @@ def predict(
     from tqdm import tqdm
 
     from hwr.evaluate import opened
+    from hwr.files import replacing
     from hwr.inputs import files_in, jobs
     from hwr.predict import predict as run
     from hwr.segment import lines_of
-    from hwr.write_pages import write
+    from hwr.write_pages import place, write
 
     kind = "json" if as_json else kind
     rank, _ = launched()
     _check(kind, out)
     files, others = files_in(inputs)
+    if out is not None:
+        _check_places(files, [place(out, file) for file in files] if kind in ("page", "alto") else [out])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
@@ -101,7 +104,7 @@ def predict(
         opened(loaded, settings),
         loaded.alphabet,
         settings,
-        _targets(jobs(files, lines_of if pages else None), begun),
+        _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
         workers,
         characters or kind == "alto",
     )
@@ -109,7 +112,10 @@ def predict(
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.
     silent = True if rank or (not to_file and kind in ("txt", "tsv", "json") and sys.stdout.isatty()) else None
-    with open(out, "w", encoding="utf-8") if out and to_file else nullcontext() as file:
+    with ExitStack() as stack:
+        file = None
+        if out is not None and to_file:
+            file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
         if kind == "tsv" and not rank:
             click.echo("image\tline\ttext\tconfidence", file)
         with tqdm(desc="reading", total=len(files), unit="file", disable=silent) as bar:
@@ -124,7 +130,7 @@ def predict(
                 few = [_without_text(p) if p.text and p.confidence < min_confidence else p for p in read]
                 unsure += sum(a is not b for a, b in zip(few, read, strict=True))
                 if kind in ("page", "alto"):
-                    if not job.error:
+                    if not job.error and (not few or any(p.text is not None for p in few)):
                         assert out is not None
                         bar.write(str(write(out, kind, job, few)), file=sys.stdout)
                     continue
@@ -145,6 +151,17 @@ def _check(kind: str, out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
     elif out is not None and not out.parent.is_dir():
         raise Error(f"{out}: there is no folder {out.parent}")
+
+
+def _check_places(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over what is read, or one page over another."""
+    read = {path.resolve() for path in files}
+    of: dict[Path, Path] = {}
+    for i, path in enumerate(places):
+        if path.resolve() in read:
+            raise Error(f"--out: {path} would be written over what is read")
+        if of.setdefault(path.resolve(), files[i]) != files[i]:
+            raise Error(f"--out: {of[path.resolve()]} and {files[i]} would both become {path}")
 
 
 def _default() -> str:

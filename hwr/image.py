@@ -2,6 +2,7 @@
 
 import functools
 import io
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,15 +31,20 @@ SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
 
+# EXIF's tag; from 5 on width and height change places.
+ORIENTATION = 0x0112
+
 # More would decompress into gigabytes; a page at 600 dpi has 35 million.
 MOST_PIXELS = 80_000_000
 
 
-def read(source: str | Path | bytes) -> np.ndarray:
+def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     """Decode an image as grey: (H, W) uint8, 0 black to 255 white.
 
-    Takes what Pillow reads: 1, 8 and 16 bit, grey, RGB, palette, CMYK. Transparent pixels show white paper, and a
-    camera's orientation tag is obeyed.
+    Takes what Pillow reads: 1, 8 and 16 bit, grey, RGB, palette, CMYK. Transparent pixels show white paper.
+
+    Args:
+        upright: Obey a camera's orientation tag; else the pixels are as they are stored.
 
     Raises:
         Error: Missing, empty, truncated, not an image, more than one page, or of a size only an attack would have.
@@ -61,7 +67,7 @@ def read(source: str | Path | bytes) -> np.ndarray:
                 raise Error(
                     f"{name}: has floating-point pixels, whose black and white are unknown; save it with 8 or 16 bit"
                 )
-            grey = _grey(ImageOps.exif_transpose(image))
+            grey = _grey(ImageOps.exif_transpose(image) if upright else image)
             # TIFF's PhotometricInterpretation 0: white is zero. Pillow minds it for 8 bit only.
             if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
                 grey = 255 - grey
@@ -73,11 +79,28 @@ def read(source: str | Path | bytes) -> np.ndarray:
         raise Error(f"{name}: is damaged or not an image: {error}") from error
 
 
-def read_line(path: Path, region: Polygon = ()) -> np.ndarray:
+def size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """Width and height of an image in pixels, as `read` gives it, without decoding it.
+
+    Raises:
+        Error: It can't be opened.
+    """
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            turned = upright and opened.getexif().get(ORIENTATION, 1) >= 5
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise Error(f"{path}: can't be opened: {error}") from error
+    return (height, width) if turned else (width, height)
+
+
+def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.ndarray:
     """Decode a line image, or cut a line out of a page's: (H, W) uint8.
 
     Args:
         region: The polygon that is the line, (x, y) in pixels; () if the whole image is.
+        upright: Whether they are pixels of the page as its orientation tag turns it, and not as they are stored, which is
+            what PAGE and ALTO mean.
 
     Raises:
         Error: As `read`, or the polygon lies outside the page.
@@ -88,17 +111,25 @@ def read_line(path: Path, region: Polygon = ()) -> np.ndarray:
         changed = path.stat().st_mtime_ns
     except OSError as error:
         raise Error(f"{path}: could not be opened: {error.strerror}") from error
-    page = _page(path, changed)
+    page = _page(path, changed, upright)
     try:
         return cut(page, region)
     except Error as error:
         raise Error(f"{path}: {error}") from None
 
 
-# Most lines of a page come after each other.
+# Most lines of a page come after each other, and several threads ask for them: one decodes the page, the others wait.
+_decoding = threading.Lock()
+
+
+def _page(path: Path, changed: int, upright: bool) -> np.ndarray:
+    with _decoding:
+        return _decoded(path, changed, upright)
+
+
 @functools.lru_cache(maxsize=4)
-def _page(path: Path, changed: int) -> np.ndarray:
-    return read(path)
+def _decoded(path: Path, changed: int, upright: bool) -> np.ndarray:
+    return read(path, upright)
 
 
 def cut(page: np.ndarray, region: Polygon) -> np.ndarray:

@@ -17,12 +17,16 @@ class Target:
 
     Attributes:
         id: Its id on its page; "" of a line image.
+        error: Why it can't be read, or "".
+        upright: Whether `region` is of the page as its orientation tag turns it.
     """
 
     image: Path
     region: Polygon = ()
     baseline: Polygon = ()
     id: str = ""
+    error: str = ""
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Job:
 
     Attributes:
         source: The file.
+        image: Of the page, or of the line.
         targets: Its lines, in their order.
         kind: page or alto; "" of an image.
         root: The root element of PAGE or ALTO.
@@ -38,6 +43,7 @@ class Job:
     """
 
     source: Path
+    image: Path
     targets: list[Target] = field(default_factory=list)
     kind: str = ""
     root: Any = None
@@ -86,33 +92,43 @@ def files_in(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return found, others
 
 
-def jobs(files: Iterable[Path], segment: Callable[[Path], list[Target]] | None = None) -> Iterator[Job]:
+def jobs(
+    files: Iterable[Path], segment: Callable[[Path], list[Target]] | None = None, images: str | None = None
+) -> Iterator[Job]:
     """A job for each file; one that can't be read has an error.
 
     Args:
         segment: Finds the lines of a page photo; None: an image is a line.
+        images: Another folder with page images, as `data.images`.
     """
     for path in files:
         try:
             if path.suffix.lower() == ".xml":
-                yield _marked(path)
+                if job := _marked(path, images):
+                    yield job
             elif segment is not None:
-                yield Job(path, segment(path))
+                yield Job(path, path, segment(path))
             else:
-                yield Job(path, [Target(path)])
+                yield Job(path, path, [Target(path)])
         except Error as error:
-            yield Job(path, error=str(error))
+            yield Job(path, path, error=str(error))
 
 
-def _marked(path: Path) -> Job:
+def _marked(path: Path, images: str | None) -> Job | None:
+    """A page's job; None for what lies beside pages in an export."""
     root = xml.parse(path)
     match pages.local(root):
         case "PcGts":
             kind, found = "page", page.parse(path, root)
         case "alto":
             kind, found = "alto", alto.parse(path, root)
+        case name if name in pages.NOT_PAGES:
+            return None
         case name:
             raise Error(f"{path}:{root.sourceline}: the root element is <{name}>, neither PAGE's PcGts nor alto")
-    picture = pages.find_image(found, path, None)
-    lines = zip(found.lines, pages.regions(found), strict=True)
-    return Job(path, [Target(picture, region, line.baseline, line.id) for line, region in lines], kind, root)
+    picture, found = pages.with_image(found, path, images)
+    targets = [
+        Target(picture, region, line.baseline, line.id, line.fault)
+        for line, region in zip(found.lines, pages.regions(found), strict=True)
+    ]
+    return Job(path, picture, targets, kind, root)

@@ -68,8 +68,10 @@ def predict(
     """
 
     def prepare(target: Target) -> tuple[np.ndarray, tuple[int, int]] | Error:
+        if target.error:
+            return Error(target.error)
         try:
-            pixels = image.read_line(target.image, target.region)
+            pixels = image.read_line(target.image, target.region, target.upright)
             return image.prepare(pixels, config), (pixels.shape[0], pixels.shape[1])
         except Error as error:
             return error

@@ -1,10 +1,13 @@
 """Where the lines of a page photo are, by kraken's segmenter, which comes with a trained model."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from hwr import Error
+from hwr.datasets import pages
+from hwr.image import Polygon
 from hwr.inputs import Target
 
 
@@ -24,11 +27,21 @@ def lines_of(path: Path) -> list[Target]:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise Error(f"{path}: is damaged or not an image: {error}") from error
-    found = blla.segment(picture)
-    out = []
-    for number, line in enumerate(found.lines, 1):
-        boundary = tuple((round(x), round(y)) for x, y in line.boundary or [])
-        baseline = tuple((round(x), round(y)) for x, y in line.baseline or [])
-        if len(boundary) > 2:
-            out.append(Target(path, boundary, baseline, f"line{number}"))
-    return out
+    try:
+        found = blla.segment(picture)
+    except Exception as error:  # of whatever library it came from
+        raise Error(f"{path}: kraken can't find its lines: {error}") from error
+    lines = tuple(
+        pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
+        for number, line in enumerate(found.lines, 1)
+    )
+    page = pages.Page(path.name, str(path), *picture.size, lines)
+    return [
+        Target(path, region, line.baseline, line.id, upright=True)
+        for line, region in zip(lines, pages.regions(page), strict=True)
+        if region  # has a shape
+    ]
+
+
+def _rounded(points: Any) -> Polygon:
+    return tuple((round(x), round(y)) for x, y in points or [])

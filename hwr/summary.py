@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hwr import Error, alphabet, batches, image
 from hwr.config import Config, Original
@@ -76,11 +75,7 @@ def _size(line: Line) -> tuple[int, int]:
     Raises:
         Error: There is no such image, or it can't be opened.
     """
-    try:
-        with Image.open(line.image) as opened:
-            width, height = opened.size
-    except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise Error(f"{line.image}: can't be opened: {error}") from None
+    width, height = image.size(line.image, upright=not line.region)
     if not line.region:
         return width, height
     xs, ys = zip(*line.region, strict=True)
@@ -96,6 +91,8 @@ def _fault(line: Line, size: tuple[int, int], config: Config) -> str:
     wide = width
     if not isinstance(config.model, Original):
         wide = image.scaled_width(width, height, config)
+        if config.image.straighten:  # it takes empty paper off above and below, and so makes the line wider
+            wide = image.prepare(image.read_line(line.image, line.region), config).shape[1]
     steps = int(batches.frames(config, np.array([wide]))[0])
     return batches.unwritable(line.text, letters, config, steps)
 

@@ -1,22 +1,27 @@
 """What was read as PAGE or ALTO: written into a copy of the XML that marked the lines, or into a new one."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from hwr import image
 from hwr.datasets import Line, convert
 from hwr.datasets.pages import children, descendants, local
 from hwr.inputs import Job
 from hwr.predict import Character, Prediction
 
 
+def place(folder: Path, source: Path) -> Path:
+    """Where what is read of a file is written."""
+    return folder / f"{source.stem}.xml"
+
+
 def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) -> Path:
     """Write a page's texts and confidences.
 
-    Where the job is of the same kind, everything else of its XML stays; but the words and the regions' texts that stood there
-    go, for they are of another reading. Otherwise the page is new, and has an image and its lines.
+    Where the job is of the same kind, everything else of its XML stays; but words, the regions' texts and marks on parts of
+    the text go, for they are of another reading. Otherwise the page is new, and has an image and its lines.
 
     Args:
         kind: page or alto.
@@ -24,13 +29,15 @@ def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) 
     Returns:
         The file, named as the source is.
     """
-    path = folder / f"{job.source.stem}.xml"
+    path = place(folder, job.source)
     root = job.root if job.kind == kind else _new(kind, job, predictions)
     lines = descendants(root, "TextLine")
     for element, prediction in zip(lines, predictions, strict=True):
+        if prediction.text is None:
+            continue  # it could not be read: what stands there stays
         (_into_page if kind == "page" else _into_alto)(element, prediction)
     if kind == "page":
-        for region in descendants(root, "TextRegion"):
+        for region in (element for element in root.iter() if local(element).endswith(("Region", "TableCell"))):
             for stale in children(region, "TextEquiv"):
                 region.remove(stale)
         for changed in descendants(root, "LastChange"):
@@ -40,22 +47,21 @@ def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) 
 
 
 def _new(kind: str, job: Job, predictions: Sequence[Prediction]) -> Any:
-    picture = job.targets[0].image if job.targets else job.source
-    with Image.open(picture) as opened:
-        size = opened.size
+    # Of a line image or a photo without XML the places are those of the upright picture.
+    size = image.size(job.image, upright=not job.kind)
     lines = [
-        Line(p.target.id or f"line{i}", picture, "", "", str(job.source), p.target.region, p.target.baseline)
+        Line(p.target.id or f"line{i}", job.image, "", "", str(job.source), p.target.region, p.target.baseline)
         for i, p in enumerate(predictions, 1)
     ]
-    return (convert.page if kind == "page" else convert.alto)(picture.name, size, lines)
+    return (convert.page if kind == "page" else convert.alto)(job.image.name, size, lines)
 
 
 def _into_page(element: Any, prediction: Prediction) -> None:
     for child in list(element):
         if local(child) in ("TextEquiv", "Word"):
             element.remove(child)
-    if prediction.text is None:
-        return
+    if element.get("custom"):  # Transkribus keeps there what stands from which character to which
+        element.set("custom", re.sub(r"\w+ *\{[^}]*offset:[^}]*\} *", "", element.get("custom")).strip())
     equivalent = convert.sub(element, "TextEquiv", conf=f"{prediction.confidence:.4f}")
     convert.sub(equivalent, "Unicode").text = prediction.text
     # The schema wants it after the line's shape and before its style.

@@ -90,7 +90,7 @@ def test_text_is_normalised_in_one_place(tmp_path: Path, page: np.ndarray) -> No
 def test_alto(tmp_path: Path, page: np.ndarray, version: str) -> None:
     (tmp_path / "one.xml").write_text(ALTO_XML.format(version=version, unit="pixel"))
     first, second = every(read(tmp_path))
-    assert (first.text, second.text) == ("café & co", "no spa -")
+    assert (first.text, second.text) == ("café & co", "no spa-")
     assert first.region == ((10, 10), (110, 10), (60, 50))
     assert second.region == ((20, 80), (300, 80), (300, 110), (20, 110))
     assert (first.baseline, second.baseline) == (((10, 45), (110, 45)), ())
@@ -112,11 +112,22 @@ def test_where_page_images_are_looked_for(tmp_path: Path, page: np.ndarray) -> N
         ('points="10,10 110,10 60,50"', 'points="10,10 110,10 60"', r"one\.xml:7: .* are 5 numbers"),
         ('points="10,10 110,10 60,50"', 'points="10,10 x,10 60,50"', r"one\.xml:7: .* are no points"),
         ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 stands at .*one\.xml:7 already"),
-        ('imageFilename="a page.png"', 'imageFilename="../a page.png"', r"must be a file's name without folders"),
+        (
+            'imageFilename="a page.png"',
+            'imageFilename="../../other.png"',
+            r"its image \.\./\.\./other\.png is in none of",
+        ),
+        (
+            'imageHeight="200"',
+            'imageHeight="300"',
+            r"one\.xml:4: says 400 x 300 pixels, and .*a page\.png has 400 x 200",
+        ),
+        ("two</Unicode>", "\u05d0</Unicode>", r"one\.xml:10: line one/l3: text from right to left"),
+        ("two</Unicode>", "a\nb</Unicode>", r"one\.xml:10: line one/l3: U\+000A stands in its text"),
         ("</PcGts>", "", r"one\.xml:\d+: not well-formed XML"),
         ("PcGts", "mets", r"no line with text"),
         ("PcGts", "TEI", r"the root element is <TEI>, not <PcGts>"),
-        ('imageHeight="200"', "", r"one\.xml:4: <Page> has no imageHeight"),
+        ('imageHeight="200"', "", r"one\.xml:4: <Page> has no imageWidth or imageHeight"),
         ("10,150 200,150 200,180 10,180", "1000,150 1200,150 1200,180", None),
         ('<?xml version="1.0" encoding="UTF-8"?>', "<!DOCTYPE x [<!ENTITY e 'x'>]>", r"declares an XML entity"),
     ],
@@ -163,6 +174,10 @@ def test_pairs(tmp_path: Path) -> None:
     pictures(tmp_path, "b/5.png")
     (tmp_path / "b/5.gt.txt").write_text("one\n\ntwo\n")
     with pytest.raises(Error, match=r"5\.gt\.txt:2: has 2 lines"):
+        read(tmp_path)
+    (tmp_path / "b/5.gt.txt").write_text("five")
+    pictures(tmp_path, "b/5.jpg")
+    with pytest.raises(Error, match=r"5\.gt\.txt: 5\.jpg, 5\.png: which is its image"):
         read(tmp_path)
 
 
@@ -247,6 +262,53 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
         read(tmp_path, *more)
 
 
+def test_folders_that_are_called_for_the_parts(tmp_path: Path) -> None:
+    for part, number in (("train", 6), ("val", 2), ("test", 1)):
+        pictures(tmp_path, *(f"{part}/{n}.png" for n in range(number)))
+        for n in range(number):
+            (tmp_path / f"{part}/{n}.gt.txt").write_text(f"{part} {n}")
+    dataset = read(tmp_path)
+    assert [len(dataset.part(part)) for part in ("train", "val", "test")] == [6, 2, 1]
+    assert {line.text.split()[0] for line in dataset.train} == {"train"}
+
+
+def test_the_largest_document_is_not_held_out(tmp_path: Path) -> None:
+    for folder, number in (("a", 90), ("b", 6), ("c", 4)):
+        pictures(tmp_path, *(f"{folder}/{n}.png" for n in range(number)))
+        for n in range(number):
+            (tmp_path / f"{folder}/{n}.gt.txt").write_text(f"{folder} {n}")
+    for seed in range(6):
+        dataset = read(tmp_path, f"data.seed={seed}")
+        assert len(dataset.train) >= 90
+        assert dataset.val
+        assert dataset.test
+
+
+def test_pages_of_another_size_or_turned(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "one.xml").write_text(
+        PAGE_XML.format(version="2019").replace('"400"', '"800"').replace('"200"', '"400"')
+    )
+    assert every(read(tmp_path))[0].region == ((5, 5), (55, 5), (30, 25))
+    # A camera's orientation tag: pixels are turned, and so is the size.
+    turned = Image.fromarray(page.T[:, ::-1])
+    exif = turned.getexif()
+    exif[0x0112] = 8
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert image.size(tmp_path / "turned.jpg", upright=False) == (200, 400)
+    assert image.size(tmp_path / "turned.jpg") == image.read(tmp_path / "turned.jpg").shape[::-1] == (400, 200)
+
+
+def test_what_else_lies_in_an_export(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/one.xml").write_text(PAGE_XML.format(version="2019"))
+    (tmp_path / "mets.xml").write_text("<mets/>")
+    (tmp_path / "metadata.xml").write_text("<trpDocMetadata/>")
+    assert len(every(read(tmp_path))) == 3
+    (tmp_path / "page/two.xml").write_text(PAGE_XML.format(version="2019"))
+    with pytest.raises(Error, match=r"two\.xml: its image .*a page\.png is that of .*one\.xml already"):
+        read(tmp_path)
+
+
 def invoke(*arguments: object) -> Any:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
@@ -255,9 +317,7 @@ def invoke(*arguments: object) -> Any:
 def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> None:
     done = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert done.exit_code == 0, done.output
-    before = read(drawn)
-    more = ["data.lists=lists", "data.train=[train]", "data.val=[val]", "data.test=[test]"]
-    after = read(tmp_path / "out", *(more if kind in ("page", "alto", "gt") else []))
+    before, after = read(drawn), read(tmp_path / "out")
     assert datasets.detect(tmp_path / "out") == kind
     for part in ("train", "val", "test"):
         one, other = before.part(part), {line.text: line for line in after.part(part)}
@@ -265,6 +325,7 @@ def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> Non
         for line in one:
             found = other[line.text]
             pixels = image.read_line(found.image, found.region)
+            assert kind not in ("table", "iam") or found.writer == line.writer
             assert np.array_equal(pixels, image.read_line(line.image, line.region))
     again = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert again.exit_code == 2
@@ -277,7 +338,7 @@ def test_a_network_trains_on_pages(drawn: Path, tmp_path: Path) -> None:
     settings.write_text(config.dump(config.load(None, [*TINY, "train.epochs=1", f"data.root={tmp_path / 'pages'}"])))
     done = invoke("train", "--config", settings, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
-    assert "drawn with seed 0" in done.output
+    assert "split pages: " in done.output
 
 
 def test_summary(tmp_path: Path, page: np.ndarray) -> None:

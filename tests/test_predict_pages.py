@@ -162,6 +162,42 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
+def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+    folder, paths = page
+    before = (folder / "page/one.xml").read_bytes()
+    for inputs, out in (
+        ([folder / "page/one.xml"], folder / "page"),
+        ([folder / "page/one.xml", folder / "alto/one.xml"], tmp_path / "read"),
+    ):
+        done = hwr("predict", *inputs, "--checkpoint", model, "--format", "page", "--out", out)
+        assert done.exit_code == 2
+        assert "would" in done.stderr
+    assert (folder / "page/one.xml").read_bytes() == before
+    assert not list((tmp_path / "read").iterdir())
+    done = hwr("predict", paths[0], "--checkpoint", model, "--out", paths[0])
+    assert done.exit_code == 2
+    assert image.read(paths[0]).size
+
+
+def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+    _, paths = page
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    inputs = [tmp_path / "broken.png", *paths]
+    done = hwr("predict", *inputs, "--checkpoint", model, "--format", "alto", "--out", tmp_path / "read")
+    assert done.exit_code == 1
+    assert sorted(p.stem for p in (tmp_path / "read").iterdir()) == sorted(p.stem for p in paths)
+    # A page without lines is a page.
+    from lxml import etree
+
+    empty = etree.parse(str(page[0] / "page/one.xml"))
+    for line in descendants(empty.getroot(), "TextLine"):
+        line.getparent().remove(line)
+    empty.write(str(page[0] / "page/one.xml"))
+    done = hwr("predict", page[0] / "page/one.xml", "--checkpoint", model, "--format", "alto", "--out", tmp_path / "e")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "e/one.xml").is_file()
+
+
 def test_the_model_that_is_read_with(
     page: tuple[Path, list[Path]], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Something on disk -> lists of lines. One file per format, each with `read(config.data) -> Dataset`."""
 
+import re
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -111,8 +112,18 @@ def _named(dataset: Dataset, name: str) -> Dataset:
     )
 
 
+# Control characters, the separators that break lines, halves of UTF-16 pairs.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def _read(data: "Data") -> Dataset:
     dataset = _raw(data)
+    for line in (*dataset.train, *dataset.val, *dataset.test):
+        if data.unit != "form" and (found := CONTROL.search(line.text)):
+            raise Error(f"{line.source}: line {line.id}: U+{ord(found[0]):04X} stands in its text, a control character")
+        if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
+            # CTC writes from left to right, and would have to learn the text backwards.
+            raise Error(f"{line.source}: line {line.id}: text from right to left can't be trained on yet")
     if data.normalise == "none":
         return dataset
     # The one place where text is changed: everything after this sees the same characters.
@@ -155,8 +166,7 @@ def detect(root: Path) -> str:
         return "iam"
     if root.suffix.lower() in table.SUFFIXES or (root.is_dir() and table.tables(root)):
         return "table"
-    roots = {"PcGts": "page", "alto": "alto"}
-    for path in pages.xml_below(root):
-        if kind := roots.get(pages.local(xml.parse(path))):
-            return kind
+    kinds = (pages.KINDS.get(pages.local(xml.parse(path))) for path in pages.xml_below(root))
+    if kind := next(filter(None, kinds), None):
+        return kind
     return "gt" if next(root.rglob("*.gt.txt"), None) else "iam"

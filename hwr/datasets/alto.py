@@ -6,7 +6,8 @@ from typing import Any
 from hwr import Error
 from hwr.config import Data
 from hwr.datasets import Dataset, pages
-from hwr.datasets.pages import Marked, Page, Polygon, children, descendants, local
+from hwr.datasets.pages import Marked, Page, children, descendants, local
+from hwr.image import Polygon
 
 
 def read(data: Data) -> Dataset:
@@ -31,23 +32,26 @@ def parse(path: Path, root: Any) -> Page:
     lines = tuple(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
     pages.unique((line.id, line.source) for line in lines)
     image = (names[0].text or "").strip() if names else ""
-    return Page(image, source, _number(found[0], "HEIGHT", path, 1), lines)
+    width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
+    return Page(image, source, width, height, lines)
 
 
 def _line(element: Any, path: Path, place: int) -> Marked:
     source = f"{path}:{element.sourceline}"
-    polygon: Polygon = ()
-    for shape in children(element, "Shape"):
-        for child in children(shape, "Polygon"):
-            polygon = pages.points(child.get("POINTS", ""), f"{path}:{child.sourceline}", 3)
-    if not polygon and element.get("HPOS") is not None:
+
+    def baseline() -> Polygon:
+        stated = element.get("BASELINE", "")
+        # Before version 4.1 it is one number, a height.
+        return pages.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
+
+    def shape() -> Polygon:
+        for polygon in (child for shape in children(element, "Shape") for child in children(shape, "Polygon")):
+            return pages.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
         x, y, w, h = (_number(element, name, path, 0) for name in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
-        polygon = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
-    baseline: Polygon = ()
-    stated = element.get("BASELINE", "")
-    if len(stated.replace(",", " ").split()) > 1:  # before version 4.1 it is one number, a height
-        baseline = pages.points(stated, source, 2)
-    return Marked(element.get("ID") or f"line{place}", text(element), polygon, baseline, source)
+        # A line that is known by its baseline alone may have that one's box.
+        return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)) if min(w, h) > 1 else ()
+
+    return pages.marked(element.get("ID") or f"line{place}", text(element), source, shape, baseline)
 
 
 def text(element: Any) -> str:
@@ -60,7 +64,7 @@ def text(element: Any) -> str:
             case "SP":
                 parts.append(" ")
             case "HYP":
-                parts.append(child.get("CONTENT", "-"))
+                parts.append(parts.pop() + child.get("CONTENT", "-") if parts else child.get("CONTENT", "-"))
     # Some programs leave the spaces out.
     strings = [child for child in element if local(child) == "String"]
     spaced = any(local(child) == "SP" for child in element) or len(strings) < 2

@@ -1,6 +1,7 @@
 """`hwr data convert`: a dataset in another format."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -63,23 +64,34 @@ def _save(line: Line, path: Path) -> None:
     Image.fromarray(image.read_line(line.image, line.region)).save(path)
 
 
-def _name(id: str) -> str:
-    """An id as a file's name: IAM's and tables' ids have no folders."""
-    return id.replace("/", "-").replace(" ", "_")
+def _names(dataset: Dataset) -> dict[str, str]:
+    """Id -> a file's name without folders, no two alike, not even where case does not count."""
+    out: dict[str, str] = {}
+    used: set[str] = set()
+    for _, line in _all(dataset):
+        base = name = re.sub(r"[/\s]", "-", line.id).lstrip(".-") or "line"
+        number = 1
+        while name.casefold() in used:
+            number += 1
+            name = f"{base}~{number}"
+        used.add(name.casefold())
+        out[line.id] = name
+    return out
 
 
 def _gt(dataset: Dataset, out: Path) -> None:
-    ids = {line.id: _name(line.id) for _, line in _all(dataset)}
+    names = _names(dataset)
     for _, line in tqdm(_all(dataset), "writing", unit="line", disable=None, leave=False):
-        _save(line, out / f"{ids[line.id]}.png")
-        (out / f"{ids[line.id]}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
-    _lists(dataset, out, ids)
+        _save(line, out / f"{names[line.id]}.png")
+        (out / f"{names[line.id]}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+    _lists(dataset, out, names)
 
 
 def _table(dataset: Dataset, out: Path) -> None:
+    names = _names(dataset)
     with open(out / "metadata.jsonl", "w", encoding="utf-8") as file:
         for part, line in tqdm(_all(dataset), "writing", unit="line", disable=None, leave=False):
-            name = f"images/{_name(line.id)}.png"
+            name = f"images/{names[line.id]}.png"
             _save(line, out / name)
             row = {"file_name": name, "text": line.text, "split": part, "writer": line.writer, "id": line.id}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -88,9 +100,20 @@ def _table(dataset: Dataset, out: Path) -> None:
 def _iam(dataset: Dataset, out: Path) -> None:
     from lxml import etree
 
+    # A form has one writer.
     forms: dict[str, list[Line]] = {}
+    names: dict[tuple[str, str], str] = {}
     for _, line in _all(dataset):
-        forms.setdefault(_name(line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"), []).append(line)
+        document = line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"
+        form = names.get((document, line.writer))
+        if form is None:
+            base = form = re.sub(r"[/\s]", "-", document).lstrip(".-") or "form"
+            number = 1
+            while form.casefold() in {name.casefold() for name in forms}:
+                number += 1
+                form = f"{base}~{number}"
+            names[document, line.writer] = form
+        forms.setdefault(form, []).append(line)
     (out / "xml").mkdir()
     ids: dict[str, str] = {}
     for form, lines in tqdm(forms.items(), "writing", unit="form", disable=None, leave=False):
@@ -121,12 +144,15 @@ def _pages(dataset: Dataset, out: Path, make: Callable[[str, tuple[int, int], li
         stem = path.stem
         while names.setdefault(stem, path) != path:
             stem += "_"
-        shutil.copyfile(path, out / f"{stem}{path.suffix}")
-        with Image.open(path) as picture:
-            size = picture.size
+        name, size = f"{stem}{path.suffix}", image.size(path, upright=False)
+        if size == image.size(path) or lines[0].region:
+            shutil.copyfile(path, out / name)
+        else:  # PAGE and ALTO mean pixels as they are stored, and this line image has to be turned
+            name, size = f"{stem}.png", image.size(path)
+            Image.fromarray(image.read(path)).save(out / name)
         for line in lines:
             ids[line.id] = f"{stem}/{_line_id(line)}"
-        write_xml(make(f"{stem}{path.suffix}", size, lines), out / f"{stem}.xml")
+        write_xml(make(name, size, lines), out / f"{stem}.xml")
     _lists(dataset, out, ids)
 
 

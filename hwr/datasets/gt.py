@@ -22,22 +22,28 @@ def read(data: Data) -> Dataset:
     alone = 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        pictures: dict[str, list[str]] = {}
-        for name in names:
-            if Path(name).suffix.lower() in image.SUFFIXES:
-                pictures.setdefault(name[: -len(Path(name).suffix)], []).append(name)
         texts = sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
         stems = {name.removesuffix(SUFFIX) for name in texts}
-        alone += sum(stem not in stems and stem.rpartition(".")[0] not in stems for stem in pictures)
+        # Prepared images stand beside the original, or in its place, as a.bin.png and a.nrm.png.
+        pictures: dict[str, list[str]] = {}
+        prepared: dict[str, list[str]] = {}
+        for name in sorted(names):
+            stem, dot, suffix = name.rpartition(".")
+            if f"{dot}{suffix}".lower() in image.SUFFIXES and not name.startswith("."):
+                before = stem.rpartition(".")[0]
+                if stem in stems or before not in stems:
+                    pictures.setdefault(stem, []).append(name)
+                else:
+                    prepared.setdefault(before, []).append(name)
+        alone += len(pictures.keys() - stems)
         for name in texts:
             path = Path(folder, name)
             stem = name.removesuffix(SUFFIX)
-            # Prepared images stand beside the original as a.bin.png, a.nrm.png; the original's name is shortest.
-            found = sorted(
-                pictures.get(stem, []) or [p for s, ps in pictures.items() for p in ps if s.startswith(f"{stem}.")]
-            )
+            found = pictures.get(stem) or prepared.get(stem, [])[:1]
             if not found:
                 raise Error(f"{path}: there is no image {stem}.png (or of another kind) beside it")
+            if len(found) > 1:
+                raise Error(f"{path}: {', '.join(found)}: which is its image?")
             id = path.relative_to(root).as_posix().removesuffix(SUFFIX)
             text = _text(path)
             if text:

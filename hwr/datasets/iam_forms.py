@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.datasets import xml
+from hwr.datasets import CONTROL, xml
 
 _IAM_FORM = re.compile(r"[a-r]\d{2}-\d{3}[a-z]?")
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]*);")
-# Control characters, the separators that break lines, halves of UTF-16 pairs.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def transcription(entry: Entry) -> str:
         before, text = text, _ENTITY.sub(_unescape, text)
     if not text.strip():
         raise Error(f"{entry.source}: {entry.id} has an empty text. Write its text, or name it in data.exclude")
-    if bad := _CONTROL.search(text):
+    if bad := CONTROL.search(text):
         raise Error(
             f"{entry.source}: the text of {entry.id} has the control character U+{ord(bad[0]):04X} at position "
             f"{bad.start() + 1}; a text is one line of printable characters"

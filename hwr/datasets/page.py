@@ -7,6 +7,7 @@ from hwr import Error
 from hwr.config import Data
 from hwr.datasets import Dataset, pages
 from hwr.datasets.pages import Marked, Page, children, descendants
+from hwr.image import Polygon
 
 
 def read(data: Data) -> Dataset:
@@ -26,12 +27,12 @@ def parse(path: Path, root: Any) -> Page:
     element = found[0]
     source = f"{path}:{element.sourceline}"
     try:
-        height = int(element.get("imageHeight", ""))
+        width, height = int(element.get("imageWidth", "")), int(element.get("imageHeight", ""))
     except ValueError:
-        raise Error(f"{source}: <Page> has no imageHeight, or one that is no number") from None
+        raise Error(f"{source}: <Page> has no imageWidth or imageHeight, or one that is no number") from None
     lines = tuple(_line(line, path) for line in descendants(element, "TextLine"))
     pages.unique((line.id, line.source) for line in lines)
-    return Page(element.get("imageFilename", ""), source, height, lines)
+    return Page(element.get("imageFilename", ""), source, width, height, lines)
 
 
 def _line(element: Any, path: Path) -> Marked:
@@ -39,7 +40,13 @@ def _line(element: Any, path: Path) -> Marked:
     id = element.get("id")
     if not id:
         raise Error(f"{source}: <TextLine> has no id")
-    return Marked(id, text(element), _points(element, "Coords", path, 3), _points(element, "Baseline", path, 2), source)
+    return pages.marked(
+        id,
+        text(element),
+        source,
+        lambda: _points(element, "Coords", path, 3),
+        lambda: _points(element, "Baseline", path, 2),
+    )
 
 
 def text(element: Any) -> str:
@@ -51,7 +58,7 @@ def text(element: Any) -> str:
     return " ".join(found for word in children(element, "Word") if (found := text(word)))
 
 
-def _points(element: Any, name: str, path: Path, least: int) -> pages.Polygon:
+def _points(element: Any, name: str, path: Path, least: int) -> Polygon:
     for child in children(element, name):
         where = f"{path}:{child.sourceline}"
         if child.get("points"):

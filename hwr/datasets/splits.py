@@ -26,8 +26,12 @@ def split(
 ) -> Dataset:
     """Split lines as `data.lists` says; else as their own column does; else drawn.
 
+    Without `data.lists`, lists in `lists/` of the data itself count (`hwr data convert` writes them); without a column,
+    that all documents lie in folders that are called train, val, test or the like.
+
     Drawn are writers where every line's is known, or else documents (pages), so that lines of one are in one part: in the
-    order of the hashes of (data.seed, name), which one more page leaves as it is, until each part has its share.
+    order of the hashes of (data.seed, name), which one more page leaves as it is. A part takes what fits into its share; the
+    rest learns.
 
     Args:
         documents: (lines,) what each was cut from.
@@ -35,19 +39,25 @@ def split(
         column: (lines,) what each line's own column says, or None.
 
     Raises:
-        Error: A list names what is not there; a column says something else; a part is empty that should not be.
+        Error: A list names what is not there; a column says something else.
     """
-    excluded = [line.id for line in lines if line.id in data.exclude]
-    if strange := sorted(set(data.exclude) - {line.id for line in lines} - set(documents)):
+    known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
+    if strange := sorted(set(data.exclude) - known):
         raise Error(f"data.exclude: {strange[0]} is not the id of a line or a document in {data.folder}")
-    excluded += [x.id for x, document in zip(lines, documents, strict=True) if document in data.exclude]
-    kept = [i for i, line in enumerate(lines) if line.id not in set(excluded)]
+    unwanted = set(data.exclude)
+    left_out = [x.id in unwanted or document in unwanted for x, document in zip(lines, documents, strict=True)]
+    name = data.folder.resolve().name
+    tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
+    if column is None and set(tops) <= NAMES.keys() and len(set(tops)) > 1:
+        column = tops
+    own = data.folder / "lists"
     if data.lists is not None:
-        parts = _listed(data, lines, documents)
-        name = data.folder.resolve().name
+        parts = _listed(data, lines, documents, known)
+    elif own.is_dir() and all((own / f"{part}.txt").is_file() for part in PARTS):
+        lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
+        parts = _listed(data.model_copy(update=lists), lines, documents, known)
     elif column is not None and any(column):
-        parts = [_named(value, lines[i]) for i, value in enumerate(column)]
-        name = data.folder.resolve().name
+        parts = [_named(value, line) for value, line in zip(column, lines, strict=True)]
     else:
         by_writer = all(line.writer for line in lines) and len({line.writer for line in lines}) > 2
         groups = [line.writer for line in lines] if by_writer else list(documents)
@@ -58,12 +68,17 @@ def split(
             )
         drawn = _drawn(data, groups)
         parts = [drawn[group] for group in groups]
-        name = f"{data.folder.resolve().name}, drawn with seed {data.seed}"
+        name = f"{name}, drawn with seed {data.seed}"
     if data.split != "auto":
         name = data.split
-    found = {part: [lines[i] for i in kept if parts[i] == part] for part in PARTS}
-    _note_shared(found, notes)
-    return Dataset(name, found["train"], found["val"], found["test"], excluded, notes, list(empty))
+    if unlisted := [line.id for line, part in zip(lines, parts, strict=True) if not part]:
+        notes.append(f"{len(unlisted)} lines are in no list, and so in no part ({unlisted[0]}, …)")
+    chosen = {part: [i for i in range(len(lines)) if parts[i] == part and not left_out[i]] for part in PARTS}
+    _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writers", notes)
+    _note_shared({part: {documents[i] for i in own} for part, own in chosen.items()}, "documents", notes)
+    train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
+    excluded = [line.id for line, out in zip(lines, left_out, strict=True) if out]
+    return Dataset(name, train, val, test, excluded, notes, list(empty))
 
 
 def _named(value: str, line: Line) -> str:
@@ -82,15 +97,20 @@ def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
 
     shares = {"test": data.test_share * len(groups), "val": data.val_share * len(groups)}
     out: dict[str, str] = {}
+    largest = max(sizes, key=lambda group: (sizes[group], place(group)))
     for group in sorted(sizes, key=place):
-        part = next((part for part, share in shares.items() if share > 0), "train")
+        # Each part gets a group first; then what fits, to half as much again. The largest is never held out.
+        open_ = [part for part, share in shares.items() if share > 0]
+        first = [part for part in open_ if part not in out.values()]
+        fitting = [part for part in open_ if sizes[group] <= 1.5 * shares[part]]
+        part = "train" if group == largest else next(iter(first or fitting), "train")
         out[group] = part
         if part in shares:
             shares[part] -= sizes[group]
     return out
 
 
-def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str]) -> list[str]:
+def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: set[str]) -> list[str]:
     """The part of every line, from lists of ids of lines or documents; "" of those in no list."""
     folders = [Path(str(data.lists)), data.folder / str(data.lists)]
     folder = next((folder for folder in folders if folder.is_dir()), None)
@@ -105,14 +125,13 @@ def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str]) -> list
             for id, place in read_rows(path):
                 if of.get(id, part) != part:
                     raise Error(f"{place}: {id} is in data.{of[id]} already")
-                if id not in set(documents) and id not in {line.id for line in lines}:
+                if id not in known:
                     raise Error(f"{place}: {data.folder} has no line and no document {id}")
                 of[id] = part
     return [of.get(line.id) or of.get(document, "") for line, document in zip(lines, documents, strict=True)]
 
 
-def _note_shared(found: dict[str, list[Line]], notes: list[str]) -> None:
-    writers = {part: {line.writer for line in lines if line.writer} for part, lines in found.items()}
+def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if both := sorted(writers[one] & writers[other]):
-            notes.append(f"{len(both)} writers are in {one} and in {other} ({', '.join(both[:3])}, …)")
+        if both := sorted(found[one] & found[other]):
+            notes.append(f"{len(both)} {what} are in {one} and in {other} ({', '.join(both[:3])}, …)")

@@ -1,6 +1,7 @@
 """Tables of lines: TSV, CSV or JSON lines with image and text, as of Hugging Face's image folders -> Dataset."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +34,15 @@ def read(data: Data) -> Dataset:
     for path, part in found:
         for row, source in _rows(path):
             name, text = _cell(row, IMAGE, source), _cell(row, TEXT, source)
+            if not name.strip():
+                raise Error(f"{source}: has no image")
             image = path.parent / name
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise Error(f"{source}: the image {name!r} leads out of {path.parent}")
-            id = str(row.get("id") or (f"{part}/" if part else "") + Path(name).with_suffix("").as_posix())
+            own, writer = row.get("id"), row.get("writer")
+            id = (f"{part}/" if part else "") + (
+                Path(name).with_suffix("").as_posix() if own in (None, "") else str(own)
+            )
             if id in seen:
                 raise Error(f"{source}: {id} stands at {seen[id]} already")
             seen[id] = source
@@ -45,12 +51,12 @@ def read(data: Data) -> Dataset:
             if not text.strip():
                 empty.append(id)
                 continue
-            lines.append(Line(id, image, text.strip(), str(row.get("writer") or ""), source))
+            lines.append(Line(id, image, text.strip(), "" if writer is None else str(writer), source))
             column.append(str(row.get("split") or part))
     if not lines:
         raise Error(f"{data.folder}: no line with a text in its tables")
     notes = [f"{len(empty)} lines have no text and are left out: {', '.join(empty[:5])}"] if empty else []
-    return splits.split(data, lines, [line.image.parent.as_posix() for line in lines], empty, notes, column)
+    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, column)
 
 
 def tables(root: Path) -> list[tuple[Path, str]]:
@@ -81,7 +87,7 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
             tabs = path.suffix.lower() == ".tsv"
             # In TSV a quote is a character like any other, as in `cut`; in CSV it quotes.
             kind: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
-            reader = csv.DictReader(text.splitlines(keepends=True), **kind)
+            reader = csv.DictReader(io.StringIO(text, newline=""), **kind)
             try:
                 for cells in reader:
                     source = f"{path}:{reader.line_num}"
