@@ -319,6 +319,9 @@ def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> Non
     assert done.exit_code == 0, done.output
     before, after = read(drawn), read(tmp_path / "out")
     assert datasets.detect(tmp_path / "out") == kind
+    if kind == "iam":  # a table beside its folders does not make it one
+        (tmp_path / "out/manifest.tsv").write_text("image\ttext\n")
+        assert datasets.detect(tmp_path / "out") == "iam"
     for part in ("train", "val", "test"):
         one, other = before.part(part), {line.text: line for line in after.part(part)}
         assert len(one) == len(after.part(part)) > 0
@@ -330,6 +333,23 @@ def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> Non
     again = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert again.exit_code == 2
     assert "is there already" in again.output
+
+
+def test_from_page_to_alto_and_back(tmp_path: Path, page: np.ndarray) -> None:
+    source = tmp_path / "source"
+    (source / "xml").mkdir(parents=True)
+    (tmp_path / "a page.png").rename(source / "a page.png")
+    (source / "xml/one.xml").write_text(PAGE_XML.format(version="2013"))
+    assert invoke("data", "convert", source, tmp_path / "alto", "--to", "alto").exit_code == 0
+    assert invoke("data", "convert", tmp_path / "alto", tmp_path / "page", "--to", "page").exit_code == 0
+    one, other, third = (read(root) for root in (source, tmp_path / "alto", tmp_path / "page"))
+    for part in ("train", "val", "test"):
+        assert [(x.text, x.region, x.baseline) for x in one.part(part)] == [
+            (x.text, x.region, x.baseline) for x in other.part(part)
+        ]
+        assert [(x.text, x.region, x.baseline) for x in one.part(part)] == [
+            (x.text, x.region, x.baseline) for x in third.part(part)
+        ]
 
 
 def test_a_network_trains_on_pages(drawn: Path, tmp_path: Path) -> None:

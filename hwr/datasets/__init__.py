@@ -162,11 +162,12 @@ def detect(root: Path) -> str:
     """
     from hwr.datasets import pages, table, xml
 
-    if (root / "xml").is_dir() or (root / "ascii").is_dir():
-        return "iam"
+    roots = (pages.local(xml.parse(path)) for path in pages.xml_below(root))
+    marked = next((name for name in roots if name == "form" or name in pages.KINDS), "")
+    if marked == "form" or (root / "ascii").is_dir():
+        return "iam"  # a table may lie beside its folders
     if root.suffix.lower() in table.SUFFIXES or (root.is_dir() and table.tables(root)):
         return "table"
-    kinds = (pages.KINDS.get(pages.local(xml.parse(path))) for path in pages.xml_below(root))
-    if kind := next(filter(None, kinds), None):
-        return kind
+    if marked:
+        return pages.KINDS[marked]
     return "gt" if next(root.rglob("*.gt.txt"), None) else "iam"

@@ -1,0 +1,92 @@
+"""A checkpoint in the forms that it can be exported to."""
+
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.common import conditions, json_option, write
+from hwr import Error, cache, checkpoint, config, datasets, evaluate, export, metrics
+from hwr.batches import Batch
+from hwr.engines import Engine
+from hwr.engines.onnx_engine import OnnxEngine
+
+FORMS = {
+    "torch": ("safetensors", None),
+    "torch, kept in fp16": ("safetensors", "fp16"),
+    "TorchScript": ("torchscript", None),
+    "ONNX": ("onnx", None),
+    "ONNX, int8": ("onnx", "int8"),
+}
+
+
+class Scripted(OnnxEngine):
+    """A TorchScript file, behind the engine's protocol."""
+
+    def __init__(self, path: Path, fixed: bool) -> None:
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._module, self._fixed = torch.jit.load(str(path)), fixed
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        import torch
+
+        inputs = [torch.from_numpy(batch.images)]
+        if not self._fixed:
+            inputs.append(torch.from_numpy(batch.widths).long())
+        with torch.inference_mode():
+            out: np.ndarray = self._module(*inputs).numpy()
+        return out
+
+    group = evaluate.Group()
+
+
+@click.command("forms")
+@click.option("--checkpoint", "path", required=True, metavar="FILE")
+@click.option("--data", metavar="FOLDER", help="Default: the checkpoint's.")
+@click.option("--split", default="test", show_default=True, type=click.Choice(["train", "val", "test"]))
+@click.option("--threads", type=click.IntRange(min=1), help="Default: each library's own choice.")
+@json_option
+def compare_forms(path: str, data: str | None, split: str, threads: int | None, json_path: Path | None) -> None:
+    """CER, lines per second and size of a checkpoint as it is, as ONNX, TorchScript, and in fewer bits, on the same lines."""
+    rows: dict[str, Any] = {}
+    try:
+        loaded = checkpoint.load(path)
+        keys = [f"engine.threads={threads or 'null'}", "engine.device=cpu", *([f"data.root={data!r}"] if data else [])]
+        settings = config.override(config.to_dict(loaded.config), keys)
+        dataset = datasets.read(settings.data)
+        lines = evaluate.lines_of(dataset, split, settings)
+        images = cache.prepared(lines, settings, progress=True)
+        click.echo(f"{len(lines)} lines, {split} of {dataset.name}")
+        click.echo(f"{'':>24}{'CER':>10}{'lines/s':>12}{'MB':>8}")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, (kind, quantize) in FORMS.items():
+                out = Path(folder) / f"{len(rows)}{export.FORMATS[kind]}"
+                export.export(loaded, settings, out, kind, quantize)
+                engine: Engine
+                if kind == "torchscript":
+                    engine = Scripted(out, settings.model.arch == "original")
+                else:
+                    engine = evaluate.opened(checkpoint.load(out), settings)
+                evaluate.read(engine, images, lines, loaded.alphabet, settings)  # the first time does not count
+                start = time.perf_counter()
+                reading = evaluate.read(engine, images, lines, loaded.alphabet, settings)
+                seconds = time.perf_counter() - start
+                score = metrics.score([line.text for line in lines], reading.texts)
+                rows[name] = {
+                    "cer": score.cer,
+                    "lines_per_second": len(lines) / seconds,
+                    "mb": out.stat().st_size / 1e6,
+                }
+                click.echo(
+                    f"{name:>24}{100 * score.cer:>9.2f} %{rows[name]['lines_per_second']:>11.1f}{rows[name]['mb']:>8.1f}"
+                )
+    except Error as error:
+        raise click.ClickException(str(error)) from None
+    write(json_path, {"conditions": conditions(), "lines": len(lines), "forms": rows})
