@@ -144,6 +144,23 @@ def test_bad_pages(tmp_path: Path, page: np.ndarray, old: str, new: str, message
         image.read_line(line.image, line.region)
 
 
+def test_wrong_encodings(tmp_path: Path, page: np.ndarray) -> None:
+    path = tmp_path / "one.xml"
+    path.write_bytes(PAGE_XML.format(version="2019").replace("\u0301", "").replace("two", "tw\u00e9").encode("latin-1"))
+    with pytest.raises(Error, match=r"one\.xml:\d+: not well-formed XML"):
+        read(tmp_path, "data.format=page")
+    path.write_bytes(PAGE_XML.format(version="2019").replace("UTF-8", "no-such").encode())
+    with pytest.raises(Error, match=r"one\.xml:1: not well-formed XML"):
+        read(tmp_path, "data.format=page")
+    path.unlink()
+    (tmp_path / "x.tsv").write_bytes("image\ttext\na page.png\t\u00e9\n".encode("latin-1"))
+    with pytest.raises(Error, match=r"x\.tsv: not UTF-8"):
+        read(tmp_path / "x.tsv")
+    (tmp_path / "a page.gt.txt").write_bytes("\u00e9".encode("latin-1"))
+    with pytest.raises(Error, match=r"a page\.gt\.txt: could not be read as UTF-8"):
+        read(tmp_path, "data.format=gt")
+
+
 def test_other_units_of_alto(tmp_path: Path, page: np.ndarray) -> None:
     (tmp_path / "one.xml").write_text(ALTO_XML.format(version="4", unit="mm10"))
     with pytest.raises(Error, match=r"one\.xml:2: is measured in mm10"):
