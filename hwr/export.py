@@ -58,8 +58,10 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     with replacing(out) as temporary:
         writers[kind](temporary)
         found = _run(temporary, kind, config, lines)
-        away = float(np.abs(found - expected).max())
-        if not away <= (ROUNDED if quantize else EXACT) * max(1.0, float(np.abs(expected).clip(0, 100).max())):
+        real = np.abs(expected) < 1e3  # right of a line's end stands a certain blank
+        away = float(np.abs(found - expected)[real].max())
+        limit = (ROUNDED if quantize else EXACT) * max(1.0, float(np.abs(expected[real]).max()))
+        if not away <= limit or not np.array_equal(found[~real], expected[~real]):
             raise Error(f"{out}: what was exported reads otherwise than the engine: logits are up to {away:g} apart")
     return away
 

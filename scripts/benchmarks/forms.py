@@ -1,7 +1,6 @@
 """A checkpoint in the forms that it can be exported to."""
 
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,12 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
     rows: dict[str, Any] = {}
     try:
         loaded = checkpoint.load(path)
-        keys = [f"engine.threads={threads or 'null'}", "engine.device=cpu", *([f"data.root={data!r}"] if data else [])]
+        keys = [
+            f"engine.threads={threads or 'null'}",
+            "engine.device=cpu",
+            "engine.precision=fp32",
+            *([f"data.root={data!r}"] if data else []),
+        ]
         settings = config.override(config.to_dict(loaded.config), keys)
         dataset = datasets.read(settings.data)
         lines = evaluate.lines_of(dataset, split, settings)
@@ -75,9 +79,8 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 else:
                     engine = evaluate.opened(checkpoint.load(out), settings)
                 evaluate.read(engine, images, lines, loaded.alphabet, settings)  # the first time does not count
-                start = time.perf_counter()
                 reading = evaluate.read(engine, images, lines, loaded.alphabet, settings)
-                seconds = time.perf_counter() - start
+                seconds = reading.seconds
                 score = metrics.score([line.text for line in lines], reading.texts)
                 rows[name] = {
                     "cer": score.cer,
