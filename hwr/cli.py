@@ -249,7 +249,7 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     from hwr.export import export as run
 
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
-    if out == Path(checkpoint):
+    if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
         raise Error(f"{out}: is the checkpoint itself; name another file with --out")
     loaded, settings = load(checkpoint, None, ("engine.device=cpu", "engine.precision=fp32"), None)
     away = run(loaded, settings, out, kind, quantize)

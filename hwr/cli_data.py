@@ -1,5 +1,6 @@
 """The commands `hwr data …`."""
 
+import json
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def summary(
 
     if picture_path and not Path(picture_path).parent.is_dir():
         raise Error(f"{picture_path}: there is no folder {Path(picture_path).parent}")
-    settings = config.load(config_path, [*overrides, f"data.root={path!r}", f"data.format={kind}"])
+    settings = config.load(config_path, [*overrides, f"data.root={json.dumps(path)}", f"data.format={kind}"])
     dataset = datasets.read(settings.data)
     found = summarise(dataset, settings)
     click.echo(report.to_json(found) if as_json else table(found))
@@ -77,7 +78,7 @@ def convert(path: str, out: Path, kind: str, to: str, overrides: tuple[str, ...]
     from hwr import config, datasets
     from hwr.datasets.convert import convert as run
 
-    settings = config.load(None, [*overrides, f"data.root={path!r}", f"data.format={kind}"])
+    settings = config.load(None, [*overrides, f"data.root={json.dumps(path)}", f"data.format={kind}"])
     dataset = datasets.read(settings.data)
     for note in dataset.notes:
         click.echo(f"note: {note}", err=True)

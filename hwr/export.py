@@ -1,7 +1,6 @@
 """`hwr export`: a trained network in a form that other programs run."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from hwr import Error, checkpoint, evaluate
 from hwr.checkpoint import Checkpoint
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.files import replacing
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
@@ -38,10 +37,12 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         raise Error(f"{loaded.exported}: is an exported network; export its .safetensors")
     if quantize and (kind, quantize) not in (("onnx", "int8"), ("safetensors", "fp16")):
         raise Error(f"--quantize {quantize}: int8 is for --format onnx, fp16 for --format safetensors")
+    if kind in ("params", "safetensors") and out.suffix != FORMATS[kind]:
+        raise Error(f"{out}: --format {kind} writes a file whose name ends in {FORMATS[kind]}")
     if kind == "safetensors":
         return _safetensors(loaded, config, out, quantize)
     if kind == "params":
-        checkpoint.save(out if out.suffix == ".params" else out.with_suffix(".params"), loaded)
+        checkpoint.save(out, loaded)
         return 0.0
     from hwr.engines import torch_export
     from hwr.engines.torch_engine import TorchEngine
@@ -108,12 +109,6 @@ def _run(path: Path, kind: str, config: Config, lines: Any) -> np.ndarray:
         from hwr.engines.onnx_engine import OnnxEngine
 
         return OnnxEngine(path, config).logits(lines)
-    import torch
+    from hwr.engines import torch_export
 
-    inputs = [torch.from_numpy(lines.images)]
-    if not isinstance(config.model, Original):
-        inputs.append(torch.from_numpy(lines.widths).long())
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        out: np.ndarray = torch.jit.load(str(path))(*inputs).numpy()
-    return out
+    return torch_export.run(path, config, lines)

@@ -1,5 +1,6 @@
 """A network as ONNX or TorchScript, from pixels to logits."""
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(reader, batch, check_trace=False).save(str(path))
+
+
+def run(path: Path, config: Config, lines: Batch) -> np.ndarray:
+    """Logits of a TorchScript file: (N, T, C) float32."""
+    inputs = [torch.from_numpy(lines.images)]
+    if not isinstance(config.model, Original):
+        inputs.append(torch.from_numpy(lines.widths).long())
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out: np.ndarray = _scripted(path)(*inputs).numpy()
+    return out
+
+
+@functools.lru_cache(maxsize=1)
+def _scripted(path: Path) -> nn.Module:
+    found: nn.Module = torch.jit.load(str(path))
+    return found
 
 
 def _prepared(engine: TorchEngine, config: Config) -> tuple[tuple[Tensor, ...], nn.Module]:

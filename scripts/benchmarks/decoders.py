@@ -25,6 +25,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     The outputs are made of drawn texts: blanks, a step or two for each character, one in five of them unsure. The language
     model is of other drawn texts.
     """
+    about = conditions()
     alphabet, rng = Alphabet(ORIGINAL), np.random.default_rng(0)
     texts = [synth_text.compose(np.random.default_rng((1, i))) for i in range(lines + 4000)]
     logits = np.stack([_output(text[:55], alphabet, rng) for text in texts[:lines]])
@@ -40,7 +41,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
         way()
         rates[name] = lines / (time.perf_counter() - start)
         click.echo(f"{name:>20}{rates[name]:>12.0f} lines/s")
-    write(json_path, {"conditions": conditions(), "rates": rates})
+    write(json_path, {"conditions": about, "rates": rates})
 
 
 def _output(text: str, alphabet: Alphabet, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A checkpoint in the forms that it can be exported to."""
 
+import json
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, cache, checkpoint, config, datasets, evaluate, export, metrics
 from hwr.batches import Batch
-from hwr.engines import Engine
+from hwr.config import Config
+from hwr.engines import Engine, Group, torch_export
 from hwr.engines.onnx_engine import OnnxEngine
 
 FORMS = {
@@ -26,24 +27,13 @@ FORMS = {
 class Scripted(OnnxEngine):
     """A TorchScript file, behind the engine's protocol."""
 
-    def __init__(self, path: Path, fixed: bool) -> None:
-        import torch
+    group = Group()
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._module, self._fixed = torch.jit.load(str(path)), fixed
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path, self._config = path, config
 
     def logits(self, batch: Batch) -> np.ndarray:
-        import torch
-
-        inputs = [torch.from_numpy(batch.images)]
-        if not self._fixed:
-            inputs.append(torch.from_numpy(batch.widths).long())
-        with torch.inference_mode():
-            out: np.ndarray = self._module(*inputs).numpy()
-        return out
-
-    group = evaluate.Group()
+        return torch_export.run(self._path, self._config, batch)
 
 
 @click.command("forms")
@@ -55,13 +45,14 @@ class Scripted(OnnxEngine):
 def compare_forms(path: str, data: str | None, split: str, threads: int | None, json_path: Path | None) -> None:
     """CER, lines per second and size of a checkpoint as it is, as ONNX, TorchScript, and in fewer bits, on the same lines."""
     rows: dict[str, Any] = {}
+    about = conditions()
     try:
         loaded = checkpoint.load(path)
         keys = [
             f"engine.threads={threads or 'null'}",
             "engine.device=cpu",
             "engine.precision=fp32",
-            *([f"data.root={data!r}"] if data else []),
+            *([f"data.root={json.dumps(data)}"] if data else []),
         ]
         settings = config.override(config.to_dict(loaded.config), keys)
         dataset = datasets.read(settings.data)
@@ -75,7 +66,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 export.export(loaded, settings, out, kind, quantize)
                 engine: Engine
                 if kind == "torchscript":
-                    engine = Scripted(out, settings.model.arch == "original")
+                    engine = Scripted(out, settings)
                 else:
                     engine = evaluate.opened(checkpoint.load(out), settings)
                 evaluate.read(engine, images, lines, loaded.alphabet, settings)  # the first time does not count
@@ -92,4 +83,4 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 )
     except Error as error:
         raise click.ClickException(str(error)) from None
-    write(json_path, {"conditions": conditions(), "lines": len(lines), "forms": rows})
+    write(json_path, {"conditions": about, "lines": len(lines), "forms": rows})

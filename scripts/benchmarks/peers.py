@@ -1,31 +1,24 @@
 """hwr's recipes against other toolkits: how fast they train and read, not how well."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import click
-from compare_peers import environments, ours
-from compare_peers.entrants import ENTRANTS, entered, few
-from compare_peers.task import Entrant, Failed, Task
+from compare_peers import environments
+from compare_peers.entrants import ENTRANTS, entered, few, own
+from compare_peers.task import Failed, Task
 
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, config, datasets
 
 SPEEDS = {
     "hwr, lines_cpu": ENTRANTS["hwr"],
-    "hwr, iam_line_best": Entrant(
-        "configs/iam_line_best.yaml", ours.train("iam_line_best.yaml"), ours.points, ours.read, late=60
-    ),
+    "hwr, iam_line_best": own("iam_line_best.yaml"),
     "hwr, original": ENTRANTS["original"],
-    "hwr, original, mxnet": Entrant(
-        "the original recipe on MXNet",
-        ours.train("iam_line.yaml", "engine.name=mxnet"),
-        ours.points,
-        ours.read,
-        late=60,
-    ),
+    "hwr, original, mxnet": own("iam_line.yaml", "the original recipe on MXNet", "engine.name=mxnet"),
     "kraken": ENTRANTS["kraken"],
     "kraken, 48 px": ENTRANTS["kraken48"],
     "pylaia": ENTRANTS["pylaia"],
@@ -55,6 +48,8 @@ def compare_peers(
     Training counts what it takes to validate now and then; reading goes from image files to texts. For MXNet use the
     environment that has it. How well they read is what scripts/compare measures.
     """
+    # However it is ended, what it started ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = out.resolve()
     envs = (envs or out / "envs").absolute()
     out.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Where the time of a training step and of reading goes, and how near to the processor's limit both come."""
 
+import functools
 import resource
 import statistics
 import time
@@ -77,7 +78,7 @@ def peaks(device: str, threads: int | None) -> dict[str, float]:
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         for edge in EDGES:
             a, b = (torch.randn(edge, edge, device=device).to(kind) for _ in range(2))
-            seconds = _times(lambda a=a, b=b: a @ b, 10, device)
+            seconds = _times(functools.partial(torch.matmul, a, b), 10, device)
             out[name] = 2 * edge**3 / min(seconds)
             if out[name] < SLOW:  # no instructions for it
                 break

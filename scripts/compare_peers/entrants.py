@@ -17,15 +17,15 @@ from compare_peers.task import Entrant, Failed, Task
 from hwr import config, datasets, metrics
 from hwr.datasets import Line
 
+
+def own(name: str, about: str = "", *more: str) -> Entrant:
+    """hwr with one of its configs."""
+    return Entrant(about or f"configs/{name}", ours.train(name, *more), ours.points, ours.read, late=60)
+
+
 ENTRANTS = {
-    "hwr": Entrant("configs/lines_cpu.yaml", ours.train("lines_cpu.yaml"), ours.points, ours.read, late=60),
-    "original": Entrant(
-        "the original system's recipe, configs/iam_line.yaml",
-        ours.train("iam_line.yaml", "train.save_minutes=5"),
-        ours.points,
-        ours.read,
-        late=60,
-    ),
+    "hwr": own("lines_cpu.yaml"),
+    "original": own("iam_line.yaml", "the original system's recipe, configs/iam_line.yaml", "train.save_minutes=5"),
     "kraken": Entrant(
         "its default network (120 px) and settings", kraken.train(0.125), kraken.points(0.125), kraken.read, "kraken"
     ),
