@@ -155,14 +155,24 @@ def training(
     order = _Order(images.widths, size, seed, POOL if any_width else 1)
     first = epoch * n // size
     for k in range(first + start, first + count(n, size, epoch)):
-        drawn = order.batch(k)[part[0] :: part[1]]
-        index = np.array([line for _, line in drawn])
-        chosen = [labels[i] for i in index]
-        widths = images.widths[index]
-        least = _least(config, chosen) if any_width else None
-        warps = augment.draw(config.augment, images.height, widths, seed, drawn, centred=any_width, least=least)
-        pixels = images.batch(index, MULTIPLE if any_width else 1)
-        yield Batch(pixels, widths, pad(chosen), warps, index)
+        yield warped(images, labels, config, order.batch(k)[part[0] :: part[1]])
+
+
+def warped(images: Images, labels: Sequence[np.ndarray], config: Config, drawn: Sequence[tuple[int, int]]) -> Batch:
+    """A batch of training.
+
+    Args:
+        drawn: (pass, line) of each of its lines; with the seed they tell its warp.
+    """
+    any_width = not isinstance(config.model, Original)
+    index = np.array([line for _, line in drawn])
+    chosen = [labels[i] for i in index]
+    widths = images.widths[index]
+    least = _least(config, chosen) if any_width else None
+    warps = augment.draw(
+        config.augment, images.height, widths, config.train.seed, drawn, centred=any_width, least=least
+    )
+    return Batch(images.batch(index, multiple(config)), widths, pad(chosen), warps, index)
 
 
 def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:

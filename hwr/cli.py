@@ -251,7 +251,7 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
     if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
         raise Error(f"{out}: is the checkpoint itself; name another file with --out")
-    loaded, settings = load(checkpoint, None, ("engine.device=cpu", "engine.precision=fp32"), None)
+    loaded, settings = load(checkpoint, None, ("engine.device=cpu", "engine.precision=fp32"), "torch")
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} are at most {away:.2g} from the checkpoint's")

@@ -83,6 +83,8 @@ def tune(
     if target.endswith(".params"):
         raise Error(f"{target}: a .params file holds weights alone; name a .safetensors with --out")
     loaded, settings = load(checkpoint, config_path, overrides, engine)
+    if loaded.exported:
+        raise Error(f"{checkpoint}: is an exported network; tune its .safetensors, then export that")
     lm_path, words = (str(Path(path).absolute()) if path else None for path in (lm_path, words))
     found = tuning.tune(loaded, settings, lm_path, words, beam)
     for weight, insertion, unknown, cer in found.tried:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error
+from hwr import Error, launched
 
 if TYPE_CHECKING:
     from hwr.checkpoint import Checkpoint
@@ -39,13 +39,11 @@ class Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except Error as error:
-            click.echo(f"hwr: {error}", err=True)
-            context.exit(2)
         except BrokenPipeError:
             raise  # nobody reads any more; click ends quietly
-        except OSError as error:
-            click.echo(f"hwr: {error}", err=True)
+        except (Error, OSError) as error:
+            rank, size = launched()
+            click.echo(f"hwr{f' (process {rank} of {size})' if size > 1 else ''}: {error}", err=True)
             context.exit(2)
         except KeyboardInterrupt:
             context.exit(130)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     from hwr.engines.torch_engine import TorchEngine
 
     engine = evaluate.opened(loaded, config)
-    if not isinstance(engine, TorchEngine):
-        raise Error(f"--format {kind}: the torch engine exports it; leave --engine out")
+    assert isinstance(engine, TorchEngine), config.engine.name
     lines = torch_export.example(config)
     expected = engine.logits(lines)
     writers: dict[str, Callable[[Path], None]] = {
@@ -95,7 +95,7 @@ def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize:
         logging.getLogger().removeFilter(_no_advice)
     model = onnx.load(str(path))
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {"hwr": checkpoint.about(loaded)})
+    onnx.helper.set_model_props(model, {"hwr": checkpoint.about(replace(loaded, config=config))})
     onnx.save(model, str(path))
 
 

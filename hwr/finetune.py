@@ -21,11 +21,13 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     training texts have (union), or those that `data.alphabet` gives (new).
 
     Raises:
-        Error: The checkpoint can't be read.
+        Error: The checkpoint can't be read, or not trained.
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
     loaded = checkpoint.load(settings.train.init)
+    if loaded.exported:
+        raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
     match settings.train.charset:
         case "keep":
             return loaded.alphabet, loaded

@@ -54,8 +54,8 @@ def write(
         "history": _history(history),
     }
     page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
-    # `</script>` in a text would end the script that the data is in.
-    text = json.dumps(report.plain(data), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    # `</script>` in a text would end the script that the data is in. ASCII, since the name of a file may be no Unicode.
+    text = json.dumps(report.plain(data), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
         temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
 
@@ -141,5 +141,10 @@ def _calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _history(path: Path | None) -> list[dict[str, float]]:
     if path is None or not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in csv.DictReader(file)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in csv.DictReader(file)
+            ]
+    except (KeyError, TypeError, ValueError):
+        return []  # another program's

@@ -172,10 +172,10 @@ def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
-    engine.load(part("weights/"))
-    engine.load_state(part("engine/"))
     values: dict[str, Any] = about["progress"]
     try:
+        engine.load(part("weights/"))
+        engine.load_state(part("engine/"))
         return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
-    except TypeError:
+    except (KeyError, TypeError):
         raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out") from None

@@ -37,9 +37,8 @@ def lines_of(path: Path) -> list[Target]:
     )
     page = pages.Page(path.name, str(path), *picture.size, lines)
     return [
-        Target(path, region, line.baseline, line.id, upright=True)
+        Target(path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no shape", upright=True)
         for line, region in zip(lines, pages.regions(page), strict=True)
-        if region  # has a shape
     ]
 
 

@@ -72,7 +72,9 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
-    rank, _ = launched()
+    rank, size = launched()
+    if settings.train.batch_size % size:
+        raise Error(f"train.batch_size {settings.train.batch_size} can't be shared evenly by {size} processes")
     if rank:  # process 0 speaks for all, and alone looks after the folder
         say = _silent
     else:
@@ -139,6 +141,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         if not rank:
             run.check(out, settings, resume)  # again, now that nobody else can change it
         progress = run.load_state(out, engine, task.fingerprint) if resume else Progress()
+        _check_same(task, progress)
         progress.notes = progress.notes or engine.notes
         if not rank:
             run.begin(out, settings)
@@ -152,7 +155,7 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
     settings, first = task.config.train, not task.engine.group.rank
     with closing(Board(task.out, progress.epoch + 1)) if first else nullcontext() as board:
         # An epoch that was begun is finished: its held-out lines are read.
-        while progress.epoch < settings.epochs and (progress.batch or _done(task, progress) < 1):
+        while progress.epoch < settings.epochs and (progress.batch or _done_anywhere(task, progress) < 1):
             try:
                 _epoch(task, progress, interrupted)
                 row, reading = _held_out(task, progress, interrupted)
@@ -201,11 +204,25 @@ def _to_choose_by(row: Epoch, settings: Train) -> float:
 
 
 def _done(task: Task, progress: Progress) -> float:
-    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, in any process."""
+    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, as this process sees it."""
     settings = task.config.train
     updates = settings.epochs * len(task.train_images) // settings.batch_size
     of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
-    return task.engine.group.highest([max(progress.updates / updates, of_minutes)])[0]
+    return max(progress.updates / updates, of_minutes)
+
+
+def _done_anywhere(task: Task, progress: Progress) -> float:
+    return task.engine.group.highest([_done(task, progress)])[0]
+
+
+def _check_same(task: Task, progress: Progress) -> None:
+    """See that all processes go on from the same point with the same lines: each machine has read its own files."""
+    here = (task.fingerprint, progress.epoch, progress.batch, progress.updates)
+    if any(other != here for other in task.engine.group.gather(here)):
+        raise Error(
+            f"the processes' lines, or what they found in {task.out}, differ: all machines must see the same data and "
+            "the same run folder"
+        )
 
 
 def _save_state(task: Task, progress: Progress) -> None:
@@ -258,8 +275,8 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
             progress.batch,
             (group.rank, group.size),
         )
+        done = _done_anywhere(task, progress)
         for batch in batches.ahead(made):
-            done = _done(task, progress)
             if done >= 1:
                 break
             progress.lr = schedule.learning_rate(settings, done)
@@ -274,7 +291,7 @@ def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> N
             progress.seconds, progress.spent = now - started, now - begun
             bar.update(len(batch.index) * group.size)
             due = now - saved > settings.save_minutes * 60
-            stop, save = group.highest([interrupted(), due])
+            stop, save, done = group.highest([interrupted(), due, _done(task, progress)])
             if stop:
                 hear()
                 raise evaluate.Stopped

@@ -15,13 +15,15 @@ from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 
-from .conftest import TINY, whole
+from .conftest import REPOSITORY, TINY, whole
 
 torch = pytest.importorskip("torch")
 
 
-def hwr(*arguments: object) -> Any:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+def hwr(*arguments: object, status: int = 0) -> Any:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == status, done.output
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,6 @@ def test_onnx_reads_the_same(model: Path, drawn: Path, tmp_path: Path, quantize:
     pytest.importorskip("onnxruntime")
     out = tmp_path / "m.onnx"
     done = hwr("export", model, "--format", "onnx", "--out", out, *(["--quantize", quantize] if quantize else []))
-    assert done.exit_code == 0, done.output
     assert "MB" in done.output
     # Other numbers of lines and other widths than it was exported with: batches of 5, of the drawn lines' own widths.
     arguments = ["--split", "train", "--set", f"data.root={drawn}", "evaluate.batch_size=5", "--json", "-"]
@@ -52,7 +53,24 @@ def test_onnx_reads_the_same(model: Path, drawn: Path, tmp_path: Path, quantize:
     images = sorted(drawn.rglob("*.png"))[:4]
     texts = [hwr("predict", *images, "--checkpoint", path).stdout for path in (model, out)]
     assert quantize or texts[0] == texts[1]
-    assert "is an exported network" in hwr("export", out, "--format", "onnx", "--out", tmp_path / "x.onnx").output
+    for arguments in (
+        ["export", out, "--format", "onnx", "--out", tmp_path / "x.onnx"],
+        ["lm", "tune", "--checkpoint", out, "--set", f"data.root={drawn}"],
+        [
+            "train",
+            "--config",
+            REPOSITORY / "configs/finetune.yaml",
+            "--init",
+            out,
+            "--set",
+            f"data.root={drawn}",
+            "--out",
+            tmp_path / "x",
+        ],
+    ):
+        assert "exported network" in hwr(*arguments, status=2).output
+    on_gpu = ["--set", "engine.device=cuda"]
+    assert "reads on the CPU" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
     assert "onnx" in hwr("info", out).output
 
 
@@ -65,8 +83,7 @@ def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.ra
     lines = whole(rng.integers(0, 256, (3, 32, 320), dtype=np.uint8), np.full((3, 1), -1, np.int32))
     for kind, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("params", "params")):
         out = tmp_path / f"o.{suffix}"
-        done = hwr("export", original, "--format", kind, "--out", out)
-        assert done.exit_code == 0, done.output
+        hwr("export", original, "--format", kind, "--out", out)
         if kind == "onnx":
             found = onnxruntime.InferenceSession(str(out)).run(None, {"pixels": lines.images})[0]
         elif kind == "torchscript":
@@ -86,7 +103,7 @@ def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.ra
 
 def test_sixteen_bits(model: Path, drawn: Path, tmp_path: Path) -> None:
     out = tmp_path / "half.safetensors"
-    assert hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", out).exit_code == 0
+    hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", out)
     assert out.stat().st_size < 0.62 * model.stat().st_size
     images = sorted(drawn.rglob("*.png"))[:8]
     assert hwr("predict", *images, "--checkpoint", out).stdout == hwr("predict", *images, "--checkpoint", model).stdout
@@ -97,13 +114,10 @@ def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
         (["--format", "params"], "are for the original network"),
         (["--format", "params", "--quantize", "int8"], "int8 is for --format onnx"),
         (["--format", "safetensors", "--out", model], "is the checkpoint itself"),
+        (["--format", "safetensors"], "whose name ends in .safetensors"),
     ):
         out = [] if "--out" in arguments else ["--out", tmp_path / "x.params"]
-        done = hwr("export", model, *arguments, *out)
-        assert done.exit_code == 2
-        assert words in done.output
+        assert words in hwr("export", model, *arguments, *out, status=2).output
         assert not (tmp_path / "x.params").exists()
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
-    done = hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx")
-    assert done.exit_code == 2
-    assert "broken.onnx" in done.output
+    assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output

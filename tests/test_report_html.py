@@ -1,6 +1,8 @@
 """The report's page in a real browser, without a network."""
 
 import csv
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,8 +140,25 @@ def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:
     assert quiet(browser)
 
 
-def test_no_lines_at_all_to_plot(tmp_path: Path) -> None:
+def test_what_no_page_can_hold(tmp_path: Path) -> None:
     page = written(tmp_path).read_text()
     assert "__DATA__" not in page
     assert "NaN" not in page.partition('id="data">')[2].partition("</script>")[0]
     assert page.count("</script>") == 2
+
+
+def test_names_that_are_no_unicode_and_another_programs_history(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    Image.new("L", (300, 40)).save(path)
+    (tmp_path / "history.csv").write_text("step,loss\n1,0.5\n")
+    reading = Reading(["x"], np.ones(1), np.ones(1), np.ones(1, bool), 1.0)
+    report_html.write(
+        tmp_path / "r.html",
+        {"worst": [{"image": str(path)}]},
+        reading,
+        [Line("a", path, "x", "", "x:1")],
+        tmp_path / "history.csv",
+    )
+    data = json.loads((tmp_path / "r.html").read_text().partition('id="data">')[2].partition("</script>")[0])
+    assert data["report"]["worst"][0]["image"] == str(path)
+    assert data["history"] == []

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +26,37 @@ torch = pytest.importorskip("torch")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "hwr"]
 
 
-def _step(rank: int, size: int, port: int, settings: dict[str, Any], batch: batches.Batch, out: Path) -> None:
+def _together(work: Callable[..., None], size: int, *arguments: object) -> None:
+    """Call a function of this module in each of so many new processes, with its rank, their number and more arguments."""
+    context = multiprocessing.get_context("spawn")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    each = [(work, rank, size, port, *arguments) for rank in range(size)]
+    processes = [context.Process(target=_as, args=one, daemon=True) for one in each]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+
+
+def _as(work: Callable[..., None], rank: int, size: int, port: int, *arguments: object) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    work(rank, size, *arguments)
+
+
+def _step(rank: int, size: int, settings: dict[str, Any], batch: batches.Batch, out: Path) -> None:
     """One training step as process `rank` of `size`, which gives its rows of the batch; gradients and all go to a file."""
     from hwr import engines
 
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     engine = engines.build(config.from_dict(settings), 81)
     engine.load({name: np.full_like(a, 0.02) if a.ndim < 2 else a for name, a in engine.weights().items()})
     rows = batches.Batch(
         batch.images[rank::size], batch.widths[rank::size], batch.labels[rank::size], None, batch.index[rank::size]
     )
-    loss = float(engine.train_step(rows, 0.0, 0.1 if engine._config.model.arch == "crnn" else 0.0))  # type: ignore[attr-defined]
+    loss = float(engine.train_step(rows, 0.0))
     net = engine._net  # type: ignore[attr-defined]
     grown = {name: p.grad.numpy() for name, p in net.named_parameters() if p.grad is not None}
     buffers = {name: b.numpy() for name, b in net.named_buffers() if "running" in name}
@@ -54,20 +75,8 @@ def test_the_gradient_of_two_processes_is_that_of_one(
     labels = batches.pad(
         [Alphabet(ORIGINAL).encode(text) for text in ("a nice", "day", "for", "two") for _ in range(2)]
     )
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     for size in (1, 2):
-        arguments = [
-            (rank, size, port, config.to_dict(settings_), whole(images, labels), tmp_path) for rank in range(size)
-        ]
-        processes = [context.Process(target=_step, args=each) for each in arguments]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(120)
-            assert process.exitcode == 0
+        _together(_step, size, config.to_dict(settings_), whole(images, labels), tmp_path)
     alone, *two = (dict(np.load(tmp_path / name)) for name in ("1-0.npz", "2-0.npz", "2-1.npz"))
     assert len(alone) > 20
     for name, value in alone.items():
@@ -75,6 +84,40 @@ def test_the_gradient_of_two_processes_is_that_of_one(
         for other in two:
             assert np.allclose(other[name], value, rtol=1e-3, atol=1e-6 + 1e-4 * np.abs(value).max()), name
         assert np.array_equal(two[0][name], two[1][name])  # to the bit, or the processes would drift apart
+
+
+def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: Path) -> None:
+    """The center loss, twice, of lines of which all but the last are read as their labels."""
+    from hwr.engines.torch_engine import TorchEngine
+    from hwr.engines.torch_original import Output
+
+    engine = TorchEngine(config.load(None, TINY_CRNN), 6)
+    read = np.where(labels < 0, 5, labels)  # the blank is 5
+    read[-1] = 5
+    logits = torch.nn.functional.one_hot(torch.from_numpy(read[rank::size]).long(), 6).float()
+    for turn in range(2):
+        own = torch.from_numpy(features[rank::size]).requires_grad_()
+        loss = engine._center_loss(Output(logits, None, own), labels[rank::size])
+        loss.backward()
+        assert own.grad is not None
+        assert engine._centers is not None
+        arrays = {"loss": loss.detach(), "pull": own.grad, "centers": engine._centers}
+        np.savez(out / f"{size}-{rank}-{turn}.npz", **{name: array.numpy() for name, array in arrays.items()})
+
+
+def test_the_center_loss_of_two_processes_is_that_of_one(rng: np.random.Generator, tmp_path: Path) -> None:
+    # One process has three characters in lines that are read right, the other seven.
+    labels = np.array([[1, -1, -1, -1], [1, 2, 3, 4], [2, 3, -1, -1], [4, 1, 2, -1], [1, 2, 3, 4]], np.int32)
+    features = rng.normal(size=(5, 4, 8)).astype(np.float32)
+    for size in (1, 2):
+        _together(_pull, size, features, labels, tmp_path)
+    for turn in range(2):
+        alone, *two = (dict(np.load(tmp_path / f"{name}-{turn}.npz")) for name in ("1-0", "2-0", "2-1"))
+        assert alone["loss"] > 0
+        assert sum(each["loss"] for each in two) / 2 == pytest.approx(alone["loss"], rel=1e-5)
+        for rank, each in enumerate(two):
+            assert np.allclose(each["pull"] / 2, alone["pull"][rank::2], atol=1e-7)
+            assert np.allclose(each["centers"], alone["centers"], atol=1e-6)
 
 
 def _hwr(*arguments: object) -> list[str]:
@@ -113,11 +156,14 @@ def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path)
     command = _hwr("train", "--config", recipe, "--out", tmp_path / "broken")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
         assert process.stdout is not None
+        watch = threading.Timer(300, process.kill)  # should the two wait for each other for ever
+        watch.start()
         told = ""
         for line in process.stdout:
             told += line
             if line.startswith("epoch   2/6"):
                 process.send_signal(signal.SIGINT)
+        watch.cancel()
     assert "interrupted and saved" in told
     assert not list((tmp_path / "broken").glob(".*.tmp"))
     again = _run("train", "--resume", "--out", tmp_path / "broken")
@@ -159,10 +205,13 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
     assert found[0] == found[1]
 
 
-def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None:
+def test_what_several_processes_can_not_do(recipe: Path, model: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "m.onnx"
+    subprocess.run([sys.executable, "-m", "hwr", "export", model, "--format", "onnx", "--out", exported], check=True)
     for arguments, words in (
         (["synth", "--out", tmp_path / "x"], "hwr synth is for one process"),
         (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be shared evenly by 2 processes"),
+        (["evaluate", "--checkpoint", exported], "can't share its lines with other processes"),
     ):
         start = time.monotonic()
         done = subprocess.run(

@@ -141,8 +141,14 @@ def exported(path: Path, config: Config) -> Engine:
     """The engine that reads with an exported network.
 
     Raises:
-        Error: onnxruntime is not installed, or can't run the file.
+        Error: onnxruntime is not installed, or can't run the file, or not as the config and torchrun want it.
     """
+    if launched()[1] > 1:
+        raise Error(
+            f"{path}: an exported network can't share its lines with other processes; start it without torchrun"
+        )
+    if config.engine.device not in ("auto", "cpu"):
+        raise Error(f"{path}: an exported network reads on the CPU here; set engine.device=cpu")
     from hwr.engines.onnx_engine import OnnxEngine
 
     return OnnxEngine(path, config)

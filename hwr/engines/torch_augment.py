@@ -8,6 +8,12 @@ from torch import Tensor
 from hwr.augment import Warps, grid_step
 
 
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on the device; a GPU fetches it from pinned memory, and nobody waits."""
+    tensor = torch.from_numpy(values)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
 def apply(images: Tensor, warps: Warps, width: int) -> Tensor:
     """Warp a batch: bilinear, white outside.
 
@@ -22,7 +28,7 @@ def apply(images: Tensor, warps: Warps, width: int) -> Tensor:
 
     def each(values: np.ndarray) -> Tensor:
         """(N, …) -> (N, 1, 1, 1), or as it is if it has more dimensions."""
-        tensor = torch.from_numpy(values).to(device)
+        tensor = upload(values, device)
         return tensor[:, None, None, None] if tensor.ndim == 1 else tensor
 
     x = _warp(images ** each(warps.gamma), warps, width)
@@ -51,14 +57,14 @@ def _warp(images: Tensor, warps: Warps, width: int) -> Tensor:
         indexing="ij",
     )
     points = torch.stack([x.ravel(), y.ravel(), torch.ones_like(x).ravel()])  # (3, H * W)
-    source = (torch.from_numpy(warps.matrix).to(device) @ points).reshape(n, 2, height, width)  # (x, y)
+    source = (upload(warps.matrix, device) @ points).reshape(n, 2, height, width)  # (x, y)
     if warps.grid is not None:
-        grid = torch.from_numpy(warps.grid).to(device)
+        grid = upload(warps.grid, device)
         columns = (grid.shape[3] - 1) * grid_step(height) + 1
         move = F.interpolate(grid, (height, columns), mode="bilinear", align_corners=True)[..., :width]
         source[..., : move.shape[3]] += move
     # grid_sample counts pixel centres from -1 to 1.
-    span = torch.tensor([max(1, width_in - 1), max(1, height - 1)], device=device)
+    span = upload(np.array([max(1, width_in - 1), max(1, height - 1)]), device)
     # Outside is 0 there, and must be white here.
     places = source.permute(0, 2, 3, 1) * 2 / span - 1
     return 1 - F.grid_sample(1 - images, places, padding_mode="zeros", align_corners=True)

@@ -1,6 +1,7 @@
 """The engine on PyTorch: any current CPU or GPU."""
 
 import copy
+import functools
 import math
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from hwr import Error
 from hwr.batches import Batch, multiple
 from hwr.config import Config, Original
 from hwr.engines import Weights, crnn, original, torch_augment, torch_crnn
+from hwr.engines.torch_augment import upload
 from hwr.engines.torch_original import OriginalNetwork, Output, read_trunk
 from hwr.engines.torch_parallel import TorchGroup
 from hwr.image import MEAN, STD
@@ -28,14 +30,11 @@ class TorchEngine:
 
     def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
         self.group = TorchGroup()
-        if config.train.batch_size % self.group.size:
-            raise Error(
-                f"train.batch_size {config.train.batch_size} can't be shared evenly by {self.group.size} processes"
-            )
         self._device = _device(config.engine.device, self.group)
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
+            torch.cuda.set_device(self._device)
             # By default cuDNN rounds fp32 to TF32's 10 bits in convolutions and LSTMs.
             torch.backends.cudnn.allow_tf32 = False
         if config.engine.threads:
@@ -73,9 +72,6 @@ class TorchEngine:
         # All processes begin with the same weights, and each has a dropout of its own.
         if self.group.rank:
             torch.manual_seed(config.train.seed + self.group.rank)
-        # What trains: the network itself, or in several processes what also averages its gradients over them.
-        unused = isinstance(model, Original) and model.downsamples == 1
-        self._trainer = self.group.parallel(self._net, self._device, unused)
         # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
         groups = [
             {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
@@ -86,17 +82,28 @@ class TorchEngine:
         self._updates = 0
         self._centers: Tensor | None = None
 
+    @functools.cached_property
+    def _trainer(self) -> nn.Module:
+        """What trains: the network itself, or in several processes what also averages its gradients over them.
+
+        Made by the first step: who only reads needs none.
+        """
+        model = self._config.model
+        unused = isinstance(model, Original) and model.downsamples == 1
+        return self.group.parallel(self._net, self._device, unused)
+
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
         self._net.train()
         pixels, widths = self._pixels(batch)
         output = self._forward(self._trainer, pixels, widths)
-        labels = torch.from_numpy(batch.labels)
-        losses = _ctc(output.logits, labels)
+        lengths = torch.from_numpy((batch.labels >= 0).sum(1))
+        labels = upload(batch.labels, self._device).long()
+        losses = _ctc(output.logits, labels, lengths)
         total = losses.mean() * settings.loss_weight
         if output.shortcut is not None:
             weight = self._config.model.shortcut  # type: ignore[union-attr]
-            total = total + weight * settings.loss_weight * _ctc(output.shortcut, labels).mean()
+            total = total + weight * settings.loss_weight * _ctc(output.shortcut, labels, lengths).mean()
         if center_loss:
             total = total + center_loss * self._center_loss(output, batch.labels)
         self._optimizer.zero_grad()
@@ -125,7 +132,8 @@ class TorchEngine:
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            out: np.ndarray = _ctc(torch.from_numpy(logits), torch.from_numpy(labels)).numpy()
+            lengths = torch.from_numpy((labels >= 0).sum(1))
+            out: np.ndarray = _ctc(torch.from_numpy(logits), torch.from_numpy(labels).long(), lengths).numpy()
         return out
 
     def weights(self) -> Weights:
@@ -187,12 +195,12 @@ class TorchEngine:
 
     def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
-        images = torch.from_numpy(batch.images).to(self._device).float() / 255
+        images = upload(batch.images, self._device).float() / 255
         images, widths = images[:, None], batch.widths  # (N, 1, H, W)
         if batch.warps is not None:
             widths, step = batch.warps.widths, multiple(self._config)
             images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
-        return self.normalise(images), torch.from_numpy(widths).long().to(self._device)
+        return self.normalise(images), upload(widths, self._device).long()
 
     def normalise(self, images: Tensor) -> Tensor:
         """Pixels in 0..1 as the network takes them."""
@@ -227,13 +235,14 @@ class TorchEngine:
         classes, found = best[chosen], features[chosen]
         if self._centers is None:
             self._centers = torch.full((blank, found.shape[1]), 0.5, device=best.device)
-        # Of no features at all a sum of 0, and not the mean, which there is none of.
-        loss = F.mse_loss(found, self._centers[classes], reduction="sum") / max(1, found.numel())
         with torch.no_grad():
             number = torch.bincount(classes, minlength=blank).float()[:, None]
-            total = torch.zeros_like(self._centers).index_add_(0, classes, found.detach())
+            total = torch.zeros_like(self._centers).index_add_(0, classes, found)
             self.group.add([number, total])
-            self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
+        # The mean over all processes, whose gradients will be averaged; of no features at all a sum of 0.
+        share = self.group.size / (number.sum() * found.shape[1]).clamp(min=1)
+        loss = F.mse_loss(found, self._centers[classes], reduction="sum") * share
+        self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
         return loss
 
     def _arrays(self, net: "OriginalNetwork | torch_crnn.Network") -> Weights:
@@ -257,26 +266,27 @@ def _averaged(net: nn.Module) -> list[Tensor]:
     return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 
-def _ctc(logits: Tensor, labels: Tensor) -> Tensor:
+def _ctc(logits: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
     """CTC loss, (N,) nats per line, the blank last.
 
     Args:
         logits: (N, T, C) float32.
-        labels: (N, L) integers, -1 where a label has ended.
+        labels: (N, L) int64, on the same device.
+        lengths: (N,) of the labels, on the CPU, where torch wants them: elsewhere they would be waited for.
     """
     log_p = logits.log_softmax(2).transpose(0, 1)  # (T, N, C)
-    lengths = (labels >= 0).sum(1)
-    labels = labels.clamp(min=0).to(logits.device)
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
     # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
-    return F.ctc_loss(log_p, labels.long(), steps, lengths, blank=logits.shape[2] - 1, reduction="none")
+    return F.ctc_loss(log_p, labels.clamp(min=0), steps, lengths, blank=logits.shape[2] - 1, reduction="none")
 
 
 def _device(name: str, group: TorchGroup) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and group.size > 1:
-        name = f"cuda:{group.local_rank}"  # a GPU for each process
+    if group.size > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise Error(f"engine.device: {name} can't be shared by {group.size} processes; with cuda each has its own")
+        name = f"cuda:{group.local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:

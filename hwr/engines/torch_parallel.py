@@ -1,5 +1,6 @@
 """Several processes that train or read as one, as torch's own launcher starts them: `torchrun -m hwr …`."""
 
+import atexit
 import os
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,7 @@ class TorchGroup(Group):
                 dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
+            atexit.register(dist.destroy_process_group)
 
     def gather(self, value: Any) -> list[Any]:
         out: list[Any] = [value] * self.size

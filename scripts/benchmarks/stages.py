@@ -106,8 +106,9 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
 
     plain = Batch(batch.images, batch.widths, batch.labels, None, batch.index)
     pixels, widths = engine._pixels(batch)
+    keys = [(0, line) for line in batch.index.tolist()]
     stage("cache: gather a batch", lambda: images.batch(batch.index, batches.multiple(recipe)))
-    stage("augmentation: draw", lambda: next(batches.training(images, labels, recipe, 0)))
+    stage("augmentation: draw", lambda: batches.warped(images, labels, recipe, keys))
     rows["augmentation: draw"] -= rows["cache: gather a batch"]
     stage("augmentation: apply, normalise", lambda: engine._pixels(batch))
     engine._net.train()
@@ -115,15 +116,16 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     output = engine._forward(engine._net, pixels, widths)
     import torch
 
-    ids = torch.from_numpy(batch.labels)
-    stage("CTC loss", lambda: torch_engine._ctc(output.logits, ids))
+    ids = torch.from_numpy(batch.labels).long().to(output.logits.device)
+    lengths = torch.from_numpy((batch.labels >= 0).sum(1))
+    stage("CTC loss", lambda: torch_engine._ctc(output.logits, ids, lengths))
 
     def there_and_back() -> None:
         engine._optimizer.zero_grad()
         out = engine._forward(engine._net, pixels, widths)
-        loss = torch_engine._ctc(out.logits, ids).mean()
+        loss = torch_engine._ctc(out.logits, ids, lengths).mean()
         if out.shortcut is not None:
-            loss = loss + torch_engine._ctc(out.shortcut, ids).mean()
+            loss = loss + torch_engine._ctc(out.shortcut, ids, lengths).mean()
         loss.backward()
 
     stage("forward, loss and backward", there_and_back)
@@ -152,7 +154,8 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     rows["training, lines/s"] = 1e3 * size / rows["training step, whole, ms"]
     rows["reading, lines/s"] = 1e3 * size / rows["reading, whole, ms"]
     # Training warps lines to other widths than reading has.
-    training, reading = _operations(engine._net, pixels, widths), _operations(engine._net, *engine._pixels(plain))
+    training = _operations(engine._net.train(), pixels, widths)
+    reading = _operations(engine.network().eval(), *engine._pixels(plain))
     rows["a line read, GFLOP"] = reading / size / 1e9
     rows["a line trained on, GFLOP"] = 3 * training / size / 1e9
     rows["training / limit"] = 3 * training / peak / rows["training step, whole, ms"] * 1e3
@@ -213,7 +216,6 @@ def _operations(net: Any, pixels: Any, widths: Any) -> float:
             total += 2.0 * steps * sum(w.numel() for name, w in layer.named_parameters() if name.startswith("weight"))
 
     hooks = [layer.register_forward_hook(count) for layer in net.modules()]
-    net.train()
     with torch.no_grad():
         net(pixels, widths)
     for hook in hooks:
