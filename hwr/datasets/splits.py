@@ -75,7 +75,7 @@ def split(
         notes.append(f"{len(unlisted)} lines are in no list, and so in no part ({unlisted[0]}, …)")
     chosen = {part: [i for i in range(len(lines)) if parts[i] == part and not left_out[i]] for part in PARTS}
     _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writers", notes)
-    _note_shared({part: {documents[i] for i in own} for part, own in chosen.items()}, "documents", notes)
+    _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
     excluded = [line.id for line, out in zip(lines, left_out, strict=True) if out]
     return Dataset(name, train, val, test, excluded, notes, list(empty))
