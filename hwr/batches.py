@@ -1,5 +1,6 @@
 """Lines -> batches of NumPy arrays, in an order that depends on the seed and the epoch alone."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,8 +87,8 @@ def unwritable(text: str, alphabet: Alphabet, config: Config, steps: int) -> str
     missing = alphabet.missing(text)
     if missing:
         return (
-            f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto for the characters of the training "
-            "text, or give a file of characters"
+            f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto (fine-tuning: --charset union) for the "
+            "characters of the training text, or give a file of characters"
         )
     need = needed(alphabet.encode(text))
     if need > steps:
@@ -138,7 +139,7 @@ def training(
     The data is one endless stream of passes, each a permutation of all lines; batch k takes its lines
     [k * batch_size, (k + 1) * batch_size), and epoch e the batches that end within pass e. So the rolled-over lines
     come first in the next epoch, and any batch can be made without those before it. Where lines have any width, `POOL`
-    batches in a row first share out their lines among them by width.
+    batches in a row of an epoch first share out their lines among them by width.
 
     Args:
         labels: Label ids per line.
@@ -152,9 +153,10 @@ def training(
     n, size, seed = len(images), config.train.batch_size, config.train.seed
     any_width = not isinstance(config.model, Original)
     check_size(n, size)
-    order = _Order(images.widths, size, seed, POOL if any_width else 1)
     first = epoch * n // size
-    for k in range(first + start, first + count(n, size, epoch)):
+    last = first + count(n, size, epoch)
+    order = _Order(images.widths, size, seed, first, last, POOL if any_width else 1)
+    for k in range(first + start, last):
         yield warped(images, labels, config, order.batch(k)[part[0] :: part[1]])
 
 
@@ -185,26 +187,32 @@ def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
 
 
 class _Order:
-    """Which lines are in batch k of the endless stream."""
+    """Which lines are in batch k of the endless stream, for the batches `first` .. `last` - 1 of an epoch.
 
-    def __init__(self, widths: np.ndarray, size: int, seed: int, pool: int) -> None:
-        self._widths, self._size, self._seed, self._pool = widths, size, seed, pool
+    A pool ends with its epoch: if it went on, a small dataset's lines would be in it several times, side by side.
+    """
+
+    def __init__(self, widths: np.ndarray, size: int, seed: int, first: int, last: int, pool: int) -> None:
+        self._widths, self._size, self._seed, self._sorts = widths, size, seed, pool > 1
+        number = -(-(last - first) // pool)
+        self._pool = -(-(last - first) // number)  # as even as can be, and no larger
+        self._first, self._last = first, last
         self._turn, self._permutation = -1, np.zeros(0, np.int64)
-        self._number, self._cut = -1, list[list[tuple[int, int]]]()
+        self._start, self._cut = -1, list[list[tuple[int, int]]]()  # the pool that was made last
 
     def batch(self, k: int) -> list[tuple[int, int]]:
         """(pass, line) of each of its lines."""
-        number, place = divmod(k, self._pool)
-        if number != self._number:
-            span = self._pool * self._size
-            drawn = [self._line(position) for position in range(number * span, (number + 1) * span)]
-            if self._pool > 1:
+        start = k - (k - self._first) % self._pool
+        if start != self._start:
+            end = min(start + self._pool, self._last)
+            drawn = [self._line(position) for position in range(start * self._size, end * self._size)]
+            if self._sorts:
                 drawn.sort(key=lambda key: self._widths[key[1]])
-            cut = [drawn[i : i + self._size] for i in range(0, span, self._size)]
-            if self._pool > 1:
-                cut = [cut[i] for i in np.random.default_rng((self._seed, number, 0, 1)).permutation(self._pool)]
-            self._number, self._cut = number, cut
-        return self._cut[place]
+            cut = [drawn[i : i + self._size] for i in range(0, len(drawn), self._size)]
+            if self._sorts:
+                cut = [cut[i] for i in np.random.default_rng((self._seed, start, 0, 1)).permutation(len(cut))]
+            self._start, self._cut = start, cut
+        return self._cut[k - start]
 
     def _line(self, position: int) -> tuple[int, int]:
         turn, place = divmod(position, len(self._widths))
@@ -216,9 +224,9 @@ class _Order:
 
 def _least(config: Config, labels: Sequence[np.ndarray]) -> np.ndarray:
     """(N,) pixels of width that give the labels all the time steps that they need."""
-    need = np.array([needed(label) for label in labels])
-    per_frame = MULTIPLE / frames(config, np.array([MULTIPLE]))[0]
-    return np.ceil(need * per_frame)
+    assert not isinstance(config.model, Original)
+    model, need = config.model, np.array([needed(label) for label in labels])
+    return np.ceil(need * model.stride[1] * math.prod(pool[1] for pool in model.pools) / model.frames)
 
 
 def reading(images: Images, labels: Sequence[np.ndarray], batch_size: int, multiple: int = 1) -> Iterator[Batch]:

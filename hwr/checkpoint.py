@@ -1,7 +1,8 @@
 """A model on disk: weights, config, alphabet and scores in one `.safetensors` file; bare Gluon `.params` too."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,18 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         Error: Missing, truncated or another program's file.
     """
+    with _opened(path) as (file, about):
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (it is no dict)
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """The metadata alone of what `write_arrays` wrote; Error as `read_arrays`."""
+    with _opened(path) as (_, about):
+        return about
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     if not Path(path).is_file():
         raise Error(f"{path}: no such file")
     try:
@@ -166,6 +179,6 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
             about = json.loads((file.metadata() or {}).get("hwr", "null"))
             if not isinstance(about, dict):
                 raise Error(f"{path}: was not written by hwr (there is no hwr in its metadata)")
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (it is no dict)
+            yield file, about
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise Error(f"{path}: not a whole .safetensors file: {error}") from error

@@ -15,7 +15,7 @@ GREY = 128
 
 
 def write(path: str | Path, config: Config, split: str, lines: int, times: int) -> None:
-    """Draw lines of a split, each as it is and then warped `times` times, as in the first epochs of training.
+    """Draw lines of a split, each as it is and then warped `times` times, drawn as training draws its warps.
 
     Args:
         lines: So many at most, spread evenly over the split.

@@ -143,7 +143,7 @@ def evaluate(
         name: Of the checkpoint, for the report.
 
     Returns:
-        The report (JSON values; keys as in the README), the reading, and its lines.
+        The report (JSON values; keys as in docs/evaluation.md), the reading, and its lines.
     """
     dataset = datasets.read(config.data)
     lines = lines_of(dataset, split, config)

@@ -133,7 +133,12 @@ def save_epoch(
 
 
 def save_state(
-    out: Path, engine: Engine, state: Mapping[str, np.ndarray], progress: Progress, fingerprint: str
+    out: Path,
+    engine: Engine,
+    state: Mapping[str, np.ndarray],
+    progress: Progress,
+    letters: Alphabet,
+    fingerprint: str,
 ) -> None:
     """Save all that the next training step depends on, in one file.
 
@@ -149,7 +154,21 @@ def save_state(
     arrays = {f"weights/{name}": array for name, array in weights.items()}
     arrays |= {f"engine/{name}": array for name, array in state.items()}
     about = {"progress": asdict(progress), "engine": engine.name, "fingerprint": fingerprint}
+    about["alphabet"] = letters.characters
     checkpoint.write_arrays(out / "state.safetensors", arrays, about)
+
+
+def alphabet(out: Path) -> Alphabet:
+    """What the network of the saved state writes.
+
+    Raises:
+        Error: The state is damaged, or another version's.
+    """
+    path = out / "state.safetensors"
+    about = checkpoint.read_about(path)
+    if "alphabet" not in about:
+        raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out")
+    return Alphabet(about["alphabet"])
 
 
 def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
@@ -160,7 +179,9 @@ def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
     """
     path = out / "state.safetensors"
     if not path.exists():
-        if (out / "last.safetensors").exists():
+        last = out / "last.safetensors"
+        # A kill in the first epoch's saving leaves its checkpoints without a state: it is repeated.
+        if last.exists() and checkpoint.load(last).scores.get("epoch") != 1:
             raise Error(f"{path}: is gone, so the run can't go on exactly; begin a new one with --out")
         return Progress()
     arrays, about = checkpoint.read_arrays(path)

@@ -87,11 +87,14 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         f"split {dataset.name}: {len(train_lines)} lines to train on, {len(val_lines)} to choose by, "
         f"{len(dataset.test)} to test on" + (f", {len(dataset.excluded)} left out" if dataset.excluded else "")
     )
-    letters, begin_with = finetune.start(settings, [line.text for line in train_lines])
+    going_on = resume and (out / "state.safetensors").exists()
+    if going_on:
+        letters, begin_with = run.alphabet(out), None
+    else:
+        letters, begin_with = finetune.start(settings, [line.text for line in train_lines])
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
     batches.check_size(len(train_lines), settings.train.batch_size)
-    going_on = resume and (out / "state.safetensors").exists()
     engine = engines.build(settings, letters.classes, fresh=not going_on)
     train_images, val_images = (evaluate.prepared(part, settings, engine.group) for part in (train_lines, val_lines))
     labels = batches.encode(train_lines, letters, settings, train_images.widths)
@@ -116,8 +119,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
             f"begins with {settings.train.init}"
             + (f", to which these characters are new: {''.join(new)}" if new else "")
         )
-        if not going_on:
-            finetune.load(engine, begin_with, letters)
+        finetune.load(engine, begin_with, letters)
     fingerprint = hashlib.sha256(
         repr([letters.characters, *((x.id, x.text) for x in train_lines + val_lines)]).encode()
     )
@@ -154,8 +156,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
 def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
     settings, first = task.config.train, not task.engine.group.rank
     with closing(Board(task.out, progress.epoch + 1)) if first else nullcontext() as board:
-        # An epoch that was begun is finished: its held-out lines are read.
-        while progress.epoch < settings.epochs and (progress.batch or _done_anywhere(task, progress) < 1):
+        while not _over(task, progress):
             try:
                 _epoch(task, progress, interrupted)
                 row, reading = _held_out(task, progress, interrupted)
@@ -182,11 +183,9 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
             _check_blank(row, reading, task.say)
             if board is not None:
                 _log(board, task, row, reading)
-            best = _best(progress, settings)
-            if settings.patience and row.epoch - best.epoch >= settings.patience:
-                task.say(f"no better for {settings.patience} epochs (train.patience): this is the end")
-                break
     if progress.history:
+        if _impatient(progress, settings):
+            task.say(f"no better for {settings.patience} epochs (train.patience): this is the end")
         best = _best(progress, settings)
         task.say(
             f"best epoch {best.epoch}: held-out CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
@@ -215,6 +214,21 @@ def _done_anywhere(task: Task, progress: Progress) -> float:
     return task.engine.group.highest([_done(task, progress)])[0]
 
 
+def _over(task: Task, progress: Progress) -> bool:
+    """Whether the run is complete. An epoch that was begun is finished first: its held-out lines are read."""
+    settings = task.config.train
+    if progress.batch:
+        return False
+    return progress.epoch >= settings.epochs or _impatient(progress, settings) or _done_anywhere(task, progress) >= 1
+
+
+def _impatient(progress: Progress, settings: Train) -> bool:
+    """Whether the last epochs, `train.patience` of them, have brought nothing better."""
+    if not settings.patience or not progress.history:
+        return False
+    return progress.history[-1].epoch - _best(progress, settings).epoch >= settings.patience
+
+
 def _check_same(task: Task, progress: Progress) -> None:
     """See that all processes go on from the same point with the same lines: each machine has read its own files."""
     here = (task.fingerprint, progress.epoch, progress.batch, progress.updates)
@@ -228,7 +242,7 @@ def _check_same(task: Task, progress: Progress) -> None:
 def _save_state(task: Task, progress: Progress) -> None:
     state = task.engine.state()
     if not task.engine.group.rank:
-        run.save_state(task.out, task.engine, state, progress, task.fingerprint)
+        run.save_state(task.out, task.engine, state, progress, task.alphabet, task.fingerprint)
 
 
 def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
@@ -380,7 +394,10 @@ def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], Non
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual."""
+    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual.
+
+    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job.
+    """
     asked = False
 
     def ask(number: int, frame: object) -> None:
@@ -392,7 +409,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, ask) for s in heard}
     try:
         yield lambda: asked
     finally:

@@ -44,7 +44,7 @@ def tune(loaded: Checkpoint, config: Config, lm: str | None, words: str | None, 
 
     Args:
         lm: A file of `hwr lm build`, or None.
-        words: A word list, or None. With neither the decoder stays greedy, and the temperature alone is found.
+        words: A word list, or None. With neither the config's decoder stays, and the temperature alone is found.
         beam: Texts kept per step.
     """
     lines = lines_of(datasets.read(config.data), "val", config)
@@ -65,12 +65,12 @@ def tune(loaded: Checkpoint, config: Config, lm: str | None, words: str | None, 
                 texts[i] = text
         return metrics.score([line.text for line in lines], texts), confidences
 
-    greedy = Decode()
-    score, _ = read(greedy)
-    greedy_cer, settings = score.cer, greedy
+    score, _ = read(Decode())
+    greedy_cer, settings = score.cer, config.decode
     tried: dict[tuple[float, float, float], float] = {}
     if lm is not None or words is not None:
         settings = _weights(Decode(name="beam", beam=beam, lm=lm, words=words), lambda s: read(s)[0].cer, tried)
+    if settings.name == "beam":
         score, _ = read(settings)
 
     def error(temperature: float) -> float:

@@ -98,6 +98,10 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     model = checkpoint.load(second / "best.safetensors")
     assert model.config.model == config.load(None, TINY_CRNN).model
     assert (model.config.image, model.config.train.charset) == (config.load(None, TINY_CRNN).image, "keep")
+    # Once begun, it goes on without what it began with.
+    (first / "best.safetensors").rename(first / "kept.safetensors")
+    assert "resuming after 1 epochs" in run("train", "--resume", "--out", str(second), "--set", "train.epochs=2")
+    (first / "kept.safetensors").rename(first / "best.safetensors")
     result = CliRunner().invoke(
         main,
         ["train", "--config", str(nothing), "--init", best, "--set", "model.hidden=3", "--out", str(tmp_path / "x")],

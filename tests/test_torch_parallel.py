@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,7 +212,6 @@ def test_what_several_processes_can_not_do(recipe: Path, model: Path, tmp_path: 
         (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be shared evenly by 2 processes"),
         (["evaluate", "--checkpoint", exported], "can't share its lines with other processes"),
     ):
-        start = time.monotonic()
         done = subprocess.run(
             _hwr(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" else [])),
             capture_output=True,
@@ -223,7 +221,6 @@ def test_what_several_processes_can_not_do(recipe: Path, model: Path, tmp_path: 
         )
         assert done.returncode
         assert words in done.stderr
-        assert time.monotonic() - start < 100
 
 
 def test_a_group_of_one_is_what_one_is_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

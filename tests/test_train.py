@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -169,9 +170,10 @@ def save_state(*arguments):
     save(*arguments)
 run.save_state = save_state
 """
+IN_THE_FIRST_SAVES = BETWEEN_SAVES.replace("== 2", "== 1")
 
 
-@pytest.mark.parametrize("code", [IN_MID_EPOCH, IN_MID_SAVE, BETWEEN_SAVES], ids=["epoch", "save", "between"])
+@pytest.mark.parametrize("code", [IN_MID_EPOCH, IN_MID_SAVE, BETWEEN_SAVES, IN_THE_FIRST_SAVES])
 def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
     out = tmp_path / "run"
     killed(out, drawn, code)
@@ -181,6 +183,20 @@ def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_pat
     train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, resume=True, say=lambda line: None)
     assert_same_run(unbroken, out)
     assert not list(out.glob(".*.tmp"))
+
+
+def test_what_is_ignored_stays_so() -> None:
+    """As nohup and a script's background jobs have it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with module._interruptible() as interrupted:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupted()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupted()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_long_epoch_is_saved_on_the_way(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
@@ -358,7 +374,9 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
     assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2", "3"]
 
 
-def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 0.05)  # seconds; looked at twice a batch
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
     said: list[str] = []
     assert train(settings, tmp_path / "run", say=said.append)
@@ -393,3 +411,6 @@ def test_the_best_epoch_and_patience(
     assert len(history(tmp_path / "run")) == chosen + 3
     assert any("no better for 3 epochs" in line for line in said)
     assert said[-1].startswith(f"best epoch {chosen}:")
+    # It stays ended.
+    assert train(settings, tmp_path / "run", resume=True, say=said.append)
+    assert len(history(tmp_path / "run")) == chosen + 3

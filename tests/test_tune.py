@@ -46,6 +46,10 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     greedy = ["evaluate", "--checkpoint", tuned, "--split", "val", "--decoder", "greedy", "--json", "-"]
     assert json.loads(hwr(*greedy).output)["cer"] == pytest.approx(brought["greedy_val_cer"])
     assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned).output
+    # Calibrated again, it reads as before.
+    again = tmp_path / "again.safetensors"
+    hwr("lm", "tune", "--checkpoint", tuned, "--out", again)
+    assert checkpoint.load(again).config.decode == found
     about = json.loads(hwr("info", tuned, "--json").output)
     assert about["decode"]["lm_weight"] == found.lm_weight
     assert about["scores"]["decode"]["val_cer"] == brought["val_cer"]
