@@ -93,8 +93,9 @@ def entered(name: str, entrant: Entrant, task: Task) -> dict[str, Any]:
     lines = task.dataset.test
     command = entrant.train(task)
     click.echo(f"{name}: training for {task.minutes:g} minutes, {task.log}")
-    load = os.getloadavg()[0]
+    busy, own = _busy(), _own()
     points, seconds = _trained(entrant, task, command)
+    others = max(0.0, (_busy() - busy) - (_own() - own)) / seconds
     click.echo(f"{name}: ended after {seconds:.0f} s, {len(points)} validations; reading {len(lines)} lines")
     if seconds < 30 * task.minutes:
         raise Failed(f"ended by itself after {seconds:.0f} s:\n{task.tail()}")
@@ -113,11 +114,22 @@ def entered(name: str, entrant: Entrant, task: Task) -> dict[str, Any]:
         "seconds": seconds,
         "parameters": reading.parameters,
         "megabytes": reading.file.stat().st_size / 1e6,
-        "load": load,
+        "other_cpus": others,
         "versions": environments.versions(entrant.peer, task.python),
         "commands": task.commands,
         "points": points,
     }
+
+
+def _busy() -> float:
+    """Seconds of CPU that all programs of this machine have used."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """Those of this program and of what it started and has ended."""
+    return sum(os.times()[:4])
 
 
 def few(data: config.Data, out: Path, lines: dict[str, int]) -> list[str]:

@@ -11,13 +11,18 @@ from compare_peers.task import REPOSITORY
 _GENERAL = (
     "Each entrant ran once, with one seed: the intervals tell of other test lines, not of other seeds.",
     "All start from random weights, and minutes on a CPU are not what the other toolkits were made for. Their settings are "
-    "defaults\n  or their documentation's, not tuned for this.",
+    "defaults\n  or their documentation's but for what stands below and in the commands, and not tuned for this.",
+    "hwr's recipe was chosen on these training and validation lines, by a dozen shorter runs (docs/experiments.md); that lines "
+    "should\n  be made level was seen on a report of these test lines.",
+    "hwr brings its step size down as its minutes run out, and validates its last weights after them. The others keep theirs, and "
+    "lose\n  what they learnt after their last validation.",
     "Preparing images (scaling, converting, hwr's cache) doesn't count in the budget. Starting the program does; hwr counts its "
     "own\n  minutes (`train.minutes`), which may leave that out. How long each took in all stands under conditions.",
 )
 _PECULIAR = {
     "kraken": "kraken trains on single lines by default (`-B 1`), and read them one by one, through its API "
-    "(`RecognitionTaskModel`).",
+    "(`RecognitionTaskModel`).\n  It had both cores (`--threads`) and `--augment`, which is off by default, and validated more often "
+    "than once an epoch (`-F`),\n  for in these minutes it would hardly have finished one.",
     "pylaia": "PyLaia took 8 lines at once. They are scaled to 48 px beforehand, where its documentation recommends 128; as its "
     "pooling of the\n  width by 8 would leave long lines fewer steps than characters, the last pooling leaves the width alone. It "
     "validates once per epoch,\n  so what it learnt in the last, unfinished one is lost. Version 1.0.7 doesn't shuffle the training "
@@ -96,7 +101,10 @@ validating. Reading speed is from image files to texts, the model loaded.
         versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
         text += f"- {result['entrant']}: {result['date']}, commit {result['commit']}"
         if "failure" not in result:
-            text += f"; load {result['load']:.1f} before; trained for {result['seconds']:.0f} s; {versions}"
+            text += f"; trained for {result['seconds']:.0f} s"
+            if "other_cpus" in result:
+                text += f", while other programs took {result['other_cpus']:.2f} CPUs"
+            text += f"; {versions}"
         text += "\n"
     for result in done:
         if result["note"]:
