@@ -1,0 +1,44 @@
+"""The model that comes along, models/hwr-latin.safetensors, and what its card says of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hwr import checkpoint, config, evaluate
+
+from .conftest import REPOSITORY
+
+MODEL = REPOSITORY / "models/hwr-latin.safetensors"
+LINES = REPOSITORY.parent / "shared/lines"
+
+pytest.importorskip("torch")
+
+
+def cer(root: Path, *more: str) -> float:
+    loaded = checkpoint.load(MODEL)
+    keys = [f"data.root={root}", "engine.device=cpu", "engine.precision=fp32", *more]
+    report, _, _ = evaluate.evaluate(loaded, config.override(config.to_dict(loaded.config), keys), "test", "")
+    return float(report["cer"])
+
+
+def test_it_is_small_and_does_not_tell_where_it_was_made() -> None:
+    assert MODEL.stat().st_size < 16e6
+    settings = checkpoint.load(MODEL).config
+    assert settings.train.init is settings.data.cache is settings.decode.lm is None
+    assert not any("/" in root for root in settings.data.root)
+
+
+def test_it_reads_drawn_lines(drawn: Path) -> None:
+    assert cer(drawn, "data.test=[trainset,validationset1,validationset2,testset]") < 0.2
+
+
+@pytest.mark.skipif(not LINES.is_dir(), reason="no ../shared/lines")
+@pytest.mark.parametrize(
+    ("source", "name"), [("copiste-fr", "Copiste d'un jour"), ("poilus-fr", "Testaments de Poilus")]
+)
+def test_the_card_tells_how_well_it_reads_real_ones(source: str, name: str) -> None:
+    card = MODEL.with_suffix(".md").read_text()
+    said = re.search(rf"^\| \*{name}\*.*?\| ([\d.]+) % \[", card, re.MULTILINE)
+    assert said
+    assert 100 * cer(LINES / source) == pytest.approx(float(said[1]), abs=0.1)
