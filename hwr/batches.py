@@ -78,7 +78,7 @@ def written(text: str, config: Config) -> str:
     The spaces are paper to the left and right of the ink, and take the pressure off the first and last character
     (Retsinas et al. 2022); `decode.greedy` drops them.
     """
-    return text if isinstance(config.model, Original) or not config.model.edge_spaces else f" {text} "
+    return f" {text} " if config.model.edge_spaces else text
 
 
 def unwritable(text: str, alphabet: Alphabet, config: Config, steps: int) -> str:
@@ -92,10 +92,10 @@ def unwritable(text: str, alphabet: Alphabet, config: Config, steps: int) -> str
         )
     need = needed(alphabet.encode(text))
     if need > steps:
-        if isinstance(config.model, Original):
-            remedy = "raise model.steps"
-        else:
+        if config.model.any_width:
             remedy = "is it the right text? If so raise model.frames or image.height, or leave it out (data.exclude)"
+        else:
+            remedy = "raise model.steps"
         return f"its {len(text)} characters need {need} steps and the network has {steps}; {remedy}"
     return ""
 
@@ -151,11 +151,10 @@ def training(
         Error: Fewer lines than a batch holds.
     """
     n, size, seed = len(images), config.train.batch_size, config.train.seed
-    any_width = not isinstance(config.model, Original)
     check_size(n, size)
     first = epoch * n // size
     last = first + count(n, size, epoch)
-    order = _Order(images.widths, size, seed, first, last, POOL if any_width else 1)
+    order = _Order(images.widths, size, seed, first, last, POOL if config.model.any_width else 1)
     for k in range(first + start, last):
         yield warped(images, labels, config, order.batch(k)[part[0] :: part[1]])
 
@@ -166,13 +165,12 @@ def warped(images: Images, labels: Sequence[np.ndarray], config: Config, drawn: 
     Args:
         drawn: (pass, line) of each of its lines; with the seed they tell its warp.
     """
-    any_width = not isinstance(config.model, Original)
     index = np.array([line for _, line in drawn])
     chosen = [labels[i] for i in index]
     widths = images.widths[index]
-    least = _least(config, chosen) if any_width else None
+    least = _least(config, chosen) if config.model.any_width else None
     warps = augment.draw(
-        config.augment, images.height, widths, config.train.seed, drawn, centred=any_width, least=least
+        config.augment, images.height, widths, config.train.seed, drawn, centred=config.model.any_width, least=least
     )
     return Batch(images.batch(index, multiple(config)), widths, pad(chosen), warps, index)
 
@@ -244,4 +242,4 @@ def reading(images: Images, labels: Sequence[np.ndarray], batch_size: int, multi
 
 def multiple(config: Config) -> int:
     """What the widths of batches are rounded up to: of lines that all have one width, nothing."""
-    return 1 if isinstance(config.model, Original) else MULTIPLE
+    return MULTIPLE if config.model.any_width else 1

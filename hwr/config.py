@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -82,6 +82,9 @@ class Augment(Record):
 class Original(Record):
     """The original system's network."""
 
+    # All lines are brought to one width, and nothing stands for the paper before and after a text.
+    any_width: ClassVar[bool] = False
+    edge_spaces: ClassVar[bool] = False
     arch: Literal["original"] = "original"
     channels: Count = 64
     downsamples: Annotated[int, Field(ge=1, le=4)] = 2
@@ -95,6 +98,7 @@ class Original(Record):
 class CRNN(Record):
     """Residual convolutions, the highest value of each column, biLSTMs: for lines of any width."""
 
+    any_width: ClassVar[bool] = True
     arch: Literal["crnn"]
     stem: Count = 32
     stride: tuple[Count, Count] = (4, 2)

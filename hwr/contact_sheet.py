@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hwr import augment, cache, datasets
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.evaluate import lines_of
 from hwr.files import replacing
 
@@ -33,7 +33,7 @@ def write(path: str | Path, config: Config, split: str, lines: int, times: int) 
             images.widths[index],
             config.train.seed,
             drawn,
-            centred=not isinstance(config.model, Original),
+            centred=config.model.any_width,
         )
         warped = np.rint(augment.apply(images.batch(index), warps) * 255).astype(np.uint8)
         rows.append(images[i])

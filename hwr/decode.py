@@ -9,7 +9,7 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
-from hwr.config import Config, Original
+from hwr.config import Config
 
 if TYPE_CHECKING:
     from hwr.beam import Hypothesis
@@ -41,7 +41,7 @@ def n_best(logits: np.ndarray, alphabet: Alphabet, config: Config, n: int) -> "l
     settings = config.decode
     lm = language_model(settings.lm) if settings.lm else None
     words = word_list(settings.words, alphabet) if settings.words else None
-    edges = edge_spaces(config)
+    edges = config.model.edge_spaces
     # Texts that differ in the spaces at their ends alone become one, so more are asked for.
     asked = min(max(n, settings.beam), 4 * n) if edges and n > 1 else n
     found = beam.search(
@@ -66,13 +66,8 @@ def n_best(logits: np.ndarray, alphabet: Alphabet, config: Config, n: int) -> "l
     return out
 
 
-def edge_spaces(config: Config) -> bool:
-    """Whether the network was taught to write a space before and after each text (see `batches.written`)."""
-    return not isinstance(config.model, Original) and config.model.edge_spaces
-
-
 def stripped(text: str, config: Config) -> str:
-    return text.strip(" ") if edge_spaces(config) else text
+    return text.strip(" ") if config.model.edge_spaces else text
 
 
 @cache

@@ -280,7 +280,7 @@ def columns(height: int, width: int, prepared: int, config: Config) -> tuple[flo
         prepared: Width of the prepared line, in pixels.
     """
     size = config.image
-    if config.model.arch == "crnn":
+    if config.model.any_width:
         return size.margin, width / (prepared - 2 * size.margin)
     ratio = min(1.0, size.height / height, size.width / width)
     inside = max(1, int(width * ratio))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwr import Error, alphabet, batches, image
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.datasets import Dataset, Line
 from hwr.files import replacing
 
@@ -89,7 +89,7 @@ def _fault(line: Line, size: tuple[int, int], config: Config) -> str:
         return f"its image is {width} x {height} pixels"
     letters = alphabet.Alphabet("".join(sorted({*batches.written(line.text, config)})))
     wide = width
-    if not isinstance(config.model, Original):
+    if config.model.any_width:
         wide = image.scaled_width(width, height, config)
         if config.image.straighten:  # it takes empty paper off above and below, and so makes the line wider
             wide = image.prepare(image.read_line(line.image, line.region), config).shape[1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwr import Error
 from hwr.batches import Batch
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.engines import Group, Weights
 
 
@@ -40,14 +40,14 @@ class OnnxEngine:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common class of their own
             raise Error(f"{path}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error
-        self._original = isinstance(config.model, Original)
+        self._any_width = config.model.any_width
         self._path = path
         self.notes: list[str] = []
         self.group = Group()
 
     def logits(self, batch: Batch) -> np.ndarray:
         feed = {"pixels": batch.images}
-        if not self._original:
+        if self._any_width:
             feed["widths"] = batch.widths.astype(np.int64)
         out: np.ndarray = self._session.run(None, feed)[0]
         return out

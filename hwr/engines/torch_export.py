@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hwr.batches import MULTIPLE, Batch
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.engines.torch_engine import TorchEngine
 from hwr.engines.torch_original import Output
 
@@ -46,7 +46,7 @@ def example(config: Config) -> Batch:
     rng = np.random.default_rng(0)
     height, width = config.image.height, config.image.width
     widths = np.array([width, width], np.int32)
-    if not isinstance(config.model, Original):
+    if config.model.any_width:
         width = min(width // MULTIPLE, 12) * MULTIPLE
         widths = np.array([width, width - MULTIPLE - 3], np.int32)
     pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
@@ -56,9 +56,9 @@ def example(config: Config) -> Batch:
 def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
     """Write ONNX; any number of lines, and where the network takes it any width."""
     batch, reader = _prepared(engine, config)
-    names = ["pixels"] if isinstance(config.model, Original) else ["pixels", "widths"]
+    names = ["pixels", "widths"] if config.model.any_width else ["pixels"]
     axes = {"pixels": {0: "n"}, "widths": {0: "n"}, "logits": {0: "n"}}
-    if not isinstance(config.model, Original):
+    if config.model.any_width:
         axes["pixels"][2], axes["logits"][1] = "w", "t"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,22 +86,22 @@ def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
 def run(path: Path, config: Config, lines: Batch) -> np.ndarray:
     """Logits of a TorchScript file: (N, T, C) float32."""
     inputs = [torch.from_numpy(lines.images)]
-    if not isinstance(config.model, Original):
+    if config.model.any_width:
         inputs.append(torch.from_numpy(lines.widths).long())
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        out: np.ndarray = _scripted(path)(*inputs).numpy()
+        out: np.ndarray = _scripted(path, path.stat().st_mtime_ns)(*inputs).numpy()
     return out
 
 
 @functools.lru_cache(maxsize=1)
-def _scripted(path: Path) -> nn.Module:
+def _scripted(path: Path, changed: int) -> nn.Module:
     found: nn.Module = torch.jit.load(str(path))
     return found
 
 
 def _prepared(engine: TorchEngine, config: Config) -> tuple[tuple[Tensor, ...], nn.Module]:
-    reader = (FixedReader if isinstance(config.model, Original) else Reader)(engine).eval().cpu()
+    reader = (Reader if config.model.any_width else FixedReader)(engine).eval().cpu()
     lines = example(config)
     inputs = (torch.from_numpy(lines.images), torch.from_numpy(lines.widths).long())
-    return (inputs[:1] if isinstance(config.model, Original) else inputs), reader
+    return (inputs if config.model.any_width else inputs[:1]), reader

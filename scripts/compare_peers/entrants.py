@@ -27,10 +27,10 @@ ENTRANTS = {
     "hwr": own("lines_cpu.yaml"),
     "original": own("iam_line.yaml", "the original system's recipe, configs/iam_line.yaml", "train.save_minutes=5"),
     "kraken": Entrant(
-        "its default network (120 px) and settings", kraken.train(0.125), kraken.points(0.125), kraken.read, "kraken"
+        "its default network (120 px), --augment", kraken.train(0.125), kraken.points(0.125), kraken.read, "kraken"
     ),
     "kraken48": Entrant(
-        "a smaller network (48 px), else its default settings",
+        "a smaller network (48 px), --augment",
         kraken.train(0.25, "-s", kraken.SPEC48),
         kraken.points(0.25),
         kraken.read,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from compare_peers.lines import prepared
@@ -53,18 +53,26 @@ def points(freq: float) -> Callable[[Task], Points]:
     return found
 
 
-def read(task: Task) -> Reading:
+def best_of(paths: Iterable[Path]) -> tuple[Path, bool]:
+    """The checkpoint of the highest accuracy, and whether it was validated at all."""
+
     def score(path: Path) -> float:
         found = re.search(r"-(-?\d\.\d+)(?:-v\d+)?$", path.stem)
-        return float(found[1]) if found else -1e9  # checkpoint_abort: written when it was ended, never validated
+        return float(found[1]) if found else -1e9  # checkpoint_abort: written when it was ended
 
-    found = sorted((task.folder / "model").glob("*.ckpt"), key=lambda path: (score(path), path.stat().st_mtime))
+    best = max(paths, key=lambda path: (score(path), path.stat().st_mtime))
+    return best, score(best) > -1e9
+
+
+def read(task: Task) -> Reading:
+    found = list((task.folder / "model").glob("*.ckpt"))
     if not found:
         raise Failed(f"no checkpoint after {task.minutes:g} minutes:\n{task.tail()}")
     best = task.folder / "best.safetensors"
-    task.run([task.python.with_name("ketos"), "convert", "-o", best, found[-1]])
+    chosen, validated = best_of(found)
+    task.run([task.python.with_name("ketos"), "convert", "-o", best, chosen])
     out, images = task.folder / "read.json", prepared(task, "kraken", None) / "test.lst"
     task.run([task.python, "-c", READER, best, images, out], say=False)
     read = json.loads(out.read_text())
-    note = "" if score(found[-1]) > -1e9 else "never validated: the weights when it was ended"
+    note = "" if validated else "never validated: the weights when it was ended"
     return Reading(read["texts"], len(read["texts"]) / read["seconds"], read["parameters"], best, note)
