@@ -71,7 +71,7 @@ def test_what_ends_by_itself_too_early_has_failed(drawn: Path, tmp_path: Path) -
         raise AssertionError("is not asked to read")
 
     entrant = Entrant("ends", lambda task: [sys.executable, "-c", "print('why')"], lambda task: [], read)
-    with pytest.raises(Failed, match="(?s)ended by itself.*why"):
+    with pytest.raises(Failed, match=r"(?s)ended by itself.*why"):
         entered("ender", entrant, task(tmp_path, drawn, 1))
 
 
