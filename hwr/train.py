@@ -1,18 +1,14 @@
 """`hwr train`: the training loop."""
 
 import hashlib
-import math
 import shlex
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import SupportsFloat
 
 import numpy as np
-from tqdm import tqdm
 
 from hwr import (
     Error,
@@ -20,41 +16,17 @@ from hwr import (
     batches,
     datasets,
     engines,
+    epoch,
     evaluate,
     finetune,
     launched,
-    metrics,
     report,
     run,
-    schedule,
 )
-from hwr.alphabet import Alphabet
 from hwr.board import Board
-from hwr.cache import Images
 from hwr.config import Config, Train
-from hwr.datasets import Line
-from hwr.engines import Engine
+from hwr.epoch import Task
 from hwr.run import Epoch, Progress
-
-# Between two looks at the losses: each waits for the device.
-LOSS_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """What stays the same through a run."""
-
-    config: Config
-    out: Path
-    alphabet: Alphabet
-    engine: Engine
-    split: str
-    train_images: Images
-    train_labels: list[np.ndarray]
-    val_images: Images
-    val_lines: list[Line]
-    fingerprint: str  # of the lines and the alphabet
-    say: Callable[[str], None]
 
 
 def train(settings: Config, out: str | Path, resume: bool = False, say: Callable[[str], None] = print) -> bool:
@@ -158,10 +130,10 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
     with closing(Board(task.out, progress.epoch + 1)) if first else nullcontext() as board:
         while not _over(task, progress):
             try:
-                _epoch(task, progress, interrupted)
-                row, reading = _held_out(task, progress, interrupted)
+                epoch.train_on(task, progress, interrupted)
+                row, reading = epoch.held_out(task, progress, interrupted)
             except evaluate.Stopped:
-                _save_state(task, progress)
+                epoch.save_state(task, progress)
                 task.say(f"interrupted and saved; go on with: hwr train --resume --out {shlex.quote(str(task.out))}")
                 return False
             value = _to_choose_by(row, settings)
@@ -178,7 +150,7 @@ def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bo
             if first:
                 about = {"split_name": task.split, "notes": progress.notes}
                 run.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
-            _save_state(task, progress)
+            epoch.save_state(task, progress)
             task.say(_line(row, task, progress, better))
             _check_blank(row, reading, task.say)
             if board is not None:
@@ -202,24 +174,14 @@ def _to_choose_by(row: Epoch, settings: Train) -> float:
     return row.val_cer if settings.best == "cer" else row.val_loss
 
 
-def _done(task: Task, progress: Progress) -> float:
-    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, as this process sees it."""
-    settings = task.config.train
-    updates = settings.epochs * len(task.train_images) // settings.batch_size
-    of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
-    return max(progress.updates / updates, of_minutes)
-
-
-def _done_anywhere(task: Task, progress: Progress) -> float:
-    return task.engine.group.highest([_done(task, progress)])[0]
-
-
 def _over(task: Task, progress: Progress) -> bool:
     """Whether the run is complete. An epoch that was begun is finished first: its held-out lines are read."""
     settings = task.config.train
     if progress.batch:
         return False
-    return progress.epoch >= settings.epochs or _impatient(progress, settings) or _done_anywhere(task, progress) >= 1
+    return (
+        progress.epoch >= settings.epochs or _impatient(progress, settings) or epoch.done_anywhere(task, progress) >= 1
+    )
 
 
 def _impatient(progress: Progress, settings: Train) -> bool:
@@ -237,118 +199,6 @@ def _check_same(task: Task, progress: Progress) -> None:
             f"the processes' lines, or what they found in {task.out}, differ: all machines must see the same data and "
             "the same run folder"
         )
-
-
-def _save_state(task: Task, progress: Progress) -> None:
-    state = task.engine.state()
-    if not task.engine.group.rank:
-        run.save_state(task.out, task.engine, state, progress, task.alphabet, task.fingerprint)
-
-
-def _epoch(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
-    """Train what is left of an epoch, or until `train.minutes` are over. Saves the state every so often.
-
-    Raises:
-        Stopped: Interrupted after a batch; `progress` tells which.
-        Error: The loss is no longer finite.
-    """
-    settings = task.config.train
-    total = batches.count(len(task.train_images), settings.batch_size, progress.epoch)
-    group = task.engine.group
-    now = saved = heard = time.monotonic()
-    started, begun = now - progress.seconds, now - progress.spent
-    losses: list[SupportsFloat] = []  # not yet asked for: that waits for the device
-
-    def hear() -> None:
-        for number, loss in enumerate(map(float, losses), progress.batch - len(losses) + 1):
-            if not math.isfinite(loss):
-                raise Error(
-                    f"the loss became {loss} in epoch {progress.epoch + 1}, batch {number}: the training has diverged. "
-                    f"Lower train.lr (now {settings.lr:g})"
-                    + (", or set engine.precision=fp32" if task.engine.precision != "fp32" else "")
-                    + f". What was saved before is in {task.out}"
-                )
-            progress.loss_sum += loss
-        losses.clear()
-        if progress.batch:
-            bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
-
-    with tqdm(
-        desc=f"epoch {progress.epoch + 1}/{settings.epochs}",
-        total=total * settings.batch_size,
-        initial=progress.batch * settings.batch_size,
-        unit="line",
-        disable=True if group.rank else None,
-        leave=False,
-    ) as bar:
-        made = batches.training(
-            task.train_images,
-            task.train_labels,
-            task.config,
-            progress.epoch,
-            progress.batch,
-            (group.rank, group.size),
-        )
-        done = _done_anywhere(task, progress)
-        for batch in batches.ahead(made):
-            if done >= 1:
-                break
-            progress.lr = schedule.learning_rate(settings, done)
-            center_loss = settings.center_loss if done >= settings.center_from else 0.0
-            losses.append(task.engine.train_step(batch, progress.lr, center_loss))
-            progress.batch += 1
-            progress.updates += 1
-            now = time.monotonic()
-            if now - heard > LOSS_SECONDS:
-                hear()
-                heard = now = time.monotonic()
-            progress.seconds, progress.spent = now - started, now - begun
-            bar.update(len(batch.index) * group.size)
-            due = now - saved > settings.save_minutes * 60
-            stop, save, done = group.highest([interrupted(), due, _done(task, progress)])
-            if stop:
-                hear()
-                raise evaluate.Stopped
-            if save:
-                hear()
-                _save_state(task, progress)
-                saved = now
-        hear()
-        now = time.monotonic()
-        progress.seconds, progress.spent = now - started, now - begun
-
-
-def _held_out(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> tuple[Epoch, evaluate.Reading]:
-    """Read and score the held-out lines after an epoch.
-
-    Raises:
-        Stopped: Interrupted; the epoch's batches are all done.
-    """
-    begun = time.monotonic() - progress.spent
-    reading = evaluate.read(
-        task.engine,
-        task.val_images,
-        task.val_lines,
-        task.alphabet,
-        task.config,
-        title="held-out lines",
-        stop=interrupted,
-    )
-    progress.spent = time.monotonic() - begun
-    score = metrics.score([line.text for line in task.val_lines], reading.texts)
-    lines = progress.batch * task.config.train.batch_size
-    row = Epoch(
-        epoch=progress.epoch + 1,
-        updates=progress.updates,
-        train_loss=progress.loss_sum / progress.batch,
-        val_loss=reading.loss,
-        val_cer=score.cer,
-        val_wer=score.wer,
-        lr=progress.lr,
-        seconds=progress.seconds,
-        lines_per_second=lines / progress.seconds if progress.seconds else math.nan,
-    )
-    return row, reading
 
 
 def _line(row: Epoch, task: Task, progress: Progress, better: bool) -> str:

@@ -54,9 +54,9 @@ def test_an_entrant_is_ended_when_its_minutes_are_over_and_scored_by_what_it_rea
         lambda task: Reading([*right[:-1], ""], 7.0, 5, weights),
     )
     result = entered("sleeper", entrant, made)
-    assert 3 <= result["seconds"] < 20
+    assert 3 <= result["seconds"] < 60  # it would have slept for longer
     ((second, epochs, rate),) = result["points"]
-    assert 1 <= second < 3.5
+    assert 0 < second <= result["seconds"]
     assert (epochs, rate) == (2.0, 0.5)
     assert result["cer"] == pytest.approx(len(right[-1]) / sum(map(len, right)))
     assert result["training_lines_per_second"] == pytest.approx(2 * len(made.dataset.train) / second)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr import Error, checkpoint, config, decode, engines, run
+from hwr import Error, checkpoint, config, decode, engines, epoch, evaluate, run
 from hwr import train as module
 from hwr.config import Config
 from hwr.datasets import synth
@@ -269,13 +269,11 @@ def test_a_diverged_training_is_said_in_words_that_help(tiny: Config, tmp_path: 
 def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
-    blank = module.evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
+    blank = evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
     module._check_blank(row, blank, said.append)
     assert "nothing but blanks" in said[0]
     assert "train.lr" in said[0]
-    module._check_blank(
-        row, module.evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append
-    )
+    module._check_blank(row, evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append)
     assert len(said) == 1
 
 
@@ -376,7 +374,7 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
 
 def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 0.05)  # seconds; looked at twice a batch
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(epoch.time, "monotonic", lambda: next(clock))
     settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
     said: list[str] = []
     assert train(settings, tmp_path / "run", say=said.append)
@@ -397,13 +395,13 @@ def test_the_best_epoch_and_patience(
 ) -> None:
     """Of loss and CER as given here; of equal ones the later counts."""
     losses, rates = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.8, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7]
-    real = module._held_out
+    real = epoch.held_out
 
     def held_out(*arguments: Any) -> Any:
         row, reading = real(*arguments)
         return dataclasses.replace(row, val_loss=losses[row.epoch - 1], val_cer=rates[row.epoch - 1]), reading
 
-    monkeypatch.setattr(module, "_held_out", held_out)
+    monkeypatch.setattr(epoch, "held_out", held_out)
     said: list[str] = []
     settings = with_(tiny, f"train.best={best}", "train.patience=3", "train.epochs=8")
     assert train(settings, tmp_path / "run", say=said.append)
