@@ -75,7 +75,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None
     np.testing.assert_allclose(weights["body.1.running_var"], frozen["running_var_after_step"], rtol=2e-4)
     engine._net.train()
     with torch.no_grad():
-        after = _ctc(engine._forward(engine._net, *engine._pixels(batch)).logits, torch.from_numpy(batch.labels)).mean()
+        after = _ctc(engine._forward(engine._net, *engine._pixels(batch)).logits, batch.labels).mean()
     assert 0.2 * float(after) == pytest.approx(frozen["train_loss_weighted_after_step"].mean(), rel=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_ctc_against_brute_force(rng: np.random.Generator) -> None:
     """All paths of tiny cases, the blank last; labels of different lengths in one batch."""
     logits = rng.normal(size=(6, 5, 4)).astype(np.float32) * 2
     labels = np.array([[0, 1, 2], [0, 0, -1], [1, -1, -1], [2, 1, 2], [-1, -1, -1], [1, 1, 1]], np.int32)
-    losses = _ctc(torch.from_numpy(logits), torch.from_numpy(labels)).numpy()
+    losses = _ctc(torch.from_numpy(logits), labels).numpy()
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
     for n, label in enumerate(labels):
         wanted = [c for c in label if c >= 0]

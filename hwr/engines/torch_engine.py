@@ -99,13 +99,11 @@ class TorchEngine:
         self._net.train()
         pixels, widths = self._pixels(batch)
         output = self._forward(self._trainer, pixels, widths)
-        lengths = torch.from_numpy((batch.labels >= 0).sum(1))
-        labels = upload(batch.labels, self._device).long()
-        losses = _ctc(output.logits, labels, lengths)
+        losses = _ctc(output.logits, batch.labels)
         total = losses.mean() * settings.loss_weight
         if output.shortcut is not None:
             weight = self._config.model.shortcut  # type: ignore[union-attr]
-            total = total + weight * settings.loss_weight * _ctc(output.shortcut, labels, lengths).mean()
+            total = total + weight * settings.loss_weight * _ctc(output.shortcut, batch.labels).mean()
         if center_loss:
             total = total + center_loss * self._center_loss(output, batch.labels)
         self._optimizer.zero_grad()
@@ -134,8 +132,7 @@ class TorchEngine:
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            lengths = torch.from_numpy((labels >= 0).sum(1))
-            out: np.ndarray = _ctc(torch.from_numpy(logits), torch.from_numpy(labels).long(), lengths).numpy()
+            out: np.ndarray = _ctc(torch.from_numpy(logits), labels).numpy()
         return out
 
     def weights(self) -> Weights:
@@ -268,18 +265,20 @@ def _averaged(net: nn.Module) -> list[Tensor]:
     return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 
-def _ctc(logits: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+def _ctc(logits: Tensor, labels: np.ndarray) -> Tensor:
     """CTC loss, (N,) nats per line, the blank last.
 
     Args:
         logits: (N, T, C) float32.
-        labels: (N, L) int64, on the same device.
-        lengths: (N,) of the labels, on the CPU, where torch wants them: elsewhere they would be waited for.
+        labels: (N, L) int32, -1 where a label has ended.
     """
     log_p = logits.log_softmax(2).transpose(0, 1)  # (T, N, C)
+    targets = upload(labels, logits.device).long().clamp(min=0)
+    # Lengths on the CPU, where torch wants them: from elsewhere they would be waited for.
+    lengths = torch.from_numpy((labels >= 0).sum(1))
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
     # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
-    return F.ctc_loss(log_p, labels.clamp(min=0), steps, lengths, blank=logits.shape[2] - 1, reduction="none")
+    return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
 
 
 def _device(name: str, group: TorchGroup) -> torch.device:
