@@ -36,7 +36,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_onnx_reads_the_same(model: Path, drawn: Path, tmp_path: Path, quantize: str | None) -> None:
+def test_onnx_reads_the_same(
+    model: Path, drawn: Path, tmp_path: Path, quantize: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     out = tmp_path / "m.onnx"
@@ -70,6 +72,10 @@ def test_onnx_reads_the_same(model: Path, drawn: Path, tmp_path: Path, quantize:
     ):
         assert "exported network" in hwr(*arguments, status=2).output
     on_gpu = ["--set", "engine.device=cuda"]
+    with monkeypatch.context() as torchrun:
+        torchrun.setenv("WORLD_SIZE", "2")
+        said = hwr("evaluate", "--checkpoint", out, "--set", f"data.root={drawn}", status=2).output
+        assert "can't share its lines with other processes" in said
     assert "reads on the CPU" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
     assert "onnx" in hwr("info", out).output
 
