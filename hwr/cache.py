@@ -19,7 +19,7 @@ from hwr.datasets import Line
 from hwr.files import replacing
 
 # Part of every key: raise it when `image.read` or `image.prepare` changes what comes out.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

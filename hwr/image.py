@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -246,16 +247,28 @@ def straighten(image: np.ndarray) -> np.ndarray:
             away = np.abs(y - slope * columns - offset)
             weight = base * np.minimum(1, max(1.0, float(np.median(away))) / np.maximum(away, 1e-6))
         slope = float(np.clip(slope, -STEEPEST, STEEPEST))
-    paper = float(np.median(image))
-    room = round(abs(slope) * w / 2)
-    matrix = np.array([[1, 0, 0], [-slope, 1, slope * (w - 1) / 2 + room]])
-    level = cv2.warpAffine(image, matrix, (w, h + 2 * room), flags=cv2.INTER_LINEAR, borderValue=(paper,))
+    level = _lowered(image, slope * ((w - 1) / 2 - np.arange(w)))
     rows = np.cumsum(_ink(level).sum(1))
     if rows[-1] <= 0:
         return image
     top, bottom = np.searchsorted(rows, np.array([EDGE, 1 - EDGE]) * rows[-1])
     air = max(1, round(AIR * (bottom - top + 1)))
     return level[max(0, top - air) : bottom + air + 1]
+
+
+def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Each column moved down by so many pixels, (W,): linear between pixels, paper above and below, room for all.
+
+    Not OpenCV's warpAffine, whose pixels are other ones from version to version.
+    """
+    room = math.ceil(float(np.abs(by).max())) + 1
+    wide = np.pad(image, ((2 * room, 2 * room), (0, 0)), constant_values=round(float(np.median(image))))
+    whole = np.floor(by).astype(np.intp)
+    part = (by - whole).astype(np.float32)
+    rows = np.arange(room, room + image.shape[0] + 2 * room)[:, None] - whole  # where a row comes from, were `part` 0
+    columns = np.arange(image.shape[1])
+    out = wide[rows, columns] * (1 - part) + wide[rows - 1, columns] * part
+    return np.rint(out).astype(np.uint8)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:

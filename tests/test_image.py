@@ -1,3 +1,4 @@
+import hashlib
 import io
 import struct
 from pathlib import Path
@@ -145,3 +146,28 @@ def test_scaling_takes_images_of_any_size(shape: tuple[int, int]) -> None:
     out = image.scale(np.zeros(shape, np.uint8), 40, 300, 8)
     assert out.shape[0] == 40
     assert 17 <= out.shape[1] <= 300
+
+
+def climbing() -> np.ndarray:
+    """A row of black letters on grainless paper that climbs by 40 pixels over its 400."""
+    page = np.full((100, 440), 240, np.uint8)
+    for x in range(20, 420, 12):
+        top = 70 - (x - 20) // 10
+        page[top - (x // 12 % 3) * 4 : top + 8, x : x + 5] = 20 + x // 8
+    return page
+
+
+def test_a_climbing_line_is_made_level_and_cut_out() -> None:
+    out = image.straighten(climbing())
+    assert out.shape[1] == 440  # columns stay where they are
+    assert out.shape[0] < 30  # 20 pixels of letters and some air, of 100
+    bottoms = [np.flatnonzero(out[:, x + 2] < 150)[-1] for x in range(20, 420, 12)]
+    assert np.ptp(bottoms) <= 2  # they were 39 apart
+    assert out.min() >= 20
+    assert out.max() == 240
+
+
+def test_prepared_pixels_are_the_same_with_every_version_of_the_libraries() -> None:
+    """The model that comes along reads the same text wherever it runs: the tests run with NumPy 1 and 2, OpenCV 4 and 5."""
+    out = image.scale(image.straighten(climbing()), 40, 2000, 8)
+    assert hashlib.sha256(out.tobytes()).hexdigest()[:16] == "94d0f3eba4486eef"
