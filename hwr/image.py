@@ -2,7 +2,6 @@
 
 import functools
 import io
-import math
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +24,9 @@ PAPER = 230
 
 # Grey levels between paper and ink that count as full contrast at least: pencil has more, the grain of paper less.
 FAINTEST = 40
+
+# All grey levels: what is worked out for these is looked up for each pixel.
+LEVELS = np.arange(256)
 
 # Straightening: the height in pixels at which the slope is measured, the shortest line that has one (times its height), the
 # steepest slope, the share of ink that may be cut off above and below, and the paper left there (of the height).
@@ -212,10 +214,10 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     wide = min(max(1, round(w * height / h)), width - 2 * margin)
     kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
     image = cv2.resize(image, (wide, height), interpolation=kind)
-    ink, paper = np.percentile(image, 1), np.median(image)
+    ink, paper = _contrast(image)
     # What has next to no contrast is paper with its grain, which must not be stretched into ink.
-    stretched = 255 - (paper - image) * (255 / max(paper - ink, FAINTEST))
-    line = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
+    stretched = 255 - (paper - LEVELS) * (255 / max(paper - ink, FAINTEST))
+    line = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)[image]
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
 
@@ -243,8 +245,10 @@ def straighten(image: np.ndarray) -> np.ndarray:
         y = (ink[:, columns] * np.arange(small.shape[0])[:, None]).sum(0) / mass[columns]
         weight = base = np.minimum(mass[columns], np.percentile(mass[columns], 90))
         for _ in range(5):
-            slope, offset = np.polyfit(columns, y, 1, w=np.sqrt(weight))
-            away = np.abs(y - slope * columns - offset)
+            middle, high = np.average(columns, weights=weight), np.average(y, weights=weight)
+            x = columns - middle
+            slope = (weight * x * (y - high)).sum() / (weight * x * x).sum()
+            away = np.abs(y - high - slope * x)
             weight = base * np.minimum(1, max(1.0, float(np.median(away))) / np.maximum(away, 1e-6))
         slope = float(np.clip(slope, -STEEPEST, STEEPEST))
     level = _lowered(image, slope * ((w - 1) / 2 - np.arange(w)))
@@ -261,21 +265,31 @@ def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
 
     Not OpenCV's warpAffine, whose pixels are other ones from version to version.
     """
-    room = math.ceil(float(np.abs(by).max())) + 1
-    wide = np.pad(image, ((2 * room, 2 * room), (0, 0)), constant_values=round(float(np.median(image))))
-    whole = np.floor(by).astype(np.intp)
-    part = (by - whole).astype(np.float32)
-    rows = np.arange(room, room + image.shape[0] + 2 * room)[:, None] - whole  # where a row comes from, were `part` 0
-    columns = np.arange(image.shape[1])
-    out = wide[rows, columns] * (1 - part) + wide[rows - 1, columns] * part
-    return np.rint(out).astype(np.uint8)
+    (h, w), steps = image.shape, np.rint(by * 256).astype(np.int32)  # in 256ths of a pixel
+    room = int(np.abs(steps).max() >> 8) + 2
+    wide = np.full((h + 4 * room, w), round(_contrast(image)[1]), np.uint8)
+    wide[2 * room : 2 * room + h] = image
+    # Of every pixel that comes out: the lower of the two that it is made of. The other stands above that.
+    lower = (np.arange(room, h + 3 * room, dtype=np.int32)[:, None] - (steps >> 8)) * w + np.arange(w, dtype=np.int32)
+    of_upper = (steps & 255).astype(np.uint16)
+    mixed = wide.take(lower) * (256 - of_upper) + wide.take(lower - w) * of_upper
+    return ((mixed + 128) >> 8).astype(np.uint8)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
     """How much of each pixel is ink, 0..1; what is fainter than a quarter is taken for paper."""
-    dark, paper = np.percentile(image, 1), np.median(image)
-    ink = np.clip((paper - image) / max(paper - dark, FAINTEST), 0, 1)
-    return np.asarray(np.where(ink > 0.25, ink, 0))
+    dark, paper = _contrast(image)
+    ink = np.clip((paper - LEVELS) / max(paper - dark, FAINTEST), 0, 1)
+    return np.where(ink > 0.25, ink, 0)[image]
+
+
+def _contrast(image: np.ndarray) -> tuple[float, float]:
+    """The grey levels of ink, the darkest hundredth of the pixels, and of paper, the median."""
+    below = np.cumsum(np.bincount(image.ravel(), minlength=len(LEVELS)))
+    places = np.array([0.01, 0.5]) * (image.size - 1)
+    left, right = (np.searchsorted(below, edge, side="right") for edge in (np.floor(places), np.ceil(places)))
+    dark, paper = left + (right - left) * (places % 1)
+    return float(dark), float(paper)
 
 
 def scaled_width(width: int, height: int, config: Config) -> int:
