@@ -19,7 +19,7 @@ from hwr.datasets import Line
 from hwr.files import replacing
 
 # Part of every key: raise it when `image.read` or `image.prepare` changes what comes out.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

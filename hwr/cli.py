@@ -71,7 +71,8 @@ def train(
 
     Prints a line per epoch and keeps, in the run folder, the best and the last checkpoint, history.csv, TensorBoard's
     event files and what an exact --resume needs. Ctrl-C saves and stops. torchrun's processes share each batch: the result
-    is that of one process, but for rounding and for batch norm, which sees the lines of each process apart.
+    is that of one process, but for rounding, for dropout, which each draws for itself, and for batch norm, which sees the
+    lines of each apart.
     """
     from hwr import config
     from hwr.train import train as run
@@ -80,6 +81,8 @@ def train(
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
     given = with_engine(overrides, engine)
+    if charset and not resume and not (init or "train.init" in " ".join(given)):
+        raise click.UsageError("--charset is for fine-tuning: name the checkpoint with --init")
     if charset:
         given.append(f"train.charset={charset}")
     settings = config.load(config_path or folder / "config.yaml", given)

@@ -141,7 +141,8 @@ def load(
     """A checkpoint, and the config to use it with.
 
     Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
-    has its image size from there; another checkpoint keeps its own network and decoder and takes the rest.
+    has its image size from there; another checkpoint keeps its own network and decoder and takes the rest. Which
+    device it was trained on, and with how many threads, says nothing of where it reads.
     """
     from hwr import checkpoint as checkpoints
     from hwr import config
@@ -154,10 +155,17 @@ def load(
         settings = loaded.config
     else:
         loaded = checkpoints.load(checkpoint)
-        file = config.load(config_path) if config_path else loaded.config
+        file = config.load(config_path) if config_path else _anywhere(loaded.config)
         own = {key: getattr(loaded.config, key) for key in ("model", "image", "decode")}
         settings = config.override(config.to_dict(file.model_copy(update=own)), given)
     for text in given:
         if text.startswith("model.") or (text.startswith("image.") and not bare):
             raise Error(f"--set {text}: the network belongs to the checkpoint and can't be changed")
     return loaded, settings
+
+
+def _anywhere(settings: "Config") -> "Config":
+    """A checkpoint's config without what fitted the machine that it was trained on."""
+    precision = "auto" if settings.engine.precision == "bf16" else settings.engine.precision
+    engine = settings.engine.model_copy(update={"device": "auto", "threads": None, "precision": precision})
+    return settings.model_copy(update={"engine": engine})

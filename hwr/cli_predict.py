@@ -96,6 +96,8 @@ def predict(
     files, others = files_in(inputs)
     if out is not None:
         _check_places(files, [place(out, file) for file in files] if kind in ("page", "alto") else [out])
+        if kind in ("page", "alto"):
+            _check_beside(files, [place(out, file) for file in files])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
@@ -162,6 +164,13 @@ def _check_places(files: list[Path], places: list[Path]) -> None:
             raise Error(f"--out: {path} would be written over what is read")
         if of.setdefault(path.resolve(), files[i]) != files[i]:
             raise Error(f"--out: {of[path.resolve()]} and {files[i]} would both become {path}")
+
+
+def _check_beside(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over the XML that lies beside a page's image, for somebody may have made it by hand."""
+    for file, path in zip(files, places, strict=True):
+        if path.exists() and path.parent.resolve() == file.parent.resolve():
+            raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
 
 
 def _default() -> str:

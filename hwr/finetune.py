@@ -28,6 +28,13 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     loaded = checkpoint.load(settings.train.init)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
+    if settings.data.alphabet != "auto" and settings.train.charset != "new":
+        raise Error(
+            f"data.alphabet: {settings.data.alphabet} counts in fine-tuning only with --charset new; with "
+            f"{settings.train.charset} the characters are the checkpoint's"
+            + " and the texts'"
+            * (settings.train.charset == "union")
+        )
     match settings.train.charset:
         case "keep":
             return loaded.alphabet, loaded
@@ -67,6 +74,6 @@ def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
         engine.load(weights)
     except Error as error:
         raise Error(
-            f"train.init: the config's network is not the checkpoint's: {error}. Without --config, --init takes the "
-            "network from the checkpoint"
+            f"train.init: the config's network is not the checkpoint's: {error}. With --init FILE instead of "
+            "train.init the network is taken from the checkpoint"
         ) from None

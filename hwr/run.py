@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, config
+from hwr import Error, cache, checkpoint, config
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
@@ -24,7 +24,7 @@ from hwr.files import replacing
 _FREE = (
     *("train.epochs", "train.minutes", "train.patience", "train.images_every", "train.save_minutes"),
     *("evaluate.", "decode.", "data.cache"),
-    *("engine.device", "engine.threads", "data.root", "data.lists"),
+    *("engine.device", "engine.threads", "data.root", "data.lists", "data.images"),
 )
 
 
@@ -68,6 +68,8 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     Raises:
         Error: It can't; says why.
     """
+    if out.resolve() in (kept := cache.folder(settings).resolve()).parents:
+        raise Error(f"data.cache: {kept} lies in the run folder {out}; choose a place outside")
     if not resume:
         if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
             raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
@@ -115,7 +117,8 @@ def save_epoch(
     progress: Progress,
     better: bool,
 ) -> None:
-    """Save what an epoch brought. The state comes after this: a kill before it repeats the epoch, with the same outcome.
+    """Save what an epoch brought. The state comes after this: a kill before it repeats the epoch,
+    with the same outcome where a resumed run is exact (on a CPU, without `train.minutes`).
 
     Args:
         about: What to say of the run in its checkpoints.

@@ -66,6 +66,10 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         letters, begin_with = finetune.start(settings, [line.text for line in train_lines])
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
+    if settings.train.center_loss and letters.characters[:1] != " ":
+        raise Error(
+            "train.center_loss leaves spaces out, and takes the alphabet's first character for the space; it is not"
+        )
     batches.check_size(len(train_lines), settings.train.batch_size)
     engine = engines.build(settings, letters.classes, fresh=not going_on)
     train_images, val_images = (evaluate.prepared(part, settings, engine.group) for part in (train_lines, val_lines))

@@ -1,5 +1,6 @@
 """The real commands, on drawn lines."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import checkpoint, config, datasets
+from hwr import checkpoint, cli_parts, config, datasets
 from hwr.cli import main
 
 from .conftest import REPOSITORY, TINY
@@ -113,6 +114,17 @@ def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Pa
     result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", *sets("model.hidden=4"))
     assert result.exit_code == 2
     assert "--set model.hidden=4: the network belongs to the checkpoint" in result.output
+
+
+def test_a_checkpoint_reads_wherever_it_is(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    """What fitted the machine that it was trained on does not come along: a device, so many threads, bf16."""
+    loaded, path = checkpoint.load(trained / "best.safetensors"), tmp_path / "elsewhere.safetensors"
+    engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
+    checkpoint.save(path, dataclasses.replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
+    _, settings = cli_parts.load(str(path), None, (), None)
+    assert settings.engine.model_dump() == {"name": "torch", "device": "auto", "threads": None, "precision": "auto"}
+    _, settings = cli_parts.load(str(path), None, ("engine.device=cuda:7", "engine.precision=bf16"), None)
+    assert (settings.engine.device, settings.engine.precision) == ("cuda:7", "bf16")
 
 
 def test_characters_that_the_network_cannot_write_are_counted(trained: Path, drawn: Path, tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ def test_results_of_several_calls_become_one_table(tmp_path: Path, monkeypatch: 
     assert "Not all ran on the same kind of processor" in page
     assert "- pylaia: 2026-11-22, commit abc, on another; trained for 1800 s" in page
     assert (tmp_path / "docs/comparison.png").stat().st_size > 5000
+    # What is published stays when something else is measured.
+    report.write(brought("short", "hwr", minutes=5.0), ["hwr", "kraken", "pylaia"])
+    assert (tmp_path / "docs/comparison.md").read_text() == page
+    assert "after 5 minutes" in (tmp_path / "short/comparison.md").read_text()
     brought("third", "hwr", minutes=5.0)
     brought("third", "pylaia")
     with pytest.raises(click.ClickException, match="other conditions than hwr's"):

@@ -67,7 +67,7 @@ def test_shared_characters_keep_their_weights(tmp_path: Path, base: list[str], h
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c", "model.hidden=7")
-    with pytest.raises(Error, match=r"train\.init: the config's network is not the checkpoint's: .*Without --config"):
+    with pytest.raises(Error, match=r"train\.init: the config's network is not the checkpoint's: .*With --init FILE"):
         begun(path, TINY_CRNN)
     with pytest.raises(Error, match="is not the checkpoint's"):
         begun(path, TINY)
@@ -108,6 +108,20 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     )
     assert result.exit_code == 2
     assert "with --init the network is the checkpoint's" in result.output
+
+
+def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
+    letters = tmp_path / "letters.txt"
+    letters.write_text("abc ")
+    path = trained(tmp_path, TINY_CRNN, "zab c")
+    with pytest.raises(Error, match=r"data\.alphabet: .* counts in fine-tuning only with --charset new"):
+        begun(path, TINY_CRNN, f"data.alphabet={letters}")
+    assert begun(path, TINY_CRNN, "data.alphabet=original", "train.charset=new")[0].blank == 80
+    nothing = tmp_path / "empty.yaml"
+    nothing.write_text("")
+    result = CliRunner().invoke(main, ["train", "--config", str(nothing), "--charset", "keep"])
+    assert result.exit_code == 2
+    assert "--charset is for fine-tuning" in result.output
 
 
 def test_no_init_is_no_checkpoint(tiny: Config) -> None:

@@ -174,6 +174,12 @@ def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp
         assert "would" in done.stderr
     assert (folder / "page/one.xml").read_bytes() == before
     assert not list((tmp_path / "read").iterdir())
+    # What somebody made by hand lies where PAGE belongs, beside the image.
+    (folder / "a page.xml").write_text("by hand")
+    done = hwr("predict", folder / "a page.png", "--checkpoint", model, "--format", "page", "--out", folder)
+    assert done.exit_code == 2
+    assert "is there already, beside" in done.stderr
+    assert (folder / "a page.xml").read_text() == "by hand"
     done = hwr("predict", paths[0], "--checkpoint", model, "--out", paths[0])
     assert done.exit_code == 2
     assert image.read(paths[0]).size

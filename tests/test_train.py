@@ -246,6 +246,9 @@ def test_what_is_there_is_not_overwritten_and_no_other_config_resumes_it(
         train(with_(tiny, "train.lr=0.01"), out, resume=True)
     with pytest.raises(Error, match=r"config\.yaml: no such config file"):
         train(tiny, tmp_path / "new", resume=True)
+    with pytest.raises(Error, match=r"data\.cache: .*cache lies in the run folder"):
+        train(with_(tiny, f"data.cache={tmp_path / 'new/cache'}"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_changed_training_lines_are_noticed(unbroken: Path, drawn: Path, tmp_path: Path) -> None:

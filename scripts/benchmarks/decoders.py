@@ -28,7 +28,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     about = conditions()
     alphabet, rng = Alphabet(ORIGINAL), np.random.default_rng(0)
     texts = [synth_text.compose(np.random.default_rng((1, i))) for i in range(lines + 4000)]
-    logits = np.stack([_output(text[:55], alphabet, rng) for text in texts[:lines]])
+    logits = np.stack([made_up(text[:55], alphabet, rng) for text in texts[:lines]])
     model = lm.build(texts[lines:], order)
     ways: dict[str, Callable[[], object]] = {"greedy": lambda: decode.greedy(logits, alphabet)}
     for size in beams:
@@ -44,7 +44,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     write(json_path, {"conditions": about, "rates": rates})
 
 
-def _output(text: str, alphabet: Alphabet, rng: np.random.Generator) -> np.ndarray:
+def made_up(text: str, alphabet: Alphabet, rng: np.random.Generator) -> np.ndarray:
     """(160, C) logits as of a trained network that reads this text, unsure of one character in five."""
     out = rng.normal(0, 1.5, (160, alphabet.classes)).astype(np.float32)
     out[:, -1] += 14

@@ -1,5 +1,6 @@
 """Torch against MXNet."""
 
+import dataclasses
 import statistics
 from pathlib import Path
 
@@ -73,10 +74,11 @@ def compare_engines(
     rows = []
     for what in ("training", "reading"):
         for size, batch in batches_.items():
+            given = batch if what == "training" else dataclasses.replace(batch, warps=None)
             seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
             for turn in range(repeats + 1):
                 for kind, worker in workers.items():
-                    worker.send((what, batch))
+                    worker.send((what, given))
                     took = worker.recv()
                     if turn:  # the first one does not count
                         seconds[kind].append(took)

@@ -2,14 +2,14 @@
 
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
 from compare_peers import environments
 from compare_peers.entrants import ENTRANTS, entered, few, own
-from compare_peers.task import Failed, Task
+from compare_peers.task import FAULTS, Task
 
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, config, datasets
@@ -18,7 +18,9 @@ SPEEDS = {
     "hwr, lines_cpu": ENTRANTS["hwr"],
     "hwr, iam_line_best": own("iam_line_best.yaml"),
     "hwr, original": ENTRANTS["original"],
-    "hwr, original, mxnet": own("iam_line.yaml", "the original recipe on MXNet", "engine.name=mxnet"),
+    "hwr, original, mxnet": own(
+        "iam_line.yaml", "the original recipe on MXNet", "engine.name=mxnet", "model.pretrained=none"
+    ),
     "kraken": ENTRANTS["kraken"],
     "kraken, 48 px": ENTRANTS["kraken48"],
     "pylaia": ENTRANTS["pylaia"],
@@ -64,8 +66,7 @@ def compare_peers(
     click.echo(f"{'':>24}{'training':>12}{'reading':>12}   lines/s")
     for number, name in enumerate(only or SPEEDS):
         entrant = SPEEDS[name]
-        folder = out / f"{os.getpid()}-{number}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=out))
         python = envs / entrant.peer / "bin/python" if entrant.peer else Path(sys.executable)
         task = Task(folder, out, python, dataset, keys, minutes, threads, {}, [])
         task.log.touch()
@@ -73,10 +74,10 @@ def compare_peers(
             if entrant.peer:
                 environments.make(entrant.peer, envs / entrant.peer, python310)
             result = entered(name, entrant, task)
-        except (Failed, Error, OSError, subprocess.SubprocessError) as error:
-            click.echo(f"{name}: {error}", err=True)
+        except (*FAULTS, Error) as error:
+            click.echo(f"{name}: {error or type(error).__name__}", err=True)
             continue
         rates = {kind: result[f"{kind}_lines_per_second"] for kind in ("training", "reading")}
         found[name] = rates
         click.echo(f"{name:>24}" + "".join(f"{rate:>12.2f}" if rate else f"{'none':>12}" for rate in rates.values()))
-    write(json_path, {"conditions": about, "lines": LINES, "minutes": minutes, "lines_per_second": found})
+        write(json_path, {"conditions": about, "lines": LINES, "minutes": minutes, "lines_per_second": found})

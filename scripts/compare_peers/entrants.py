@@ -25,7 +25,12 @@ def own(name: str, about: str = "", *more: str) -> Entrant:
 
 ENTRANTS = {
     "hwr": own("lines_cpu.yaml"),
-    "original": own("iam_line.yaml", "the original system's recipe, configs/iam_line.yaml", "train.save_minutes=5"),
+    "original": own(
+        "iam_line.yaml",
+        "the original system's recipe, configs/iam_line.yaml, without ImageNet weights",
+        "train.save_minutes=5",
+        "model.pretrained=none",
+    ),
     "kraken": Entrant(
         "its default network (120 px), --augment", kraken.train(0.125), kraken.points(0.125), kraken.read, "kraken"
     ),

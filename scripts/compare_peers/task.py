@@ -18,6 +18,10 @@ class Failed(Exception):
     """An entrant could not do its part; the others go on."""
 
 
+# What an entrant that goes wrong may raise: reading its logs and files finds other things than were looked for.
+FAULTS = (Failed, OSError, ValueError, LookupError, ArithmeticError, subprocess.SubprocessError)
+
+
 @dataclass(frozen=True)
 class Task:
     """What an entrant is given.
