@@ -21,28 +21,28 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     training texts have (union), or those that `data.alphabet` gives (new).
 
     Raises:
-        Error: The checkpoint can't be read, or not trained.
+        Error: The checkpoint can't be read, or not trained; or `data.alphabet` asks for other characters.
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
     loaded = checkpoint.load(settings.train.init)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
-    if settings.data.alphabet != "auto" and settings.train.charset != "new":
-        raise Error(
-            f"data.alphabet: {settings.data.alphabet} counts in fine-tuning only with --charset new; with "
-            f"{settings.train.charset} the characters are the checkpoint's"
-            + " and the texts'"
-            * (settings.train.charset == "union")
-        )
+    known = loaded.alphabet.characters
     match settings.train.charset:
         case "keep":
-            return loaded.alphabet, loaded
+            letters = loaded.alphabet
         case "union":
-            known = loaded.alphabet.characters
-            return Alphabet(known + "".join(sorted(set().union(*texts) - set(known)))), loaded
+            letters = Alphabet(known + "".join(sorted(set().union(*texts) - set(known))))
         case "new":
             return alphabet.resolve(settings.data.alphabet, texts), loaded
+    asked = settings.data.alphabet
+    if asked != "auto" and set(alphabet.resolve(asked, texts).characters) != set(letters.characters):
+        raise Error(
+            f"data.alphabet: {asked} has other characters than the checkpoint and the texts, which count with --charset "
+            f"{settings.train.charset}; choose --charset new, or leave data.alphabet at auto"
+        )
+    return letters, loaded
 
 
 def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
