@@ -81,7 +81,10 @@ def test_the_gradient_of_two_processes_is_that_of_one(
     for name, value in alone.items():
         assert np.abs(value).max() > 0 or name.endswith("bias"), name
         for other in two:
-            assert np.allclose(other[name], value, rtol=1e-3, atol=1e-6 + 1e-4 * np.abs(value).max()), name
+            if np.abs(value).max() < 1e-5:  # a bias before batch norm: its gradient is 0, but for rounding
+                assert np.abs(other[name]).max() < 1e-5, name
+            else:
+                assert np.allclose(other[name], value, rtol=1e-3, atol=1e-4 * np.abs(value).max()), name
         assert np.array_equal(two[0][name], two[1][name])  # to the bit, or the processes would drift apart
 
 
