@@ -137,7 +137,7 @@ def _compiled() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
         import numba
     except ImportError as error:
-        raise Error(f"the beam search needs numba: pip install 'hwr[lm]' ({error})") from error
+        raise Error(f"the beam search needs numba: pip install -e '.[lm]' ({error})") from error
     compiled: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] = numba.njit(cache=True)(_search)
     return compiled
 

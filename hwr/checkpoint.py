@@ -132,7 +132,7 @@ def _onnx_about(path: Path) -> dict[str, Any]:
     try:
         import onnx
     except ImportError as error:
-        raise Error(f"{path} needs onnx and onnxruntime: pip install 'hwr[onnx]'") from error
+        raise Error(f"{path} needs onnx and onnxruntime: pip install -e '.[onnx]'") from error
     try:
         properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
     except Exception as error:  # protobuf's, of several kinds

@@ -81,7 +81,7 @@ def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize:
     try:
         import onnx
     except ImportError as error:
-        raise Error(f"--format onnx needs onnx and onnxruntime: pip install 'hwr[onnx]' ({error})") from error
+        raise Error(f"--format onnx needs onnx and onnxruntime: pip install -e '.[onnx]' ({error})") from error
     from hwr.engines import torch_export
 
     torch_export.onnx(engine, config, path)

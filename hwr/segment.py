@@ -20,7 +20,7 @@ def lines_of(path: Path) -> list[Target]:
     try:
         from kraken import blla
     except ImportError as error:
-        raise Error(f"--page finds lines by kraken: pip install 'hwr[pages]' ({error})") from error
+        raise Error(f"--page finds lines by kraken: pip install -e '.[pages]' ({error})") from error
     try:
         with Image.open(path) as opened:
             # In kraken's pixels as in ours: it does not mind a camera's orientation tag.

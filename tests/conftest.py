@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,17 @@ TINY_CRNN = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lines that fixtures of whole modules prepare go where the tests' other files go, not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared lines go where the test's other files go."""
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _shared_cache: None) -> None:
+    """Those of a test are its own."""
     monkeypatch.setenv("HWR_CACHE", str(tmp_path / "cache"))
 
 

@@ -201,5 +201,5 @@ def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
             beam.search(logits, alphabet, **bad)  # type: ignore[arg-type]
     beam._compiled.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(Error, match=r"needs numba: pip install 'hwr\[lm\]'"):
+    with pytest.raises(Error, match=r"needs numba: pip install -e '\.\[lm\]'"):
         beam.search(logits, alphabet)

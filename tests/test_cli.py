@@ -32,7 +32,6 @@ def sets(*overrides: str) -> list[str]:
 def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of `hwr train` with a tiny network."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    os.environ["HWR_CACHE"] = str(out.parent / "cache")
     result = hwr(
         "train", "--config", REPOSITORY / "configs/iam_line.yaml", *sets(*TINY, f"data.root={drawn}"), "--out", out
     )

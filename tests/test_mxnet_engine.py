@@ -277,7 +277,6 @@ def test_dropout_is_there_in_training_alone_and_another_each_time(tiny: Config, 
 def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of two epochs that nothing disturbed, by the command."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
-    os.environ["HWR_CACHE"] = str(out.parent / "cache")
     settings = [part for text in (*TINY, f"data.root={drawn}") for part in ("--set", text)]
     assert (
         "mxnet on cpu" in hwr("train", "--config", REPOSITORY / "configs/iam_line.yaml", *settings, "--out", out).output

@@ -22,7 +22,7 @@ def test_versions_that_will_not_do() -> None:
         python = mxnet_library.obstacle((3, 12), "2.1.0", installed)
         assert "needs Python 3.11 or older and this is 3.12" in python
         assert "--engine torch" in python
-    assert "pip install 'hwr[mxnet]'" in mxnet_library.obstacle((3, 11), "1.23.5", False)
+    assert "pip install -e '.[mxnet]'" in mxnet_library.obstacle((3, 11), "1.23.5", False)
     for numpy in ("1.24.0", "1.26.4", "2.0.0rc1"):
         message = mxnet_library.obstacle((3, 11), numpy, True)
         assert f"older than 1.24 and this is {numpy}" in message
@@ -31,7 +31,7 @@ def test_versions_that_will_not_do() -> None:
 
 def test_mxnet_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Error, match=r"not installed: pip install 'hwr\[mxnet\]'|needs Python 3\.11 or older"):
+    with pytest.raises(Error, match=r"not installed: pip install -e '\.\[mxnet\]'|needs Python 3\.11 or older"):
         mxnet_library.load()
 
 

@@ -223,7 +223,7 @@ def test_pages_without_kraken_say_what_to_install(page: tuple[Path, list[Path]],
     except ImportError:
         done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
         assert done.exit_code == 1
-        assert "pip install 'hwr[pages]'" in done.stderr
+        assert "pip install -e '.[pages]'" in done.stderr
     else:
         done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
         assert done.exit_code == 0, done.stderr

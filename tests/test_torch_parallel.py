@@ -139,7 +139,7 @@ def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def recipe(tmp_path: Path, drawn: Path) -> Path:
     more = [
-        "train.epochs=6",
+        "train.epochs=20",
         "train.ema=0.9",
         "train.schedule=cosine",
         "train.center_loss=0.1",
@@ -152,7 +152,7 @@ def recipe(tmp_path: Path, drawn: Path) -> Path:
 
 def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path) -> None:
     done = _run("train", "--config", recipe, "--out", tmp_path / "unbroken")
-    assert done.stdout.count("epoch   1/6") == 1
+    assert done.stdout.count("epoch   1/20") == 1
     assert "2 processes" in done.stdout
     # Interrupted in the middle, and resumed, it ends the same: to the bit.
     command = _hwr("train", "--config", recipe, "--out", tmp_path / "broken")
@@ -163,7 +163,7 @@ def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path)
         told = ""
         for line in process.stdout:
             told += line
-            if line.startswith("epoch   2/6"):
+            if line.startswith("epoch   2/20"):
                 process.send_signal(signal.SIGINT)
         watch.cancel()
     assert "interrupted and saved" in told

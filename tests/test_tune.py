@@ -60,12 +60,12 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     assert "train.lr: 0.0001 -> 0.006" in said
 
 
-def test_options_of_the_decoder(model: Path, language: Path, drawn: Path) -> None:
+def test_options_of_the_decoder(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
     image = datasets.read(config.Data(root=str(drawn))).val[0].image
     plain = hwr("predict", "--checkpoint", model, image).output
     helped = ["--lm", language, "--lm-weight", "5"]  # it overrules the network
     assert hwr("predict", "--checkpoint", model, image, *helped).output != plain
-    words = drawn / "words.txt"
+    words = tmp_path / "words.txt"
     words.write_text("nothing\n")
     listed = hwr("predict", "--checkpoint", model, image, "--words", words, "--unknown", "30").output
     assert {*words_of(listed)} <= {"nothing"} != {*words_of(plain)}

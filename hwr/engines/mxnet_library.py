@@ -61,7 +61,7 @@ def obstacle(python: tuple[int, ...], numpy: str, installed: bool) -> str:
             "python3.11, or use --engine torch"
         )
     if not installed:
-        return "engine mxnet: mxnet is not installed: pip install 'hwr[mxnet]' (CPU) or 'hwr[mxnet-cu112]' (GPU)"
+        return "engine mxnet: mxnet is not installed: pip install -e '.[mxnet]' (CPU) or -e '.[mxnet-cu112]' (GPU)"
     if tuple(int(part) for part in numpy.split(".")[:2]) >= (1, 24):
         return f"engine mxnet needs numpy older than 1.24 and this is {numpy}: pip install numpy==1.23.5"
     return ""
@@ -72,9 +72,9 @@ def unloadable(error: str) -> str:
     if "libcuda.so" in error:
         return (
             "engine mxnet: mxnet-cu112 needs an NVIDIA driver, and there is none here (libcuda.so.1 is missing): install "
-            "the driver, or 'hwr[mxnet]' in a fresh environment to compute on the CPU"
+            "the driver, or '.[mxnet]' in a fresh environment to compute on the CPU"
         )
-    return f"engine mxnet: its library can't be loaded ({error}): pip install 'hwr[mxnet]' or 'hwr[mxnet-cu112]' anew"
+    return f"engine mxnet: its library can't be loaded ({error}): pip install -e '.[mxnet]' or -e '.[mxnet-cu112]' anew"
 
 
 def for_cuda() -> bool:
@@ -137,7 +137,7 @@ def gpus(device: str) -> list[int]:
         raise Error(f"engine.device: {device!r} is no device; use auto, cpu, cuda, cuda:1 or cuda:0,cuda:1")
     if not for_cuda():
         raise Error(
-            f"engine.device: {device} is for GPUs and this mxnet is for the CPU; install 'hwr[mxnet-cu112]' in a fresh "
+            f"engine.device: {device} is for GPUs and this mxnet is for the CPU; install '.[mxnet-cu112]' in a fresh "
             "environment, or set engine.device=cpu"
         )
     there = capabilities()

@@ -31,7 +31,7 @@ class OnnxEngine:
         try:
             import onnxruntime
         except ImportError as error:
-            raise Error(f"{path} needs onnxruntime: pip install 'hwr[onnx]'") from error
+            raise Error(f"{path} needs onnxruntime: pip install -e '.[onnx]'") from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if config.engine.threads:
