@@ -1,12 +1,15 @@
 """The documentation builds, without a warning, and names what there is."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from hwr import config
 from hwr.cli import main
 
 from .conftest import REPOSITORY
@@ -35,13 +38,33 @@ def test_the_site_builds(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("index.html"))) > 9
 
 
-def test_commands_and_configs_in_the_text_are_there() -> None:
-    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
-    seen = set()
-    for path in pages:
-        for command in re.findall(r"^(?:torchrun .* -m )?hwr ([a-z-]+)", path.read_text(), re.MULTILINE):
-            assert command in main.commands, (path, command)
-            seen.add(command)
-        for name in re.findall(r"configs/([a-z_]+\.yaml)", path.read_text()):
-            assert (REPOSITORY / "configs" / name).is_file() or path.name == "experiments.md", (path, name)
-    assert {"train", "evaluate", "predict", "data", "lm", "export"} <= seen
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "models/hwr-latin.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of each `hwr` command in a page's blocks of code."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    rows = "".join(blocks).replace("\\\n", " ").splitlines()
+    found = [re.fullmatch(r"(?:torchrun .* -m |python -m )?hwr (.*?)(?:\s+>.*)?", row) for row in rows]
+    return [shlex.split(match[1], comments=True) for match in found if match and "…" not in match[1]]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_and_configs_in_the_text_are_there(path: Path) -> None:
+    keys = {f"{section}.{key}" for section, record in config.to_dict(config.Config()).items() for key in record}
+    keys |= {f"model.{key}" for key in config.CRNN.model_fields}
+    for words in commands(path):
+        command: click.Command = main
+        rest = words
+        while isinstance(command, click.Group):
+            command, rest = command.commands[rest[0]], rest[1:]
+        with command.make_context(" ".join(words), rest) as context:  # raises for an option that is not there
+            for override in context.params.get("overrides") or ():
+                assert override.split("=")[0] in keys, (words, override)
+    for name in re.findall(r"configs/([a-z_]+\.yaml)", path.read_text()):
+        assert (REPOSITORY / "configs" / name).is_file() or path.name == "experiments.md", name
+
+
+def test_commands_are_found_in_the_text() -> None:
+    found = {words[0] for path in PAGES for words in commands(path)}
+    assert {"train", "evaluate", "predict", "data", "lm", "export"} <= found

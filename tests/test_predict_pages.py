@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,26 @@ def test_the_model_that_is_read_with(
     done = hwr("predict", paths[0])
     assert done.exit_code == 2
     assert "HWR_MODEL" in done.stderr
+
+
+def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
+    page: tuple[Path, list[Path]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for kraken, which finds what PAGE marks; kraken itself is not in the tests' environments."""
+    marked = config.load(None, [f"data.root={page[0] / 'page'}", f"data.images={page[0]}", "data.format=page"])
+    dataset = datasets.read(marked.data)
+    lines = sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)
+    found = [SimpleNamespace(boundary=list(line.region), baseline=list(line.baseline)) for line in lines]
+    kraken = ModuleType("kraken")
+    kraken.blla = SimpleNamespace(segment=lambda picture: SimpleNamespace(lines=found))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "kraken", kraken)
+    told = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+    assert told.exit_code == 0, told.stderr
+    assert (
+        told.stdout
+        == hwr("predict", page[0] / "page/one.xml", "--set", f"data.images={page[0]}", "--checkpoint", model).stdout
+    )
+    assert len(told.stdout.splitlines()) == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # kraken's own
