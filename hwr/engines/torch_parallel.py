@@ -1,6 +1,7 @@
 """Several processes that train or read as one, as torch's own launcher starts them: `torchrun -m hwr …`."""
 
 import atexit
+import gc
 import os
 from datetime import timedelta
 from typing import Any
@@ -28,7 +29,7 @@ class TorchGroup(Group):
                 dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
-            atexit.register(dist.destroy_process_group)
+            atexit.register(_leave)
 
     def gather(self, value: Any) -> list[Any]:
         out: list[Any] = [value] * self.size
@@ -68,3 +69,13 @@ class TorchGroup(Group):
         if self.size > 1:
             self.add(tensors)
             torch._foreach_div_(tensors, self.size)
+
+
+def _leave() -> None:
+    """Leave the group while the interpreter still runs.
+
+    DistributedDataParallel is part of reference cycles and holds the group. Were it collected only as the interpreter ends, gloo's
+    threads could ask for a lock that is no longer given, which aborts the process: its work is done, but torchrun would report a failure.
+    """
+    gc.collect()
+    dist.destroy_process_group()
