@@ -1,5 +1,6 @@
 """The command line: each command parses, loads the config and calls one function. Imports nothing heavy."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def main(context: click.Context) -> None:
 @click.option(
     "--init",
     metavar="FILE",
-    help="Fine-tune this checkpoint: its network and weights, and its alphabet as --charset says.",
+    help="Fine-tune this checkpoint: its network and weights, and its alphabet as --charset says (default: train.init).",
 )
 @click.option(
     "--charset",
@@ -54,7 +55,8 @@ def main(context: click.Context) -> None:
 @examples("""
     hwr train --config configs/iam_line.yaml
     hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
-    hwr train --config configs/finetune.yaml --init models/hwr-latin.safetensors --set data.root=/data/mine
+    hwr train --config configs/finetune.yaml --set data.root=/data/mine --out runs/mine
+    hwr train --config configs/finetune.yaml --init runs/mine/best.safetensors --set data.root=/data/more
     hwr train --resume --out runs/mine
     torchrun --nproc-per-node 4 -m hwr train --config configs/iam_line_best.yaml
 """)
@@ -81,13 +83,13 @@ def train(
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
     given = with_engine(overrides, engine)
-    if charset and not resume and not (init or "train.init" in " ".join(given)):
-        raise click.UsageError("--charset is for fine-tuning: name the checkpoint with --init")
-    if charset:
-        given.append(f"train.charset={charset}")
+    given += [f"train.init={json.dumps(init)}"] if init else []
+    given += [f"train.charset={charset}"] if charset else []
     settings = config.load(config_path or folder / "config.yaml", given)
-    if init:
-        settings = with_init(settings, init, overrides)
+    if charset and not settings.train.init:
+        raise click.UsageError("--charset is for fine-tuning: name the checkpoint with --init")
+    if settings.train.init and (config_path or init):  # the config of a run that is resumed has it all
+        settings = with_init(settings, settings.train.init, overrides)
     if not run(settings, folder, resume, say=say):
         sys.exit(130)
 

@@ -112,19 +112,14 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
 
 
 def with_init(settings: "Config", init: str, overrides: tuple[str, ...]) -> "Config":
-    """The config to fine-tune a checkpoint with: its network and image size are the checkpoint's."""
+    """The config to fine-tune a checkpoint with: its network and image size are the checkpoint's, but for what --set says."""
     from hwr import checkpoint, config
 
-    for text in overrides:
-        if text.startswith(("model.", "image.")):
-            raise Error(
-                f"--set {text}: with --init the network is the checkpoint's; to change it, set train.init instead"
-            )
     loaded = checkpoint.load(init)
-    train = settings.train.model_copy(update={"init": init})
-    own = {"model": loaded.config.model, "image": loaded.config.image, "train": train}
+    tree = config.to_dict(settings.model_copy(update={"model": loaded.config.model, "image": loaded.config.image}))
+    again = [text for text in overrides if text.startswith(("model.", "image."))]
     # Checked again: what goes with one network may not go with the other.
-    return config.from_dict(config.to_dict(settings.model_copy(update=own)), default=f"--init {init}")
+    return config.override(tree, again, default=f"{init} (its network)")
 
 
 def say(line: str) -> None:

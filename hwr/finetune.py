@@ -73,7 +73,4 @@ def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
     try:
         engine.load(weights)
     except Error as error:
-        raise Error(
-            f"train.init: the config's network is not the checkpoint's: {error}. With --init FILE instead of "
-            "train.init the network is taken from the checkpoint"
-        ) from None
+        raise Error(f"train.init: the network asked for is not the checkpoint's: {error}") from None

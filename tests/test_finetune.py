@@ -67,7 +67,7 @@ def test_shared_characters_keep_their_weights(tmp_path: Path, base: list[str], h
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c", "model.hidden=7")
-    with pytest.raises(Error, match=r"train\.init: the config's network is not the checkpoint's: .*With --init FILE"):
+    with pytest.raises(Error, match=r"train\.init: the network asked for is not the checkpoint's: "):
         begun(path, TINY_CRNN)
     with pytest.raises(Error, match="is not the checkpoint's"):
         begun(path, TINY)
@@ -102,12 +102,18 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     (first / "best.safetensors").rename(first / "kept.safetensors")
     assert "resuming after 1 epochs" in run("train", "--resume", "--out", str(second), "--set", "train.epochs=2")
     (first / "kept.safetensors").rename(first / "best.safetensors")
-    result = CliRunner().invoke(
-        main,
-        ["train", "--config", str(nothing), "--init", best, "--set", "model.hidden=3", "--out", str(tmp_path / "x")],
-    )
+    # The config may name it, and the rest of the network be changed as far as its weights go.
+    named = tmp_path / "named.yaml"
+    named.write_text(f"train: {{init: {best}}}\nmodel: {{arch: crnn}}\n")
+    run("train", "--config", str(named), *tune, "--set", "model.dropout=0.4", "--out", str(tmp_path / "third"))
+    model = checkpoint.load(tmp_path / "third/best.safetensors")
+    assert model.config.model == config.load(None, [*TINY_CRNN, "model.dropout=0.4"]).model
+    assert model.config.train.init == best
+    more = ["--set", "model.hidden=3", "--out", str(tmp_path / "fourth")]
+    result = CliRunner().invoke(main, ["train", "--config", str(named), *tune, *more])
     assert result.exit_code == 2
-    assert "with --init the network is the checkpoint's" in result.output
+    assert "the network asked for is not the checkpoint's" in result.output
+    assert not (tmp_path / "fourth").exists()
 
 
 def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
