@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr import batches, checkpoint, config
+from hwr import Error, batches, checkpoint, config
 from hwr.alphabet import ORIGINAL, Alphabet
 
 from .conftest import TINY, TINY_CRNN, whole
@@ -120,6 +120,21 @@ def test_the_center_loss_of_two_processes_is_that_of_one(rng: np.random.Generato
         for rank, each in enumerate(two):
             assert np.allclose(each["pull"] / 2, alone["pull"][rank::2], atol=1e-7)
             assert np.allclose(each["centers"], alone["centers"], atol=1e-6)
+
+
+def _lose(rank: int, size: int) -> None:
+    """Process 0 ends, and the others find that out."""
+    from hwr.engines.torch_parallel import TorchGroup
+
+    group = TorchGroup()
+    assert group.gather(rank) == [*range(size)]
+    if rank:
+        with pytest.raises(Error, match="another process has ended"):
+            group.highest([1.0])
+
+
+def test_the_end_of_another_process_is_said_without_a_traceback() -> None:
+    _together(_lose, 2)
 
 
 def _hwr(*arguments: object) -> list[str]:

@@ -3,6 +3,8 @@
 import atexit
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -34,14 +36,16 @@ class TorchGroup(Group):
     def gather(self, value: Any) -> list[Any]:
         out: list[Any] = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(out, value)
+            with _all_there():
+                dist.all_gather_object(out, value)
         return out
 
     def highest(self, values: list[float]) -> list[float]:
         if self.size == 1:
             return values
         out = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(out, dist.ReduceOp.MAX)
+        with _all_there():
+            dist.all_reduce(out, dist.ReduceOp.MAX)
         found: list[float] = out.tolist()
         return found
 
@@ -60,7 +64,8 @@ class TorchGroup(Group):
         """Replace tensors by their sums over the processes, in one message."""
         if self.size > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
-            dist.all_reduce(flat)
+            with _all_there():
+                dist.all_reduce(flat)
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
@@ -69,6 +74,15 @@ class TorchGroup(Group):
         if self.size > 1:
             self.add(tensors)
             torch._foreach_div_(tensors, self.size)
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    """Should another process end meanwhile, that is our end too, but it is the other that knows why."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Error("another process has ended; it says why") from error
 
 
 def _leave() -> None:
