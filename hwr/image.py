@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -217,7 +218,7 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     ink, paper = _contrast(image)
     # What has next to no contrast is paper with its grain, which must not be stretched into ink.
     stretched = 255 - (paper - LEVELS) * (255 / max(paper - ink, FAINTEST))
-    line = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)[image]
+    line = cv2.LUT(image, np.clip(np.rint(stretched), 0, 255).astype(np.uint8))
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
 
@@ -242,10 +243,11 @@ def straighten(image: np.ndarray) -> np.ndarray:
     columns = np.flatnonzero(mass > 0)
     slope = 0.0
     if len(columns) and np.ptp(columns) >= SHORTEST * small.shape[0]:
-        y = (ink[:, columns] * np.arange(small.shape[0])[:, None]).sum(0) / mass[columns]
+        y = (ink * np.arange(small.shape[0])[:, None]).sum(0)[columns] / mass[columns]
         weight = base = np.minimum(mass[columns], np.percentile(mass[columns], 90))
         for _ in range(5):
-            middle, high = np.average(columns, weights=weight), np.average(y, weights=weight)
+            total = weight.sum()
+            middle, high = (weight * columns).sum() / total, (weight * y).sum() / total
             x = columns - middle
             slope = (weight * x * (y - high)).sum() / (weight * x * x).sum()
             away = np.abs(y - high - slope * x)
@@ -267,29 +269,36 @@ def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
     """
     (h, w), steps = image.shape, np.rint(by * 256).astype(np.int32)  # in 256ths of a pixel
     room = int(np.abs(steps).max() >> 8) + 2
-    wide = np.full((h + 4 * room, w), round(_contrast(image)[1]), np.uint8)
-    wide[2 * room : 2 * room + h] = image
-    # Of every pixel that comes out: the lower of the two that it is made of. The other stands above that.
-    lower = (np.arange(room, h + 3 * room, dtype=np.int32)[:, None] - (steps >> 8)) * w + np.arange(w, dtype=np.int32)
-    of_upper = (steps & 255).astype(np.uint16)
-    mixed = wide.take(lower) * (256 - of_upper) + wide.take(lower - w) * of_upper
-    return ((mixed + 128) >> 8).astype(np.uint8)
+    # Turned, so that a column's pixels lie side by side: a column is then moved in one piece.
+    turned = np.full((w, h + 4 * room), round(_contrast(image)[1]), np.uint8)
+    turned[:, 2 * room : 2 * room + h] = image.T
+    pieces = np.lib.stride_tricks.sliding_window_view(turned, h + 2 * room + 1, axis=1)
+    moved = pieces[np.arange(w), room - 1 - (steps >> 8)]  # (W, H' + 1)
+    # Every pixel that comes out is made of the two around its place.
+    of_upper = (steps & 255).astype(np.uint16)[:, None]
+    mixed = moved[:, 1:] * (256 - of_upper) + moved[:, :-1] * of_upper
+    return np.ascontiguousarray(((mixed + 128) >> 8).astype(np.uint8).T)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
     """How much of each pixel is ink, 0..1; what is fainter than a quarter is taken for paper."""
     dark, paper = _contrast(image)
     ink = np.clip((paper - LEVELS) / max(paper - dark, FAINTEST), 0, 1)
-    return np.where(ink > 0.25, ink, 0)[image]
+    out: np.ndarray = cv2.LUT(image, np.where(ink > 0.25, ink, 0))
+    return out
 
 
 def _contrast(image: np.ndarray) -> tuple[float, float]:
     """The grey levels of ink, the darkest hundredth of the pixels, and of paper, the median."""
-    below = np.cumsum(np.bincount(image.ravel(), minlength=len(LEVELS)))
-    places = np.array([0.01, 0.5]) * (image.size - 1)
-    left, right = (np.searchsorted(below, edge, side="right") for edge in (np.floor(places), np.ceil(places)))
-    dark, paper = left + (right - left) * (places % 1)
-    return float(dark), float(paper)
+    below = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]), dtype=np.float64)
+
+    def level(share: float) -> float:
+        """As `np.percentile`, of pixels that are counted already."""
+        place = share * (image.size - 1)
+        left, right = below.searchsorted([math.floor(place), math.ceil(place)], side="right").tolist()
+        return float(left + (right - left) * (place % 1))
+
+    return level(0.01), level(0.5)
 
 
 def scaled_width(width: int, height: int, config: Config) -> int:
