@@ -50,7 +50,11 @@ if TYPE_CHECKING:
 @click.option(
     "--min-confidence", default=0.0, type=click.FloatRange(0, 1), help="Leave the text of less sure lines empty."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images (default: one per CPU).")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Decode images in so many threads, or processes where there are many (default: one per CPU).",
+)
 @examples("""
     hwr predict line.png
     hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
@@ -88,6 +92,7 @@ def predict(
     from hwr.inputs import files_in, jobs
     from hwr.predict import predict as run
     from hwr.segment import lines_of
+    from hwr.workers import pool
     from hwr.write_pages import place, write
 
     kind = "json" if as_json else kind
@@ -101,20 +106,20 @@ def predict(
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
-    begun: deque[Job] = deque()
-    predictions = run(
-        opened(loaded, settings),
-        loaded.alphabet,
-        settings,
-        _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
-        workers,
-        characters or kind == "alto",
-    )
     to_file = out is not None and kind in ("txt", "tsv", "json") and not rank
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.
     silent = True if rank or (not to_file and kind in ("txt", "tsv", "json") and sys.stdout.isatty()) else None
+    begun: deque[Job] = deque()
     with ExitStack() as stack:
+        predictions = run(
+            opened(loaded, settings),
+            loaded.alphabet,
+            settings,
+            _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
+            stack.enter_context(pool(workers, len(files))),
+            characters or kind == "alto",
+        )
         file = None
         if out is not None and to_file:
             file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))

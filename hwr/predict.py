@@ -1,16 +1,16 @@
 """`hwr predict`: read one's own images."""
 
 import itertools
-import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from hwr import Error, batches, decode, image
+from hwr import Error, batches, decode, image, workers
 from hwr.alphabet import Alphabet
 from hwr.cache import Images
 from hwr.config import Config
@@ -19,6 +19,17 @@ from hwr.inputs import Target
 
 # Batches that are prepared together.
 CHUNK = 8
+
+
+# Lines that a worker is given at once. Of one page there may be more, so that it is decoded but once.
+PART = 4
+
+
+class Prepared(NamedTuple):
+    """A line as the network takes it, and the height and width of what was cut out, in pixels."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
 
 
 class Character(NamedTuple):
@@ -53,50 +64,87 @@ def predict(
     alphabet: Alphabet,
     config: Config,
     targets: Iterable[Target],
-    workers: int | None = None,
+    pool: Executor | None = None,
     characters: bool = False,
 ) -> Iterator[Prediction]:
     """Read lines, in their order; a broken one is reported in its place.
 
-    `CHUNK` batches of lines are read at a time, those of like width together; the next ones are decoded meanwhile. So
-    memory does not grow with their number. The processes of the engine's group take turns with the chunks, and each
-    yields all that is read.
+    `CHUNK` batches of lines are read at a time, those of like width together. So memory does not grow with their number.
+    The processes of the engine's group take turns with the chunks, and each yields all that is read.
 
     Args:
-        workers: Threads that decode images; None: as many as there are CPUs. What is read does not depend on it.
+        pool: What decodes images, see `workers.pool`; None: threads. What is read does not depend on it.
         characters: Whether to say where each character is; costs some milliseconds a line.
     """
+    if pool is None:
+        with workers.pool() as own:
+            yield from predict(engine, alphabet, config, targets, own, characters)
+        return
+    # A GPU reads while the next chunk is decoded. A CPU would do both at once more slowly than in turn.
+    ahead = not engine.device.startswith("cpu")
+    group = engine.group
+    for chunk, prepared in _prepared(_chunks(targets, config, engine), config, pool, ahead):
+        whole = [(target, *found) for target, found in zip(chunk, prepared, strict=True) if isinstance(found, Prepared)]
+        read = iter(_read(engine, alphabet, config, whole, characters))
+        predictions = [
+            next(read) if isinstance(found, Prepared) else Prediction(target, None, 0.0, str(found))
+            for target, found in zip(chunk, prepared, strict=True)
+        ]
+        yield from itertools.chain.from_iterable(group.gather(predictions))
 
-    def prepare(target: Target) -> tuple[np.ndarray, tuple[int, int]] | Error:
-        if target.error:
-            return Error(target.error)
-        try:
-            pixels = image.read_line(target.image, target.region, target.upright)
-            return image.prepare(pixels, config), (pixels.shape[0], pixels.shape[1])
-        except Error as error:
-            return error
 
-    rest, group = iter(targets), engine.group
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+def _chunks(targets: Iterable[Target], config: Config, engine: Engine) -> Iterator[list[Target]]:
+    """What this process of the group reads at a time; nothing where only others have still something to read."""
+    rest, size = iter(targets), CHUNK * config.evaluate.batch_size
+    while True:
+        chunks = [list(islice(rest, size)) for _ in range(engine.group.size)]
+        if not chunks[0]:
+            return
+        yield chunks[engine.group.rank]
 
-        def begin() -> list[tuple[Target, Future[tuple[np.ndarray, tuple[int, int]] | Error]]] | None:
-            """The next chunk of this process, its images being decoded; None once no process has any."""
-            size = CHUNK * config.evaluate.batch_size
-            chunks = [list(islice(rest, size)) for _ in range(group.size)]
-            return [(target, pool.submit(prepare, target)) for target in chunks[group.rank]] if chunks[0] else None
 
-        chunk = begin()
-        while chunk is not None:
-            following = begin()
-            prepared = [(target, future.result()) for target, future in chunk]
-            whole = [(target, *found) for target, found in prepared if not isinstance(found, Error)]
-            read = iter(_read(engine, alphabet, config, whole, characters))
-            predictions = [
-                Prediction(target, None, 0.0, str(found)) if isinstance(found, Error) else next(read)
-                for target, found in prepared
-            ]
-            yield from itertools.chain.from_iterable(group.gather(predictions))
-            chunk = following
+def _prepared(
+    chunks: Iterable[list[Target]], config: Config, pool: Executor, ahead: bool
+) -> Iterator[tuple[list[Target], list[Prepared | Error]]]:
+    """Chunks, with their lines prepared; with `ahead` the next one is being prepared meanwhile."""
+    begun: deque[tuple[list[Target], list[Future[list[Prepared | Error]]]]] = deque()
+    for chunk in chunks:
+        begun.append((chunk, [pool.submit(_prepare, part, config) for part in _parts(chunk)]))
+        if len(begun) > ahead:
+            yield _finished(*begun.popleft())
+    while begun:
+        yield _finished(*begun.popleft())
+
+
+def _parts(chunk: list[Target]) -> Iterator[list[Target]]:
+    part: list[Target] = []
+    for target in chunk:
+        if len(part) >= PART and target.image != part[-1].image:
+            yield part
+            part = []
+        part.append(target)
+    if part:
+        yield part
+
+
+def _finished(
+    chunk: list[Target], futures: list[Future[list[Prepared | Error]]]
+) -> tuple[list[Target], list[Prepared | Error]]:
+    return chunk, [found for future in futures for found in workers.result(future)]
+
+
+def _prepare(targets: list[Target], config: Config) -> list[Prepared | Error]:
+    return [_prepare_one(target, config) for target in targets]
+
+
+def _prepare_one(target: Target, config: Config) -> Prepared | Error:
+    if target.error:
+        return Error(target.error)
+    try:
+        pixels = image.read_line(target.image, target.region, target.upright)
+        return Prepared(image.prepare(pixels, config), (pixels.shape[0], pixels.shape[1]))
+    except Error as error:
+        return error
 
 
 def _read(

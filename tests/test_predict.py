@@ -1,9 +1,15 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from hwr import checkpoint, config, datasets, predict
+from hwr import Error, checkpoint, config, datasets, predict, workers
 from hwr.evaluate import opened
 from hwr.inputs import Target
 
@@ -14,9 +20,12 @@ def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn:
     dataset = datasets.read(config.Data(root=str(drawn)))
     targets = [Target(line.image) for line in (*dataset.train, *dataset.val, *dataset.test)]
     readings = []
-    for size, workers in ((1, 1), (3, 4), (16, 2), (64, None)):
+    # One thread, several, two processes.
+    for size, number, files in ((1, 1, 0), (3, 4, 0), (16, 2, workers.MANY), (64, None, 0)):
         settings = config.override(config.to_dict(loaded.config), [f"evaluate.batch_size={size}"])
-        readings.append(list(predict.predict(engine, loaded.alphabet, settings, targets, workers)))
+        with workers.pool(number, files) as pool:
+            assert isinstance(pool, ProcessPoolExecutor) == bool(files)
+            readings.append(list(predict.predict(engine, loaded.alphabet, settings, targets, pool)))
     assert [reading.target for reading in readings[0]] == targets
     assert len({reading.text for reading in readings[0]}) > 30
     for others in readings[1:]:
@@ -40,3 +49,30 @@ def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
     reading = predict.predict(opened(loaded, settings), loaded.alphabet, settings, endless())
     assert len({next(reading).text for _ in range(40)}) == 1
     assert taken <= 40 + 2 * predict.CHUNK * 2
+
+
+def test_a_worker_that_is_killed_is_an_error() -> None:
+    with workers.pool(2, workers.MANY) as pool:
+        killed = pool.submit(os.kill, workers.result(pool.submit(os.getpid)), signal.SIGKILL)
+        with pytest.raises(Error, match="a process that decodes images was killed"):
+            workers.result(killed)
+
+
+def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, time\n"
+        "from hwr import workers\n"
+        "if __name__ == '__main__':\n"
+        "    with workers.pool(2, workers.MANY) as pool:\n"
+        "        print(workers.result(pool.submit(os.getpid)), flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()

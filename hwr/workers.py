@@ -1,0 +1,69 @@
+"""Threads or processes that decode images while the rest of the program does something else."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from hwr import Error
+
+T = TypeVar("T")
+
+# From so many files on, processes: they take a third of a second to start. Threads wait for each other, since half of the work on
+# an image is done by Python itself: two are hardly faster than one.
+MANY = 500
+
+
+@contextmanager
+def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
+    """What to submit work to: functions of modules, and arguments and results that can be pickled.
+
+    Args:
+        size: How many workers; None: as many as there are CPUs, shared with torchrun's other processes.
+        files: How many there are to decode, if it is known. For many the workers are processes; a program that is not hwr's
+            own command line then needs `if __name__ == "__main__":`, as always with Python's multiprocessing.
+    """
+    size = size or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if files < MANY or size == 1:
+        executor: Executor = ThreadPoolExecutor(size)
+    else:
+        executor = ProcessPoolExecutor(size, multiprocessing.get_context("spawn"), initializer=_begin)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def result(future: "Future[T]") -> T:
+    """What a worker returns.
+
+    Raises:
+        Error: It was killed.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise Error(
+            "a process that decodes images was killed, for want of memory? --workers says how many there are"
+        ) from error
+
+
+def _begin() -> None:
+    """A worker ends when the program says so, not by the Ctrl-C that both hear; and with it, should that be killed."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # there are as many of us as CPUs
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
