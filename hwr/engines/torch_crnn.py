@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwr.config import CRNN
-from hwr.engines.torch_original import Output
+from hwr.engines.torch_original import Output, normed
 
 # Of the blank in the time steps right of a line; all other classes have its negative. So padding reads as blanks for
 # certain, and adds nothing to a loss.
@@ -21,15 +21,16 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
-        self.skip: nn.Module = nn.Identity()
+        self.skip: nn.Sequential | None = None
         if channels_in != channels:
             self.skip = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(N, c, H, W), with what is right of a line 0 before and after."""
         # Masked before the ReLU: batch norm keeps its input, not its output, so this may be done in place.
-        y = F.relu_(self.norm1(self.conv1(x)).mul_(mask))
-        y = self.norm2(self.conv2(y)) + self.skip(x)
+        y = F.relu_(normed(self.conv1, self.norm1, x).mul_(mask))
+        past = x if self.skip is None else normed(*self.skip, x)  # type: ignore[call-arg]
+        y = normed(self.conv2, self.norm2, y) + past
         return F.relu_(y.mul_(mask))
 
 
@@ -99,7 +100,7 @@ class Network(nn.Module):
         """(N, 1, H, W) pixels, normalised so that paper is 0, and (N,) columns of line -> logits (N, T, C)."""
         x = x * _mask(x, widths)
         widths = _shrunk(widths, self.model.stride[1])
-        x = self.norm(self.stem(x))  # (N, c, H / 4, W / 2), as the strides are
+        x = normed(self.stem, self.norm, x)  # (N, c, H / 4, W / 2), as the strides are
         mask = _mask(x, widths)
         x = F.relu_(x.mul_(mask))
         for i, stage in enumerate(self.stages):
