@@ -17,6 +17,7 @@ from hwr.engines.onnx_engine import OnnxEngine
 
 FORMS = {
     "torch": ("safetensors", None),
+    "torch, bf16": ("safetensors", None),
     "torch, kept in fp16": ("safetensors", "fp16"),
     "TorchScript": ("torchscript", None),
     "ONNX": ("onnx", None),
@@ -51,7 +52,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
         keys = [
             f"engine.threads={threads or 'null'}",
             "engine.device=cpu",
-            "engine.precision=fp32",
+            "engine.precision=fp32",  # which the exports have
             *([f"data.root={json.dumps(data)}"] if data else []),
         ]
         settings = config.override(config.to_dict(loaded.config), keys)
@@ -64,11 +65,11 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
             for name, (kind, quantize) in FORMS.items():
                 out = Path(folder) / f"{len(rows)}{export.FORMATS[kind]}"
                 export.export(loaded, settings, out, kind, quantize)
-                engine: Engine
-                if kind == "torchscript":
-                    engine = Scripted(out, settings)
-                else:
-                    engine = evaluate.opened(checkpoint.load(out), settings)
+                precision = "bf16" if "bf16" in name else "fp32"
+                own = config.override(config.to_dict(settings), [f"engine.precision={precision}"])
+                engine: Engine = (
+                    Scripted(out, own) if kind == "torchscript" else evaluate.opened(checkpoint.load(out), own)
+                )
                 evaluate.read(engine, images, lines, loaded.alphabet, settings)  # the first time does not count
                 reading = evaluate.read(engine, images, lines, loaded.alphabet, settings)
                 seconds = reading.seconds
