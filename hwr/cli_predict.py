@@ -99,10 +99,13 @@ def predict(
     rank, _ = launched()
     _check(kind, out)
     files, others = files_in(inputs)
-    if out is not None:
-        _check_places(files, [place(out, file) for file in files] if kind in ("page", "alto") else [out])
-        if kind in ("page", "alto"):
-            _check_beside(files, [place(out, file) for file in files])
+    if out is not None and kind in ("page", "alto"):
+        paths = [Path(file) for file in files]
+        places = [place(out, path) for path in paths]
+        _check_places(paths, places)
+        _check_beside(paths, places)
+    elif out is not None and out.exists():  # what is not there is not read either
+        _check_places([Path(file) for file in files], [out])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
     loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)

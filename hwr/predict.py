@@ -130,7 +130,7 @@ def _parts(chunk: list[Target]) -> Iterator[list[Target]]:
 def _finished(
     chunk: list[Target], futures: list[Future[list[Prepared | Error]]]
 ) -> tuple[list[Target], list[Prepared | Error]]:
-    return chunk, [found for future in futures for found in workers.result(future)]
+    return chunk, [found for future in futures for found in future.result()]
 
 
 def _prepare(targets: list[Target], config: Config) -> list[Prepared | Error]:

@@ -5,17 +5,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
 
 from hwr import Error
 
-T = TypeVar("T")
-
-# From so many files on, processes: they take a third of a second to start. Threads wait for each other, since half of the work on
-# an image is done by Python itself: two are hardly faster than one.
+# From so many files on, processes. They take a third of a second to start, but half of the work on an image is done by Python itself, for
+# which threads wait for each other: two are hardly faster than one.
 MANY = 500
 
 
@@ -27,6 +24,9 @@ def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
         size: How many workers; None: as many as there are CPUs, shared with torchrun's other processes.
         files: How many there are to decode, if it is known. For many the workers are processes; a program that is not hwr's
             own command line then needs `if __name__ == "__main__":`, as always with Python's multiprocessing.
+
+    Raises:
+        Error: A process was killed.
     """
     size = size or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if files < MANY or size == 1:
@@ -35,22 +35,12 @@ def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
         executor = ProcessPoolExecutor(size, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def result(future: "Future[T]") -> T:
-    """What a worker returns.
-
-    Raises:
-        Error: It was killed.
-    """
-    try:
-        return future.result()
     except BrokenProcessPool as error:
         raise Error(
             "a process that decodes images was killed, for want of memory? --workers says how many there are"
         ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:

@@ -52,10 +52,11 @@ def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_an_error() -> None:
-    with workers.pool(2, workers.MANY) as pool:
-        killed = pool.submit(os.kill, workers.result(pool.submit(os.getpid)), signal.SIGKILL)
-        with pytest.raises(Error, match="a process that decodes images was killed"):
-            workers.result(killed)
+    with (
+        pytest.raises(Error, match="a process that decodes images was killed"),
+        workers.pool(2, workers.MANY) as pool,
+    ):
+        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
 
 
 def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
         "from hwr import workers\n"
         "if __name__ == '__main__':\n"
         "    with workers.pool(2, workers.MANY) as pool:\n"
-        "        print(workers.result(pool.submit(os.getpid)), flush=True)\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
