@@ -82,7 +82,7 @@ def _all_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Error("another process has ended; it says why") from error
+        raise Error(f"another process has ended; it says why ({str(error).splitlines()[0]})") from error
 
 
 def _leave() -> None:
