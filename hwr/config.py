@@ -1,7 +1,6 @@
 """The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
 
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from hwr import Error
+from hwr import Error, yaml_lines
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -237,22 +236,6 @@ class Config(Record):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as people write it: `1e-4` is a number (PyYAML wants `1.0e-4`)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-# The resolvers are tried in the order in which they were added, and `7` must stay an int.
-for _letter, _resolvers in list(_Loader.yaml_implicit_resolvers.items()):
-    _Loader.yaml_implicit_resolvers[_letter] = sorted(_resolvers, key=lambda r: r[0].endswith(":float"))
-
-
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and apply `key=value` overrides, as in `train.epochs=2`.
 
@@ -272,7 +255,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
             raise Error(f"{path}: no such config file") from None
         except (OSError, UnicodeDecodeError) as error:
             raise Error(f"{path}: could not be read: {error}") from error
-        tree = _parse(text, str(path), places)
+        tree, places = yaml_lines.read(text, str(path))
     return override(tree, overrides, places, default=str(path or "config"))
 
 
@@ -289,9 +272,9 @@ def override(
         if not equals or not key:
             raise Error(f"--set {text}: write it as section.key=value, for example --set train.epochs=2")
         try:
-            parsed = yaml.load(value, _Loader)
-        except yaml.YAMLError as error:
-            raise Error(f"--set {text}: the value is not YAML: {_first_line(error)}") from error
+            parsed = yaml_lines.value(value)
+        except Error as error:
+            raise Error(f"--set {text}: {error}") from error
         branch = tree
         *parents, leaf = key.split(".")
         for name in parents:
@@ -342,36 +325,6 @@ def differences(a: Config, b: Config) -> list[str]:
     ]
 
 
-def _parse(text: str, path: str, places: dict[tuple[str, ...], str]) -> dict[str, Any]:
-    try:
-        node = yaml.compose(text, _Loader)
-        if node is not None:
-            _walk(node, (), path, places)
-        tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise Error(f"{place}: not valid YAML: {_first_line(error)}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise Error(f"{path}: a config is a mapping of sections (data, image, …), this is a {type(tree).__name__}")
-    return tree
-
-
-def _walk(node: yaml.Node, key: tuple[str, ...], path: str, places: dict[tuple[str, ...], str]) -> None:
-    """Note the line of every key, and refuse a key that stands twice (YAML would silently take the last)."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, value in node.value:
-        here = (*key, str(name.value))
-        place = f"{path}:{name.start_mark.line + 1}"
-        if here in places:
-            raise Error(f"{place}: {'.'.join(here)} is already set at {places[here]}")
-        places[here] = place
-        _walk(value, here, path, places)
-
-
 def _tuples(value: Any) -> Any:
     """YAML's lists as tuples: strict validation takes no list for a tuple, and a frozen record holds no list."""
     if isinstance(value, dict):
@@ -411,7 +364,3 @@ def _did_you_mean(location: Iterable[str], arch: str) -> str:
     known = list(record.model_fields)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(known)}"
-
-
-def _first_line(error: yaml.YAMLError) -> str:
-    return str(getattr(error, "problem", None) or error).splitlines()[0]
