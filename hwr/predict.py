@@ -20,7 +20,6 @@ from hwr.inputs import Target
 # Batches that are prepared together.
 CHUNK = 8
 
-
 # Lines that a worker is given at once. Of one page there may be more, so that it is decoded but once.
 PART = 4
 
@@ -117,6 +116,7 @@ def _prepared(
 
 
 def _parts(chunk: list[Target]) -> Iterator[list[Target]]:
+    """A chunk in pieces of `PART` lines, or more where they are of one page."""
     part: list[Target] = []
     for target in chunk:
         if len(part) >= PART and target.image != part[-1].image:
@@ -134,6 +134,7 @@ def _finished(
 
 
 def _prepare(targets: list[Target], config: Config) -> list[Prepared | Error]:
+    """What a worker does; in place of a line that can't be read there is why."""
     return [_prepare_one(target, config) for target in targets]
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from hwr import Error
 
-# From so many files on, processes. They take a third of a second to start, but half of the work on an image is done by Python itself, for
-# which threads wait for each other: two are hardly faster than one.
+# From so many files on, processes. They take a third of a second to start, but half of the work on an image is done by
+# Python itself, for which threads wait for each other: two are hardly faster than one.
 MANY = 500
 
 

@@ -13,7 +13,7 @@ from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.batches import Batch
 from hwr.cache import Images
 from hwr.config import Config
-from hwr.engines import torch_augment
+from hwr.engines import torch_augment, torch_original
 from hwr.engines.torch_engine import TorchEngine
 from hwr.train import train
 
@@ -310,3 +310,20 @@ print(held[1], held[-1])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     early, late = map(float, done.stdout.split())
     assert late < early + 10  # MB
+
+
+def test_batch_norm_is_part_of_its_convolution_in_reading_alone() -> None:
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(3, 5, 3, stride=(2, 1), padding=1, bias=False), torch.nn.BatchNorm2d(5)
+    for values in (norm.weight.data, norm.running_var):
+        values.uniform_(0.5, 2)
+    for values in (norm.bias.data, norm.running_mean):
+        values.normal_()
+    x = torch.randn(2, 3, 8, 9)
+    norm.eval()
+    assert torch.allclose(torch_original.normed(conv, norm, x), norm(conv(x)), atol=1e-5)
+    norm.train()
+    before = norm.running_mean.clone()
+    out = torch_original.normed(conv, norm, x)
+    assert torch.allclose(out.mean((0, 2, 3)), norm.bias, atol=1e-5)  # of this batch, not of the running statistics
+    assert not torch.equal(norm.running_mean, before)

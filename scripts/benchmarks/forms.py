@@ -15,13 +15,14 @@ from hwr.config import Config
 from hwr.engines import Engine, Group, torch_export
 from hwr.engines.onnx_engine import OnnxEngine
 
+# What is exported, and what torch computes in.
 FORMS = {
-    "torch": ("safetensors", None),
-    "torch, bf16": ("safetensors", None),
-    "torch, kept in fp16": ("safetensors", "fp16"),
-    "TorchScript": ("torchscript", None),
-    "ONNX": ("onnx", None),
-    "ONNX, int8": ("onnx", "int8"),
+    "torch": ("safetensors", None, "fp32"),
+    "torch, bf16": ("safetensors", None, "bf16"),
+    "torch, kept in fp16": ("safetensors", "fp16", "fp32"),
+    "TorchScript": ("torchscript", None, "fp32"),
+    "ONNX": ("onnx", None, "fp32"),
+    "ONNX, int8": ("onnx", "int8", "fp32"),
 }
 
 
@@ -62,10 +63,9 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
         click.echo(f"{len(lines)} lines, {split} of {dataset.name}")
         click.echo(f"{'':>24}{'CER':>10}{'lines/s':>12}{'MB':>8}")
         with tempfile.TemporaryDirectory() as folder:
-            for name, (kind, quantize) in FORMS.items():
+            for name, (kind, quantize, precision) in FORMS.items():
                 out = Path(folder) / f"{len(rows)}{export.FORMATS[kind]}"
                 export.export(loaded, settings, out, kind, quantize)
-                precision = "bf16" if "bf16" in name else "fp32"
                 own = config.override(config.to_dict(settings), [f"engine.precision={precision}"])
                 engine: Engine = (
                     Scripted(out, own) if kind == "torchscript" else evaluate.opened(checkpoint.load(out), own)
