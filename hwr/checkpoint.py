@@ -11,11 +11,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hwr import Error, config, engines, params
+from hwr import Error, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.atomic import replacing
 from hwr.config import Config, Original
-from hwr.engines import original
-from hwr.files import replacing
+from hwr.engines import gluon_params
+from hwr.networks.original import spec
 
 FORMAT = 1
 
@@ -50,7 +51,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
             raise Error(
                 f"{path}: .params are for the original network; save a {checkpoint.config.model.arch} as .safetensors"
             )
-        params.write(path, checkpoint.weights)
+        gluon_params.write(path, checkpoint.weights)
         return
     if checkpoint.exported:
         raise Error(f"{path}: {checkpoint.exported} is an exported network, which has no weights to save")
@@ -87,9 +88,9 @@ def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
         settings = fallback or Config()
         if not isinstance(settings.model, Original):
             raise Error(f"{path}: .params hold the original network; this config's model.arch is {settings.model.arch}")
-        weights = {name: array.astype(np.float32) for name, array in params.read(path).items()}
+        weights = {name: array.astype(np.float32) for name, array in gluon_params.read(path).items()}
         try:
-            model, classes = original.sizes(weights, settings.image)
+            model, classes = spec.sizes(weights, settings.image)
         except Error as error:
             raise Error(f"{path}: {error}") from None
         alphabet = Alphabet(ORIGINAL)
@@ -107,7 +108,7 @@ def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
     # Weights may be kept in 16 bits; engines take 32.
     loaded = _read_about(path, {name: array.astype(np.float32) for name, array in weights.items()}, found)
     try:
-        original.check(loaded.weights, engines.shapes(loaded.config, loaded.alphabet.classes))
+        spec.check(loaded.weights, engines.shapes(loaded.config, loaded.alphabet.classes))
     except Error as error:
         raise Error(f"{path}: {error}") from None
     return loaded

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import augment, config
-from hwr.batches import Batch
+from hwr import config
 from hwr.config import Config
-from hwr.datasets import synth
+from hwr.data import synth
+from hwr.images import augment
+from hwr.images.batches import Batch
 
 # One thread: these networks are tiny, and the numbers of a run then depend on nothing else on the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -76,7 +77,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network for lines of any width that reads a little."""
-    from hwr.train import train
+    from hwr.training.loop import train
 
     folder = tmp_path_factory.mktemp("model")
     more = ["train.epochs=160", "train.lr=0.006", "train.schedule=cosine", "augment.p=0", f"data.root={drawn}"]

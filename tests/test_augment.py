@@ -5,9 +5,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import augment
 from hwr.cli import main
 from hwr.config import Augment
+from hwr.images import augment
 
 H, W = 60, 800
 

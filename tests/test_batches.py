@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import Error, batches, config
+from hwr import Error, config
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.cache import Images
-from hwr.datasets import Line
+from hwr.data import Line
+from hwr.images import batches
+from hwr.images.cache import Images
 
 LABELS = [np.array([i], np.int32) for i in range(10)]
 IMAGES = Images.of(list(np.arange(10, dtype=np.uint8).repeat(20).reshape(10, 4, 5)))

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import Error, beam, decode, lm, words
+from hwr import Error
 from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.decoding import beam, decode, lexicon, ngram
 
 TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
 
@@ -40,7 +41,7 @@ def peaky(rng: np.random.Generator, lines: int, steps: int = 160, classes: int =
 
 
 def test_spaces_at_the_ends_are_none_of_the_language_models_business(rng: np.random.Generator) -> None:
-    model, alphabet = lm.build(TEXTS, 3), Alphabet("ab ")
+    model, alphabet = ngram.build(TEXTS, 3), Alphabet("ab ")
     logits = rng.normal(0, 2, (6, 5, 4)).astype(np.float32)
     found = beam.search(logits, alphabet, 1000, model, 0.7, 0.4, 1000, prune=0, edges=True)
     for line, hypotheses in zip(logits, found, strict=True):
@@ -56,7 +57,7 @@ def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
     """Against the words of every text; capitals and accents in the list, digits and points between words."""
     characters = "abB 1"
     alphabet, listed = Alphabet(characters), {"a", "ab", "bba"}
-    known = words.build(["A", "ab", "Bba", "héé"], alphabet)
+    known = lexicon.build(["A", "ab", "Bba", "héé"], alphabet)
     logits = rng.normal(0, 2, (6, 5, len(characters) + 1)).astype(np.float32)
     found = beam.search(logits, alphabet, 9000, insertion=0.3, n_best=9000, prune=0, words=known, unknown=1.7)
     for line, hypotheses in zip(logits, found, strict=True):
@@ -72,15 +73,15 @@ def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
 
 def test_word_lists(tmp_path: Path) -> None:
     alphabet = Alphabet("abcéß '-")
-    assert words.split("L'ab-été, 12 Ça") == ["l", "ab", "été", "ça"]
+    assert lexicon.split("L'ab-été, 12 Ça") == ["l", "ab", "été", "ça"]
     path = tmp_path / "words.txt"
     path.write_text("\ufeffab\nc'a\nzz\n", encoding="utf-8")
-    assert words.read(path, alphabet).is_word.sum() == 3  # ab, c and a; nobody can write zz
+    assert lexicon.read(path, alphabet).is_word.sum() == 3  # ab, c and a; nobody can write zz
     path.write_text("zz\n")
     with pytest.raises(Error, match="no word that the alphabet can write"):
-        words.read(path, alphabet)
+        lexicon.read(path, alphabet)
     with pytest.raises(Error, match=r"gone\.txt: could not be read"):
-        words.read(tmp_path / "gone.txt", alphabet)
+        lexicon.read(tmp_path / "gone.txt", alphabet)
 
 
 @pytest.mark.parametrize("with_lm", [False, True])
@@ -88,7 +89,7 @@ def test_word_lists(tmp_path: Path) -> None:
     ("steps", "characters"), [(1, "a"), (2, "ab"), (3, "abc"), (5, "ab"), (4, "abc"), (6, "a"), (4, "ab d")]
 )
 def test_all_texts_against_brute_force(steps: int, characters: str, with_lm: bool, rng: np.random.Generator) -> None:
-    model = lm.build(TEXTS, 3) if with_lm else None
+    model = ngram.build(TEXTS, 3) if with_lm else None
     weight, insertion = (0.7, 0.9) if with_lm else (0.0, 0.0)
     logits = rng.normal(0, 2, (5, steps, len(characters) + 1)).astype(np.float32)
     found = beam.search(logits, Alphabet(characters), 1000, model, weight, insertion, 1000, prune=0)
@@ -155,7 +156,7 @@ def test_the_language_model_chooses(rng: np.random.Generator) -> None:
         for c in classes:
             logits[0, t, 5 if c == "-" else alphabet.characters.index(c)] = 0
     logits[0, 2, alphabet.characters.index("o")] = 0.5
-    model = lm.build(["cat", "a cat", "cat cat"], 3)
+    model = ngram.build(["cat", "a cat", "cat cat"], 3)
     assert beam.search(logits, alphabet)[0][0].text == "cot"
     assert beam.search(logits, alphabet, lm=model, lm_weight=1.0)[0][0].text == "cat"
     assert beam.search(logits, alphabet, lm=model)[0][0].text == "cot"
@@ -166,7 +167,7 @@ def test_the_language_model_chooses(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("with_lm", [False, True])
 def test_a_line_reads_the_same_alone(with_lm: bool, rng: np.random.Generator) -> None:
     alphabet = Alphabet(ORIGINAL)
-    model = lm.build(["the quick brown fox", "Jumps over 12 lazy dogs."], 4) if with_lm else None
+    model = ngram.build(["the quick brown fox", "Jumps over 12 lazy dogs."], 4) if with_lm else None
     logits = np.concatenate([peaky(rng, 6, 40), rng.normal(0, 1, (6, 40, 81)).astype(np.float32)])
     together = beam.search(logits, alphabet, 8, model, 0.5 * with_lm, 0.3, 4)
     alone = [beam.search(line[None], alphabet, 8, model, 0.5 * with_lm, 0.3, 4)[0] for line in logits]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import Error, cache, config, datasets, image
+from hwr import Error, config, data
 from hwr.config import Config
-from hwr.datasets import Line
+from hwr.data import Line
+from hwr.images import cache, load, prepare
 
 from .conftest import TINY
 
@@ -33,7 +34,7 @@ def test_holds_what_was_prepared_and_is_not_built_twice(tmp_path: Path) -> None:
     assert (len(pixels), pixels.height, pixels.widths.tolist()) == (5, 60, [800] * 5)
     assert isinstance(pixels.pixels, np.memmap)
     for i, line in enumerate(lines):
-        assert np.array_equal(pixels[i], image.fit(image.read(line.image), 60, 800))
+        assert np.array_equal(pixels[i], prepare.fit(load.read(line.image), 60, 800))
     (built,) = files(tmp_path)
     before = built.stat().st_mtime_ns
     cache.prepared(lines, settings)
@@ -64,14 +65,14 @@ def test_broken_images_are_all_named_and_nothing_is_left(tmp_path: Path) -> None
 
 def test_two_processes_build_at_once(tmp_path: Path, drawn: Path) -> None:
     code = (
-        "import sys; from hwr import cache, config, datasets; c = config.load(None, sys.argv[1:]);"
-        "print(int(cache.prepared(datasets.read(c.data).train, c).pixels.astype(int).sum()))"
+        "import sys; from hwr import config, data; from hwr.images import cache; c = config.load(None, sys.argv[1:]);"
+        "print(int(cache.prepared(data.read(c.data).train, c).pixels.astype(int).sum()))"
     )
     command = [sys.executable, "-c", code, *TINY, f"data.root={drawn}"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     sums = {process.communicate()[0].strip() for process in both}
     settings = config.load(None, command[3:])
-    assert sums == {str(int(cache.prepared(datasets.read(settings.data).train, settings).pixels.astype(int).sum()))}
+    assert sums == {str(int(cache.prepared(data.read(settings.data).train, settings).pixels.astype(int).sum()))}
     assert len(files(tmp_path)) == 1
 
 

@@ -8,17 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from hwr import Error, checkpoint, params
+from hwr import Error, checkpoint
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.engines import original
+from hwr.engines import gluon_params
+from hwr.networks.original import spec
 
 
 def sample(tiny: Config, characters: str = ORIGINAL) -> Checkpoint:
     alphabet = Alphabet(characters)
-    shapes = original.shapes(tiny.model, tiny.image, alphabet.classes)
-    return Checkpoint(original.initial(shapes, 0), tiny, alphabet, {"val_cer": 0.25})
+    shapes = spec.shapes(tiny.model, tiny.image, alphabet.classes)
+    return Checkpoint(spec.initial(shapes, 0), tiny, alphabet, {"val_cer": 0.25})
 
 
 def test_comes_back_whole(tmp_path: Path, tiny: Config) -> None:
@@ -111,7 +112,7 @@ def test_no_room_leaves_the_old_one(tmp_path: Path, tiny: Config) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     for target, write in (
         (path, lambda: checkpoint.save(path, sample(tiny, "abc"))),
-        (tmp_path / "c.params", lambda: params.write(tmp_path / "c.params", sample(tiny).weights)),
+        (tmp_path / "c.params", lambda: gluon_params.write(tmp_path / "c.params", sample(tiny).weights)),
     ):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
         try:

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import checkpoint, cli_parts, config, datasets
-from hwr.cli import main
+from hwr import checkpoint, config, data
+from hwr.cli import main, options
 
 from .conftest import REPOSITORY, TINY
 
@@ -74,7 +74,7 @@ def test_evaluate_writes_the_contract(trained: Path, drawn: Path, tmp_path: Path
         (line["edits"] for line in report["worst"]), reverse=True
     )
     assert sum(line["edits"] for line in report["worst"]) == report["edits"]  # seven lines are all listed
-    texts = {line.id: line.text for line in datasets.read(config.Data(root=str(drawn))).test}
+    texts = {line.id: line.text for line in data.read(config.Data(root=str(drawn))).test}
     assert {line["id"]: line["reference"] for line in report["worst"]} == texts
     with Image.open(picture) as sheet:
         assert sheet.size[0] > 300
@@ -120,16 +120,16 @@ def test_a_checkpoint_reads_wherever_it_is(trained: Path, drawn: Path, tmp_path:
     loaded, path = checkpoint.load(trained / "best.safetensors"), tmp_path / "elsewhere.safetensors"
     engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
     checkpoint.save(path, dataclasses.replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
-    _, settings = cli_parts.load(str(path), None, (), None)
+    _, settings = options.load(str(path), None, (), None)
     assert settings.engine.model_dump() == {"name": "torch", "device": "auto", "threads": None, "precision": "auto"}
-    _, settings = cli_parts.load(str(path), None, ("engine.device=cuda:7", "engine.precision=bf16"), None)
+    _, settings = options.load(str(path), None, ("engine.device=cuda:7", "engine.precision=bf16"), None)
     assert (settings.engine.device, settings.engine.precision) == ("cuda:7", "bf16")
 
 
 def test_characters_that_the_network_cannot_write_are_counted(trained: Path, drawn: Path, tmp_path: Path) -> None:
     root = tmp_path / "drawn"
     shutil.copytree(drawn, root)
-    line = datasets.read(config.Data(root=str(root))).test[0]
+    line = data.read(config.Data(root=str(root))).test[0]
     path = (
         root / line.source.rsplit(":", 1)[0]
         if not Path(line.source).is_absolute()
@@ -158,20 +158,20 @@ def test_export_typo(trained: Path, drawn: Path, tmp_path: Path, command: str) -
     out = tmp_path / "typo"
     result = hwr(command, "--checkpoint", trained / "best.safetensors", "--out", out)
     assert result.exit_code == 0, result.output
-    data = datasets.read(config.Data(root=str(drawn)))
+    dataset = data.read(config.Data(root=str(drawn)))
     pairs = json.loads((out / "validating.json").read_text(encoding="utf-8"))
-    assert [reference for reference, _ in pairs] == [line.text for line in data.val]
+    assert [reference for reference, _ in pairs] == [line.text for line in dataset.val]
     assert all(isinstance(prediction, str) for _, prediction in pairs)
-    assert (out / "text_train.txt").read_text(encoding="utf-8").splitlines() == [line.text for line in data.train]
+    assert (out / "text_train.txt").read_text(encoding="utf-8").splitlines() == [line.text for line in dataset.train]
     hwr(command, "--checkpoint", trained / "best.safetensors", "--out", out, "--split", "test")
     pairs = json.loads((out / "validating.json").read_text(encoding="utf-8"))
-    assert [reference for reference, _ in pairs] == [line.text for line in data.test]
+    assert [reference for reference, _ in pairs] == [line.text for line in dataset.test]
 
 
 def test_predict_reads_what_evaluate_reads(trained: Path, drawn: Path, tmp_path: Path) -> None:
     hwr("export-typo", "--checkpoint", trained / "best.safetensors", "--split", "test", "--out", tmp_path)
     pairs = json.loads((tmp_path / "validating.json").read_text())
-    images = [line.image for line in datasets.read(config.Data(root=str(drawn))).test]
+    images = [line.image for line in data.read(config.Data(root=str(drawn))).test]
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", *images)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [prediction for _, prediction in pairs]
@@ -210,8 +210,8 @@ def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path
 def test_synth(tmp_path: Path) -> None:
     result = hwr("synth", "--out", tmp_path / "d", "--lines", 20, "--writers", 4, "--seed", 3)
     assert result.exit_code == 0, result.output
-    data = datasets.read(config.Data(root=str(tmp_path / "d")))
-    assert len(data.train) + len(data.val) + len(data.test) == 20
+    dataset = data.read(config.Data(root=str(tmp_path / "d")))
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 20
     result = hwr("synth", "--out", tmp_path / "d")
     assert result.exit_code == 2
     assert str(tmp_path / "d") in result.output

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hwr import config, datasets
+from hwr import config
+from hwr.data import read as read_dataset
 
 from .conftest import REPOSITORY
 
@@ -26,7 +27,7 @@ def task(folder: Path, data: Path, minutes: float) -> Any:
         folder / "one",
         folder,
         Path(sys.executable),
-        datasets.read(config.load(None, keys).data),
+        read_dataset(config.load(None, keys).data),
         keys,
         minutes,
         1,

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from hwr import decode
 from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.decoding import decode
 
 
 def test_the_best_path_against_brute_force(rng: np.random.Generator) -> None:

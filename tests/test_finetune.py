@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, engines, finetune
+from hwr import Error, checkpoint, config, engines
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config
+from hwr.training import finetune
 
 from .conftest import TINY, TINY_CRNN
 

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import Error, config, datasets, image
+from hwr import Error, config, data
 from hwr.cli import main
-from hwr.datasets import Dataset, Line
+from hwr.data import Dataset, Line
+from hwr.images import load
 
 from .conftest import TINY
 
@@ -50,7 +51,7 @@ def page(tmp_path: Path) -> np.ndarray:
 
 
 def read(root: Path, *more: str) -> Dataset:
-    return datasets.read(config.load(None, [f"data.root={str(root)!r}", *more]).data)
+    return data.read(config.load(None, [f"data.root={str(root)!r}", *more]).data)
 
 
 def every(dataset: Dataset) -> list[Line]:
@@ -66,14 +67,14 @@ def test_page(tmp_path: Path, page: np.ndarray, version: str) -> None:
     assert [line.text for line in lines] == ["café & co", "by its baseline", "two words"]  # composed: NFC
     assert dataset.empty == ["one/l4"]
     assert lines[0].source == f"{tmp_path / 'one.xml'}:7"
-    cut = image.read_line(lines[0].image, lines[0].region)
+    cut = load.read_line(lines[0].image, lines[0].region)
     assert cut.shape == (41, 101)
     assert np.array_equal(cut[0, 1:100], page[10, 11:110])  # the triangle's upper edge
     inside = cut[0, 50]
     assert inside == page[10, 60]
     assert cut[40, 0] == cut[40, 100]  # outside: of one colour
     # A baseline alone: a band along it, higher above than below.
-    band = image.read_line(lines[1].image, lines[1].region)
+    band = load.read_line(lines[1].image, lines[1].region)
     xs, ys = zip(*lines[1].region, strict=True)
     assert (min(xs), max(xs)) == (20, 300)
     assert 100 - min(ys) > max(ys) - 104 > 0
@@ -141,7 +142,7 @@ def test_bad_pages(tmp_path: Path, page: np.ndarray, old: str, new: str, message
         return
     line = every(read(tmp_path))[2]
     with pytest.raises(Error, match=r"a page\.png: the line at \(1000, 150\) is not on the page of 400 x 200 pixels"):
-        image.read_line(line.image, line.region)
+        load.read_line(line.image, line.region)
 
 
 def test_wrong_encodings(tmp_path: Path, page: np.ndarray) -> None:
@@ -311,8 +312,8 @@ def test_pages_of_another_size_or_turned(tmp_path: Path, page: np.ndarray) -> No
     exif = turned.getexif()
     exif[0x0112] = 8
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert image.size(tmp_path / "turned.jpg", upright=False) == (200, 400)
-    assert image.size(tmp_path / "turned.jpg") == image.read(tmp_path / "turned.jpg").shape[::-1] == (400, 200)
+    assert load.size(tmp_path / "turned.jpg", upright=False) == (200, 400)
+    assert load.size(tmp_path / "turned.jpg") == load.read(tmp_path / "turned.jpg").shape[::-1] == (400, 200)
 
 
 def test_what_else_lies_in_an_export(tmp_path: Path, page: np.ndarray) -> None:
@@ -335,18 +336,18 @@ def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> Non
     done = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert done.exit_code == 0, done.output
     before, after = read(drawn), read(tmp_path / "out")
-    assert datasets.detect(tmp_path / "out") == kind
+    assert data.detect(tmp_path / "out") == kind
     if kind == "iam":  # a table beside its folders does not make it one
         (tmp_path / "out/manifest.tsv").write_text("image\ttext\n")
-        assert datasets.detect(tmp_path / "out") == "iam"
+        assert data.detect(tmp_path / "out") == "iam"
     for part in ("train", "val", "test"):
         one, other = before.part(part), {line.text: line for line in after.part(part)}
         assert len(one) == len(after.part(part)) > 0
         for line in one:
             found = other[line.text]
-            pixels = image.read_line(found.image, found.region)
+            pixels = load.read_line(found.image, found.region)
             assert kind not in ("table", "iam") or found.writer == line.writer
-            assert np.array_equal(pixels, image.read_line(line.image, line.region))
+            assert np.array_equal(pixels, load.read_line(line.image, line.region))
     again = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert again.exit_code == 2
     assert "is there already" in again.output
@@ -391,7 +392,7 @@ def test_summary(tmp_path: Path, page: np.ndarray) -> None:
     assert [line["fault"] for line in found["suspicious"]] == ["has no text"]
     table = invoke("data", "summary", tmp_path, "--picture", tmp_path / "s.png")
     assert "4, 1 of them without text" in table.output
-    assert min(image.read(tmp_path / "s.png").shape) > 300
+    assert min(load.read(tmp_path / "s.png").shape) > 300
 
 
 def test_suspicious_lines(tmp_path: Path) -> None:
@@ -419,6 +420,6 @@ def test_real_pages() -> None:
     assert [(x.text, x.region, x.baseline) for x in page] == [(x.text, x.region, x.baseline) for x in alto]
     assert {x.image.name for x in page} == {"PH 1858-15.jpg", "PH 1858-102.jpg"}
     for line in page[:3]:
-        assert min(image.read_line(line.image, line.region).shape) > 50
+        assert min(load.read_line(line.image, line.region).shape) > 50
     assert len(every(read(PAGES / "testaments"))) == 24
     assert len(every(read(PAGES / "lectaurep"))) == 91

@@ -13,7 +13,7 @@ from .conftest import REPOSITORY
 MODULES = sorted(
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
     for path in (REPOSITORY / "hwr").rglob("*.py")
-    if not path.name.startswith(("torch_", "mxnet_engine", "__main__"))
+    if not path.name.startswith(("torch", "mxnet.py", "__main__"))
 )
 
 

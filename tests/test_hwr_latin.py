@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hwr import checkpoint, config, evaluate
+from hwr import checkpoint, config
+from hwr.evaluation import evaluate
 
 from .conftest import REPOSITORY
 

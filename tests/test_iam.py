@@ -9,7 +9,9 @@ from PIL import Image
 
 import hwr
 from hwr.config import Data
-from hwr.datasets import iam, iam_check, read
+from hwr.data import read
+from hwr.data.formats import iam
+from hwr.data.iam_archive import check
 
 REAL = Path(__file__).parents[2] / "shared" / "lines"
 TASK = iam.LISTS
@@ -510,7 +512,7 @@ def test_real_folders():
             expected = {r["id"]: (root / r["image"], r["text"], r["writer"]) for r in rows if r["split"] == part}
             assert {line.id: (line.image, line.text, line.writer) for line in data.part(part)} == expected
             assert len(data.part(part)) == len(expected)
-        report = iam_check.check(root, images=False)
+        report = check.check(root, images=False)
         assert (report.lines, report.ok, report.is_iam) == (len(rows), True, False)
 
 
@@ -525,12 +527,12 @@ def with_images(root):
 
 
 def test_check_what_is_well(root):
-    report = iam_check.check(with_images(root), progress=False)
+    report = check.check(with_images(root), progress=False)
     assert report.ok
     assert (report.forms, report.lines, report.words, report.writers) == (4, 6, 20, 4)
     assert report.images == {"line": 6, "word": 20, "form": 4}
     assert report.lists == {"trainset": 2, "validationset1": 1, "validationset2": 1, "testset": 2}
-    assert "All is well" in iam_check.summary(report)
+    assert "All is well" in check.summary(report)
 
 
 def test_check_lists_everything_that_is_wrong(root):
@@ -545,7 +547,7 @@ def test_check_lists_everything_that_is_wrong(root):
     xml(root, "x01-001", '<line id="x01-001-00" text="">')
     xml(root, "x03-000", '<line id="x01-000-00" text=""/>')
     write(root / TASK / "validationset2.txt", "x02-000-00\nx02-000-07\nx01-000-00\nx01-001-05\n")
-    report = iam_check.check(root, progress=False)
+    report = check.check(root, progress=False)
     assert not report.ok
     names = [path.name for path in report.missing]
     assert names == ["x02-000-00.png", "x01-000-00.png", "x02-001-00-00.png", "x02-001.png", "x03-000.png"]
@@ -561,14 +563,14 @@ def test_check_lists_everything_that_is_wrong(root):
     ):
         assert part in problems
     assert len(report.problems) == 5
-    text = iam_check.summary(report)
+    text = check.summary(report)
     assert "missing images: 5" in text
     assert "Not all is well" in text
-    assert iam_check.check(root, images=False).damaged == ()
+    assert check.check(root, images=False).damaged == ()
 
 
 def test_check_compares_iam_with_the_official_numbers(iam_folder):
-    report = iam_check.check(iam_folder, images=False)
+    report = check.check(iam_folder, images=False)
     assert report.is_iam
     assert report.lists == iam.OFFICIAL
     assert "lines: 9,862, officially 13,353" in report.differences
@@ -581,35 +583,35 @@ def test_check_knows_the_damaged_words_of_iam(tmp_path):
     root = make(tmp_path, {"a01-117": ("1", ["a", "b", "c", "d", "e", "f g h"])}, {"trainset": ["a01-117"]})
     with_images(root)
     write(root / "words/a01/a01-117/a01-117-05-02.png", b"")
-    report = iam_check.check(root, progress=False)
+    report = check.check(root, progress=False)
     assert report.damaged == ()
     assert len(report.known_damaged) == 1
-    assert "data.exclude" in iam_check.summary(report)
+    assert "data.exclude" in check.summary(report)
 
 
 def test_check_of_next_to_nothing(tmp_path):
     with pytest.raises(hwr.Error, match="no such folder"):
-        iam_check.check(tmp_path / "x")
-    report = iam_check.check(tmp_path)
+        check.check(tmp_path / "x")
+    report = check.check(tmp_path)
     assert not report.ok
     assert len(report.problems) == 3
     (tmp_path / TASK).mkdir()
     write(tmp_path / "xml/a01-000.xml", "")
-    assert any("trainset.txt: no such list" in problem for problem in iam_check.check(tmp_path).problems)
+    assert any("trainset.txt: no such list" in problem for problem in check.check(tmp_path).problems)
 
 
 def test_long_lists_are_cut_on_screen_only(tmp_path):
     root = make(tmp_path, {"x01-000": ("1", ["a"] * 30)}, {}, images=())
     (root / "lines").mkdir()
-    report = iam_check.check(root)
+    report = check.check(root)
     assert len(report.missing) == 30
-    text = iam_check.summary(report)
+    text = check.summary(report)
     assert "… and 10 more" in text
     assert text.count(".png") == 20
 
 
 def test_several_roots_are_one_dataset(tmp_path: Path) -> None:
-    from hwr.datasets import synth
+    from hwr.data import synth
 
     for name, lines in (("a", 44), ("b", 30)):
         synth.write(tmp_path / name, lines, 4, 0)

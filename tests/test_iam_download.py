@@ -18,8 +18,8 @@ from urllib.parse import parse_qs
 import pytest
 
 import hwr
-from hwr.datasets import iam_download, iam_unpack
-from hwr.datasets.iam import LISTS
+from hwr.data.formats.iam import LISTS
+from hwr.data.iam_archive import download, unpack
 
 EMAIL, PASSWORD = "ann@example.org", "s3cret&pass word"
 LOGIN_PAGE = b"""<!DOCTYPE html><html><body><form method="post" action="/login">
@@ -171,7 +171,7 @@ def server():
 
 def get(server, root, *parts, password=PASSWORD, **options):
     options = {"base_url": server.url, "progress": False, "pause": 0.001} | options
-    return iam_download.download(root, EMAIL, password, parts=parts or iam_download.DEFAULT_PARTS, **options)
+    return download.download(root, EMAIL, password, parts=parts or download.DEFAULT_PARTS, **options)
 
 
 def fails(server, root, *parts, says=(), **options):
@@ -344,7 +344,7 @@ def test_a_cut_login_page(server, tmp_path):
 
 def test_giving_up(server, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr(iam_download.time, "sleep", pauses.append)
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
     server.cuts = [0] * 4
     fails(server, tmp_path, "lines", tries=4, pause=1, says=("lines.tgz", "Tried 4 times"))
     assert pauses == [1, 2, 4]
@@ -443,8 +443,8 @@ def test_a_full_disk(server, tmp_path):
 def test_a_disk_that_will_be_full(server, tmp_path, monkeypatch):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
-    usage = iam_download.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(iam_download.shutil, "disk_usage", lambda path: usage)
+    usage = download.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
     fails(server, tmp_path, "lines", says=("disk full", "1,000 are free"))
     assert (tmp_path / "archives/lines.tgz.part").stat().st_size == 150_000
 
@@ -454,7 +454,7 @@ def test_a_full_disk_while_unpacking(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(iam_unpack, "_merge", full)
+        patch.setattr(unpack, "_merge", full)
         fails(server, tmp_path, "xml", says="No space left on device")
     assert tree(tmp_path) == ["archives/xml.tgz"]
     get(server, tmp_path, "xml")
@@ -466,7 +466,7 @@ def test_an_interrupted_unpacking_is_done_anew(server, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(iam_unpack, "_write_member", interrupted)
+        patch.setattr(unpack, "_write_member", interrupted)
         with pytest.raises(KeyboardInterrupt):
             get(server, tmp_path, "xml")
     assert not (tmp_path / "xml").exists()
@@ -485,7 +485,7 @@ def refused(tmp_path, name, content, says):
     archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(content)
     with pytest.raises(hwr.Error, match=re.escape(says)):
-        iam_unpack.unpack(archive, tmp_path / "in" / "xml")
+        unpack.unpack(archive, tmp_path / "in" / "xml")
     assert [path.name for path in archive.parent.iterdir()] == [name]
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     archive.unlink()
@@ -516,9 +516,9 @@ def test_links_and_encryption_in_a_zip(tmp_path):
 
 
 def test_absurd_sizes(tmp_path, monkeypatch):
-    monkeypatch.setattr(iam_unpack, "_MAX_FILES", 3)
-    monkeypatch.setattr(iam_unpack, "_MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr(iam_unpack, "_MAX_BYTES", 2000)
+    monkeypatch.setattr(unpack, "_MAX_FILES", 3)
+    monkeypatch.setattr(unpack, "_MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(unpack, "_MAX_BYTES", 2000)
     refused(tmp_path, "x.tgz", tgz({str(n): b"" for n in range(4)}), "larger than IAM can be")
     refused(tmp_path, "x.tgz", tgz({"a": bytes(1001)}), "larger than IAM can be")
     refused(tmp_path, "x.zip", zipped({"a": bytes(900), "b": bytes(900), "c": bytes(900)}), "larger than IAM can be")
@@ -531,7 +531,7 @@ def test_a_zip_that_lies_about_sizes(tmp_path):
     archive = tmp_path / "x.zip"
     archive.write_bytes(lying)
     with pytest.raises(hwr.Error, match="damaged"):
-        iam_unpack.unpack(archive, tmp_path / "lists")
+        unpack.unpack(archive, tmp_path / "lists")
     assert tree(tmp_path) == []
 
 
@@ -551,7 +551,7 @@ def test_damaged_archives(tmp_path, spoil):
     archive = tmp_path / "lines.tgz"
     archive.write_bytes(content)
     with pytest.raises(hwr.Error, match="has no files" if spoil == "no files" else "damaged"):
-        iam_unpack.unpack(archive, tmp_path / "lines")
+        unpack.unpack(archive, tmp_path / "lines")
     assert tree(tmp_path) == (["lines.tgz"] if spoil == "no files" else [])
 
 
@@ -560,5 +560,5 @@ def test_a_damaged_zip(tmp_path):
         archive = tmp_path / "x.zip"
         archive.write_bytes(content)
         with pytest.raises(hwr.Error, match="damaged"):
-            iam_unpack.unpack(archive, tmp_path / "lists")
+            unpack.unpack(archive, tmp_path / "lists")
         assert tree(tmp_path) == []

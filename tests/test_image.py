@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import Error, image
+from hwr import Error
+from hwr.images import load, prepare
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -24,30 +25,30 @@ def grey() -> np.ndarray:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_lossless_formats_are_read_exactly(grey: np.ndarray, kind: str) -> None:
     for mode in ("L", "RGB", "RGBA") if kind != "BMP" else ("L", "RGB"):
-        assert np.array_equal(image.read(saved(Image.fromarray(grey).convert(mode), kind)), grey), mode
+        assert np.array_equal(load.read(saved(Image.fromarray(grey).convert(mode), kind)), grey), mode
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_are_read_nearly(grey: np.ndarray, kind: str) -> None:
-    read = image.read(saved(Image.fromarray(grey).convert("RGB"), kind, quality=95))
+    read = load.read(saved(Image.fromarray(grey).convert("RGB"), kind, quality=95))
     assert np.abs(read.astype(int) - grey).max() < 12
 
 
 def test_sixteen_bit_one_bit_and_palette(grey: np.ndarray) -> None:
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    assert np.array_equal(image.read(saved(deep, "PNG")), grey)
-    assert np.array_equal(image.read(saved(deep, "TIFF")), grey)
+    assert np.array_equal(load.read(saved(deep, "PNG")), grey)
+    assert np.array_equal(load.read(saved(deep, "TIFF")), grey)
     bits = Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8)).convert("1")
-    assert np.array_equal(image.read(saved(bits, "PNG")), np.where(grey > 127, 255, 0))
-    assert np.array_equal(image.read(saved(bits, "TIFF")), np.where(grey > 127, 255, 0))
+    assert np.array_equal(load.read(saved(bits, "PNG")), np.where(grey > 127, 255, 0))
+    assert np.array_equal(load.read(saved(bits, "TIFF")), np.where(grey > 127, 255, 0))
     palette = Image.fromarray(grey).convert("P")
-    assert np.array_equal(image.read(saved(palette, "PNG")), grey)
+    assert np.array_equal(load.read(saved(palette, "PNG")), grey)
 
 
 def test_transparent_is_paper() -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[:2, :, 3] = 255  # the upper half is black ink, the lower is transparent black
-    read = image.read(saved(Image.fromarray(pixels), "PNG"))
+    read = load.read(saved(Image.fromarray(pixels), "PNG"))
     assert read[0, 0] == 0
     assert read[3, 3] == 255
 
@@ -55,7 +56,7 @@ def test_transparent_is_paper() -> None:
 def test_the_camera_orientation_is_obeyed(grey: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees
-    assert image.read(saved(Image.fromarray(grey), "PNG", exif=exif)).shape == (64, 20)
+    assert load.read(saved(Image.fromarray(grey), "PNG", exif=exif)).shape == (64, 20)
 
 
 def test_faults_are_named(tmp_path: Path, grey: np.ndarray) -> None:
@@ -65,9 +66,9 @@ def test_faults_are_named(tmp_path: Path, grey: np.ndarray) -> None:
     for name, content in {**cases, "pages.tif": pages}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(Error, match=name):
-            image.read(tmp_path / name)
+            load.read(tmp_path / name)
     with pytest.raises(Error, match=r"gone\.png: could not be opened: No such file"):
-        image.read(tmp_path / "gone.png")
+        load.read(tmp_path / "gone.png")
 
 
 def test_a_decompression_bomb_is_refused() -> None:
@@ -77,60 +78,60 @@ def test_a_decompression_bomb_is_refused() -> None:
 
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     with pytest.raises(Error, match="damaged or not an image"):
-        image.read(bytes(png))
+        load.read(bytes(png))
 
 
 def test_fit_shrinks_pads_and_whitens() -> None:
     dark = np.full((120, 200), 100, np.uint8)
-    out = image.fit(dark, 60, 800)  # halved to 60 x 100, 350 columns of paper on either side
+    out = prepare.fit(dark, 60, 800)  # halved to 60 x 100, 350 columns of paper on either side
     assert out.shape == (60, 800)
     assert (out[:, 350:450] == 100).all()
     assert (out[:, :350] == 230).all()  # never darker than 230; only what is brighter turns white
     assert (out[:, 450:] == 230).all()
-    small = image.fit(np.full((10, 20), 240, np.uint8), 60, 800)  # not enlarged
+    small = prepare.fit(np.full((10, 20), 240, np.uint8), 60, 800)  # not enlarged
     assert (small == 255).all()
-    odd = image.fit(np.zeros((11, 21), np.uint8), 60, 800)
+    odd = prepare.fit(np.zeros((11, 21), np.uint8), 60, 800)
     rows, columns = np.flatnonzero((odd == 0).any(1)), np.flatnonzero((odd == 0).any(0))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (24, 34, 389, 409)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (61, 800), (60, 801), (7, 3)])
 def test_any_size_fits(shape: tuple[int, int]) -> None:
-    assert image.fit(np.zeros(shape, np.uint8), 60, 800).shape == (60, 800)
+    assert prepare.fit(np.zeros(shape, np.uint8), 60, 800).shape == (60, 800)
 
 
 def test_a_sixteen_bit_tiff_where_white_is_zero(grey: np.ndarray) -> None:
     deep = Image.fromarray((255 - grey).astype(np.uint16) * 257)
-    assert np.array_equal(image.read(saved(deep, "TIFF", tiffinfo={262: 0})), grey)
+    assert np.array_equal(load.read(saved(deep, "TIFF", tiffinfo={262: 0})), grey)
 
 
 def test_a_phones_mpo_is_its_first_frame(grey: np.ndarray) -> None:
     picture = Image.fromarray(grey)
     content = saved(picture, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
-    assert image.read(content).shape == grey.shape
+    assert load.read(content).shape == grey.shape
 
 
 def test_floating_point_pixels_are_refused(grey: np.ndarray) -> None:
     with pytest.raises(Error, match="floating-point pixels"):
-        image.read(saved(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))
+        load.read(saved(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))
 
 
 def test_scaled_lines_keep_their_aspect_and_have_full_contrast() -> None:
     pencil = np.full((100, 400), 180, np.uint8)
     pencil[40:60, 50:350:10] = 120
-    out = image.scale(pencil, 50, 1000, 8)
+    out = prepare.scale(pencil, 50, 1000, 8)
     assert out.shape == (50, 200 + 16)
     assert (out[:, :8] == 255).all()
     assert np.median(out) == 255
     assert out.min() < 80
     # Smaller ones are enlarged to the height.
-    assert image.scale(pencil[::4, ::4], 50, 1000, 0).shape == (50, 200)
+    assert prepare.scale(pencil[::4, ::4], 50, 1000, 0).shape == (50, 200)
 
 
 def test_scaled_lines_that_are_too_wide_are_squeezed_not_cut() -> None:
     wide = np.full((50, 3000), 255, np.uint8)
     wide[:, [20, -20]] = 0
-    out = image.scale(wide, 50, 600, 10)
+    out = prepare.scale(wide, 50, 600, 10)
     assert out.shape == (50, 600)
     assert (out[:, 10:20] < 255).any()
     assert (out[:, -20:-10] < 255).any()
@@ -138,12 +139,12 @@ def test_scaled_lines_that_are_too_wide_are_squeezed_not_cut() -> None:
 
 def test_the_grain_of_empty_paper_does_not_become_ink(rng: np.random.Generator) -> None:
     paper = rng.normal(200, 3, (64, 500)).clip(0, 255).astype(np.uint8)
-    assert image.scale(paper, 64, 1000, 0).min() > 150
+    assert prepare.scale(paper, 64, 1000, 0).min() > 150
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
 def test_scaling_takes_images_of_any_size(shape: tuple[int, int]) -> None:
-    out = image.scale(np.zeros(shape, np.uint8), 40, 300, 8)
+    out = prepare.scale(np.zeros(shape, np.uint8), 40, 300, 8)
     assert out.shape[0] == 40
     assert 17 <= out.shape[1] <= 300
 
@@ -158,7 +159,7 @@ def climbing() -> np.ndarray:
 
 
 def test_a_climbing_line_is_made_level_and_cut_out() -> None:
-    out = image.straighten(climbing())
+    out = prepare.straighten(climbing())
     assert out.shape[1] == 440  # columns stay where they are
     assert out.shape[0] < 30  # 20 pixels of letters and some air, of 100
     bottoms = [np.flatnonzero(out[:, x + 2] < 150)[-1] for x in range(20, 420, 12)]
@@ -169,5 +170,5 @@ def test_a_climbing_line_is_made_level_and_cut_out() -> None:
 
 def test_prepared_pixels_are_the_same_with_every_version_of_the_libraries() -> None:
     """The model that comes along reads the same text wherever it runs: the tests run with NumPy 1 and 2, OpenCV 4 and 5."""
-    out = image.scale(image.straighten(climbing()), 40, 2000, 8)
+    out = prepare.scale(prepare.straighten(climbing()), 40, 2000, 8)
     assert hashlib.sha256(out.tobytes()).hexdigest()[:16] == "dfde809e0c709acc"

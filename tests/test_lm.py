@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr import Error, arpa, checkpoint, lm
+from hwr import Error, checkpoint
+from hwr.decoding import arpa, ngram
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",
@@ -78,29 +79,29 @@ def test_the_estimate_against_the_formulas(order: int, kind: str, rng: np.random
     reference = Reference(texts, order)
     if kind == "large" and order == 5:
         assert reference.d[3] != (0.0, 0.5, 1.0, 1.5)  # both ways to the discounts are tried
-    model = lm.build(texts, order)
+    model = ngram.build(texts, order)
     for text in [*texts[:20], "", "zebra", "tha that \u00e9 the", "unseen words"]:
         assert model.log10(text) == pytest.approx(reference.log10(text), abs=1e-4)
 
 
 @pytest.mark.parametrize("order", [1, 2, 4, 6])
 def test_the_next_characters_sum_to_one(order: int, rng: np.random.Generator) -> None:
-    model = lm.build(sentences(rng, 100) + TEXTS, order)
+    model = ngram.build(sentences(rng, 100) + TEXTS, order)
     state = model.start
     for token in rng.integers(2, len(model.characters) + 3, 300):
-        total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != lm.START)
+        total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START)
         assert total == pytest.approx(1, abs=1e-5)
-        state = model.step(state, int(token))[1] if token != lm.END else model.start
+        state = model.step(state, int(token))[1] if token != ngram.END else model.start
     # Those that the model knows itself, all of them.
     for state in range(min(len(model.suffix), 200)):
-        total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != lm.START)
+        total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START)
         assert total == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])
 def test_a_file_gives_the_model_back(order: int, tmp_path: Path) -> None:
     texts = [*TEXTS, "tab\tnbsp\u00a0separator\u2028 wide\U0001f600 lone\ud800 \u2581"]
-    model = lm.build(texts, order)
+    model = ngram.build(texts, order)
     arpa.write(tmp_path / "a.arpa", model)
     again = arpa.read(tmp_path / "a.arpa")
     assert (again.order, again.characters, again.counts) == (model.order, model.characters, model.counts)
@@ -117,7 +118,7 @@ def test_a_file_gives_the_model_back(order: int, tmp_path: Path) -> None:
 
 
 def test_the_space_and_its_name_differ(tmp_path: Path) -> None:
-    model = lm.build(["a b", "a<space>b"], 3)
+    model = ngram.build(["a b", "a<space>b"], 3)
     arpa.write(tmp_path / "a.arpa", model)
     text = (tmp_path / "a.arpa").read_text(encoding="utf-8")
     assert "\ta <space> b\n" in text
@@ -129,7 +130,7 @@ def test_the_space_and_its_name_differ(tmp_path: Path) -> None:
 def test_against_kenlm(order: int, tmp_path: Path, rng: np.random.Generator) -> None:
     kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed")
     texts = sentences(rng, 300) + TEXTS
-    model = lm.build(texts, order)
+    model = ngram.build(texts, order)
     arpa.write(tmp_path / "a.arpa", model)
     theirs = kenlm.Model(str(tmp_path / "a.arpa"))
     assert theirs.order == order
@@ -216,20 +217,20 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_texts_that_make_no_model() -> None:
     with pytest.raises(Error, match="not empty"):
-        lm.build([], 3)
+        ngram.build([], 3)
     with pytest.raises(Error, match="not empty"):
-        lm.build(["", ""], 3)
+        ngram.build(["", ""], 3)
     with pytest.raises(Error, match="at least 1, not 0"):
-        lm.build(["a"], 0)
+        ngram.build(["a"], 0)
     with pytest.raises(Error, match="text 2 has a line break"):
-        lm.build(["a", "b\n"], 3)
+        ngram.build(["a", "b\n"], 3)
 
 
 @pytest.mark.parametrize("suffix", [".arpa", ".bin"])
 def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -> None:
-    model = lm.build(["the quick brown fox", "été à l'eau", "a  b"], 4)
-    lm.save(tmp_path / f"m{suffix}", model)
-    again = lm.load(tmp_path / f"m{suffix}")
+    model = ngram.build(["the quick brown fox", "été à l'eau", "a  b"], 4)
+    ngram.save(tmp_path / f"m{suffix}", model)
+    again = ngram.load(tmp_path / f"m{suffix}")
     assert (again.order, again.characters, again.counts) == (model.order, model.characters, model.counts)
     for name in ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix"):
         assert np.array_equal(getattr(again, name), getattr(model, name)), name
@@ -237,10 +238,10 @@ def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -
 
 def test_other_files_are_no_language_models(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"m\.txt: a language model's file ends with \.arpa or \.bin"):
-        lm.save(tmp_path / "m.txt", lm.build(["ab"], 2))
+        ngram.save(tmp_path / "m.txt", ngram.build(["ab"], 2))
     (tmp_path / "x.bin").write_bytes(b"nothing")
     with pytest.raises(Error, match=r"x\.bin: not a whole"):
-        lm.load(tmp_path / "x.bin")
+        ngram.load(tmp_path / "x.bin")
     checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": 1})
     with pytest.raises(Error, match=r"y\.bin: not a language model"):
-        lm.load(tmp_path / "y.bin")
+        ngram.load(tmp_path / "y.bin")

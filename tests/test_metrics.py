@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hwr import metrics
+from hwr.evaluation import metrics
 
 
 def test_counts_of_a_known_answer() -> None:

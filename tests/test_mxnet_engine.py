@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, augment, batches, cache, checkpoint, config, datasets, decode, engines, evaluate, image, params
+from hwr import Error, checkpoint, config, data, engines
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.batches import Batch
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config
-from hwr.engines import mxnet_library, original
-from hwr.train import train
+from hwr.decoding import decode
+from hwr.engines import gluon_params, mxnet_library
+from hwr.evaluation import evaluate
+from hwr.images import augment, batches, cache, prepare
+from hwr.images.batches import Batch
+from hwr.networks.original import spec
+from hwr.training.loop import train
 
 from .conftest import REPOSITORY, TINY, whole
 from .golden import recipe
@@ -31,7 +35,7 @@ try:
     mx = mxnet_library.load()
 except Error as reason:
     pytest.skip(str(reason), allow_module_level=True)
-from hwr.engines.mxnet_engine import MXNetEngine
+from hwr.engines.mxnet import MXNetEngine
 
 GOLDEN = Path(__file__).parent / "golden"
 NETWORKS = json.loads((GOLDEN / "networks.json").read_text())
@@ -54,7 +58,7 @@ def golden(name: str, engine: str = "mxnet", **model: float) -> tuple[Any, Batch
     built = engines.build(settings, 81, fresh=False)
     built.load(recipe.weights({name: tuple(shape) for name, shape in about["shapes"].items()}))
     frozen = np.load(GOLDEN / f"{name}.npz")
-    pixels = [image.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
+    pixels = [prepare.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
     return built, whole(np.stack(pixels), frozen["labels"]), frozen
 
 
@@ -117,8 +121,8 @@ def test_names_and_shapes_are_gluons_own(sizes: dict[str, Any], tmp_path: Path) 
     settings = config.from_dict({"model": small, "engine": {"name": "mxnet", "device": "cpu"}})
     engine: Any = engines.build(settings, 7)
     engine._net.save_parameters(str(tmp_path / "own.params"))
-    written = params.read(tmp_path / "own.params")
-    assert {name: array.shape for name, array in written.items()} == original.shapes(settings.model, settings.image, 7)
+    written = gluon_params.read(tmp_path / "own.params")
+    assert {name: array.shape for name, array in written.items()} == spec.shapes(settings.model, settings.image, 7)
     assert all(np.array_equal(array, engine.weights()[name]) for name, array in written.items())
 
 
@@ -223,7 +227,7 @@ def test_params_go_to_an_independent_gluon_network_and_back(independent: ModuleT
     checkpoint.save(there, Checkpoint(engine.weights(), settings, Alphabet(ORIGINAL)))
     net = independent.build(NETWORKS["small"], 0.5)
     net.load_parameters(str(there))
-    pixels = mx.nd.array(image.normalise(batch.images / 255)[:, None])
+    pixels = mx.nd.array(prepare.normalise(batch.images / 255)[:, None])
     assert np.abs(net(pixels).asnumpy() - engine.logits(batch)).max() < 1e-5
     net.save_parameters(str(back))
     assert all(np.array_equal(a, engine.weights()[n]) for n, a in checkpoint.load(back, settings).weights.items())
@@ -233,7 +237,7 @@ def test_params_go_to_an_independent_gluon_network_and_back(independent: ModuleT
 
 
 def test_eight_lines_are_learnt_by_heart(tiny: Config) -> None:
-    lines = datasets.read(tiny.data).train[:8]
+    lines = data.read(tiny.data).train[:8]
     tiny = with_(tiny, "model.dropout=0", "model.hidden=48")
     images = cache.prepared(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
@@ -325,7 +329,7 @@ def test_the_commands(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
     assert reports["mxnet"]["ctc_loss"] == pytest.approx(reports["torch"]["ctc_loss"], rel=1e-5)
     hwr("export-typo", "--checkpoint", model, "--out", tmp_path / "typo")
     assert json.loads((tmp_path / "typo/validating.json").read_text())
-    lines = datasets.read(config.Data(root=str(drawn))).test
+    lines = data.read(config.Data(root=str(drawn))).test
     read = hwr("predict", *(line.image for line in lines), "--checkpoint", model, "--json").output.splitlines()
     worst = {entry["id"]: entry["hypothesis"] for entry in reports["mxnet"]["worst"]}
     assert [json.loads(line)["text"] for line in read] == [worst[line.id] for line in lines]

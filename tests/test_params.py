@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwr import Error, params
+from hwr import Error
+from hwr.engines import gluon_params
 from tests.golden import recipe
 
 V1, V2, V3 = (struct.pack("<I", magic) for magic in (0xF993FAC8, 0xF993FAC9, 0xF993FACA))
@@ -55,7 +56,7 @@ def listed(*arrays, names=(b"x",), reserved=0):
 def read_bytes(folder, data):
     path = folder / "weights.params"
     path.write_bytes(data)
-    return params.read(path)
+    return gluon_params.read(path)
 
 
 def assert_same(found, wanted):
@@ -80,7 +81,7 @@ def test_reads_what_mxnet_wrote_under_numpy_shape_rules(tmp_path):
 
 def test_writes_the_bytes_that_mxnet_writes(tmp_path):
     path = tmp_path / "weights.params"
-    params.write(path, {"x": np.array([[1, 2, 3]], np.float32), "y": np.array([5], np.int8)})
+    gluon_params.write(path, {"x": np.array([[1, 2, 3]], np.float32), "y": np.array([5], np.int8)})
     # The same without the prefix of "arg:y", whose length 5 becomes 1.
     wanted = bytes.fromhex(MXNET_V2).replace(b"\x05\0\0\0\0\0\0\0arg:", b"\x01\0\0\0\0\0\0\0")
     assert path.read_bytes() == wanted
@@ -109,7 +110,7 @@ def test_every_dtype(tmp_path, dtype):
     array = np.array([[0, 1, 100]], dtype)
     data = listed(V2 + DENSE + body((1, 3), array.astype(array.dtype.newbyteorder("<")).tobytes(), FLAGS[dtype]))
     assert_same(read_bytes(tmp_path, data), {"x": array})
-    params.write(tmp_path / "weights.params", {"x": array})
+    gluon_params.write(tmp_path / "weights.params", {"x": array})
     assert (tmp_path / "weights.params").read_bytes() == data
 
 
@@ -163,13 +164,13 @@ def test_cut_off_anywhere_it_is_refused(tmp_path, text):
 
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(Error, match="no such file"):
-        params.read(tmp_path / "none.params")
+        gluon_params.read(tmp_path / "none.params")
     with pytest.raises(Error, match="is not a file"):
-        params.read(tmp_path)
+        gluon_params.read(tmp_path)
     with pytest.raises(Error, match="none"):
-        params.read(tmp_path / ("none" * 100))
+        gluon_params.read(tmp_path / ("none" * 100))
     with pytest.raises(Error, match="no such file"):
-        params.read("a\0b")
+        gluon_params.read("a\0b")
 
 
 FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,7 +182,7 @@ def read_nonsense(folder, data):
     path.write_bytes(data)
     tracemalloc.start()
     try:
-        return params.read(path)
+        return gluon_params.read(path)
     except Error:
         return None
     finally:
@@ -240,15 +241,15 @@ def test_what_is_written_is_read(tmp_path, weights, turn):
     if turn:  # not contiguous
         weights = {name: array.T for name, array in weights.items()}
     path = tmp_path / "weights.params"
-    params.write(path, weights)
-    assert_same(params.read(path), {name: a.astype(a.dtype.newbyteorder("=")) for name, a in weights.items()})
+    gluon_params.write(path, weights)
+    assert_same(gluon_params.read(path), {name: a.astype(a.dtype.newbyteorder("=")) for name, a in weights.items()})
 
 
 def test_a_whole_network_goes_through(tmp_path):
     described = json.loads((GOLDEN / "networks.json").read_text(encoding="utf-8"))["small"]
     weights = recipe.weights(described["shapes"])
-    params.write(tmp_path / "small.params", weights)
-    assert recipe.sha256(*params.read(tmp_path / "small.params").values()) == described["sha256"]
+    gluon_params.write(tmp_path / "small.params", weights)
+    assert recipe.sha256(*gluon_params.read(tmp_path / "small.params").values()) == described["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -270,14 +271,14 @@ def test_what_would_not_read_back_is_not_written(tmp_path, name, array, finding)
     path = tmp_path / "weights.params"
     path.write_bytes(b"old")
     with pytest.raises(Error, match=finding):
-        params.write(path, {"good": SIX, name: array})
+        gluon_params.write(path, {"good": SIX, name: array})
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(Error, match=r"none.weights.params: could not be written"):
-        params.write(tmp_path / "none" / "weights.params", {"x": SIX})
+        gluon_params.write(tmp_path / "none" / "weights.params", {"x": SIX})
 
 
 # What MXNet 1.9.1 itself raises, on import and on use, with any NumPy it runs with.
@@ -291,10 +292,10 @@ def test_mxnet_reads_ours_and_we_read_mxnet(tmp_path):
     values = np.random.default_rng(0).uniform(-100, 100, (3, 4, 5))
     # Wrapped by way of int32: a negative float has no defined value in uint8.
     weights = {f"a.{dtype}": values.astype("i4").astype(dtype) for dtype in FLAGS} | {"é": values.astype("f4")}
-    params.write(ours, weights)
+    gluon_params.write(ours, weights)
     assert_same({name: array.asnumpy() for name, array in mx.nd.load(str(ours)).items()}, weights)
     mx.nd.save(str(theirs), {name: mx.nd.array(array, dtype=array.dtype) for name, array in weights.items()})
-    assert_same(params.read(theirs), weights)
+    assert_same(gluon_params.read(theirs), weights)
     assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -304,7 +305,7 @@ def test_mxnet_agrees_on_the_older_headers(tmp_path, version):
     mx = pytest.importorskip("mxnet")
     path = tmp_path / "weights.params"
     path.write_bytes(listed(HEADERS[version]))
-    assert_same({name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}, params.read(path))
+    assert_same({name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}, gluon_params.read(path))
 
 
 @with_mxnet
@@ -315,7 +316,7 @@ def test_mxnet_agrees_on_numpy_shapes(tmp_path):
         arrays = {"s": mx.np.array(3.0), "z": mx.np.zeros((0, 2)), "m": mx.np.ones((2, 2))}
         mx.nd.save(str(path), {name: array.as_nd_ndarray() for name, array in arrays.items()})
     wanted = {"s": np.array(3, np.float32), "z": np.zeros((0, 2), np.float32), "m": np.ones((2, 2), np.float32)}
-    assert_same(params.read(path), wanted)
+    assert_same(gluon_params.read(path), wanted)
 
 
 @with_mxnet
@@ -331,9 +332,9 @@ def test_blocks_parameters_cross_over(tmp_path):
     first, second = block(), block()
     theirs, ours = tmp_path / "theirs.params", tmp_path / "ours.params"
     first.save_parameters(str(theirs))
-    weights = params.read(theirs)
+    weights = gluon_params.read(theirs)
     assert weights["0._unfused.1.r_cell.h2h_weight"].shape == (16, 4)
-    params.write(ours, weights)
+    gluon_params.write(ours, weights)
     assert ours.read_bytes() == theirs.read_bytes()
     second.load_parameters(str(ours))
     lines = mx.nd.ones((5, 2, 3))
@@ -345,4 +346,4 @@ def test_a_module_checkpoint_loses_its_prefixes(tmp_path):
     mx = pytest.importorskip("mxnet")
     path = tmp_path / "weights.params"
     mx.nd.save(str(path), {"arg:fc_weight": mx.nd.array(SIX), "aux:bn_moving_mean": mx.nd.array(SIX[0])})
-    assert_same(params.read(path), {"fc_weight": SIX, "bn_moving_mean": SIX[0]})
+    assert_same(gluon_params.read(path), {"fc_weight": SIX, "bn_moving_mean": SIX[0]})

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from hwr import Error, checkpoint, config, datasets, predict, workers
-from hwr.evaluate import opened
-from hwr.inputs import Target
+from hwr import Error, checkpoint, config, data
+from hwr.evaluation.evaluate import opened
+from hwr.images import workers
+from hwr.pages import predict
+from hwr.pages.sources import Target
 
 
 def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
     loaded = checkpoint.load(model)
     engine = opened(loaded, loaded.config)
-    dataset = datasets.read(config.Data(root=str(drawn)))
+    dataset = data.read(config.Data(root=str(drawn)))
     targets = [Target(line.image) for line in (*dataset.train, *dataset.val, *dataset.test)]
     readings = []
     # One thread, several, two processes.
@@ -36,7 +38,7 @@ def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn:
 def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
     """Of endless images the first ones are read."""
     loaded = checkpoint.load(model)
-    image = datasets.read(config.Data(root=str(drawn))).test[0].image
+    image = data.read(config.Data(root=str(drawn))).test[0].image
     taken = 0
 
     def endless() -> Iterator[Target]:
@@ -63,7 +65,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, time\n"
-        "from hwr import workers\n"
+        "from hwr.images import workers\n"
         "if __name__ == '__main__':\n"
         "    with workers.pool(2, workers.MANY) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"

@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import config, datasets, decode, image
+from hwr import config, data
 from hwr.cli import main
-from hwr.datasets import Line, convert
-from hwr.datasets.pages import children, descendants
+from hwr.data import Line, convert
+from hwr.data.formats.pages import children, descendants
+from hwr.decoding import decode
+from hwr.images import load, prepare
 
 from .conftest import TINY_CRNN
 
@@ -30,7 +32,7 @@ def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
     folder, height = tmp_path / "scans", 10
     folder.mkdir()
     paths = sorted(drawn.rglob("*.png"))[:3]
-    lines = [image.read(path) for path in paths]
+    lines = [load.read(path) for path in paths]
     pixels = np.full((sum(len(x) + 20 for x in lines), 60 + max(x.shape[1] for x in lines)), 255, np.uint8)
     marked = []
     for i, x in enumerate(lines):
@@ -54,8 +56,8 @@ def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
 
 
 def texts_of(path: Path) -> list[str]:
-    data = config.load(None, [f"data.root={str(path)!r}", "data.images=" + repr(str(path.parents[1] / "scans"))]).data
-    dataset = datasets.read(data)
+    settings = config.load(None, [f"data.root={str(path)!r}", "data.images=" + repr(str(path.parents[1] / "scans"))])
+    dataset = data.read(settings.data)
     lines = [*dataset.train, *dataset.val, *dataset.test]
     return [line.text for line in sorted(lines, key=lambda line: line.id)]
 
@@ -130,7 +132,7 @@ def test_tables_and_json(page: tuple[Path, list[Path]], model: Path, tmp_path: P
     for (_, left, right, _), (_, l2, r2, _) in zip(found[0]["characters"], found[3]["characters"], strict=True):
         assert (left - l2, right - r2) == pytest.approx((50, 50), abs=0.11)
     last = max(right for _, _, right, _ in found[3]["characters"])
-    width = image.read(paths[0]).shape[1]
+    width = load.read(paths[0]).shape[1]
     assert 0.6 * width < last <= width
 
 
@@ -184,7 +186,7 @@ def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp
     assert (folder / "a page.xml").read_text() == "by hand"
     done = hwr("predict", paths[0], "--checkpoint", model, "--out", paths[0])
     assert done.exit_code == 2
-    assert image.read(paths[0]).size
+    assert load.read(paths[0]).size
 
 
 def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
 ) -> None:
     """With a stand-in for kraken, which finds what PAGE marks; kraken itself is not in the tests' environments."""
     marked = config.load(None, [f"data.root={page[0] / 'page'}", f"data.images={page[0]}", "data.format=page"])
-    dataset = datasets.read(marked.data)
+    dataset = data.read(marked.data)
     lines = sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)
     found = [SimpleNamespace(boundary=list(line.region), baseline=list(line.baseline)) for line in lines]
     kraken = ModuleType("kraken")
@@ -280,8 +282,8 @@ def test_where_prepared_columns_were(settings: list[str]) -> None:
     for height, width in ((100, 900), (20, 300), (60, 2000)):
         pixels = np.full((height, width), 255, np.uint8)
         pixels[:, width // 3 : width // 3 + max(4, width // 40)] = 0
-        ready = image.prepare(pixels, settings_)
+        ready = prepare.prepare(pixels, settings_)
         dark = np.flatnonzero(ready.min(0) < 128)
-        offset, factor = image.columns(height, width, ready.shape[1], settings_)
+        offset, factor = prepare.columns(height, width, ready.shape[1], settings_)
         middle = (dark.mean() + 0.5 - offset) * factor
         assert middle == pytest.approx(width // 3 + max(4, width // 40) / 2, abs=2 * factor)

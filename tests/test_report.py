@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import report
+from hwr.evaluation import report
 
 RED = np.array([0xCC, 0, 0])
 

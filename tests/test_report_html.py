@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import image, report_html
-from hwr.datasets import Line
-from hwr.evaluate import Reading
+from hwr.data import Line
+from hwr.evaluation import report_html
+from hwr.evaluation.evaluate import Reading
+from hwr.images import load
 
 TRUTHS = ["a good line", "with </script><b>tags</b>", "", "l'été d'hier", "the last one here"]
 READ = ["a gold line", "with </script><b>tags</b>", "x", "l'ete d'hier", "thelast one her"]
@@ -121,7 +122,7 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     assert all(browser.execute_script("return arguments[0].naturalWidth", picture) for picture in pictures)
     assert quiet(browser)
     browser.save_screenshot(str(tmp_path / "screen.png"))
-    assert image.read(tmp_path / "screen.png").std() > 5
+    assert load.read(tmp_path / "screen.png").std() > 5
 
 
 def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:

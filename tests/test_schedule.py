@@ -1,7 +1,7 @@
 import pytest
 
 from hwr import config
-from hwr.schedule import learning_rate
+from hwr.training.schedule import learning_rate
 
 
 def rates(*overrides: str) -> list[float]:

@@ -14,7 +14,7 @@ from lxml import etree
 from PIL import Image
 
 from hwr import Error
-from hwr.datasets import synth, synth_draw, synth_text
+from hwr.data import synth, synth_draw, synth_text
 
 ALPHABET = " !\"#&\\'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LISTS = {"trainset": 80, "validationset1": 5, "validationset2": 5, "testset": 10}  # writers of a hundred
@@ -191,7 +191,7 @@ def test_what_can_not_be_drawn_is_refused(text):
 
 
 def test_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
-    code = "import sys, pathlib; from hwr.datasets import synth; synth.write(pathlib.Path(sys.argv[1]), 24, 5, 11)"
+    code = "import sys, pathlib; from hwr.data import synth; synth.write(pathlib.Path(sys.argv[1]), 24, 5, 11)"
     for hash_seed in ("0", "1"):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         subprocess.run([sys.executable, "-c", code, str(tmp_path / hash_seed)], check=True, env=environment)

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import augment, batches, cache, checkpoint, config, datasets, decode, engines, evaluate
+from hwr import checkpoint, config, data, engines
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.batches import Batch
-from hwr.cache import Images
 from hwr.config import Config
-from hwr.engines import torch_augment, torch_original
-from hwr.engines.torch_engine import TorchEngine
-from hwr.train import train
+from hwr.decoding import decode
+from hwr.engines import torch_augment
+from hwr.engines.torch import TorchEngine
+from hwr.evaluation import evaluate
+from hwr.images import augment, batches, cache
+from hwr.images.batches import Batch
+from hwr.images.cache import Images
+from hwr.networks.original.torch import normed
+from hwr.training.loop import train
 
 from .conftest import REPOSITORY, TINY_CRNN
 
@@ -125,7 +129,7 @@ def test_what_is_right_of_a_line_has_no_gradient(noise: Images) -> None:
 
 
 def test_learns_eight_lines_by_heart(settings: Config) -> None:
-    dataset = datasets.read(settings.data)
+    dataset = data.read(settings.data)
     lines = dataset.train[:8]
     images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
     labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
@@ -171,7 +175,7 @@ def test_weight_decay_and_clipping_do_what_they_say(noise: Images) -> None:
 
 
 def test_center_loss_pulls_the_features_of_a_character_together(settings: Config) -> None:
-    lines = datasets.read(settings.data).train[:8]
+    lines = data.read(settings.data).train[:8]
     images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
     labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
     batch = batch_of(images, list(range(8)), labels)
@@ -294,7 +298,8 @@ def test_memory_does_not_grow_with_the_widths_seen() -> None:
     """Batches are padded to multiples of so many pixels: what a library keeps for each shape is then bounded."""
     code = """
 import numpy as np
-from hwr import batches, config, engines
+from hwr import config, engines
+from hwr.images import batches
 from tests.conftest import TINY_CRNN
 settings = config.load(None, TINY_CRNN)
 engine = engines.build(settings, 81)
@@ -321,9 +326,9 @@ def test_batch_norm_is_part_of_its_convolution_in_reading_alone() -> None:
         values.normal_()
     x = torch.randn(2, 3, 8, 9)
     norm.eval()
-    assert torch.allclose(torch_original.normed(conv, norm, x), norm(conv(x)), atol=1e-5)
+    assert torch.allclose(normed(conv, norm, x), norm(conv(x)), atol=1e-5)
     norm.train()
     before = norm.running_mean.clone()
-    out = torch_original.normed(conv, norm, x)
+    out = normed(conv, norm, x)
     assert torch.allclose(out.mean((0, 2, 3)), norm.bias, atol=1e-5)  # of this batch, not of the running statistics
     assert not torch.equal(norm.running_mean, before)

@@ -10,12 +10,15 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from hwr import Error, augment, batches, config, decode, engines, image, params
+from hwr import Error, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.batches import Batch
 from hwr.config import Config
-from hwr.engines import original
-from hwr.engines.torch_engine import TorchEngine, _ctc
+from hwr.decoding import decode
+from hwr.engines import gluon_params
+from hwr.engines.torch import TorchEngine, _ctc
+from hwr.images import augment, batches, prepare
+from hwr.images.batches import Batch
+from hwr.networks.original import spec
 
 from .conftest import whole
 from .golden import recipe
@@ -35,10 +38,10 @@ def golden(name: str, **model: float) -> tuple[TorchEngine, Batch, Any]:
     )
     engine = TorchEngine(settings, 81, fresh=False)
     shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
-    assert original.shapes(settings.model, settings.image, 81) == shapes
+    assert spec.shapes(settings.model, settings.image, 81) == shapes
     engine.load(recipe.weights(shapes))
     frozen = np.load(GOLDEN / f"{name}.npz")
-    pixels = [image.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
+    pixels = [prepare.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
     return engine, whole(np.stack(pixels), frozen["labels"]), frozen
 
 
@@ -83,9 +86,9 @@ def test_pixels_are_the_originals() -> None:
     for height, width in ((60, 800), (30, 140)):
         size = f"{height}x{width}"
         for i, line in enumerate(IMAGES["lines"]):
-            pixels = image.fit(recipe.line_image(*line.tolist()), height, width)
+            pixels = prepare.fit(recipe.line_image(*line.tolist()), height, width)
             assert recipe.sha256(pixels) == str(IMAGES[f"sha256_{size}"][i])
-            normalised = image.normalise(pixels / 255)
+            normalised = prepare.normalise(pixels / 255)
             np.testing.assert_allclose(normalised[::10, ::40], IMAGES[f"normalised_{size}"][i], rtol=1e-6)
 
 
@@ -94,7 +97,7 @@ def test_warps_are_scikit_images() -> None:
     frozen = np.load(GOLDEN / "warps.npz")
     for i, (gamma, tx, ty, sx, sy, shear) in enumerate(frozen["parameters"]):
         line = IMAGES["lines"][int(np.ravel(frozen["line"])[0 if frozen["line"].ndim == 0 else i])]
-        pixels = image.fit(recipe.line_image(*line.tolist()), 60, 800)[None]
+        pixels = prepare.fit(recipe.line_image(*line.tolist()), 60, 800)[None]
         matrix = [[sx, -sy * np.sin(shear), tx * 800], [0, sy * np.cos(shear), ty * 60]]
         warps = augment.Warps(np.array([gamma], np.float32), np.array([matrix], np.float32), np.array([800]))
         reference = augment.apply(pixels, warps)[0]
@@ -116,7 +119,7 @@ def _applied(pixels: np.ndarray, warps: augment.Warps) -> np.ndarray:
     tiny = Config(model={"hidden": 4, "layers": 1, "pretrained": "none"}, engine={"device": "cpu"})  # type: ignore[arg-type]
     engine = TorchEngine(tiny, 3, fresh=False)
     normalised, _ = engine._pixels(whole(pixels, np.full((len(pixels), 1), -1, np.int32), warps))
-    out: np.ndarray = (normalised[:, 0] * image.STD + image.MEAN).numpy()
+    out: np.ndarray = (normalised[:, 0] * prepare.STD + prepare.MEAN).numpy()
     return out
 
 
@@ -137,16 +140,18 @@ def test_ctc_against_brute_force(rng: np.random.Generator) -> None:
 
 
 def test_the_original_has_its_number_of_parameters() -> None:
-    shapes = original.shapes(Config().model, Config().image, 81)
+    shapes = spec.shapes(Config().model, Config().image, 81)
     trained = sum(int(np.prod(shape)) for name, shape in shapes.items() if "running_" not in name)
     assert trained == NETWORKS["full"]["parameters"] == 23_337_361
-    assert original.step_sizes(Config().model, Config().image) == [1200, 280]
+    assert spec.step_sizes(Config().model, Config().image) == [1200, 280]
 
 
 def test_eight_lines_are_learnt_by_heart(tiny: Config, drawn: Path) -> None:
-    from hwr import cache, datasets, evaluate
+    from hwr import data
+    from hwr.evaluation import evaluate
+    from hwr.images import cache
 
-    lines = datasets.read(tiny.data).train[:8]
+    lines = data.read(tiny.data).train[:8]
     tiny = config.override(config.to_dict(tiny), ["model.dropout=0", "model.hidden=48"])
     images = cache.prepared(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
@@ -201,7 +206,7 @@ def test_unsuitable_steps_are_refused_with_what_would_do() -> None:
     with pytest.raises(Error, match=r"model\.steps 170: .* 160.* would do"):
         engines.build(config.load(None, ["model.steps=170", "model.pretrained=none"]), 81)
     with pytest.raises(Error, match=r"image\.height 4 is too small for model\.downsamples 2"):
-        original.step_sizes(Config().model, config.load(None, ["image.height=4"]).image)
+        spec.step_sizes(Config().model, config.load(None, ["image.height=4"]).image)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta"])
@@ -239,7 +244,7 @@ def as_gluon(resnet: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_the_imagenet_trunk_from_every_kind_of_file(tmp_path: Path, resnet: dict[str, np.ndarray]) -> None:
     torch.save({name: torch.from_numpy(a) for name, a in resnet.items()}, tmp_path / "resnet34-x.pth")
     save_file(resnet, tmp_path / "resnet34.safetensors")
-    params.write(tmp_path / "resnet34_v1-x.params", as_gluon(resnet))
+    gluon_params.write(tmp_path / "resnet34_v1-x.params", as_gluon(resnet))
     for path in sorted(tmp_path.iterdir()):
         settings = config.load(None, [f"model.pretrained={path}", "model.hidden=4", "engine.device=cpu"])
         engine = engines.build(settings, 81)
@@ -262,7 +267,7 @@ def test_the_trunk_is_looked_for_in_the_usual_caches(
     assert "no ImageNet file was found" in note
     folder = tmp_path / ".mxnet/models"
     folder.mkdir(parents=True)
-    params.write(folder / "resnet34_v1-48216ba9.params", as_gluon(resnet))
+    gluon_params.write(folder / "resnet34_v1-48216ba9.params", as_gluon(resnet))
     assert engines.build(auto, 81).notes == [f"trunk: ImageNet weights from {folder / 'resnet34_v1-48216ba9.params'}"]
     none = config.load(None, ["model.hidden=4", "engine.device=cpu", "model.pretrained=none"])
     assert "random initial weights" in engines.build(none, 81).notes[0]
@@ -275,7 +280,7 @@ def test_a_trunk_that_is_none(tmp_path: Path) -> None:
         "other.params": "not a ResNet-34",
     }
     (tmp_path / "text.pth").write_text("no weights")
-    params.write(tmp_path / "other.params", {"x": np.zeros(3, np.float32)})
+    gluon_params.write(tmp_path / "other.params", {"x": np.zeros(3, np.float32)})
     for name, message in cases.items():
         with pytest.raises(Error, match=message):
             engines.build(config.load(None, [f"model.pretrained={tmp_path / name}", "model.hidden=4"]), 81)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr import Error, batches, checkpoint, config
+from hwr import Error, checkpoint, config
 from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.images import batches
 
 from .conftest import TINY, TINY_CRNN, whole
 
@@ -90,8 +91,8 @@ def test_the_gradient_of_two_processes_is_that_of_one(
 
 def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: Path) -> None:
     """The center loss, twice, of lines of which all but the last are read as their labels."""
-    from hwr.engines.torch_engine import TorchEngine
-    from hwr.engines.torch_original import Output
+    from hwr.engines.torch import TorchEngine
+    from hwr.networks.original.torch import Output
 
     engine = TorchEngine(config.load(None, TINY_CRNN), 6)
     read = np.where(labels < 0, 5, labels)  # the blank is 5

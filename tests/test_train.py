@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr import Error, checkpoint, config, decode, engines, epoch, evaluate, run
-from hwr import train as module
+from hwr import Error, checkpoint, config, engines
 from hwr.config import Config
-from hwr.datasets import synth
-from hwr.run import Epoch
-from hwr.train import train
+from hwr.data import synth
+from hwr.decoding import decode
+from hwr.evaluation import evaluate
+from hwr.training import epoch, loop, run_folder
+from hwr.training.loop import train
+from hwr.training.run_folder import Epoch
 
 from .conftest import TINY
 
@@ -129,10 +131,10 @@ def test_interrupted_anywhere_and_resumed_equals_unbroken(
 def killed(out: Path, drawn: Path, code: str) -> None:
     """Run a training that ends itself with SIGKILL where `code` says."""
     program = (
-        "import os, sys\nfrom hwr import checkpoint, config, engines, train\n"
+        "import os, sys\nfrom hwr import checkpoint, config, engines\nfrom hwr.training.loop import train\n"
         "def die(): os.kill(os.getpid(), 9)\n"
         f"{code}\n"
-        "train.train(config.load(None, sys.argv[2:]), sys.argv[1], resume=os.path.exists(sys.argv[1]))\n"
+        "train(config.load(None, sys.argv[2:]), sys.argv[1], resume=os.path.exists(sys.argv[1]))\n"
     )
     arguments = [str(out), *TINY, "train.epochs=3", f"data.root={drawn}"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
@@ -140,7 +142,7 @@ def killed(out: Path, drawn: Path, code: str) -> None:
 
 
 IN_MID_EPOCH = """
-from hwr.engines.torch_engine import TorchEngine
+from hwr.engines.torch import TorchEngine
 step = TorchEngine.train_step
 def train_step(self, *arguments):
     if self._updates == 4: die()
@@ -161,7 +163,7 @@ checkpoint.save_file = save_file
 """
 # Die after the checkpoints of the second epoch are in place, and before the state is.
 BETWEEN_SAVES = """
-from hwr import run
+from hwr.training import run_folder as run
 save, count = run.save_state, 0
 def save_state(*arguments):
     global count
@@ -189,7 +191,7 @@ def test_what_is_ignored_stays_so() -> None:
     """As nohup and a script's background jobs have it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with module._interruptible() as interrupted:
+        with loop._interruptible() as interrupted:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not interrupted()
             os.kill(os.getpid(), signal.SIGTERM)
@@ -203,8 +205,8 @@ def test_a_long_epoch_is_saved_on_the_way(unbroken: Path, drawn: Path, tmp_path:
     out = tmp_path / "run"
     arguments = [*TINY, "train.epochs=3", "train.save_minutes=1e-9", f"data.root={drawn}"]
     program = IN_MID_EPOCH.replace("== 4", "== 1")
-    code = f"import os, sys\nfrom hwr import config, train\ndef die(): os.kill(os.getpid(), 9)\n{program}\n"
-    code += "train.train(config.load(None, sys.argv[2:]), sys.argv[1])"
+    code = f"import os, sys\nfrom hwr import config\nfrom hwr.training.loop import train\ndef die(): os.kill(os.getpid(), 9)\n{program}\n"
+    code += "train(config.load(None, sys.argv[2:]), sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(out), *arguments], capture_output=True, timeout=120)
     _, about = checkpoint.read_arrays(out / "state.safetensors")
     assert (about["progress"]["epoch"], about["progress"]["batch"]) == (0, 1)
@@ -273,10 +275,10 @@ def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) 
     said: list[str] = []
     row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
     blank = evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
-    module._check_blank(row, blank, said.append)
+    loop._check_blank(row, blank, said.append)
     assert "nothing but blanks" in said[0]
     assert "train.lr" in said[0]
-    module._check_blank(row, evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append)
+    loop._check_blank(row, evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append)
     assert len(said) == 1
 
 
@@ -362,7 +364,7 @@ def test_a_batch_larger_than_the_data_is_said_before_anything_is_made(tiny: Conf
 
 
 def test_two_processes_cannot_train_in_one_folder(tiny: Config, tmp_path: Path) -> None:
-    with run.locked(tmp_path / "run"), pytest.raises(Error, match="another process is training here"):
+    with run_folder.locked(tmp_path / "run"), pytest.raises(Error, match="another process is training here"):
         train(tiny, tmp_path / "run", say=lambda line: None)
 
 

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, checkpoint, config, datasets, decode, engines, lm, metrics, tune
+from hwr import Error, checkpoint, config, data, engines
 from hwr.alphabet import Alphabet
 from hwr.cli import main
-from hwr.words import split as words_of
+from hwr.decoding import decode, ngram
+from hwr.decoding.lexicon import split as words_of
+from hwr.evaluation import metrics, tune
 
 
 def hwr(*arguments: object, code: int = 0) -> Result:
@@ -61,7 +63,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
 
 
 def test_options_of_the_decoder(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
-    image = datasets.read(config.Data(root=str(drawn))).val[0].image
+    image = data.read(config.Data(root=str(drawn))).val[0].image
     plain = hwr("predict", "--checkpoint", model, image).output
     helped = ["--lm", language, "--lm-weight", "5"]  # it overrules the network
     assert hwr("predict", "--checkpoint", model, image, *helped).output != plain
@@ -135,4 +137,4 @@ def test_texts_to_build_from(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("\n")
     with pytest.raises(Error, match="no text in it"):
         tune.texts_of([tmp_path / "c.txt"])
-    assert lm.build(["ab"], 2).order == 2
+    assert ngram.build(["ab"], 2).order == 2

@@ -7,8 +7,8 @@ from typing import Any, Protocol, SupportsFloat
 import numpy as np
 
 from hwr import Error, launched
-from hwr.batches import Batch
 from hwr.config import Config, Original
+from hwr.images.batches import Batch
 
 Weights = dict[str, np.ndarray]
 
@@ -104,7 +104,8 @@ class Engine(Protocol):
 
 def shapes(config: Config, classes: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter and running statistic of the config's network, as checkpoints have them."""
-    from hwr.engines import crnn, original
+    from hwr.networks.crnn import spec as crnn
+    from hwr.networks.original import spec as original
 
     if isinstance(config.model, Original):
         return original.shapes(config.model, config.image, classes)
@@ -126,13 +127,13 @@ def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:
     arguments: dict[str, Any] = {"config": config, "classes": classes, "fresh": fresh}
     match config.engine.name:
         case "torch":
-            from hwr.engines.torch_engine import TorchEngine
+            from hwr.engines.torch import TorchEngine
 
             return TorchEngine(**arguments)
         case "mxnet":
             if launched()[1] > 1:
                 raise Error("the mxnet engine can't share a run with other processes; start it without torchrun")
-            from hwr.engines.mxnet_engine import MXNetEngine
+            from hwr.engines.mxnet import MXNetEngine
 
             return MXNetEngine(**arguments)
 
@@ -149,6 +150,6 @@ def exported(path: Path, config: Config) -> Engine:
         )
     if config.engine.device not in ("auto", "cpu"):
         raise Error(f"{path}: an exported network reads on the CPU here; set engine.device=cpu")
-    from hwr.engines.onnx_engine import OnnxEngine
+    from hwr.engines.onnx import OnnxEngine
 
     return OnnxEngine(path, config)

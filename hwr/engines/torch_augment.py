@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwr.augment import Warps, grid_step
+from hwr.images.augment import Warps, grid_step
 
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hwr.batches import MULTIPLE, Batch
 from hwr.config import Config
-from hwr.engines.torch_engine import TorchEngine
-from hwr.engines.torch_original import Output
+from hwr.engines.torch import TorchEngine
+from hwr.images.batches import MULTIPLE, Batch
+from hwr.networks.original.torch import Output
 
 
 class Reader(nn.Module):

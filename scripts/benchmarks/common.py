@@ -16,12 +16,14 @@ from typing import Any
 import click
 import numpy as np
 
-from hwr import Error, augment, batches, cache, config, datasets, engines
+from hwr import Error, config, engines
 from hwr.alphabet import Alphabet
-from hwr.batches import Batch
-from hwr.cache import Images
 from hwr.config import Config
-from hwr.datasets import synth
+from hwr.data import read as read_dataset
+from hwr.data import synth
+from hwr.images import augment, batches, cache
+from hwr.images.batches import Batch
+from hwr.images.cache import Images
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -79,7 +81,7 @@ def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> tuple[Imag
         root = Path(folder) / "drawn"
         synth.write(root, number + 16, 8, 0)
         data = settings.data.model_copy(update={"root": str(root), "cache": folder})
-        found = datasets.read(data)
+        found = read_dataset(data)
         lines = [*found.train, *found.val, *found.test][:number]
         images = cache.prepared(lines, settings.model_copy(update={"data": data}))
         images = Images(np.array(images.pixels), images.widths, images.height)

@@ -9,9 +9,9 @@ import click
 import numpy as np
 
 from benchmarks.common import conditions, json_option, write
-from hwr import beam, decode, lm
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.datasets import synth_text
+from hwr.data import synth_text
+from hwr.decoding import beam, decode, ngram
 
 
 @click.command("decode")
@@ -29,7 +29,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     alphabet, rng = Alphabet(ORIGINAL), np.random.default_rng(0)
     texts = [synth_text.compose(np.random.default_rng((1, i))) for i in range(lines + 4000)]
     logits = np.stack([made_up(text[:55], alphabet, rng) for text in texts[:lines]])
-    model = lm.build(texts[lines:], order)
+    model = ngram.build(texts[lines:], order)
     ways: dict[str, Callable[[], object]] = {"greedy": lambda: decode.greedy(logits, alphabet)}
     for size in beams:
         ways[f"beam {size}"] = functools.partial(beam.search, logits, alphabet, size)

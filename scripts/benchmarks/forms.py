@@ -9,11 +9,13 @@ import click
 import numpy as np
 
 from benchmarks.common import conditions, json_option, write
-from hwr import Error, cache, checkpoint, config, datasets, evaluate, export, metrics
-from hwr.batches import Batch
+from hwr import Error, checkpoint, config
 from hwr.config import Config
-from hwr.engines import Engine, Group, torch_export
-from hwr.engines.onnx_engine import OnnxEngine
+from hwr.engines import Engine, Group, export, torch_export
+from hwr.engines.onnx import OnnxEngine
+from hwr.evaluation import evaluate, metrics
+from hwr.images import cache
+from hwr.images.batches import Batch
 
 # What is exported, and what torch computes in.
 FORMS = {
@@ -57,7 +59,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
             *([f"data.root={json.dumps(data)}"] if data else []),
         ]
         settings = config.override(config.to_dict(loaded.config), keys)
-        dataset = datasets.read(settings.data)
+        dataset = data.read(settings.data)
         lines = evaluate.lines_of(dataset, split, settings)
         images = cache.prepared(lines, settings, progress=True)
         click.echo(f"{len(lines)} lines, {split} of {dataset.name}")

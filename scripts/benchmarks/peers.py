@@ -12,7 +12,7 @@ from compare_peers.entrants import ENTRANTS, entered, few, own
 from compare_peers.task import FAULTS, Task
 
 from benchmarks.common import conditions, json_option, write
-from hwr import Error, config, datasets
+from hwr import Error, config
 
 SPEEDS = {
     "hwr, lines_cpu": ENTRANTS["hwr"],
@@ -58,7 +58,7 @@ def compare_peers(
     try:
         keys = [f"data.root={Path(data).resolve()}"]
         keys += few(config.load(None, keys).data, out, LINES)
-        dataset = datasets.read(config.load(None, keys).data)
+        dataset = data.read(config.load(None, keys).data)
     except Error as error:
         raise click.ClickException(str(error)) from None
     found, threads = {}, len(os.sched_getaffinity(0))

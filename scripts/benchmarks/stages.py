@@ -13,10 +13,13 @@ import numpy as np
 
 from benchmarks.common import REPOSITORY, apart, conditions, drawn_lines, json_option, write
 from benchmarks.decoders import made_up
-from hwr import Error, batches, config, decode, engines, metrics
+from hwr import Error, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.batches import Batch
 from hwr.config import Config
+from hwr.decoding import decode
+from hwr.evaluation import metrics
+from hwr.images import batches
+from hwr.images.batches import Batch
 
 # Edges of the square matrices whose product gives the limit; what does fewer operations a second is not tried on larger.
 EDGES = (256, 3072)
@@ -90,7 +93,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     """The rows of one recipe: milliseconds a batch, then rates and fractions."""
     from torch import nn
 
-    from hwr.engines import torch_engine
+    from hwr.engines import torch
 
     recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
@@ -98,7 +101,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     made = list(batches.training(images, labels, recipe, 0))
     batch = sorted(made, key=lambda b: b.images.shape[2])[len(made) // 2]
     engine = engines.build(recipe, alphabet.classes)
-    assert isinstance(engine, torch_engine.TorchEngine)
+    assert isinstance(engine, torch.TorchEngine)
     device = recipe.engine.device
     rows: dict[str, float] = {}
 
@@ -116,14 +119,14 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     stage("forward", lambda: engine._forward(engine._net, pixels, widths))
     output = engine._forward(engine._net, pixels, widths)
 
-    stage("CTC loss", lambda: torch_engine._ctc(output.logits, batch.labels))
+    stage("CTC loss", lambda: torch._ctc(output.logits, batch.labels))
 
     def there_and_back() -> None:
         engine._optimizer.zero_grad()
         out = engine._forward(engine._net, pixels, widths)
-        loss = torch_engine._ctc(out.logits, batch.labels).mean()
+        loss = torch._ctc(out.logits, batch.labels).mean()
         if out.shortcut is not None:
-            loss = loss + torch_engine._ctc(out.shortcut, batch.labels).mean()
+            loss = loss + torch._ctc(out.shortcut, batch.labels).mean()
         loss.backward()
 
     stage("forward, loss and backward", there_and_back)

@@ -14,8 +14,10 @@ import numpy as np
 
 from compare_peers import environments, kraken, ours, pylaia
 from compare_peers.task import Entrant, Failed, Task
-from hwr import config, datasets, metrics
-from hwr.datasets import Line
+from hwr import config
+from hwr.data import Line
+from hwr.data import read as read_dataset
+from hwr.evaluation import metrics
 
 
 def own(name: str, about: str = "", *more: str) -> Entrant:
@@ -139,7 +141,7 @@ def _own() -> float:
 
 def few(data: config.Data, out: Path, lines: dict[str, int]) -> list[str]:
     """Lists of so many lines of each split: the overrides that choose them."""
-    dataset, keys = datasets.read(data), [f"data.lists={out / 'lists'}"]
+    dataset, keys = read_dataset(data), [f"data.lists={out / 'lists'}"]
     (out / "lists").mkdir(parents=True, exist_ok=True)
     for part, number in lines.items():
         all_: list[Line] = dataset.part(part)

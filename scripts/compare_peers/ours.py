@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compare_peers.task import REPOSITORY, Failed, Points, Reading, Task
-from hwr import alphabet, cache, checkpoint, config, evaluate
+from hwr import alphabet, checkpoint, config
 from hwr.config import Config
+from hwr.evaluation import evaluate
+from hwr.images import cache
 
 
 def _settings(task: Task, path: Path, keys: Sequence[str] = ()) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwr.datasets import Dataset
+from hwr.data import Dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,240 @@
+"""The command `hwr predict`."""
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwr import Error, launched
+from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, load, set_option
+
+if TYPE_CHECKING:
+    from hwr.pages.predict import Prediction
+    from hwr.pages.sources import Job, Target
+
+
+@click.command(cls=Command)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, models/hwr-latin.safetensors).",
+)
+@config_option
+@set_option
+@decoder_options
+@engine_option
+@click.option("--page", "pages", is_flag=True, help="The images are pages: find their lines first (with kraken).")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["txt", "tsv", "json", "page", "alto"]),
+    default="txt",
+    show_default=True,
+    help="Of what is written; json is an object a line.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A file, or a folder for page and alto (default: the screen).",
+)
+@click.option("--characters", is_flag=True, help="Say where each character is, and how sure (json, alto).")
+@click.option(
+    "--min-confidence", default=0.0, type=click.FloatRange(0, 1), help="Leave the text of less sure lines empty."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Decode images in so many threads, or processes where there are many (default: one per CPU).",
+)
+@examples("""
+    hwr predict line.png
+    hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
+    hwr predict exports/*.xml --format page --out read/
+    hwr predict --page photo.jpg --format alto --out read/ --min-confidence 0.5
+""")
+def predict(
+    inputs: tuple[Path, ...],
+    checkpoint: str | None,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    engine: str | None,
+    pages: bool,
+    kind: str,
+    as_json: bool,
+    out: Path | None,
+    characters: bool,
+    min_confidence: float,
+    workers: int | None,
+    decoding: list[str],
+) -> None:
+    """Read lines: images of lines, the lines that PAGE or ALTO files mark, or (--page) those of page photos.
+
+    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With --format
+    page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and confidences put
+    in, or a new one.
+
+    Folders stand for what is in them: PAGE and ALTO files, or else images. What can't be read is reported on stderr and the
+    rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
+    """
+    from tqdm import tqdm
+
+    from hwr.atomic import replacing
+    from hwr.evaluation.evaluate import opened
+    from hwr.images.workers import pool
+    from hwr.pages.predict import predict as run
+    from hwr.pages.segment import lines_of
+    from hwr.pages.sources import files_in, jobs
+    from hwr.pages.write import place, write
+
+    kind = "json" if as_json else kind
+    rank, _ = launched()
+    _check(kind, out)
+    files, others = files_in(inputs)
+    if out is not None and kind in ("page", "alto"):
+        paths = [Path(file) for file in files]
+        places = [place(out, path) for path in paths]
+        _check_places(paths, places)
+        _check_beside(paths, places)
+    elif out is not None and out.exists():  # what is not there is not read either
+        _check_places([Path(file) for file in files], [out])
+    if others and not rank:
+        click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
+    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
+    to_file = out is not None and kind in ("txt", "tsv", "json") and not rank
+    broken = unsure = 0
+    # A bar on the terminal, unless the texts themselves appear there.
+    silent = True if rank or (not to_file and kind in ("txt", "tsv", "json") and sys.stdout.isatty()) else None
+    begun: deque[Job] = deque()
+    with ExitStack() as stack:
+        predictions = run(
+            opened(loaded, settings),
+            loaded.alphabet,
+            settings,
+            _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
+            stack.enter_context(pool(workers, len(files))),
+            characters or kind == "alto",
+        )
+        file = None
+        if out is not None and to_file:
+            file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
+        if kind == "tsv" and not rank:
+            click.echo("image\tline\ttext\tconfidence", file)
+        with tqdm(desc="reading", total=len(files), unit="file", disable=silent) as bar:
+            for job, read in _by_job(predictions, begun):
+                bar.update()
+                if rank:
+                    continue  # process 0 tells what all have read
+                failed = [job.error] if job.error else [p.error for p in read if p.text is None]
+                broken += bool(failed)
+                for error in failed:
+                    click.echo(f"hwr: {error}", err=True)
+                few = [_without_text(p) if p.text and p.confidence < min_confidence else p for p in read]
+                unsure += sum(a is not b for a, b in zip(few, read, strict=True))
+                if kind in ("page", "alto"):
+                    if not job.error and (not few or any(p.text is not None for p in few)):
+                        assert out is not None
+                        bar.write(str(write(out, kind, job, few)), file=sys.stdout)
+                    continue
+                for prediction in few:
+                    if prediction.text is not None:
+                        click.echo(_line(job, prediction, kind, characters), file)
+    if unsure:
+        click.echo(f"hwr: the text of {unsure} lines is left empty, for they were read with less confidence", err=True)
+    if broken:
+        click.echo(f"hwr: {broken} of {len(files)} files could not be read, or not whole", err=True)
+        sys.exit(1)
+
+
+def _check(kind: str, out: Path | None) -> None:
+    if kind in ("page", "alto"):
+        if out is None:
+            raise Error(f"--format {kind} writes a file for each page: name a folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
+    elif out is not None and not out.parent.is_dir():
+        raise Error(f"{out}: there is no folder {out.parent}")
+
+
+def _check_places(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over what is read, or one page over another."""
+    read = {path.resolve() for path in files}
+    of: dict[Path, Path] = {}
+    for i, path in enumerate(places):
+        if path.resolve() in read:
+            raise Error(f"--out: {path} would be written over what is read")
+        if of.setdefault(path.resolve(), files[i]) != files[i]:
+            raise Error(f"--out: {of[path.resolve()]} and {files[i]} would both become {path}")
+
+
+def _check_beside(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over the XML that lies beside a page's image, for somebody may have made it by hand."""
+    for file, path in zip(files, places, strict=True):
+        if path.exists() and path.parent.resolve() == file.parent.resolve():
+            raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
+
+
+def _default() -> str:
+    """The model to read with where none is named."""
+    name = "models/hwr-latin.safetensors"
+    given = os.environ.get("HWR_MODEL")
+    places = [Path(given)] if given else [Path(__file__).parents[1] / name, Path(name)]
+    for path in places:
+        if path.is_file():
+            return str(path)
+    raise Error(
+        f"HWR_MODEL: {given}: no such file"
+        if given
+        else f"there is no {name} here or beside the program: name a model with --checkpoint, or in $HWR_MODEL"
+    )
+
+
+def _targets(all_jobs: "Iterable[Job]", begun: "deque[Job]") -> "Iterator[Target]":
+    """The lines of jobs, which are remembered in their order."""
+    for job in all_jobs:
+        begun.append(job)
+        yield from job.targets
+
+
+def _by_job(predictions: "Iterator[Prediction]", begun: "deque[Job]") -> "Iterator[tuple[Job, list[Prediction]]]":
+    """The jobs, with what was read of each."""
+    read: list[Prediction] = []
+    for prediction in predictions:
+        while not begun[0].targets:  # it could not be read, or has no lines
+            yield begun.popleft(), []
+        read.append(prediction)
+        if len(read) == len(begun[0].targets):
+            yield begun.popleft(), read
+            read = []
+    while begun:
+        yield begun.popleft(), []
+
+
+def _without_text(prediction: "Prediction") -> "Prediction":
+    from dataclasses import replace
+
+    return replace(prediction, text="", characters=())
+
+
+def _line(job: "Job", prediction: "Prediction", kind: str, characters: bool) -> str:
+    """What is told of a line."""
+    # A file's name may be no Unicode at all.
+    name = os.fsencode(job.source).decode("utf-8", "replace")
+    if kind == "txt":
+        return prediction.text or ""
+    if kind == "tsv":
+        cells = (name, prediction.target.id, prediction.text or "", f"{prediction.confidence:.4f}")
+        return "\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells)
+    found: dict[str, Any] = {"image": name, "text": prediction.text, "confidence": prediction.confidence}
+    if prediction.target.id:
+        found["line"] = prediction.target.id
+    if characters:
+        found["characters"] = [list(character) for character in prediction.characters]
+    return json.dumps(found, ensure_ascii=False)

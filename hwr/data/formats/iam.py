@@ -1,0 +1,296 @@
+"""A folder in the layout of the IAM Handwriting Database -> Dataset.
+
+The layout is what the official archives unpack to (U.-V. Marti, H. Bunke: The IAM-database, IJDAR 5, 2002):
+`xml/<form>.xml`, `lines/<x>/<form>/<line>.png`, `words/<x>/<form>/<word>.png` (<x> is the form's id up to its first
+dash), `forms*/<form>.png`, `ascii/lines.txt` and `words.txt`, and the split lists. Any other folder in this layout is
+read too. Images are found here, not opened.
+"""
+
+import os
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from hwr import Error
+from hwr.config import Data
+from hwr.data import Dataset, Line
+from hwr.data.formats.iam_forms import (
+    Entry,
+    Form,
+    Forms,
+    check_id,
+    looks_like_iam,
+    read_forms,
+    read_rows,
+    transcription,
+)
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+LISTS = "largeWriterIndependentTextLineRecognitionTask"
+# Lines per list of the official task, and lines per part of the split named after the RWTH in Aachen.
+OFFICIAL = {"trainset": 6161, "validationset1": 900, "validationset2": 940, "testset": 1861}
+AACHEN = {"train": 6482, "val": 976, "test": 2915}
+PARTS = ("train", "val", "test")
+
+_OWN_SPLIT = "data.split=NAME makes it a custom split of that name, whose sizes are not checked"
+
+
+class _Sample(NamedTuple):
+    entry: Entry  # what is read: a line, a word, a page
+    line: Entry  # the listed line that it belongs to; a page's is the page itself
+    form: Form
+    place: str  # the list's file:line
+
+
+_Split = dict[str, list[_Sample]]  # by part
+
+
+def _all(split: _Split) -> list[tuple[str, _Sample]]:
+    return [(part, s) for part in PARTS for s in split[part]]
+
+
+def read(data: Data) -> Dataset:
+    """Read a folder in IAM's layout.
+
+    A `form` sample is the image of the whole page; its text is all the form's lines, joined by line feeds.
+
+    Raises:
+        Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
+    """
+    root, notes = data.folder, list[str]()
+    if not root.is_dir():
+        raise Error(
+            f"data.root: {root}: no such folder. `hwr iam download --root {root}` gets IAM (registration is free), "
+            f"`hwr synth --out {root}` draws handwriting in the same layout"
+        )
+    forms = read_forms(root, data.text, data.unit, notes)
+    listed, sizes = _listed(data, forms)
+    name = _split_name(data, looks_like_iam(forms.ids), listed, sizes, notes)
+    _note_shared(listed, notes)
+    samples, excluded = _exclude(data, _units(data.unit, listed, notes), forms, notes)
+    images = _images(root, data.unit, samples)
+    text = _page if data.unit == "form" else transcription
+    parts = {
+        part: [Line(s.entry.id, images[s.entry.id], text(s.entry), s.form.writer, s.entry.source) for s in chosen]
+        for part, chosen in samples.items()
+    }
+    return Dataset(name, parts["train"], parts["val"], parts["test"], excluded, notes)
+
+
+def _page(page: Entry) -> str:
+    return "\n".join(transcription(line) for line in page.parts)
+
+
+# --- Lists and splits ---
+
+
+def read_list(path: Path) -> list[tuple[str, str]]:
+    """The ids of a split list, an extension like `.png` taken off, each with its place (`file:line`)."""
+    rows = []
+    for row, place in read_rows(path):
+        extension = next((e for e in EXTENSIONS if row.lower().endswith(e)), "")
+        rows.append((check_id(row[: len(row) - len(extension)], place), place))
+    return rows
+
+
+def _list_folder(root: Path, lists: str | None) -> Path:
+    """The folder of the split lists: `lists` as it is or under root; None is the official task's folder."""
+    folders = [root / LISTS] if lists is None else [Path(lists), root / lists]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    key = "" if lists is None else "data.lists: "
+    raise Error(f"{key}{' or '.join(map(str, folders))}: no such folder; the split lists should be there")
+
+
+def _find_list(folder: Path, name: str, part: str) -> Path:
+    for path in (folder / name, folder / f"{name}.txt"):
+        if path.is_file():
+            return path
+    there = ", ".join(sorted(path.name for path in folder.glob("[!.]*"))) or "nothing"
+    raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt; it has {there}")
+
+
+def _listed(data: Data, forms: Forms) -> tuple[_Split, dict[Path, int]]:
+    """The listed lines of each part, and the number of lines of each list."""
+    folder = _list_folder(data.folder, data.lists)
+    listed: _Split = {part: [] for part in PARTS}
+    sizes: dict[Path, int] = {}
+    seen: dict[str, tuple[str, str]] = {}
+    names = [(part, name) for part in PARTS for name in getattr(data, part)]
+    for part, name in names:
+        path, before = _find_list(folder, name, part), len(listed[part])
+        for id, place in read_list(path):
+            found = forms.find(id)
+            if not found:
+                raise Error(f"{place}: {data.root} has no line {id} and no form of that id with lines")
+            for form, line in found:
+                _claim(seen, line.id, part, place)
+                listed[part].append(_Sample(line, line, form, place))
+        sizes[path] = len(listed[part]) - before
+    return listed, sizes
+
+
+def _claim(seen: dict[str, tuple[str, str]], id: str, part: str, place: str) -> None:
+    """Note in which part and place an id stands, and refuse one that stands elsewhere already."""
+    old = seen.get(id)
+    # Choosing on the test list is the original recipe, and the one case in which an id may be in two parts.
+    if old and not (part == "test" and old == ("val", place)):
+        raise Error(f"{place}: {id} (data.{part}) is listed at {old[1]} (data.{old[0]}) already")
+    seen[id] = (part, place)
+
+
+def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int], notes: list[str]) -> str:
+    counts = {part: len(lines) for part, lines in listed.items()}
+    if not data.split.strip():
+        raise Error("data.split: empty; it is auto, official, aachen or a name of your own")
+    if data.split == "aachen":
+        for part, right in AACHEN.items():
+            if counts[part] != right:
+                raise Error(f"data.{part}: {counts[part]} lines, the Aachen split has {right}. {_OWN_SPLIT}")
+        notes.append("The Aachen split's validation lines hold 548 of the official test lines: scores don't compare")
+        return "aachen"
+    if data.split == "official" or (data.split == "auto" and is_iam):
+        aachen = " (these are the sizes of data.split=aachen)" if counts == AACHEN else ""
+        for path, size in sizes.items():
+            if (list_name := path.name.removesuffix(".txt")) not in OFFICIAL:
+                raise Error(f"{path}: not one of IAM's official lists ({', '.join(OFFICIAL)}){aachen}. {_OWN_SPLIT}")
+            if size != OFFICIAL[list_name]:
+                raise Error(
+                    f"{path}: {size} lines, IAM's official list has {OFFICIAL[list_name]}{aachen}. {_OWN_SPLIT}"
+                )
+        if [path.removesuffix(".txt") for path in data.test] != ["testset"]:
+            raise Error(f"data.test: {list(data.test)}; the official split is tested on [testset]. {_OWN_SPLIT}")
+        return "official"
+    if data.split == "auto":
+        name = data.folder.resolve().name or "custom"
+        return f"{name}-custom" if name in ("auto", "official", "aachen") else name
+    if is_iam:
+        notes.append(f"{data.split} is a custom split of IAM: its sizes are unchecked, its scores its own")
+    return data.split
+
+
+def _note_shared(listed: _Split, notes: list[str]) -> None:
+    """Say which parts have lines, writers or forms in common."""
+    for a, b in combinations(PARTS, 2):
+        ids = {s.line.id for s in listed[a]}
+        others = [s for s in listed[b] if s.line.id not in ids]
+        if len(others) < len(listed[b]):
+            notes.append(
+                f"WARNING: {len(listed[b]) - len(others)} lines are in {a} and in {b}: a model that is chosen on test "
+                "lines scores better on them than on other handwriting"
+            )
+        for what, of_a, of_b in (
+            ("writers", {s.form.writer for s in listed[a]}, {s.form.writer for s in others}),
+            ("forms", {s.form.id for s in listed[a]}, {s.form.id for s in others}),
+        ):
+            if shared := sorted((of_a & of_b) - {""}):
+                some = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
+                notes.append(f"WARNING: {len(shared)} {what} of {a} are in {b} too: {some}")
+
+
+def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
+    """The listed lines, or their words, or the forms that they are of."""
+    if unit == "line":
+        return listed
+    samples: _Split = {part: [] for part in PARTS}
+    seen: dict[str, tuple[str, str]] = {}
+    for part, s in _all(listed):
+        if unit == "word":
+            chosen = [_Sample(word, s.line, s.form, s.place) for word in s.line.parts]
+        elif s.form.id in seen and seen[s.form.id][0] == part:
+            chosen = []  # another of its lines has brought it in
+        else:
+            page = Entry(s.form.id, "", s.form.source, s.form.lines)
+            chosen = [_Sample(page, page, s.form, s.place)]
+        for sample in chosen:
+            _claim(seen, sample.entry.id, part, sample.place)
+        samples[part] += chosen
+    without = [s.line for _, s in _all(listed) if not s.line.parts] if unit == "word" else []
+    if without and not seen:
+        raise Error(f"data.unit: word, but the lines have no words ({without[0].source} is the first)")
+    if without:
+        notes.append(f"{len(without)} listed lines have no words, {without[0].id} ({without[0].source}) is the first")
+    return samples
+
+
+def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tuple[_Split, list[str]]:
+    """Leave out what data.exclude names: the samples that stay, the ids of the others."""
+    left: list[str] = []
+    used: set[str] = set()
+    kept: _Split = {part: [] for part in PARTS}
+    for id in data.exclude:
+        if not forms.has(id):
+            raise Error(f"data.exclude: {id} is not the id of a line, a word or a form in {data.root}")
+    for part, s in _all(samples):
+        if hit := {s.entry.id, s.line.id, s.form.id}.intersection(data.exclude):
+            used |= hit
+            left.append(s.entry.id)
+        else:
+            kept[part].append(s)
+    if idle := [id for id in data.exclude if id not in used]:
+        notes.append(f"data.exclude: nothing to leave out for {', '.join(idle)}: no listed {data.unit} belongs to it")
+    return kept, list(dict.fromkeys(left))  # an id may be in val and in test
+
+
+# --- Images ---
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Image id -> file for the images of one folder; empty if there is no such folder.
+
+    Raises:
+        Error: Two images of one id, as in `a.png` beside `a.jpg`; the folder is unreadable.
+    """
+    found: dict[str, Path] = {}
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.name.lower().endswith(EXTENSIONS) and e.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    except OSError as error:
+        raise Error(f"{folder}: could not be read: {error.strerror or error}") from error
+    for name in names:
+        if other := found.get(stem := name.rpartition(".")[0]):
+            raise Error(f"{folder / name}: {other.name} is there too; an id has one image")
+        found[stem] = folder / name
+    return found
+
+
+def image_folder(root: Path, unit: str, form_id: str) -> Path:
+    """Where the images of a form's lines or words are: `lines/a01/a01-000u`."""
+    return root / f"{unit}s" / form_id.partition("-")[0] / form_id
+
+
+def page_images(root: Path) -> dict[str, Path]:
+    """Form id -> image for all in and below the folders `forms*`."""
+    found: dict[str, Path] = {}
+    for folder in sorted(path for top in root.glob("forms*") for path in (top, *top.rglob("*")) if path.is_dir()):
+        for id, path in images_in(folder).items():
+            if id in found:
+                raise Error(f"{path}: {found[id]} is there too; an id has one image")
+            found[id] = path
+    return found
+
+
+def _images(root: Path, unit: str, samples: _Split) -> dict[str, Path]:
+    """Sample id -> image; each folder is listed once."""
+    pages = page_images(root) if unit == "form" else {}
+    there = cache(images_in)
+    images: dict[str, Path] = {}
+    missing: list[tuple[Path, str]] = []
+    for _, s in _all(samples):
+        folder = root / "forms" if unit == "form" else image_folder(root, unit, s.form.id)
+        if image := (pages if unit == "form" else there(folder)).get(s.entry.id):
+            images[s.entry.id] = image
+        else:
+            missing.append((folder / f"{s.entry.id}.png", s.place))
+    if missing:
+        path, place = missing[0]
+        more = f" ({len(missing) - 1} more are missing)" if missing[1:] else ""
+        raise Error(
+            f"{path}: no such image (nor {', '.join(EXTENSIONS[1:])}), and {place} lists it{more}. Get the images of "
+            f"the {unit}s (`hwr iam download`), or name in data.exclude what is to be left out"
+        )
+    return images

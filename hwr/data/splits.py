@@ -1,0 +1,137 @@
+"""Who learns, who chooses, who is tested: from lists, from a column, or drawn with a seed. A writer is never in two parts."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hwr import Error
+from hwr.config import Data
+from hwr.data import Dataset, Line
+from hwr.data.formats.iam_forms import read_rows
+
+PARTS = ("train", "val", "test")
+# What a column may call them.
+NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+NAMES |= {"test": "test", "testing": "test", "eval": "test"}
+
+
+def split(
+    data: Data,
+    lines: Sequence[Line],
+    documents: Sequence[str],
+    empty: Sequence[str],
+    notes: list[str],
+    column: Sequence[str] | None = None,
+) -> Dataset:
+    """Split lines as `data.lists` says; else as their own column does; else drawn.
+
+    Without `data.lists`, lists in `lists/` of the data itself count (`hwr data convert` writes them); without a column,
+    that all documents lie in folders that are called train, val, test or the like.
+
+    Drawn are writers where every line's is known, or else documents (pages), so that lines of one are in one part: in the
+    order of the hashes of (data.seed, name), which one more page leaves as it is. A part takes what fits into its share; the
+    rest learns.
+
+    Args:
+        documents: (lines,) what each was cut from.
+        empty: Ids that were left out, for they have no text.
+        column: (lines,) what each line's own column says, or None.
+
+    Raises:
+        Error: A list names what is not there; a column says something else.
+    """
+    known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
+    if strange := sorted(set(data.exclude) - known):
+        raise Error(f"data.exclude: {strange[0]} is not the id of a line or a document in {data.folder}")
+    unwanted = set(data.exclude)
+    left_out = [x.id in unwanted or document in unwanted for x, document in zip(lines, documents, strict=True)]
+    name = data.folder.resolve().name
+    tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
+    if column is None and set(tops) <= NAMES.keys() and len(set(tops)) > 1:
+        column = tops
+    own = data.folder / "lists"
+    if data.lists is not None:
+        parts = _listed(data, lines, documents, known)
+    elif own.is_dir() and all((own / f"{part}.txt").is_file() for part in PARTS):
+        lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
+        parts = _listed(data.model_copy(update=lists), lines, documents, known)
+    elif column is not None and any(column):
+        parts = [_named(value, line) for value, line in zip(column, lines, strict=True)]
+    else:
+        by_writer = all(line.writer for line in lines) and len({line.writer for line in lines}) > 2
+        groups = [line.writer for line in lines] if by_writer else list(documents)
+        if len(set(groups)) < 3:
+            groups = [line.id for line in lines]
+            notes.append(
+                "There are fewer than three documents: the parts are drawn by line, so they share writers and pages"
+            )
+        drawn = _drawn(data, groups)
+        parts = [drawn[group] for group in groups]
+        name = f"{name}, drawn with seed {data.seed}"
+    if data.split != "auto":
+        name = data.split
+    if unlisted := [line.id for line, part in zip(lines, parts, strict=True) if not part]:
+        notes.append(f"{len(unlisted)} lines are in no list, and so in no part ({unlisted[0]}, …)")
+    chosen = {part: [i for i in range(len(lines)) if parts[i] == part and not left_out[i]] for part in PARTS}
+    _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writers", notes)
+    _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
+    train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
+    excluded = [line.id for line, out in zip(lines, left_out, strict=True) if out]
+    return Dataset(name, train, val, test, excluded, notes, list(empty))
+
+
+def _named(value: str, line: Line) -> str:
+    part = NAMES.get(value.strip().lower())
+    if part is None:
+        raise Error(f"{line.source}: the split of {line.id} is {value!r}; it is train, val or test")
+    return part
+
+
+def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
+    """Group -> part: the first in the order of their hashes are for testing, then for choosing, as many as their share."""
+    sizes = Counter(groups)
+
+    def place(group: str) -> str:
+        return hashlib.sha256(f"{data.seed}\0{group}".encode()).hexdigest()
+
+    shares = {"test": data.test_share * len(groups), "val": data.val_share * len(groups)}
+    out: dict[str, str] = {}
+    largest = max(sizes, key=lambda group: (sizes[group], place(group)))
+    for group in sorted(sizes, key=place):
+        # Each part gets a group first; then what fits, to half as much again. The largest is never held out.
+        open_ = [part for part, share in shares.items() if share > 0]
+        first = [part for part in open_ if part not in out.values()]
+        fitting = [part for part in open_ if sizes[group] <= 1.5 * shares[part]]
+        part = "train" if group == largest else next(iter(first or fitting), "train")
+        out[group] = part
+        if part in shares:
+            shares[part] -= sizes[group]
+    return out
+
+
+def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: set[str]) -> list[str]:
+    """The part of every line, from lists of ids of lines or documents; "" of those in no list."""
+    folders = [Path(str(data.lists)), data.folder / str(data.lists)]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise Error(f"data.lists: {' or '.join(map(str, folders))}: no such folder")
+    of: dict[str, str] = {}
+    for part in PARTS:
+        for name in getattr(data, part):
+            path = next((p for p in (folder / name, folder / f"{name}.txt") if p.is_file()), None)
+            if path is None:
+                raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt")
+            for id, place in read_rows(path):
+                if of.get(id, part) != part:
+                    raise Error(f"{place}: {id} is in data.{of[id]} already")
+                if id not in known:
+                    raise Error(f"{place}: {data.folder} has no line and no document {id}")
+                of[id] = part
+    return [of.get(line.id) or of.get(document, "") for line, document in zip(lines, documents, strict=True)]
+
+
+def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if both := sorted(found[one] & found[other]):
+            notes.append(f"{len(both)} {what} are in {one} and in {other} ({', '.join(both[:3])}, …)")

@@ -1,0 +1,211 @@
+"""Character n-grams as ARPA files, the form that every toolkit reads.
+
+Blanks part the tokens there, so a space is `<space>`, and any other character that cannot be printed is `<U+00A0>` and the
+like. All other characters are themselves: one code point each, so no text can be mistaken for one of these names. Any
+other token of several characters is refused: it is of a model of words.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hwr import Error
+from hwr.atomic import replacing
+from hwr.decoding.ngram import END, LM, NO_UNKNOWN, SPECIAL, START, UNKNOWN, Grams, assemble
+
+
+def _name(character: str) -> str:
+    """A character as an ARPA token."""
+    if character == " ":
+        return "<space>"
+    return character if character.isprintable() else f"<U+{ord(character):04X}>"
+
+
+def _character(token: str) -> str | None:
+    """The character of an ARPA token; None if it is none."""
+    if len(token) == 1:
+        return token
+    if token == "<space>":
+        return " "
+    code = re.fullmatch(r"<U\+([0-9A-F]{4,6})>", token)
+    return chr(int(code[1], 16)) if code and int(code[1], 16) < 0x110000 else None
+
+
+def write(path: str | Path, lm: LM) -> None:
+    """Write a standard ARPA file, UTF-8, which `read` gives back to the bit.
+
+    Raises:
+        Error: It could not be written; what stood there before is untouched.
+    """
+    names = [*SPECIAL, *map(_name, lm.characters)]
+    grams, done = [""], 0
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write("\\data\\\n" + "".join(f"ngram {n}={count}\n" for n, count in enumerate(lm.counts, 1)))
+        contexts = np.repeat(np.arange(len(lm.first) - 1), np.diff(lm.first))
+        for n, count in enumerate(lm.counts, 1):
+            mine = slice(done, done + count)
+            context = contexts[mine] - (done - len(grams) + 1 if n > 1 else 0)
+            grams = [
+                f"{grams[c]} {names[t]}" if n > 1 else names[t]
+                for c, t in zip(context.tolist(), lm.token[mine].tolist(), strict=True)
+            ]
+            file.write(f"\n\\{n}-grams:\n")
+            p = lm.log10_p[mine].tolist()
+            # Nine digits hold a float32.
+            if n < lm.order:
+                backoff = lm.log10_backoff[done + 1 : done + count + 1].tolist()
+                file.writelines(f"{a:.9g}\t{g}\t{b:.9g}\n" for a, g, b in zip(p, grams, backoff, strict=True))
+            else:
+                file.writelines(f"{a:.9g}\t{g}\n" for a, g in zip(p, grams, strict=True))
+            done += count
+        file.write("\n\\end\\\n")
+
+
+def _number(field: str, where: str) -> float:
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Error(f"{where}: {field!r} is not a finite number")
+    return value
+
+
+def _counts(lines: Iterator[tuple[str, str]]) -> tuple[list[int], str]:
+    """The header's numbers of n-grams, and the first line after them."""
+    for _, line in lines:
+        if line == "\\data\\":
+            break
+    else:
+        raise Error("the file has no line \\data\\: it is no ARPA file")
+    counts: list[int] = []
+    for where, line in lines:
+        if not line:
+            continue
+        found = re.fullmatch(r"ngram (\d+) *= *(\d+)", line)
+        if not found and counts:
+            return counts, line
+        if not found or int(found[1]) != len(counts) + 1:
+            raise Error(f"{where}: expected `ngram {len(counts) + 1}=` and a number, found {line!r}")
+        counts.append(int(found[2]))
+    raise Error("the file ends in its header")
+
+
+def _section(
+    lines: Iterator[tuple[str, str]], n: int, order: int, count: int
+) -> tuple[list[list[str]], np.ndarray, list[str], str]:
+    """One order's entries: their tokens, (count, 2) numbers, where each stands, and the line after them."""
+    tokens: list[list[str]] = []
+    numbers: list[tuple[float, float]] = []
+    places: list[str] = []
+    for where, line in lines:
+        if not line:
+            continue
+        if line.startswith("\\") and (line == "\\end\\" or line.endswith("-grams:")):
+            if len(tokens) != count:
+                raise Error(f"{where}: the header says {count} {n}-grams, here are {len(tokens)}")
+            return tokens, np.array(numbers, np.float64).reshape(-1, 2), places, line
+        fields = re.split("[ \t]+", line)
+        if len(fields) not in ((n + 1,) if n == order else (n + 1, n + 2)):
+            wanted = f"a number, {n} tokens" + (" and a number or none" if n < order else "")
+            raise Error(f"{where}: expected {wanted}, found {line!r}")
+        p = _number(fields[0], where)
+        if p > 0:
+            raise Error(f"{where}: {fields[0]} is above 0, so it is no log10 of a probability")
+        numbers.append((p, _number(fields[n + 1], where) if len(fields) == n + 2 else 0.0))
+        tokens.append(fields[1 : n + 1])
+        places.append(where)
+    raise Error(f"the file ends in its {n}-grams, before \\end\\")
+
+
+def _vocabulary(unigrams: list[list[str]], places: list[str]) -> tuple[str, dict[str, int]]:
+    """The characters, and the ids of the file's tokens."""
+    known: dict[str, str] = {}
+    for (token,), where in zip(unigrams, places, strict=True):
+        character = token if token in SPECIAL else _character(token)
+        if character is None:
+            raise Error(f"{where}: {token!r} is no character: a model of characters is needed, its space as <space>")
+        if character in known:
+            raise Error(f"{where}: {token!r} stands twice")
+        known[character] = token
+    missing = [token for token in (SPECIAL[START], SPECIAL[END]) if token not in known]
+    if missing:
+        raise Error(f"{missing[0]} is not among the 1-grams")
+    characters = "".join(sorted(known.keys() - set(SPECIAL)))
+    ids = {token: i for i, token in enumerate(SPECIAL)}
+    return characters, ids | {known[character]: i for i, character in enumerate(characters, len(SPECIAL))}
+
+
+def _parse(lines: Iterator[tuple[str, str]]) -> LM:
+    counts, header = _counts(lines)
+    grams: list[Grams] = []
+    keys: list[np.ndarray] = []
+    for n, count in enumerate(counts, 1):
+        if header != f"\\{n}-grams:":
+            raise Error(f"expected \\{n}-grams:, found {header!r}")
+        tokens, numbers, places, header = _section(lines, n, len(counts), count)
+        if n == 1:
+            characters, ids = _vocabulary(tokens, places)
+            vocabulary = len(characters) + len(SPECIAL)
+            if [SPECIAL[UNKNOWN]] not in tokens:
+                tokens.append([SPECIAL[UNKNOWN]])
+                numbers = np.concatenate([numbers, [[NO_UNKNOWN, 0.0]]])
+        for row, where in zip(tokens, places, strict=False):
+            for token in row:
+                if token not in ids:
+                    raise Error(f"{where}: {token!r} is not among the 1-grams")
+        columns = np.array([[ids[token] for token in row] for row in tokens], np.int64).reshape(-1, n)
+        context = np.zeros(len(columns), np.int64)
+        for lower, column in zip(keys, columns.T, strict=False):
+            wanted = context * vocabulary + column
+            context = np.minimum(np.searchsorted(lower, wanted), max(len(lower) - 1, 0))
+            bad = np.flatnonzero(lower[context] != wanted) if len(lower) else np.arange(len(wanted))
+            if len(bad):
+                raise Error(f"{places[bad[0]]}: {' '.join(tokens[bad[0]][:-1])!r} is not among the {n - 1}-grams")
+        key = context * vocabulary + columns[:, -1]
+        sort = np.argsort(key, kind="stable")
+        keys.append(key[sort])
+        twice = np.flatnonzero(keys[-1][1:] == keys[-1][:-1])
+        if len(twice):
+            at = sort[twice[0] + 1]
+            raise Error(f"{places[at]}: {' '.join(tokens[at])!r} stands twice")
+        grams.append(Grams(context[sort], columns[sort, -1], numbers[sort, 0], numbers[sort, 1]))
+    if header != "\\end\\":
+        raise Error(f"expected \\end\\ after the {len(counts)}-grams, found {header!r}")
+    return assemble(characters, grams)
+
+
+def read(path: str | Path) -> LM:
+    """Read an ARPA file of characters: one that `write` wrote, or any tool's that names the space `<space>`.
+
+    A model may be pruned, but the first n - 1 tokens of every n-gram must be an n-gram too (as back-off needs it).
+
+    Raises:
+        Error: No such file, or it is malformed; names file and line.
+    """
+
+    number = 0
+
+    def numbered() -> Iterator[tuple[str, str]]:
+        nonlocal number
+        for line in file:
+            number += 1
+            # Decoded one by one, so that the line that is not UTF-8 is known.
+            yield f"line {number}", line.decode("utf-8").strip(" \t\r\n")
+
+    try:
+        with open(path, "rb") as file:
+            return _parse(numbered())
+    except OSError as error:
+        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Error(f"{path}:{number}: not UTF-8") from error
+    except Error as error:
+        message = str(error)
+        place = re.match(r"line (\d+): ", message)
+        raise Error(
+            f"{path}:{place[1]}: {message[place.end() :]}" if place else f"{path}:{number}: {message}"
+        ) from None

@@ -1,0 +1,260 @@
+"""A character n-gram: texts -> LM, and the arrays that the beam search walks.
+
+Smoothing is interpolated modified Kneser-Ney (Chen and Goodman 1999, "An empirical study of smoothing techniques for
+language modeling", Computer Speech and Language 13, section 4.1.6); the lowest order is interpolated with the uniform
+distribution over the characters, `</s>` and `<unk>`, which is all that `<unk>` gets (as in KenLM: Heafield et al. 2013).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hwr import Error
+
+UNKNOWN, START, END = 0, 1, 2
+SPECIAL = ("<unk>", "<s>", "</s>")
+# What `<s>` gets, which is never predicted (SRILM's value, which KenLM reads too).
+NEVER = -99.0
+# KenLM's value for `<unk>` where a file has none.
+NO_UNKNOWN = -100.0
+# KenLM's `--discount_fallback`: for one count, two, and three or more.
+FALLBACK = (0.5, 1.0, 1.5)
+
+_ARRAYS = ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix")
+
+
+@dataclass(frozen=True, eq=False)
+class LM:
+    """A back-off model as a trie. A state is a node: 0 is the empty context, and entry e of an order below the highest
+    (entries are numbered through all orders, sorted by their context's node and then by token) is the context e + 1.
+
+    Attributes:
+        order: Characters of the longest n-gram.
+        characters: Those that it knows, in code-point order; token ids are 0 `<unk>`, 1 `<s>`, 2 `</s>`, then these.
+        counts: (order,) n-grams of each order.
+        first: (states + 1,) int64: the entries of state s are first[s]:first[s + 1].
+        token: (entries,) int32, the n-gram's last token.
+        log10_p: (entries,) float32, of that token after the state that it is an entry of.
+        next_state: (entries,) int32: the state after it.
+        log10_backoff: (states,) float32: what to add where the state has no entry of a token ...
+        suffix: (states,) int32: ... and the state to look in then: the longest known context without the first token.
+    """
+
+    order: int
+    characters: str
+    counts: tuple[int, ...]
+    first: np.ndarray
+    token: np.ndarray
+    log10_p: np.ndarray
+    next_state: np.ndarray
+    log10_backoff: np.ndarray
+    suffix: np.ndarray
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {character: i for i, character in enumerate(self.characters, len(SPECIAL))}
+
+    @cached_property
+    def start(self) -> int:
+        """The state at the start of a line."""
+        return self.step(0, START)[1]
+
+    def ids(self, text: str) -> np.ndarray:
+        """Token ids, (len(text),) int32; `<unk>` for a character that the model does not know."""
+        return np.array([self._ids.get(character, UNKNOWN) for character in text], np.int32)
+
+    def step(self, state: int, token: int) -> tuple[float, int]:
+        """log10 p(token | state), and the state after it."""
+        total = 0.0
+        while True:
+            low, high = self.first[state], self.first[state + 1]
+            at = low + np.searchsorted(self.token[low:high], token)
+            if at < high and self.token[at] == token:
+                return total + float(self.log10_p[at]), int(self.next_state[at])
+            # State 0 has all tokens, so this ends.
+            total += float(self.log10_backoff[state])
+            state = int(self.suffix[state])
+
+    def log10(self, text: str) -> float:
+        """log10 of the probability of a whole line, its end included."""
+        total, state = 0.0, self.start
+        for token in [*self.ids(text), END]:
+            p, state = self.step(state, int(token))
+            total += p
+        return total
+
+
+class Grams(NamedTuple):
+    """The n-grams of one order, sorted by context and token."""
+
+    context: np.ndarray  # (n,) int64: where their first n - 1 tokens stand among the next lower order's
+    token: np.ndarray  # (n,) int32
+    log10_p: np.ndarray  # (n,) float32
+    log10_backoff: np.ndarray  # (n,) float32; of the highest order without meaning
+
+
+def assemble(characters: str, grams: list[Grams]) -> LM:
+    """Put the orders into one trie. The lowest must have all tokens, and every n-gram's context must be there."""
+    counts = [len(g.token) for g in grams]
+    vocabulary = len(characters) + len(SPECIAL)
+    # The node of an order's first n-gram; the lowest order's context is the root, node 0.
+    nodes = np.cumsum([1, *counts])
+    node = np.concatenate([g.context + (nodes[n - 1] if n else 0) for n, g in enumerate(grams)])
+    token = np.concatenate([g.token for g in grams])
+    keys = node * vocabulary + token
+    suffix = np.zeros(nodes[-1], np.int64)
+    for n in range(1, len(grams)):
+        mine = slice(nodes[n] - 1, nodes[n + 1] - 1)
+        lower = keys[: nodes[n] - 1]
+        state, todo = suffix[node[mine]], np.arange(counts[n])
+        found = np.zeros(counts[n], np.int64)
+        while len(todo):
+            wanted = state * vocabulary + token[mine][todo]
+            at = np.minimum(np.searchsorted(lower, wanted), len(lower) - 1)
+            hit = lower[at] == wanted
+            found[todo[hit]] = at[hit] + 1
+            # A pruned model may lack a suffix: then the next shorter one.
+            todo, state = todo[~hit], suffix[state[~hit]]
+        suffix[nodes[n] : nodes[n + 1]] = found
+    states = int(nodes[-2])
+    after = np.arange(1, nodes[-1])
+    return LM(
+        order=len(grams),
+        characters=characters,
+        counts=tuple(counts),
+        first=np.searchsorted(node, np.arange(states + 1)),
+        token=token.astype(np.int32),
+        log10_p=np.concatenate([g.log10_p for g in grams]).astype(np.float32),
+        next_state=np.where(after < states, after, suffix[after]).astype(np.int32),
+        log10_backoff=np.concatenate([[0.0], *[g.log10_backoff for g in grams[:-1]]]).astype(np.float32),
+        suffix=suffix[:states].astype(np.int32),
+    )
+
+
+def discounts(counts: np.ndarray) -> tuple[float, float, float]:
+    """D1, D2 and D3+ of one order (Chen and Goodman 1999, equation 26): what is taken from n-grams seen so often.
+
+    Args:
+        counts: (n,) int: of the highest order how often each was seen, below that the continuation counts.
+
+    Returns:
+        The three; `FALLBACK` where none was seen once, twice, three or four times, or where one of the three is not
+        above 0 and at most its count. So small texts and the lowest order, whose characters are few, get it.
+    """
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    if not (n1 and n2 and n3 and n4):
+        return FALLBACK
+    y = n1 / (n1 + 2 * n2)
+    d1, d2, d3 = 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3
+    return (d1, d2, d3) if 0 < d1 <= 1 and 0 < d2 <= 2 and 0 < d3 <= 3 else FALLBACK
+
+
+def build(texts: Iterable[str], order: int) -> LM:
+    """Estimate a model; the lines are independent of each other.
+
+    Args:
+        texts: Lines, without their line ends.
+        order: Characters of the longest n-gram, >= 1. (KenLM reads models from order 2 on.)
+
+    Raises:
+        Error: No text, a line break in one (counted from 1), or an order below 1.
+    """
+    if order < 1:
+        raise Error(f"the order of a language model is at least 1, not {order}")
+    lines = list(texts)
+    for number, text in enumerate(lines, 1):
+        if "\n" in text or "\r" in text:
+            raise Error(f"text {number} has a line break in it: {text!r}")
+    if not any(lines):
+        raise Error("a language model needs texts that are not empty")
+
+    characters = "".join(sorted(set().union(*lines)))
+    ids = {character: i for i, character in enumerate(characters, len(SPECIAL))}
+    stream = np.array([i for text in lines for i in (START, *map(ids.__getitem__, text), END)], np.int64)
+    lengths = np.array([len(text) + 2 for text in lines])
+    column = np.arange(len(stream)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # place in its line
+    vocabulary = len(characters) + len(SPECIAL)
+
+    # Order by order: which n-gram ends at each position, as a number into the sorted n-grams.
+    which = stream
+    context, token = [np.zeros(vocabulary, np.int64)], [np.arange(vocabulary)]
+    suffix = [np.zeros(vocabulary, np.int64)]
+    counts = [np.bincount(stream, minlength=vocabulary)]
+    for n in range(2, order + 1):
+        ends = np.flatnonzero(column >= n - 1)
+        keys, inverse, seen = np.unique(
+            which[ends - 1] * vocabulary + stream[ends], return_inverse=True, return_counts=True
+        )
+        inverse = inverse.reshape(-1)
+        context.append(keys // vocabulary)
+        token.append(keys % vocabulary)
+        suffix.append(np.zeros(len(keys), np.int64))
+        suffix[-1][inverse] = which[ends]
+        # Below the highest order an n-gram counts once per different token before it; one that starts a line has none.
+        at_start = np.zeros(len(counts[-1]), bool)
+        at_start[which[column == n - 2]] = True
+        continuations = np.bincount(suffix[-1], minlength=len(counts[-1]))
+        counts[-1] = np.where(at_start, counts[-1], continuations)
+        counts.append(seen)
+        which = np.full(len(stream), -1)
+        which[ends] = inverse
+    counts[0][START] = 0  # never predicted
+
+    grams: list[Grams] = []
+    lower = np.full(1, 1 / (vocabulary - 1))
+    for n in range(order):
+        count = counts[n]
+        d = np.array([0.0, *discounts(count)])[np.minimum(count, 3)]
+        contexts = len(counts[n - 1]) if n else 1
+        total = np.bincount(context[n], count, contexts)
+        # A context that nothing follows leaves all to the lower order.
+        backoff = np.where(total > 0, np.bincount(context[n], d, contexts) / np.maximum(total, 1), 1)
+        p = (count - d) / total[context[n]] + backoff[context[n]] * lower[suffix[n]]
+        if n:
+            grams[-1] = grams[-1]._replace(log10_backoff=np.log10(backoff))
+        grams.append(Grams(context[n], token[n], np.log10(p), np.zeros(len(p))))
+        lower = p
+    grams[0].log10_p[START] = NEVER
+    return assemble(characters, grams)
+
+
+def save(path: str | Path, lm: LM) -> None:
+    """Write a model: `.arpa`, which other programs read too, or `.bin`, hwr's own, which is read at once.
+
+    Raises:
+        Error: Another ending, or it could not be written; what stood there before is untouched.
+    """
+    from hwr import checkpoint  # which import this
+    from hwr.decoding import arpa
+
+    match Path(path).suffix:
+        case ".arpa":
+            arpa.write(path, lm)
+        case ".bin":
+            arrays = {name: getattr(lm, name) for name in _ARRAYS}
+            checkpoint.write_arrays(path, arrays, {"lm": {"characters": lm.characters, "counts": list(lm.counts)}})
+        case _:
+            raise Error(f"{path}: a language model's file ends with .arpa or .bin")
+
+
+def load(path: str | Path) -> LM:
+    """Read what `save` wrote, or any tool's ARPA file of characters.
+
+    Raises:
+        Error: No such file, or it is malformed.
+    """
+    from hwr import checkpoint
+    from hwr.decoding import arpa
+
+    if Path(path).suffix != ".bin":
+        return arpa.read(path)
+    arrays, about = checkpoint.read_arrays(path)
+    try:
+        counts = tuple(about["lm"]["counts"])
+        return LM(len(counts), about["lm"]["characters"], counts, **{name: arrays[name] for name in _ARRAYS})
+    except (KeyError, TypeError) as error:
+        raise Error(f"{path}: not a language model of `hwr lm build`: {error}") from error

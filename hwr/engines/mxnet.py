@@ -1,0 +1,255 @@
+"""The engine on Apache MXNet Gluon, what the system was born on: CPU, or a GPU of the CUDA 11 age."""
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr import Error
+from hwr.config import Config, Original
+from hwr.engines import Group, Weights, mxnet_library
+from hwr.images import augment, prepare
+from hwr.images.batches import Batch
+from hwr.networks.original import spec
+
+mx = mxnet_library.load()
+
+from mxnet import autograd, gluon, nd  # noqa: E402 (not before its libraries are there)
+from mxnet.gluon import nn  # noqa: E402
+from mxnet.gluon.model_zoo.vision import BasicBlockV1  # noqa: E402
+
+
+class Encoder(gluon.HybridBlock):
+    """Features of one scale, cut into time steps and read by a biLSTM in both directions."""
+
+    def __init__(self, model: Original) -> None:
+        super().__init__()
+        self._steps = model.steps
+        with self.name_scope():
+            self.lstm = gluon.rnn.LSTM(model.hidden, model.layers, layout="NTC", bidirectional=True)
+
+    def hybrid_forward(self, F: Any, features: Any) -> Any:
+        """(N, c, H, W) -> (N, T, 2 * hidden)."""
+        # Cut evenly, not by columns: in the original a step is 1.25 columns wide. 0 stands for N.
+        columns = features.transpose((0, 3, 1, 2))  # (N, W, c, H)
+        return self.lstm(columns.reshape((0, self._steps, -1)))  # of (N, T, W * c * H / T)
+
+
+class OriginalNetwork(gluon.HybridBlock):
+    """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
+
+    What is an attribute here, and where it stands in its sequence, makes the names in a `.params` file.
+    """
+
+    def __init__(self, model: Original, classes: int) -> None:
+        super().__init__()
+        self._dropout = model.dropout
+        with self.name_scope():
+            self.body = nn.HybridSequential()
+            self.body.add(nn.Conv2D(model.channels, 7, strides=2, padding=3, use_bias=False))
+            self.body.add(nn.BatchNorm())
+            self.body.add(nn.Activation("relu"))
+            self.body.add(nn.MaxPool2D(3, strides=2, padding=1))
+            # Stage 1 of the model zoo's resnet34_v1, of any width.
+            stage1 = nn.HybridSequential()
+            for _ in range(spec.BLOCKS):
+                stage1.add(BasicBlockV1(model.channels, stride=1))
+            self.body.add(stage1)
+            self.downsampler = nn.HybridSequential()
+            for _ in range(2):
+                self.downsampler.add(nn.Conv2D(model.channels, 3, padding=1))
+                self.downsampler.add(nn.BatchNorm())
+                self.downsampler.add(nn.Activation("relu"))
+            self.downsampler.add(nn.MaxPool2D(2))
+            self.encoders = nn.HybridSequential()
+            for _ in range(model.downsamples):
+                scale = nn.HybridSequential()
+                scale.add(Encoder(model))
+                self.encoders.add(scale)
+            self.decoder = nn.Dense(classes, flatten=False)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """(N, 1, H, W) normalised pixels -> (N, T, C) logits."""
+        features = self.body(x)  # (N, c, H/4, W/4)
+        hidden = []
+        for i in range(len(self.encoders)):
+            if i:
+                features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
+            # cuDNN's dropout has a generator of its own; MXNet's obeys mx.random.seed.
+            hidden.append(F.Dropout(self.encoders[i](features), p=self._dropout, cudnn_off=True))
+        return self.decoder(F.concat(*hidden, dim=2))
+
+
+class MXNetEngine:
+    """See `hwr.engines.Engine`.
+
+    With several GPUs each takes an equal part of a training batch and the gradients are added up. Batch norm then has
+    the statistics of each part, and the running ones are the first GPU's; reading is done on the first GPU alone.
+
+    Args:
+        contexts: MXNet's devices, instead of those that `engine.device` names.
+
+    Attributes:
+        threads: With how many it computes on the CPU; one number for all engines of a process.
+    """
+
+    name = "mxnet"
+    precision = "fp32"
+
+    def __init__(self, config: Config, classes: int, fresh: bool = True, contexts: list[Any] | None = None) -> None:
+        if contexts is None:
+            contexts = [mx.gpu(i) for i in mxnet_library.gpus(config.engine.device)] or [mx.cpu()]
+        self._contexts = contexts
+        self.device = ",".join(f"cuda:{c.device_id}" if c.device_type == "gpu" else "cpu" for c in contexts)
+        if config.train.batch_size < len(contexts):
+            raise Error(f"train.batch_size {config.train.batch_size} is too small for {len(contexts)} GPUs")
+        self.threads = _threads(config.engine.threads)
+        assert isinstance(config.model, Original)  # the config's check
+        self.notes: list[str] = []
+        self.group = Group()
+        self._shapes = spec.shapes(config.model, config.image, classes)
+        net = OriginalNetwork(config.model, classes)
+        self._parameters: dict[str, Any] = net._collect_params_with_prefix()
+        for name, parameter in self._parameters.items():
+            parameter.shape = self._shapes[name]
+        net.initialize(mx.init.Zero(), ctx=contexts)
+        net.hybridize(static_alloc=True)
+        self._net = net
+        if fresh:
+            weights = spec.initial(self._shapes, config.train.seed)
+            path, note = spec.pretrained(config.model.pretrained, weights, pth=False)
+            if path is not None:
+                weights |= _read_trunk(path)
+            self.notes.append(note)
+            self.load(weights)
+        self._weight = config.train.loss_weight
+        self._seed = config.train.seed
+        self._updates = 0
+        # One scale alone has no use for the downsampler, and Gluon refuses to update what got no gradient.
+        self._trained = [
+            name
+            for name, parameter in self._parameters.items()
+            if parameter.grad_req != "null" and (config.model.downsamples > 1 or not name.startswith("downsampler"))
+        ]
+        parameters = [self._parameters[name] for name in self._trained]
+        self._trainer = gluon.Trainer(parameters, "adam", update_on_kvstore=False)
+
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
+        assert not center_loss  # the config's check
+        # MXNet can't tell the state of its generators: seeded for each update anew, they have none to go on from.
+        seed = np.random.SeedSequence((self._seed, self._updates)).generate_state(1)[0]
+        mx.random.seed(int(seed) & 0x7FFFFFFF)
+        pixels = gluon.utils.split_and_load(_pixels(batch), self._contexts, even_split=False)
+        labels = np.array_split(batch.labels, len(pixels))
+        with autograd.record():
+            losses = [_ctc(self._net(x), y, self._weight) for x, y in zip(pixels, labels, strict=True)]
+        autograd.backward(losses)
+        self._trainer.set_learning_rate(lr)
+        self._trainer.step(len(batch.images))
+        self._updates += 1
+        return float(np.concatenate([loss.asnumpy() for loss in losses]).mean()) / self._weight
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        out: np.ndarray = self._net(nd.array(_pixels(batch), self._contexts[0])).asnumpy()
+        return out
+
+    def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        out: np.ndarray = _ctc(nd.array(logits), labels, 1.0).asnumpy()
+        # MXNet calls the loss of what can't be written in so many steps 0.
+        repeats = ((labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] >= 0)).sum(1)
+        out[(labels >= 0).sum(1) + repeats > logits.shape[1]] = np.inf
+        return out
+
+    def weights(self) -> Weights:
+        return {name: p.data(self._contexts[0]).asnumpy() for name, p in self._parameters.items()}
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        spec.check(weights, self._shapes)
+        for name, parameter in self._parameters.items():
+            parameter.set_data(nd.array(weights[name]))
+
+    def state(self) -> Weights:
+        out = {"updates": np.array(self._updates)}
+        for i, moments in self._trainer._updaters[0].states.items():
+            for key, moment in zip(MOMENTS, moments, strict=True):
+                out[f"adam.{self._trained[i]}.{key}"] = moment.asnumpy()
+        return out
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._updates = int(state["updates"])
+        optimizer, indices = self._trainer._optimizer, range(len(self._trained))
+        optimizer.num_update = self._updates
+        for context, updater in zip(self._contexts, self._trainer._updaters, strict=True):
+            counts = dict.fromkeys(indices, self._updates) if self._updates else {}
+            optimizer._all_index_update_counts[context.device_id] = counts
+            updater.states = {
+                i: tuple(nd.array(state[f"adam.{self._trained[i]}.{key}"], context) for key in MOMENTS) for i in counts
+            }
+            updater.states_synced = dict.fromkeys(counts, True)
+
+
+# Of Adam: the means of gradients and of their squares, as torch calls them.
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def _pixels(batch: Batch) -> np.ndarray:
+    """(N, 1, H, W) float32: warped if the batch says so, normalised."""
+    if batch.warps is None:
+        return prepare.normalise(batch.images / 255)[:, None]
+    return prepare.normalise(augment.apply(batch.images, batch.warps))[:, None]
+
+
+def _ctc(logits: Any, labels: np.ndarray, weight: float) -> Any:
+    """CTC loss, (N,) nats per line times the weight, the blank last.
+
+    Args:
+        logits: (N, T, C) NDArray.
+        labels: (N, L) int32, -1 where a label has ended.
+    """
+    longest = int((labels >= 0).sum(1).max())
+    if not longest:
+        # MXNet's is garbage where all labels are empty; then the only path is of blanks alone.
+        return -weight * logits.log_softmax(axis=2)[:, :, -1].sum(axis=1)
+    # MXNet refuses labels wider than T, padding or not.
+    narrow = nd.array(labels[:, : min(longest, logits.shape[1])], logits.context)
+    return gluon.loss.CTCLoss(layout="NTC", label_layout="NT", weight=weight)(logits, narrow)
+
+
+def _threads(wanted: int | None) -> int:
+    """Let MXNet compute with so many CPU threads, or leave it its own choice: OMP_NUM_THREADS, or half of the CPUs.
+
+    OpenMP keeps a number for each thread of a program, and MXNet computes in one that it starts at the first operation. So
+    that thread has to set the number, and to tell it.
+
+    Returns:
+        With how many it computes.
+    """
+    openmp = ctypes.CDLL("libgomp.so.1")
+    found = []
+
+    def run(_: None) -> None:
+        if wanted:
+            openmp.omp_set_num_threads(wanted)
+        found.append(openmp.omp_get_max_threads())
+
+    callback, done = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run), nd.zeros(1)
+    # Type 1 and number 0 are mx.cpu(0); `done` is given as written by the callback, so as to wait for it.
+    context, writes = (ctypes.c_int * 2)(1, 0), (ctypes.c_void_p * 1)(done.handle)
+    push = mx.base._LIB.MXEnginePushSyncND
+    mx.base.check_call(push(callback, None, None, context, None, 0, writes, 1, None, 0, b"omp_set_num_threads"))
+    done.wait_to_read()
+    if wanted:
+        # The limit of MXNet's own loops, beside oneDNN's and OpenBLAS's.
+        mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(wanted))
+    return found[0]
+
+
+def _read_trunk(path: Path) -> Weights:
+    if path.suffix == ".pth":
+        raise Error(
+            f"{path}: engine mxnet can't read torch's .pth; set model.pretrained to a Gluon .params or a .safetensors of "
+            "ResNet-34, or to none"
+        )
+    return spec.read_trunk(path)

@@ -1,0 +1,312 @@
+"""The engine on PyTorch: any current CPU or GPU."""
+
+import copy
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwr import Error
+from hwr.config import Config, Original
+from hwr.engines import Weights, torch_augment
+from hwr.engines.torch_augment import upload
+from hwr.engines.torch_parallel import TorchGroup
+from hwr.images.batches import Batch, multiple
+from hwr.images.prepare import MEAN, STD
+from hwr.networks.crnn import spec as crnn
+from hwr.networks.crnn import torch as torch_crnn
+from hwr.networks.original import spec as original
+from hwr.networks.original.torch import OriginalNetwork, Output, read_trunk
+
+# Of the running centres of the features of each character, per batch (center loss).
+CENTER_RATE = 0.1
+
+
+class TorchEngine:
+    """See `hwr.engines.Engine`."""
+
+    name = "torch"
+
+    def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
+        self.group = TorchGroup()
+        self._device = _device(config.engine.device, self.group)
+        self.device = str(self._device)
+        if self._device.type == "cuda":
+            self.device += f" ({torch.cuda.get_device_name(self._device)})"
+            torch.cuda.set_device(self._device)
+            # By default cuDNN rounds fp32 to TF32's 10 bits in convolutions and LSTMs.
+            torch.backends.cudnn.allow_tf32 = False
+        if config.engine.threads:
+            torch.set_num_threads(config.engine.threads)
+        self._config = config
+        bf16 = (
+            _multiplies_bf16(self._device) if config.engine.precision == "auto" else config.engine.precision == "bf16"
+        )
+        self.precision = "bf16" if bf16 else "fp32"
+        self.notes: list[str] = []
+        # Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+        torch.manual_seed(config.train.seed)
+        model = config.model
+        self._net: OriginalNetwork | torch_crnn.Network
+        if isinstance(model, Original):
+            self._shapes = original.shapes(model, config.image, classes)
+            self._net = OriginalNetwork(model, original.step_sizes(model, config.image), classes)
+        else:
+            self._shapes = crnn.shapes(model, classes)
+            self._net = torch_crnn.Network(model, classes)
+        # What reads: the network itself, or the running average of its weights. Copied before it goes to a GPU, where an
+        # LSTM's weights lie in one piece, and a copy's would not.
+        self._reader = copy.deepcopy(self._net) if config.train.ema else self._net
+        for net in (self._net, self._reader):
+            # Convolutions run faster with the channels innermost: reading by 7 to 19 %, training by 3 to 10 on a CPU.
+            net.to(self._device)
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._reader.requires_grad_(not config.train.ema)
+        if fresh and isinstance(model, Original):
+            weights = original.initial(self._shapes, config.train.seed)
+            path, note = original.pretrained(model.pretrained, weights, pth=True)
+            if path is not None:
+                weights |= read_trunk(path)
+            self.notes.append(note)
+            self.load(weights)
+            torch.manual_seed(config.train.seed)
+        # All processes begin with the same weights, and each has a dropout of its own.
+        if self.group.rank:
+            torch.manual_seed(config.train.seed + self.group.rank)
+        # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
+        groups = [
+            {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
+            for decays, decay in ((True, config.train.weight_decay), (False, 0.0))
+        ]
+        # One kernel for all of an update: on a CPU three times as fast as one for each operation.
+        self._optimizer = torch.optim.AdamW(groups, fused=True)
+        self._updates = 0
+        self._centers: Tensor | None = None
+
+    @functools.cached_property
+    def _trainer(self) -> nn.Module:
+        """What trains: the network itself, or in several processes what also averages its gradients over them.
+
+        Made by the first step: who only reads needs none.
+        """
+        model = self._config.model
+        unused = isinstance(model, Original) and model.downsamples == 1
+        return self.group.parallel(self._net, self._device, unused)
+
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
+        settings = self._config.train
+        self._net.train()
+        pixels, widths = self._pixels(batch)
+        output = self._forward(self._trainer, pixels, widths)
+        losses = _ctc(output.logits, batch.labels)
+        total = losses.mean() * settings.loss_weight
+        if output.shortcut is not None:
+            weight = self._config.model.shortcut  # type: ignore[union-attr]
+            total = total + weight * settings.loss_weight * _ctc(output.shortcut, batch.labels).mean()
+        if center_loss:
+            total = total + center_loss * self._center_loss(output, batch.labels)
+        self._optimizer.zero_grad()
+        total.backward()
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
+        self._updates += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+            # MXNet's Adam adds 1e-8 to the root of the second moment before that is corrected for its bias, torch's
+            # after (mxnet/optimizer/adam.py); this makes them the same.
+            group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
+        self._optimizer.step()
+        loss = losses.detach().mean()
+        self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
+        if settings.ema:
+            # While there are few, the average is over all updates so far.
+            self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
+        return loss
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        self._reader.eval()
+        with torch.inference_mode():
+            out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
+        return out
+
+    def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            out: np.ndarray = _ctc(torch.from_numpy(logits), labels).numpy()
+        return out
+
+    def weights(self) -> Weights:
+        return self._arrays(self._reader)
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        original.check(weights, self._shapes)
+        for net in (self._net, self._reader):
+            self._fill(net, weights)
+
+    def state(self) -> Weights:
+        out = {"updates": np.array(self._updates)}
+        generators = {"cpu": torch.get_rng_state().numpy()}
+        if self._device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self._device).numpy()
+        for rank, each in enumerate(self.group.gather(generators)):
+            out |= {f"rng.{rank}.{name}": values for name, values in each.items()}
+        for name, parameter in self._net.named_parameters():
+            for key, value in self._optimizer.state[parameter].items():
+                out[f"adam.{self._net.saved_name(name)}.{key}"] = _array(value)
+        if self._reader is not self._net:
+            out |= {f"trained.{name}": array for name, array in self._arrays(self._net).items()}
+        if self._centers is not None:
+            out["centers"] = _array(self._centers)
+        return out
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        processes = sum(name.startswith("rng.") and name.endswith(".cpu") for name in state)
+        if processes != self.group.size:
+            raise Error(f"the run was trained by {processes} processes, not by {self.group.size}; go on with as many")
+        self._updates = int(state["updates"])
+        self._optimizer.state.clear()
+        for name, parameter in self._net.named_parameters():
+            prefix = f"adam.{self._net.saved_name(name)}."
+            moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if moments:
+                self._optimizer.state[parameter] = {
+                    # The moments lie in memory as their parameter does.
+                    key: torch.tensor(value, device=parameter.device)
+                    if key == "step"
+                    else torch.empty_like(parameter).copy_(torch.tensor(value))
+                    for key, value in moments.items()
+                }
+        if self._reader is not self._net:
+            prefix = "trained."
+            self._fill(self._net, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._centers = torch.tensor(state["centers"], device=self._device) if "centers" in state else None
+        own = f"rng.{self.group.rank}"
+        torch.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cpu"])))
+        if self._device.type == "cuda" and f"{own}.cuda" in state:
+            torch.cuda.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cuda"])), self._device)
+
+    def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output: Output = net(pixels, widths)
+        # CTC and everything after it in fp32.
+        shortcut, features = (None if part is None else part.float() for part in output[1:])
+        return Output(output.logits.float(), shortcut, features)
+
+    def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
+        images = upload(batch.images, self._device).float() / 255
+        images, widths = images[:, None], batch.widths  # (N, 1, H, W)
+        if batch.warps is not None:
+            widths, step = batch.warps.widths, multiple(self._config)
+            images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
+        return self.normalise(images), upload(widths, self._device).long()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels in 0..1 as the network takes them."""
+        if isinstance(self._config.model, Original):
+            return (images - MEAN) / STD
+        return (1 - images) * 2  # paper is 0, like all that is outside
+
+    def network(self) -> "OriginalNetwork | torch_crnn.Network":
+        """What reads."""
+        return self._reader
+
+    def _average(self, decay: float) -> None:
+        with torch.no_grad():
+            torch._foreach_lerp_(_averaged(self._reader), _averaged(self._net), 1 - decay)
+
+    def _center_loss(self, output: Output, labels: np.ndarray) -> Tensor:
+        """Mean squared distance of the features at each character from the running centre of its class.
+
+        After Corbillé and Barney Smith (IJCNN 2025): features through a sigmoid; only in lines that are read without a
+        fault; blank and space (class 0 of the original alphabet, and of those that extend it) excluded.
+        """
+        assert output.features is not None
+        best = output.logits.detach().argmax(2)  # (N, T)
+        frames = best.shape[1] // output.features.shape[1]
+        features = torch.sigmoid(output.features).repeat_interleave(frames, 1)  # (N, T, features)
+        blank = output.logits.shape[2] - 1
+        right = []
+        for path, label in zip(best.cpu().numpy(), labels, strict=True):
+            runs = path[np.flatnonzero(np.diff(path, prepend=-1))]
+            right.append(np.array_equal(runs[runs != blank], label[label >= 0]))
+        chosen = torch.tensor(right, device=best.device)[:, None] & (best != blank) & (best != 0)
+        classes, found = best[chosen], features[chosen]
+        if self._centers is None:
+            self._centers = torch.full((blank, found.shape[1]), 0.5, device=best.device)
+        with torch.no_grad():
+            number = torch.bincount(classes, minlength=blank).float()[:, None]
+            total = torch.zeros_like(self._centers).index_add_(0, classes, found)
+            self.group.add([number, total])
+        # The mean over all processes, whose gradients will be averaged; of no features at all a sum of 0.
+        share = self.group.size / (number.sum() * found.shape[1]).clamp(min=1)
+        loss = F.mse_loss(found, self._centers[classes], reduction="sum") * share
+        self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
+        return loss
+
+    def _arrays(self, net: "OriginalNetwork | torch_crnn.Network") -> Weights:
+        state = net.state_dict()
+        return {saved: _array(tensor) for name, tensor in state.items() if (saved := net.saved_name(name))}
+
+    def _fill(self, net: "OriginalNetwork | torch_crnn.Network", weights: Mapping[str, np.ndarray]) -> None:
+        state = net.state_dict()
+        for name in state:
+            if saved := net.saved_name(name):
+                state[name] = torch.from_numpy(np.array(weights[saved], np.float32))
+        net.load_state_dict(state)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.array(tensor.detach().cpu().numpy(), order="C")
+
+
+def _averaged(net: nn.Module) -> list[Tensor]:
+    """Parameters, and batch norm's running statistics."""
+    return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
+
+
+def _ctc(logits: Tensor, labels: np.ndarray) -> Tensor:
+    """CTC loss, (N,) nats per line, the blank last.
+
+    Args:
+        logits: (N, T, C) float32.
+        labels: (N, L) int32, -1 where a label has ended.
+    """
+    log_p = logits.log_softmax(2).transpose(0, 1)  # (T, N, C)
+    targets = upload(labels, logits.device).long().clamp(min=0)
+    # Lengths on the CPU, where torch wants them: from elsewhere they would be waited for.
+    lengths = torch.from_numpy((labels >= 0).sum(1))
+    steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
+    # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
+    return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
+
+
+def _device(name: str, group: TorchGroup) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{group.local_rank}"  # the first GPU, or one for each process
+    elif name.startswith("cuda") and group.size > 1:
+        raise Error(f"engine.device: {name} can't be shared by {group.size} processes; with cuda each has its own")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Error(f"engine.device: {name!r} is no device; use auto, cpu, cuda or cuda:1") from None
+    if device.type not in ("cpu", "cuda"):
+        raise Error(f"engine.device: {name!r} is not supported; use auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise Error(
+            f"engine.device: {name} is not there; torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
+        )
+    return device
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for it: others compute in bf16 too, slower than in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Older versions of torch can't tell.
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))

@@ -1,0 +1,61 @@
+"""`hwr export-typo`: what a spelling corrector trains on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr import Error, data
+from hwr.atomic import replacing
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.decoding import decode
+from hwr.evaluation.evaluate import lines_of, opened, read
+from hwr.images import batches, cache
+
+
+def export_typo(
+    checkpoint: Checkpoint, config: Config, split: str, out: str | Path, n_best: int | None = None
+) -> tuple[list[str], list[Path]]:
+    """Write the two files of the original system; with `n_best` also validating_nbest.json, by beam search.
+
+    `validating.json` is a list of [reference, prediction] pairs of the split's lines; `text_train.txt` has the training
+    lines' transcriptions, one a line, UTF-8.
+
+    Args:
+        split: Whose lines to read. The original's pairs were of its test lines; with `val` the test stays unseen.
+        out: A folder; made if need be.
+
+    Returns:
+        What one should know of the data, and the paths.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Error(f"{out}: could not be made: {error.strerror}") from error
+    dataset = data.read(config.data)
+    lines, training = lines_of(dataset, split, config), lines_of(dataset, "train", config)
+    images = cache.prepared(lines, config, progress=True)
+    engine = opened(checkpoint, config)
+    texts = read(engine, images, lines, checkpoint.alphabet, config).texts
+    pairs_path, train_path = out / "validating.json", out / "text_train.txt"
+    with replacing(pairs_path) as temporary:
+        pairs = [[line.text, text] for line, text in zip(lines, texts, strict=True)]
+        temporary.write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
+    with replacing(train_path) as temporary:
+        temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
+    paths = [pairs_path, train_path]
+    if n_best:
+        readings: list[dict[str, Any]] = [{}] * len(lines)
+        none = [np.zeros(0, np.int32)] * len(lines)
+        for batch in batches.reading(images, none, config.evaluate.batch_size, batches.multiple(config)):
+            found = decode.n_best(engine.logits(batch), checkpoint.alphabet, config, n_best)
+            for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
+                alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
+                readings[i] = {"reference": lines[i].text, "readings": alternatives}
+        paths.append(out / "validating_nbest.json")
+        with replacing(paths[-1]) as temporary:
+            temporary.write_text(json.dumps(readings, ensure_ascii=False), encoding="utf-8")
+    return dataset.notes, paths

@@ -1,0 +1,180 @@
+"""A report as JSON, as a table on screen, and as a picture of lines with what was read."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rapidfuzz.distance import Levenshtein
+
+from hwr.atomic import replacing
+from hwr.data import Line
+from hwr.images import load
+
+
+def write_json(path: str | Path, report: Any) -> None:
+    """Write `to_json` as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
+
+
+def to_json(report: Any) -> str:
+    """Standard JSON, indented; what is not a number (no lines to average over) is null."""
+    return json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """The value with null for what is not a number."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report of `evaluate` for the screen."""
+    low, high = report["cer_ci95"]
+    rows = [
+        ("checkpoint", report["checkpoint"]),
+        ("data", report["data"]),
+        (
+            "split",
+            f"{report['split']} of {report['split_name']}, {report['lines']} lines, {report['characters']} characters",
+        ),
+        (
+            "CER",
+            f"{percent(report['cer'])}   95 % interval {percent(low)} to {percent(high)}, over {report['cer_ci95_over']}",
+        ),
+        ("  mean of lines", percent(report["cer_mean_per_line"])),
+        ("  case-folded", percent(report["cer_casefold"])),
+        ("WER", f"{percent(report['wer'])}   words split at white space"),
+        ("  punctuation apart", percent(report["wer_punct"])),
+        (
+            "confidence",
+            f"{percent(report['confidence'])} on average; {percent(report['calibration_error'])} off (ECE, ten bins)",
+        ),
+        ("decoder", _decoder(report["decoder"])),
+        ("CTC loss", f"{report['ctc_loss']:.3f} nats a line; weighted {report['ctc_loss_weighted']:.3f}"),
+        (
+            "speed",
+            f"{report['lines_per_second']:.1f} lines/s, {report['engine']} on {report['device']}, {report['precision']}",
+        ),
+    ]
+    rows += [("note", note) for note in report["notes"]]
+    if report["excluded"]:
+        rows.append(("left out", f"{len(report['excluded'])} by data.exclude"))
+    if report["without_loss"]:
+        ids = ", ".join(report["without_loss"][:3])
+        rows.append(("without loss", f"{len(report['without_loss'])} lines that the network can't write ({ids}, …)"))
+    lines = [f"{name:<20}{value}" for name, value in rows]
+    if report["worst"]:
+        lines += ["", "worst lines"]
+        for line in report["worst"][:5]:
+            lines += [
+                f"  {line['id']}  {line['edits']} edits",
+                f"    is    {line['reference']}",
+                f"    read  {line['hypothesis']}",
+            ]
+    return "\n".join(lines)
+
+
+def _decoder(settings: dict[str, Any]) -> str:
+    if settings["name"] == "greedy":
+        return "greedy"
+    words = f"beam search, {settings['beam']} texts"
+    if settings["lm"]:
+        words += f", {settings['lm']} x {settings['lm_weight']:g}, {settings['insertion']:+g} a character"
+    if settings["words"]:
+        words += f", {settings['words']}, an unknown word costs {settings['unknown']:g}"
+    return words
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[str], number: int = 12) -> None:
+    """Draw some of the lines, evenly spaced, with what was read (PNG)."""
+    shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
+    sheet = picture(
+        [load.read_line(lines[i].image, lines[i].region) for i in shown],
+        [lines[i].text for i in shown],
+        [hypotheses[i] for i in shown],
+    )
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG")
+
+
+def picture(images: Sequence[np.ndarray], references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """Lines with what stands there (grey, what was missed in red) and what was read (black, what is wrong in red).
+
+    Args:
+        images: Grey lines, uint8, of any sizes.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    width, margin = 900, 12
+    rows = [
+        _row(pixels, reference, hypothesis, width - 2 * margin)
+        for pixels, reference, hypothesis in zip(images, references, hypotheses, strict=True)
+    ]
+    sheet = Image.new("RGB", (width, margin + sum(row.height + margin for row in rows)), "white")
+    y = margin
+    for row in rows:
+        sheet.paste(row, (margin, y))
+        y += row.height + margin
+    pixels = np.asarray(sheet)
+    ink = np.flatnonzero((pixels < 255).any((0, 2)))
+    return pixels[:, : ink[-1] + margin] if len(ink) else pixels
+
+
+def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Image.Image:
+    line = Image.fromarray(_trimmed(pixels))
+    scale = min(width / line.width, 48 / line.height)
+    line = line.resize(
+        (max(1, round(line.width * scale)), max(1, round(line.height * scale))), Image.Resampling.LANCZOS
+    )
+    # A long text gets a smaller font: nothing is cut.
+    letter = min(10.0, width / max(1, len(reference) + 2, len(hypothesis) + 2))
+    font = ImageFont.truetype(_font(), max(5, int(letter / 0.602)))  # DejaVu Sans Mono is 0.602 em wide
+    pitch = font.getlength("n")
+    height = sum(font.getmetrics())
+    row = Image.new("RGB", (width, line.height + 2 * height + 6), "white")
+    row.paste(line, (0, 0))
+    draw = ImageDraw.Draw(row)
+    missed, wrong = _errors(reference, hypothesis)
+    texts = ((reference, missed, "#888888", line.height + 2), (hypothesis, wrong, "black", line.height + 4 + height))
+    for text, red, colour, y in texts:
+        for i, character in enumerate(text):
+            draw.text((i * pitch, y), character, "#cc0000" if i in red else colour, font)
+            if i in red and character == " ":  # has no ink to colour
+                draw.line((i * pitch, y + height - 2, (i + 1) * pitch, y + height - 2), "#cc0000", 2)
+    return row
+
+
+def _errors(reference: str, hypothesis: str) -> tuple[set[int], set[int]]:
+    """Positions in the reference of what was missed, and in the hypothesis of what is wrong or too much."""
+    edits = Levenshtein.editops(reference, hypothesis)
+    missed = {edit.src_pos for edit in edits if edit.tag == "delete"}
+    return missed, {edit.dest_pos for edit in edits if edit.tag != "delete"}
+
+
+def _trimmed(pixels: np.ndarray) -> np.ndarray:
+    """Without the white border that `image.fit` puts around a line."""
+    ink = pixels < pixels.max()
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    if not len(rows):
+        return pixels
+    return pixels[max(0, rows[0] - 2) : rows[-1] + 3, max(0, columns[0] - 4) : columns[-1] + 5]
+
+
+def _font() -> str:
+    # Matplotlib brings DejaVu, which has nearly every letter that people write.
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")

@@ -1,0 +1,151 @@
+"""A report as one HTML page that needs nothing else: no network, no other file."""
+
+import base64
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rapidfuzz.distance import Levenshtein
+from tqdm import tqdm
+
+from hwr.atomic import replacing
+from hwr.data import Line
+from hwr.evaluation import report
+from hwr.evaluation.evaluate import Reading
+from hwr.images import load
+
+# Height of the pictures in pixels, and WebP's quality: some 3 KB a line.
+HEIGHT, QUALITY = 56, 45
+# Rows of each table of confusions; characters a bar of the chart by length stands for; bars of that by confidence.
+CONFUSIONS, LENGTHS, BINS = 60, 10, 10
+_KINDS = {"replace": "s", "insert": "i", "delete": "d", "equal": "="}
+
+
+def write(
+    path: str | Path, result: dict[str, Any], reading: Reading, lines: Sequence[Line], history: Path | None = None
+) -> None:
+    """Write the page.
+
+    Args:
+        result: The report of `evaluate.evaluate`, with its reading and lines.
+        history: The run's history.csv, for its learning curves.
+    """
+    rows = [
+        _row(line, text, float(confidence))
+        for line, text, confidence in zip(
+            tqdm(lines, "report", unit="line", disable=None, leave=False),
+            reading.texts,
+            reading.confidences,
+            strict=True,
+        )
+    ]
+    data = {
+        "report": result,
+        "lines": rows,
+        "confusions": _confusions(rows),
+        "writers": _writers(rows),
+        "lengths": _lengths(rows),
+        "calibration": _calibration(rows),
+        "history": _history(history),
+    }
+    page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
+    # `</script>` in a text would end the script that the data is in. ASCII, since the name of a file may be no Unicode.
+    text = json.dumps(report.plain(data), allow_nan=False).replace("<", "\\u003c")
+    with replacing(path) as temporary:
+        temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
+
+
+def _row(line: Line, text: str, confidence: float) -> dict[str, Any]:
+    codes = Levenshtein.opcodes(line.text, text)
+    parts = [
+        [_KINDS[code.tag], line.text[code.src_start : code.src_end], text[code.dest_start : code.dest_end]]
+        for code in codes
+    ]
+    pixels = Image.fromarray(load.read_line(line.image, line.region))
+    pixels.thumbnail((4 * 800, HEIGHT), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    pixels.save(file, "WEBP", quality=QUALITY)
+    return {
+        "id": line.id,
+        "writer": line.writer,
+        "reference": line.text,
+        "hypothesis": text,
+        "parts": parts,
+        "edits": Levenshtein.distance(line.text, text),
+        "length": len(line.text),
+        "confidence": confidence,
+        "size": pixels.size,
+        "image": "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(),
+    }
+
+
+def _confusions(rows: Sequence[dict[str, Any]]) -> dict[str, list[list[Any]]]:
+    """The commonest [is, read, times], [read, times] and [is, times], by character."""
+    found: dict[str, Counter[tuple[str, ...]]] = {kind: Counter() for kind in "sid"}
+    for row in rows:
+        for kind, is_, read in row["parts"]:
+            # An opcode replaces as many characters as it puts in their place.
+            pairs = {"s": zip(is_, read, strict=False), "i": ((c,) for c in read), "d": ((c,) for c in is_)}
+            if kind in pairs:
+                found[kind].update(pairs[kind])
+    substitutions, insertions, deletions = (
+        [[*key, number] for key, number in found[kind].most_common(CONFUSIONS)] for kind in "sid"
+    )
+    return {"substitutions": substitutions, "insertions": insertions, "deletions": deletions}
+
+
+def _rate(rows: Sequence[dict[str, Any]]) -> float:
+    return sum(row["edits"] for row in rows) / max(1, sum(row["length"] for row in rows))
+
+
+def _writers(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worst first."""
+    of: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["writer"]:
+            of.setdefault(row["writer"], []).append(row)
+    out = [
+        {"writer": writer, "lines": len(own), "characters": sum(row["length"] for row in own), "cer": _rate(own)}
+        for writer, own in of.items()
+    ]
+    return sorted(out, key=lambda writer: -float(writer["cer"]))
+
+
+def _lengths(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    of: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        of.setdefault(min(row["length"], 10 * LENGTHS - 1) // LENGTHS, []).append(row)
+    return [
+        {"name": f"{k * LENGTHS}" + ("+" if k == 9 else ""), "lines": len(own), "cer": _rate(own)}
+        for k, own in sorted(of.items())
+    ]
+
+
+def _calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By confidence: how much of the text is right, 1 - edits / length of a line, at least 0."""
+    of: dict[int, list[float]] = {}
+    for row in rows:
+        right = max(0.0, 1 - row["edits"] / max(1, row["length"], len(row["hypothesis"])))
+        of.setdefault(min(BINS - 1, int(row["confidence"] * BINS)), []).append(right)
+    return [
+        {"bin": k, "name": str(100 * k // BINS), "lines": len(own), "accuracy": float(np.mean(own))}
+        for k, own in sorted(of.items())
+    ]
+
+
+def _history(path: Path | None) -> list[dict[str, float]]:
+    if path is None or not path.is_file():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in csv.DictReader(file)
+            ]
+    except (KeyError, TypeError, ValueError):
+        return []  # another program's

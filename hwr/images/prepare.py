@@ -1,0 +1,193 @@
+"""A line's pixels -> what a network takes: the original system's size, or one height and any width."""
+
+import math
+
+import cv2
+import numpy as np
+
+from hwr.config import Config
+
+# Mean and standard deviation of IAM's line pixels (0..1), measured by the authors of the original system.
+MEAN = 0.942532484060557
+STD = 0.15926149044640417
+
+# Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
+PAPER = 230
+
+# Grey levels between paper and ink that count as full contrast at least: pencil has more, the grain of paper less.
+FAINTEST = 40
+
+# All grey levels: what is worked out for these is looked up for each pixel.
+LEVELS = np.arange(256)
+
+# Straightening: the height in pixels at which the slope is measured, the shortest line that has one (times its height), the
+# steepest slope, the share of ink that may be cut off above and below, and the paper left there (of the height).
+SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
+
+
+def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Shrink, never enlarge, keeping the aspect, to fit height x width; centre and pad; make the paper white.
+
+    The original's `resize_image` to the pixel: OpenCV's linear resize, sizes rounded down, padding of the colour of the
+    top-left pixel but at least `PAPER`, then everything brighter than `PAPER` set to 255.
+
+    Args:
+        image: (H, W) uint8, of any size.
+
+    Returns:
+        (height, width) uint8.
+    """
+    h, w = image.shape
+    if h > height or w > width:
+        ratio = min(height / h, width / w)
+        h, w = max(1, int(h * ratio)), max(1, int(w * ratio))
+        image = cv2.resize(image, (w, h))
+    top, left = (height - h) // 2, (width - w) // 2
+    colour = max(PAPER, int(image[0, 0]))
+    image = cv2.copyMakeBorder(
+        image, top, height - h - top, left, width - w - left, cv2.BORDER_CONSTANT, value=(float(colour),)
+    )
+    image[image > PAPER] = 255
+    return image
+
+
+def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:
+    """Stretch the contrast, bring the line to one height with its aspect kept, and put paper to its left and right.
+
+    Paper (the median, for most of a line is paper) becomes 255 and the darkest hundredth of the pixels 0, so that faint
+    pencil and dark ink, grey scans and white ones look alike.
+
+    Args:
+        image: (H, W) uint8, of any size. A small one is enlarged; a line that is too wide is squeezed, never cut.
+        width: The most that comes out, with both margins, in pixels.
+
+    Returns:
+        (height, at most width) uint8.
+    """
+    h, w = image.shape
+    wide = min(max(1, round(w * height / h)), width - 2 * margin)
+    kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
+    image = cv2.resize(image, (wide, height), interpolation=kind)
+    ink, paper = _contrast(image)
+    # What has next to no contrast is paper with its grain, which must not be stretched into ink.
+    stretched = 255 - (paper - LEVELS) * (255 / max(paper - ink, FAINTEST))
+    line = cv2.LUT(image, np.clip(np.rint(stretched), 0, 255).astype(np.uint8))
+    return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
+
+
+def straighten(image: np.ndarray) -> np.ndarray:
+    """Make a line that climbs or falls level, and cut the empty paper above and below it off.
+
+    A line that runs across its image leaves little of the height for its letters. The slope is that of the straight line
+    through the columns' centres of ink, weighted by their ink; far-off columns (ascenders, smears) count less in each of a
+    few rounds (Huber weights). Columns are then moved up and down: letters keep their slant.
+
+    Args:
+        image: (H, W) uint8, of any size.
+
+    Returns:
+        (H', W) uint8.
+    """
+    h, w = image.shape
+    factor = min(1.0, SLOPE_HEIGHT / h)
+    small = cv2.resize(image, (max(1, round(w * factor)), max(1, round(h * factor))), interpolation=cv2.INTER_AREA)
+    ink = _ink(small)
+    mass = ink.sum(0)
+    columns = np.flatnonzero(mass > 0)
+    slope = 0.0
+    if len(columns) and np.ptp(columns) >= SHORTEST * small.shape[0]:
+        y = (ink * np.arange(small.shape[0])[:, None]).sum(0)[columns] / mass[columns]
+        weight = base = np.minimum(mass[columns], np.percentile(mass[columns], 90))
+        for _ in range(5):
+            total = weight.sum()
+            middle, high = (weight * columns).sum() / total, (weight * y).sum() / total
+            x = columns - middle
+            slope = (weight * x * (y - high)).sum() / (weight * x * x).sum()
+            away = np.abs(y - high - slope * x)
+            weight = base * np.minimum(1, max(1.0, float(np.median(away))) / np.maximum(away, 1e-6))
+        slope = float(np.clip(slope, -STEEPEST, STEEPEST))
+    level = _lowered(image, slope * ((w - 1) / 2 - np.arange(w)))
+    rows = np.cumsum(_ink(level).sum(1))
+    if rows[-1] <= 0:
+        return image
+    top, bottom = np.searchsorted(rows, np.array([EDGE, 1 - EDGE]) * rows[-1])
+    air = max(1, round(AIR * (bottom - top + 1)))
+    return level[max(0, top - air) : bottom + air + 1]
+
+
+def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Each column moved down by so many pixels, (W,): linear between pixels, paper above and below, room for all.
+
+    Not OpenCV's warpAffine, whose pixels are other ones from version to version.
+    """
+    (h, w), steps = image.shape, np.rint(by * 256).astype(np.int32)  # in 256ths of a pixel
+    room = int(np.abs(steps).max() >> 8) + 2
+    # Turned, so that a column's pixels lie side by side: a column is then moved in one piece.
+    turned = np.full((w, h + 4 * room), round(_contrast(image)[1]), np.uint8)
+    turned[:, 2 * room : 2 * room + h] = image.T
+    pieces = np.lib.stride_tricks.sliding_window_view(turned, h + 2 * room + 1, axis=1)
+    moved = pieces[np.arange(w), room - 1 - (steps >> 8)]  # (W, H' + 1)
+    # Every pixel that comes out is made of the two around its place.
+    of_upper = (steps & 255).astype(np.uint16)[:, None]
+    mixed = moved[:, 1:] * (256 - of_upper) + moved[:, :-1] * of_upper
+    return np.ascontiguousarray(((mixed + 128) >> 8).astype(np.uint8).T)
+
+
+def _ink(image: np.ndarray) -> np.ndarray:
+    """How much of each pixel is ink, 0..1; what is fainter than a quarter is taken for paper."""
+    dark, paper = _contrast(image)
+    ink = np.clip((paper - LEVELS) / max(paper - dark, FAINTEST), 0, 1)
+    out: np.ndarray = cv2.LUT(image, np.where(ink > 0.25, ink, 0))
+    return out
+
+
+def _contrast(image: np.ndarray) -> tuple[float, float]:
+    """The grey levels of ink, the darkest hundredth of the pixels, and of paper, the median."""
+    below = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]), dtype=np.float64)
+
+    def level(share: float) -> float:
+        """As `np.percentile`, of pixels that are counted already."""
+        place = share * (image.size - 1)
+        left, right = below.searchsorted([math.floor(place), math.ceil(place)], side="right").tolist()
+        return float(left + (right - left) * (place % 1))
+
+    return level(0.01), level(0.5)
+
+
+def scaled_width(width: int, height: int, config: Config) -> int:
+    """Pixels of width that `scale` gives a line of this size, margins included."""
+    size = config.image
+    return min(max(1, round(width * size.height / max(1, height))), size.width - 2 * size.margin) + 2 * size.margin
+
+
+def columns(height: int, width: int, prepared: int, config: Config) -> tuple[float, float]:
+    """Where a prepared line's columns were: (offset, factor), so that x of the image = (x prepared - offset) * factor.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Likewise.
+        prepared: Width of the prepared line, in pixels.
+    """
+    size = config.image
+    if config.model.any_width:
+        return size.margin, width / (prepared - 2 * size.margin)
+    ratio = min(1.0, size.height / height, size.width / width)
+    inside = max(1, int(width * ratio))
+    return (size.width - inside) // 2, width / inside
+
+
+def prepare(image: np.ndarray, config: Config) -> np.ndarray:
+    """A line as the config's network takes it: (H, W) uint8, W the same for all lines or at most `image.width`."""
+    size = config.image
+    match config.model.arch:
+        case "original":
+            return fit(image, size.height, size.width)
+        case "crnn":
+            if size.straighten:
+                image = straighten(image)
+            return scale(image, size.height, size.width, size.margin)
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """Pixels 0..1 (any shape) as the network takes them: float32, mean 0 and deviation 1 over IAM's lines."""
+    return ((pixels - MEAN) / STD).astype(np.float32)

@@ -1,0 +1,147 @@
+"""The network for lines of any width, on PyTorch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwr.config import CRNN
+from hwr.networks.original.torch import Output, normed
+
+# Of the blank in the time steps right of a line; all other classes have its negative. So padding reads as blanks for
+# certain, and adds nothing to a loss.
+SURE = 1e4
+
+
+class Block(nn.Module):
+    """Residual block (ResNet v1): two 3x3 convolutions, and a 1x1 one past them where the channels change."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.skip: nn.Sequential | None = None
+        if channels_in != channels:
+            self.skip = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(N, c, H, W), with what is right of a line 0 before and after."""
+        # Masked before the ReLU: batch norm keeps its input, not its output, so this may be done in place.
+        y = F.relu_(normed(self.conv1, self.norm1, x).mul_(mask))
+        past = x if self.skip is None else normed(*self.skip, x)  # type: ignore[call-arg]
+        y = normed(self.conv2, self.norm2, y) + past
+        return F.relu_(y.mul_(mask))
+
+
+class BiLSTM(nn.Module):
+    """One layer that reads each line from its left and from its right end.
+
+    Two LSTMs, of which one is given every line turned round within its own length. That is what packed sequences would
+    do, and on a CPU four times as fast.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.right = nn.LSTM(features, hidden)
+        self.left = nn.LSTM(features, hidden)
+
+    def forward(self, x: Tensor, turned: Tensor) -> Tensor:
+        """(T, N, c) -> (T, N, 2 * hidden); what comes out right of a line means nothing.
+
+        Args:
+            turned: (T, N); for each step the step that takes its place when the line is turned round.
+        """
+        right = self.right(x)[0]
+        left = self.left(_turn(x, turned))[0]
+        return torch.cat([right, _turn(left, turned)], 2)
+
+
+def _turn(x: Tensor, turned: Tensor) -> Tensor:
+    return x.gather(0, turned[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+class Network(nn.Module):
+    """Residual CNN, maximum over each column, biLSTMs, one dense layer; and a shortcut for training.
+
+    After Retsinas et al., "Best Practices for a Handwritten Text Recognition System" (DAS 2022): the aspect kept, the
+    column maximum, and a second, convolutional CTC head right on the features of the columns, which the LSTMs' slow
+    start does not hold back.
+
+    What is right of a line is kept at 0 before every convolution, as if the picture ended there, and each LSTM reads a
+    line backwards from its own end: what is read does not depend on the other lines of the batch.
+
+    Args:
+        classes: C, with the blank.
+    """
+
+    def __init__(self, model: CRNN, classes: int) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+        self.stem = nn.Conv2d(1, model.stem, 7, model.stride, padding=3, bias=False)
+        self.norm = nn.BatchNorm2d(model.stem)
+        self.stages = nn.ModuleList()
+        channels = model.stem
+        for number, wide in model.blocks:
+            blocks = [Block(channels if b == 0 else wide, wide) for b in range(number)]
+            self.stages.append(nn.ModuleList(blocks))
+            channels = wide
+        self.lstms = nn.ModuleList()
+        features = channels
+        for _ in range(model.layers):
+            self.lstms.append(BiLSTM(features, model.hidden))
+            features = 2 * model.hidden
+        self.dropout = nn.Dropout(model.dropout)
+        self.head_dropout = nn.Dropout(model.head_dropout)
+        self.head = nn.Linear(features, classes * model.frames)
+        self.shortcut = nn.Conv1d(channels, classes * model.frames, 3, padding=1) if model.shortcut else None
+
+    def forward(self, x: Tensor, widths: Tensor) -> Output:
+        """(N, 1, H, W) pixels, normalised so that paper is 0, and (N,) columns of line -> logits (N, T, C)."""
+        x = x * _mask(x, widths)
+        widths = _shrunk(widths, self.model.stride[1])
+        x = normed(self.stem, self.norm, x)  # (N, c, H / 4, W / 2), as the strides are
+        mask = _mask(x, widths)
+        x = F.relu_(x.mul_(mask))
+        for i, stage in enumerate(self.stages):
+            if i:
+                pool = self.model.pools[i - 1]
+                x = F.max_pool2d(x, pool, ceil_mode=True)
+                widths = _shrunk(widths, pool[1])
+                mask = _mask(x, widths)
+            for block in stage.children():
+                x = block(x, mask)
+        columns = x.amax(2)  # (N, c, T)
+        hidden = columns.permute(2, 0, 1).contiguous()  # (T, N, c)
+        step = torch.arange(hidden.shape[0], device=x.device)[:, None]  # (T, 1)
+        turned = torch.where(step < widths, widths - 1 - step, step)  # (T, N)
+        for i, lstm in enumerate(self.lstms):
+            hidden = lstm(self.dropout(hidden) if i else hidden, turned)  # (T, N, 2 * hidden)
+        logits = self._frames(self.head(self.head_dropout(hidden)).transpose(0, 1), mask)
+        if not self.training:
+            return Output(logits)
+        shortcut = None
+        if self.shortcut is not None:
+            shortcut = self._frames(self.shortcut(self.head_dropout(columns)).transpose(1, 2), mask)
+        return Output(logits, shortcut, hidden.transpose(0, 1))
+
+    def saved_name(self, name: str) -> str:
+        """The name of a parameter or running statistic in checkpoints; "" where it is not kept."""
+        return "" if name.endswith("num_batches_tracked") else name
+
+    def _frames(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """(N, steps, C * frames) -> (N, T, C), with nothing but blanks right of each line."""
+        inside = mask[:, 0, 0, :, None] > 0  # (N, steps, 1)
+        nothing = logits.new_full((self.classes,), -SURE)
+        nothing[-1] = SURE
+        logits = torch.where(inside, logits, nothing.repeat(self.model.frames))
+        return logits.reshape(logits.shape[0], -1, self.classes)
+
+
+def _shrunk(widths: Tensor, factor: int) -> Tensor:
+    return (widths + factor - 1) // factor
+
+
+def _mask(x: Tensor, widths: Tensor) -> Tensor:
+    """(N, 1, 1, W) of 1 where a line is and 0 right of it."""
+    return (torch.arange(x.shape[3], device=x.device) < widths[:, None]).to(x.dtype)[:, None, None]

@@ -1,0 +1,133 @@
+"""The original system's network on PyTorch."""
+
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwr import Error
+from hwr.config import Original
+from hwr.engines import Weights
+from hwr.networks.original import spec
+
+
+class Output(NamedTuple):
+    """What a network gives.
+
+    Attributes:
+        logits: (N, T, C), the blank last.
+        shortcut: (N, T, C) likewise, of a second head that is for training only.
+        features: (N, steps, features), what the logits are made of; in training only.
+    """
+
+    logits: Tensor
+    shortcut: Tensor | None = None
+    features: Tensor | None = None
+
+
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A convolution without bias, and batch norm. In reading they are one convolution: on a CPU a tenth of the time is saved."""
+    if norm.training:
+        out: Tensor = norm(conv(x))
+        return out
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+class BasicBlock(nn.Module):
+    """ResNet v1's block of two 3x3 convolutions, no change of size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(normed(self.conv1, self.bn1, x), inplace=True)
+        return F.relu(normed(self.conv2, self.bn2, y) + x, inplace=True)
+
+
+class OriginalNetwork(nn.Module):
+    """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
+
+    Args:
+        step_sizes: Features per time step of each scale.
+        classes: C, with the blank.
+    """
+
+    def __init__(self, model: Original, step_sizes: list[int], classes: int) -> None:
+        super().__init__()
+        c = model.channels
+        self.steps = model.steps
+        self.conv = nn.Conv2d(1, c, 7, stride=2, padding=3, bias=False)
+        self.bn = nn.BatchNorm2d(c)
+        self.stage1 = nn.Sequential(*(BasicBlock(c) for _ in range(spec.BLOCKS)))
+        self.downsampler = nn.Sequential(
+            nn.Conv2d(c, c, 3, padding=1),
+            nn.BatchNorm2d(c),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(c, c, 3, padding=1),
+            nn.BatchNorm2d(c),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        self.encoders = nn.ModuleList(
+            nn.LSTM(size, model.hidden, model.layers, bidirectional=True, batch_first=True) for size in step_sizes
+        )
+        self.dropout = nn.Dropout(model.dropout)
+        self.decoder = nn.Linear(2 * model.hidden * len(step_sizes), classes)
+
+    def forward(self, x: Tensor, widths: Tensor) -> Output:
+        """(N, 1, H, W) normalised pixels, all of it line -> logits (N, T, C)."""
+        x = F.relu(normed(self.conv, self.bn, x), inplace=True)  # (N, c, H/2, W/2)
+        features = self.stage1(F.max_pool2d(x, 3, stride=2, padding=1))  # (N, c, H/4, W/4)
+        hidden = []
+        for i, lstm in enumerate(self.encoders):
+            if i:
+                features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
+            # Cut evenly, not by columns: in the original a step is 1.25 columns wide.
+            steps = features.permute(0, 3, 1, 2).reshape(x.shape[0], self.steps, -1)  # (N, T, W * c * H / T)
+            hidden.append(self.dropout(lstm(steps)[0]))  # (N, T, 2 * hidden)
+        return Output(self.decoder(torch.cat(hidden, 2)))  # (N, T, C)
+
+    def saved_name(self, name: str) -> str:
+        """The name that Gluon gives to a parameter or running statistic of this module; "" where it has none."""
+        *path, last = name.split(".")
+        if last == "num_batches_tracked":
+            return ""
+        match path:
+            case ["encoders", i]:
+                # weight_ih_l0_reverse -> layer 0, right to left, i2h_weight. The gates' order is the same.
+                kind, way, layer, *reverse = last.split("_")
+                cell = f"encoders.{i}.0.lstm._unfused.{layer[1:]}.{'r' if reverse else 'l'}_cell"
+                return f"{cell}.{'i2h' if way == 'ih' else 'h2h'}_{kind}"
+            case ["stage1", block, layer]:
+                path = ["body", "4", block, "body", {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4"}[layer]]
+            case ["conv"]:
+                path = ["body", "0"]
+            case ["bn"]:
+                path = ["body", "1"]
+        # Batch norm calls its factor gamma in Gluon, and its offset beta.
+        if path[-1] in ("1", "4"):
+            last = {"weight": "gamma", "bias": "beta"}.get(last, last)
+        return ".".join([*path, last])
+
+
+def read_trunk(path: Path) -> Weights:
+    if path.suffix != ".pth":
+        return spec.read_trunk(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise Error(f"{path}: not a file of torch weights: {error}") from error
+    if not isinstance(found, dict):
+        raise Error(f"{path}: not a file of torch weights by name, but of a {type(found).__name__}")
+    return spec.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)

@@ -1,0 +1,46 @@
+"""Where the lines of a page photo are, by kraken's segmenter, which comes with a trained model."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from hwr import Error
+from hwr.data.formats import pages
+from hwr.images.load import Polygon
+from hwr.pages.sources import Target
+
+
+def lines_of(path: Path) -> list[Target]:
+    """The lines of a page, in reading order.
+
+    Raises:
+        Error: kraken is not installed, or the image can't be read.
+    """
+    try:
+        from kraken import blla
+    except ImportError as error:
+        raise Error(f"--page finds lines by kraken: pip install -e '.[pages]' ({error})") from error
+    try:
+        with Image.open(path) as opened:
+            # In kraken's pixels as in ours: it does not mind a camera's orientation tag.
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise Error(f"{path}: is damaged or not an image: {error}") from error
+    try:
+        found = blla.segment(picture)
+    except Exception as error:  # of whatever library it came from
+        raise Error(f"{path}: kraken can't find its lines: {error}") from error
+    lines = tuple(
+        pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
+        for number, line in enumerate(found.lines, 1)
+    )
+    page = pages.Page(path.name, str(path), *picture.size, lines)
+    return [
+        Target(path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no shape", upright=True)
+        for line, region in zip(lines, pages.regions(page), strict=True)
+    ]
+
+
+def _rounded(points: Any) -> Polygon:
+    return tuple((round(x), round(y)) for x, y in points or [])
