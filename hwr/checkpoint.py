@@ -1,4 +1,4 @@
-"""A model on disk: weights, config, alphabet and scores in one `.safetensors` file; bare Gluon `.params` too."""
+"""A model on disk: weights, config, alphabet and scores in one `.safetensors` file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hwr import Error, config, engines
-from hwr.alphabet import ORIGINAL, Alphabet
+from hwr import Error, config
+from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
-from hwr.config import Config, Original
-from hwr.engines import gluon_params
-from hwr.networks.original import spec
+from hwr.config import Config
 
 FORMAT = 1
 
@@ -41,18 +39,11 @@ class Checkpoint:
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write `.safetensors`, or `.params` (weights alone) if the name ends so.
+    """Write `.safetensors`.
 
     Raises:
-        Error: No room, no permission; what stood there before is untouched. Or `.params` of another network than the original.
+        Error: No room, no permission; what stood there before is untouched. Or the checkpoint is an exported network.
     """
-    if Path(path).suffix == ".params":
-        if not isinstance(checkpoint.config.model, Original):
-            raise Error(
-                f"{path}: .params are for the original network; save a {checkpoint.config.model.arch} as .safetensors"
-            )
-        gluon_params.write(path, checkpoint.weights)
-        return
     if checkpoint.exported:
         raise Error(f"{path}: {checkpoint.exported} is an exported network, which has no weights to save")
     write_arrays(path, checkpoint.weights, _about(checkpoint))
@@ -72,51 +63,28 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def load(path: str | Path, fallback: Config | None = None) -> Checkpoint:
-    """Read a checkpoint of either form.
-
-    Args:
-        path: `.safetensors` of this program, or Gluon's `.params`.
-        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
-            replaced by those that the shapes tell; the alphabet is the original one.
+def load(path: str | Path) -> Checkpoint:
+    """Read a `.safetensors` checkpoint; `hwr.recognizer.load_checkpoint` reads the other kinds too.
 
     Raises:
         Error: Missing, truncated, or not such a file; says what is wrong.
     """
-    path = Path(path)
-    if path.suffix == ".params":
-        settings = fallback or Config()
-        if not isinstance(settings.model, Original):
-            raise Error(f"{path}: .params hold the original network; this config's model.arch is {settings.model.arch}")
-        weights = {name: array.astype(np.float32) for name, array in gluon_params.read(path).items()}
-        try:
-            model, classes = spec.sizes(weights, settings.image)
-        except Error as error:
-            raise Error(f"{path}: {error}") from None
-        alphabet = Alphabet(ORIGINAL)
-        if classes != alphabet.classes:
-            raise Error(
-                f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
-                f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
-            )
-        model = model.model_copy(update={"dropout": settings.model.dropout, "pretrained": "none"})
-        return Checkpoint(weights, settings.model_copy(update={"model": model}), alphabet)
-
-    if path.suffix == ".onnx":
-        return _read_about(path, {}, _onnx_about(path), exported=path)
     weights, found = read_arrays(path)
     # Weights may be kept in 16 bits; engines take 32.
-    loaded = _read_about(path, {name: array.astype(np.float32) for name, array in weights.items()}, found)
-    try:
-        spec.check(loaded.weights, engines.shapes(loaded.config, loaded.alphabet.classes))
-    except Error as error:
-        raise Error(f"{path}: {error}") from None
-    return loaded
+    return from_metadata(path, {name: array.astype(np.float32) for name, array in weights.items()}, found)
 
 
-def _read_about(
-    path: Path, weights: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
+def from_metadata(
+    path: str | Path, weights: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
 ) -> Checkpoint:
+    """The checkpoint that weights and the metadata of `about` make.
+
+    Args:
+        path: For messages.
+
+    Raises:
+        Error: The metadata is incomplete, invalid or a newer version's.
+    """
     try:
         if found["format"] > FORMAT:
             raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
@@ -124,24 +92,6 @@ def _read_about(
         return Checkpoint(weights, settings, Alphabet(found["alphabet"]), found["scores"], exported)
     except (KeyError, TypeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
-
-
-def _onnx_about(path: Path) -> dict[str, Any]:
-    """What `hwr export` put into an ONNX file."""
-    if not path.is_file():
-        raise Error(f"{path}: no such file")
-    try:
-        import onnx
-    except ImportError as error:
-        raise Error(f"{path} needs onnx and onnxruntime: pip install -e '.[onnx]'") from error
-    try:
-        properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
-    except Exception as error:  # protobuf's, of several kinds
-        raise Error(f"{path}: not a whole .onnx file: {error}") from error
-    if "hwr" not in properties:
-        raise Error(f"{path}: was not exported by hwr (there is no hwr in its metadata)")
-    found: dict[str, Any] = json.loads(properties["hwr"])
-    return found
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

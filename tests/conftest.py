@@ -1,15 +1,20 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hwr import config
+from hwr import config, networks
+from hwr.alphabet import Alphabet
 from hwr.config import Config
-from hwr.data import synth
-from hwr.images import augment
+from hwr.data import Line, synth
+from hwr.decoding import decode
+from hwr.engines import Engine
+from hwr.evaluation import evaluate
+from hwr.images import augment, batches, cache
 from hwr.images.batches import Batch
+from hwr.images.cache import Images
 
 # One thread: these networks are tiny, and the numbers of a run then depend on nothing else on the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -95,6 +100,35 @@ def tiny(drawn: Path) -> Config:
 def whole(images: np.ndarray, labels: np.ndarray, warps: augment.Warps | None = None) -> Batch:
     """A batch of images that are line in their whole width."""
     return Batch(images, np.full(len(images), images.shape[2], np.int32), labels, warps, np.arange(len(images)))
+
+
+def prepared_images(lines: Sequence[Line], settings: Config, progress: bool = False) -> Images:
+    """Lines as the config's network takes them."""
+    return cache.prepared(lines, networks.geometry(settings), settings.data.cache, progress)
+
+
+def encoded(lines: Sequence[Line], alphabet: Alphabet, settings: Config, widths: np.ndarray) -> list[np.ndarray]:
+    """Label ids of lines that are prepared to these widths, all of which must be writable."""
+    images = Images(np.zeros(0, np.uint8), widths, settings.image.height)
+    return batches.all_writable(batches.encode(lines, images, alphabet, networks.geometry(settings))).labels
+
+
+def predictions(
+    engine: Engine, images: Images, lines: Sequence[Line], alphabet: Alphabet, settings: Config
+) -> evaluate.Predictions:
+    """What an engine reads of prepared lines."""
+    geometry = networks.geometry(settings)
+    examples = batches.encode(lines, images, alphabet, geometry)
+
+    def read(logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        return decode.texts(logits, alphabet, settings)
+
+    return evaluate.read(engine, read, examples, settings.evaluate.batch_size, geometry.multiple)
+
+
+def recipe_of(settings: Config) -> batches.Recipe:
+    """How batches are made."""
+    return batches.Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
 
 
 @pytest.fixture

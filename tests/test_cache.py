@@ -11,9 +11,9 @@ from PIL import Image
 from hwr import Error, config, data
 from hwr.config import Config
 from hwr.data import Line
-from hwr.images import cache, load, prepare
+from hwr.images import load, prepare
 
-from .conftest import TINY
+from .conftest import REPOSITORY, TINY, prepared_images
 
 
 def lines_in(folder: Path, number: int = 5) -> list[Line]:
@@ -30,24 +30,24 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_holds_what_was_prepared_and_is_not_built_twice(tmp_path: Path) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
-    pixels = cache.prepared(lines, settings)
+    pixels = prepared_images(lines, settings)
     assert (len(pixels), pixels.height, pixels.widths.tolist()) == (5, 60, [800] * 5)
     assert isinstance(pixels.pixels, np.memmap)
     for i, line in enumerate(lines):
         assert np.array_equal(pixels[i], prepare.fit(load.read(line.image), 60, 800))
     (built,) = files(tmp_path)
     before = built.stat().st_mtime_ns
-    cache.prepared(lines, settings)
+    prepared_images(lines, settings)
     assert [f.stat().st_mtime_ns for f in files(tmp_path)] == [before]
 
 
 def test_is_rebuilt_when_what_went_in_changes(tmp_path: Path) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
-    cache.prepared(lines, settings)
+    prepared_images(lines, settings)
     Image.fromarray(np.full((40, 40), 7, np.uint8)).save(lines[2].image)
-    assert (cache.prepared(lines, settings)[2] == 7).any()
-    cache.prepared(lines[:3], settings)
-    cache.prepared(lines, config.load(None, ["image.width=640"]))
+    assert (prepared_images(lines, settings)[2] == 7).any()
+    prepared_images(lines[:3], settings)
+    prepared_images(lines, config.load(None, ["image.width=640"]))
     assert len(files(tmp_path)) == 4
 
 
@@ -56,23 +56,23 @@ def test_broken_images_are_all_named_and_nothing_is_left(tmp_path: Path) -> None
     lines[1].image.write_bytes(b"")
     lines[3].image.write_bytes(lines[3].image.read_bytes()[:200])
     with pytest.raises(Error, match=r"1\.png.*line 1, list\.txt:2(?s:.*)3\.png(?s:.*)2 of 5 images.*data\.exclude"):
-        cache.prepared(lines, Config())
+        prepared_images(lines, Config())
     assert files(tmp_path) == []
     lines[4].image.unlink()
     with pytest.raises(Error, match=r"4\.png: No such file.*list\.txt:5"):
-        cache.prepared(lines, Config())
+        prepared_images(lines, Config())
 
 
 def test_two_processes_build_at_once(tmp_path: Path, drawn: Path) -> None:
     code = (
-        "import sys; from hwr import config, data; from hwr.images import cache; c = config.load(None, sys.argv[1:]);"
-        "print(int(cache.prepared(data.read(c.data).train, c).pixels.astype(int).sum()))"
+        "import sys; from hwr import config, data; from tests.conftest import prepared_images; c = config.load(None, sys.argv[1:]);"
+        "print(int(prepared_images(data.read(c.data).train, c).pixels.astype(int).sum()))"
     )
     command = [sys.executable, "-c", code, *TINY, f"data.root={drawn}"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) for _ in range(2)]
     sums = {process.communicate()[0].strip() for process in both}
     settings = config.load(None, command[3:])
-    assert sums == {str(int(cache.prepared(data.read(settings.data).train, settings).pixels.astype(int).sum()))}
+    assert sums == {str(int(prepared_images(data.read(settings.data).train, settings).pixels.astype(int).sum()))}
     assert len(files(tmp_path)) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # five lines need 240 kB
     try:
         with pytest.raises(Error, match="could not be written: File too large"):
-            cache.prepared(lines, Config())
+            prepared_images(lines, Config())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert files(tmp_path) == []
@@ -96,14 +96,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     old.touch()
     new.touch()
     os.utime(old, (time.time() - 2 * 86400,) * 2)
-    cache.prepared(lines_in(tmp_path / "l"), Config())
+    prepared_images(lines_in(tmp_path / "l"), Config())
     assert (old.exists(), new.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", None])
 def test_a_damaged_cache_is_built_anew(tmp_path: Path, content: bytes | None) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
-    before = np.array(cache.prepared(lines, settings).pixels)
+    before = np.array(prepared_images(lines, settings).pixels)
     (built,) = files(tmp_path)
     built.write_bytes(built.read_bytes()[:5000] if content is None else content)
-    assert np.array_equal(cache.prepared(lines, settings).pixels, before)
+    assert np.array_equal(prepared_images(lines, settings).pixels, before)

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from hwr import Error, checkpoint
+from hwr import Error, checkpoint, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.engines import gluon_params
 from hwr.networks.original import spec
+from hwr.recognizer import load_checkpoint
 
 
 def sample(tiny: Config, characters: str = ORIGINAL) -> Checkpoint:
@@ -42,19 +42,19 @@ def test_arrays_of_strange_layout_are_written_right(tmp_path: Path, tiny: Config
 
 def test_sizes_of_a_bare_params_come_from_its_shapes(tmp_path: Path, tiny: Config) -> None:
     saved = sample(tiny)
-    checkpoint.save(tmp_path / "c.params", saved)
-    loaded = checkpoint.load(tmp_path / "c.params", Config(image=tiny.image))
+    gluon_params.write(tmp_path / "c.params", saved.weights)
+    loaded = load_checkpoint(tmp_path / "c.params", Config(image=tiny.image))
     for size in ("channels", "downsamples", "steps", "hidden", "layers"):
         assert getattr(loaded.config.model, size) == getattr(tiny.model, size)
     assert loaded.alphabet.characters == ORIGINAL
     with pytest.raises(Error, match=r"c\.params: .*features a step.*another size than 30 x 148.*--config"):
-        checkpoint.load(tmp_path / "c.params", Config(image={"height": 30, "width": 148}))  # type: ignore[arg-type]
+        load_checkpoint(tmp_path / "c.params", Config(image={"height": 30, "width": 148}))  # type: ignore[arg-type]
 
 
 def test_a_params_of_another_alphabet_is_refused(tmp_path: Path, tiny: Config) -> None:
-    checkpoint.save(tmp_path / "c.params", sample(tiny, "abc"))
+    gluon_params.write(tmp_path / "c.params", sample(tiny, "abc").weights)
     with pytest.raises(Error, match=r"has 4 outputs.*has 81 with the blank"):
-        checkpoint.load(tmp_path / "c.params", Config(image=tiny.image))
+        load_checkpoint(tmp_path / "c.params", Config(image=tiny.image))
 
 
 def test_faults_are_named(tmp_path: Path, tiny: Config) -> None:
@@ -86,7 +86,7 @@ def test_wrong_weights_are_named(tmp_path: Path, tiny: Config) -> None:
         saved.weights.update(changes)
         checkpoint.save(path, saved)
         with pytest.raises(Error, match=message):
-            checkpoint.load(path)
+            load_checkpoint(path)
 
     refused(r"has extra, which the network has not", extra=np.zeros(3, np.float32))
     refused(r"decoder\.bias is \(3,\) and the network's is \(81,\)", **{"decoder.bias": np.zeros(3, np.float32)})
@@ -102,7 +102,7 @@ def test_a_damaged_header_is_an_error_or_harmless(tmp_path: Path, tiny: Config, 
     content[place] = byte
     path.write_bytes(content)
     with contextlib.suppress(Error):  # and nothing else
-        checkpoint.load(path)
+        load_checkpoint(path)
 
 
 def test_no_room_leaves_the_old_one(tmp_path: Path, tiny: Config) -> None:

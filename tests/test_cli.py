@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import checkpoint, config, data
+from hwr import checkpoint, config, data, gluon_params
 from hwr.cli import main, options
 
 from .conftest import REPOSITORY, TINY
@@ -83,7 +83,7 @@ def test_evaluate_writes_the_contract(trained: Path, drawn: Path, tmp_path: Path
 def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path) -> None:
     """The sizes from the shapes; the image's size from --set, as the defaults are the original's 60 x 800."""
     native = checkpoint.load(trained / "best.safetensors")
-    checkpoint.save(tmp_path / "line.params", native)
+    gluon_params.write(tmp_path / "line.params", native.weights)
     reports = []
     for path, more in (
         (trained / "best.safetensors", []),
@@ -278,7 +278,7 @@ def test_help_has_examples() -> None:
 
 
 def test_the_networks_own_keys_cannot_be_set(trained: Path, drawn: Path, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "line.params", checkpoint.load(trained / "best.safetensors"))
+    gluon_params.write(tmp_path / "line.params", checkpoint.load(trained / "best.safetensors").weights)
     file = REPOSITORY / "configs/iam_line.yaml"
     for arguments in (
         [trained / "best.safetensors", "--set", "image.height=40"],

@@ -14,6 +14,7 @@ from hwr import checkpoint, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
+from hwr.recognizer import load_checkpoint
 
 from .conftest import REPOSITORY, TINY, whole
 
@@ -31,7 +32,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the original network, with random weights."""
     settings, alphabet = config.load(None, TINY), Alphabet(ORIGINAL)
     path = tmp_path_factory.mktemp("original") / "o.safetensors"
-    checkpoint.save(path, Checkpoint(engines.build(settings, alphabet.classes).weights(), settings, alphabet))
+    checkpoint.save(path, Checkpoint(engines.trainer(settings, alphabet.classes).weights(), settings, alphabet))
     return path
 
 
@@ -84,7 +85,7 @@ def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.ra
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     loaded = checkpoint.load(original)
-    engine = engines.build(loaded.config, loaded.alphabet.classes)
+    engine = engines.trainer(loaded.config, loaded.alphabet.classes)
     engine.load(loaded.weights)
     lines = whole(rng.integers(0, 256, (3, 32, 320), dtype=np.uint8), np.full((3, 1), -1, np.int32))
     for kind, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("params", "params")):
@@ -101,7 +102,7 @@ def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.ra
             subprocess.run([sys.executable, "-W", "ignore", "-c", code, *files], check=True, cwd=tmp_path)
             found = np.load(tmp_path / "y.npy")
         else:
-            weights = checkpoint.load(out, loaded.config).weights
+            weights = load_checkpoint(out, loaded.config).weights
             assert all(np.array_equal(weights[name], loaded.weights[name]) for name in weights)
             continue
         assert np.allclose(found, engine.logits(lines), atol=1e-4)

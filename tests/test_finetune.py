@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, engines
+from hwr import Error, checkpoint, config, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
@@ -18,7 +18,7 @@ def trained(folder: Path, base: list[str], characters: str, *overrides: str) -> 
     """A checkpoint with weights that no initialisation has."""
     settings = config.load(None, [*base, *overrides])
     letters, rng = Alphabet(characters), np.random.default_rng(1)
-    shapes = engines.shapes(settings, letters.classes)
+    shapes = networks.shapes(settings, letters.classes)
     weights = {name: rng.uniform(1, 2, shape).astype(np.float32) for name, shape in shapes.items()}
     path = folder / "trained.safetensors"
     checkpoint.save(path, Checkpoint(weights, settings, letters, {}))
@@ -29,7 +29,7 @@ def begun(path: Path, base: list[str], *overrides: str) -> tuple[Alphabet, dict[
     settings = config.load(None, [*base, f"train.init={path}", *overrides])
     letters, loaded = finetune.start(settings, ["bcx", "a é"])
     assert loaded is not None
-    engine = engines.build(settings, letters.classes)
+    engine = engines.trainer(settings, letters.classes)
     finetune.load(engine, loaded, letters)
     return letters, engine.weights(), loaded
 
@@ -95,7 +95,7 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     tune = ["--set", f"data.root={drawn}", "train.epochs=1", "train.batch_size=8", "engine.threads=1"]
     best = str(first / "best.safetensors")
     said = run("train", "--config", str(nothing), "--init", best, "--charset", "keep", *tune, "--out", str(second))
-    assert f"begins with {best}" in said
+    assert f"initialised from {best}" in said
     model = checkpoint.load(second / "best.safetensors")
     assert model.config.model == config.load(None, TINY_CRNN).model
     assert (model.config.image, model.config.train.charset) == (config.load(None, TINY_CRNN).image, "keep")

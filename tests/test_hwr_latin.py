@@ -7,6 +7,7 @@ import pytest
 
 from hwr import checkpoint, config
 from hwr.evaluation import evaluate
+from hwr.recognizer import Recognizer
 
 from .conftest import REPOSITORY
 
@@ -19,7 +20,8 @@ pytest.importorskip("torch")
 def cer(root: Path, split: str) -> float:
     loaded = checkpoint.load(MODEL)
     keys = [f"data.root={root}", "engine.device=cpu", "engine.precision=fp32"]
-    report, _, _ = evaluate.evaluate(loaded, config.override(config.to_dict(loaded.config), keys), split, "")
+    settings = config.override(config.to_dict(loaded.config), keys)
+    report = evaluate.evaluate(Recognizer(loaded, settings), split=split).to_dict()
     return float(report["cer"])
 
 

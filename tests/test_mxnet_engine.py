@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, checkpoint, config, data, engines
+from hwr import Error, checkpoint, config, data, engines, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config
 from hwr.decoding import decode
-from hwr.engines import gluon_params, mxnet_library
-from hwr.evaluation import evaluate
-from hwr.images import augment, batches, cache, prepare
+from hwr.engines import mxnet_library
+from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
 from hwr.networks.original import spec
+from hwr.recognizer import Recognizer, load_checkpoint
 from hwr.training.loop import train
 
-from .conftest import REPOSITORY, TINY, whole
+from .conftest import REPOSITORY, TINY, encoded, predictions, prepared_images, whole
 from .golden import recipe
 
 try:
@@ -55,7 +55,7 @@ def golden(name: str, engine: str = "mxnet", **model: float) -> tuple[Any, Batch
             "engine": {"name": engine, "device": "cpu", "threads": 1},
         }
     )
-    built = engines.build(settings, 81, fresh=False)
+    built = engines.trainer(settings, 81, fresh=False)
     built.load(recipe.weights({name: tuple(shape) for name, shape in about["shapes"].items()}))
     frozen = np.load(GOLDEN / f"{name}.npz")
     pixels = [prepare.fit(recipe.line_image(*IMAGES["lines"][i].tolist()), height, width) for i in about["lines"]]
@@ -119,7 +119,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None
 def test_names_and_shapes_are_gluons_own(sizes: dict[str, Any], tmp_path: Path) -> None:
     small = {"hidden": 4, "steps": 100, "pretrained": "none", **sizes}
     settings = config.from_dict({"model": small, "engine": {"name": "mxnet", "device": "cpu"}})
-    engine: Any = engines.build(settings, 7)
+    engine: Any = engines.trainer(settings, 7)
     engine._net.save_parameters(str(tmp_path / "own.params"))
     written = gluon_params.read(tmp_path / "own.params")
     assert {name: array.shape for name, array in written.items()} == spec.shapes(settings.model, settings.image, 7)
@@ -136,7 +136,7 @@ def test_ctc_against_brute_force(tiny: Config, rng: np.random.Generator) -> None
     labels = np.full((7, 9), -1, np.int32)
     for label, row in zip(labels, rows, strict=True):
         label[: len(row)] = row
-    engine = engines.build(tiny, 4)
+    engine = engines.trainer(tiny, 4)
     losses = engine.loss(logits, labels)
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
     for n, wanted in enumerate(rows):
@@ -153,8 +153,8 @@ def test_a_batch_of_empty_labels_trains(tiny: Config, batch: Batch) -> None:
     empty = whole(batch.images, np.full((4, 1), -1, np.int32))
     same = with_(tiny, "model.dropout=0", "train.loss_weight=1")
     pytest.importorskip("torch", reason="compares with torch")
-    one: Any = engines.build(same, 81)
-    other: Any = engines.build(with_(same, "engine.name=torch"), 81)
+    one: Any = engines.trainer(same, 81)
+    other: Any = engines.trainer(with_(same, "engine.name=torch"), 81)
     assert float(one.train_step(empty, 1e-3)) == pytest.approx(float(other.train_step(empty, 1e-3)), rel=1e-5)
     gradients = one._parameters["decoder.weight"].grad().asnumpy() / 4, other._net.decoder.weight.grad.numpy()
     assert np.abs(gradients[0] - gradients[1]).max() < 1e-4 * np.abs(gradients[1]).max()
@@ -180,7 +180,7 @@ def test_both_engines_give_the_same(name: str) -> None:
 def test_the_first_steps_with_warps_are_the_same_on_both(tiny: Config, batch: Batch) -> None:
     """The same seed is the same network; warped by scikit-image here and on the device there, to interpolation error."""
     pytest.importorskip("torch", reason="compares with torch")
-    pair = [engines.build(with_(tiny, f"engine.name={name}", "model.dropout=0"), 81) for name in ENGINES]
+    pair = [engines.trainer(with_(tiny, f"engine.name={name}", "model.dropout=0"), 81) for name in ENGINES]
     one, two = (engine.weights() for engine in pair)
     assert list(one.keys() ^ two.keys()) == []
     assert all(np.array_equal(array, two[name]) for name, array in one.items())
@@ -195,12 +195,15 @@ def test_a_checkpoint_of_one_engine_is_read_by_the_other(
     writer: str, reader: str, suffix: str, tiny: Config, batch: Batch, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch", reason="compares with torch")
-    one = engines.build(with_(tiny, f"engine.name={writer}"), 81)
+    one = engines.trainer(with_(tiny, f"engine.name={writer}"), 81)
     one.train_step(batch, 1e-2)
     path = tmp_path / f"trained{suffix}"
-    checkpoint.save(path, Checkpoint(one.weights(), tiny, Alphabet(ORIGINAL)))
-    loaded = checkpoint.load(path, tiny)
-    other = evaluate.opened(loaded, with_(loaded.config, f"engine.name={reader}"))
+    if suffix == ".params":
+        gluon_params.write(path, one.weights())
+    else:
+        checkpoint.save(path, Checkpoint(one.weights(), tiny, Alphabet(ORIGINAL)))
+    loaded = load_checkpoint(path, tiny)
+    other = Recognizer(loaded, with_(loaded.config, f"engine.name={reader}")).engine
     unwarped = replace(batch, warps=None)
     assert np.abs(one.logits(unwarped) - other.logits(unwarped)).max() < 1e-5
 
@@ -224,13 +227,13 @@ def test_params_go_to_an_independent_gluon_network_and_back(independent: ModuleT
     engine.train_step(batch, 1e-2)
     settings = config.load(None, ["image.height=30", "image.width=140"])
     there, back = tmp_path / "there.params", tmp_path / "back.params"
-    checkpoint.save(there, Checkpoint(engine.weights(), settings, Alphabet(ORIGINAL)))
+    gluon_params.write(there, engine.weights())
     net = independent.build(NETWORKS["small"], 0.5)
     net.load_parameters(str(there))
-    pixels = mx.nd.array(prepare.normalise(batch.images / 255)[:, None])
+    pixels = mx.nd.array(spec.normalise(batch.images / 255)[:, None])
     assert np.abs(net(pixels).asnumpy() - engine.logits(batch)).max() < 1e-5
     net.save_parameters(str(back))
-    assert all(np.array_equal(a, engine.weights()[n]) for n, a in checkpoint.load(back, settings).weights.items())
+    assert all(np.array_equal(a, engine.weights()[n]) for n, a in load_checkpoint(back, settings).weights.items())
 
 
 # ---------------------------------------------------------------- training
@@ -239,40 +242,40 @@ def test_params_go_to_an_independent_gluon_network_and_back(independent: ModuleT
 def test_eight_lines_are_learnt_by_heart(tiny: Config) -> None:
     lines = data.read(tiny.data).train[:8]
     tiny = with_(tiny, "model.dropout=0", "model.hidden=48")
-    images = cache.prepared(lines, tiny)
+    images = prepared_images(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
-    engine = engines.build(tiny, alphabet.classes)
-    labels = batches.encode(lines, alphabet, tiny, images.widths)
+    engine = engines.trainer(tiny, alphabet.classes)
+    labels = encoded(lines, alphabet, tiny, images.widths)
     batch = whole(images.batch(np.arange(8)), batches.pad(labels))
     for _ in range(300):
         engine.train_step(batch, 5e-3)
-    assert evaluate.read(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
+    assert predictions(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
 
 
 def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
-    one = engines.build(tiny, 81)
+    one = engines.trainer(tiny, 81)
     for _ in range(3):
         one.train_step(batch, 1e-3)
     weights, state = one.weights(), one.state()
     on = [float(one.train_step(batch, 1e-3)) for _ in range(3)]
     mx.nd.random.uniform(shape=100).asnumpy()  # other users of MXNet's generators disturb nothing
-    other = engines.build(tiny, 81)
+    other = engines.trainer(tiny, 81)
     other.load(weights)
     other.load_state(state)
     assert [float(other.train_step(batch, 1e-3)) for _ in range(3)] == on  # dropout included
     assert all(np.array_equal(a, other.weights()[name]) for name, a in one.weights().items())
-    fresh = engines.build(tiny, 81)
+    fresh = engines.trainer(tiny, 81)
     other.load_state(fresh.state())
     assert list(other.state()) == ["updates"]
 
 
 def test_dropout_is_there_in_training_alone_and_another_each_time(tiny: Config, batch: Batch) -> None:
-    engine = engines.build(tiny, 81)
+    engine = engines.trainer(tiny, 81)
     assert len({float(engine.train_step(batch, 0.0)) for _ in range(3)}) == 3
-    other = engines.build(with_(tiny, "train.seed=1"), 81)
+    other = engines.trainer(with_(tiny, "train.seed=1"), 81)
     other.load(engine.weights())
     assert np.array_equal(engine.logits(batch), other.logits(batch))
-    again = engines.build(tiny, 81)
+    again = engines.trainer(tiny, 81)
     again.load(engine.weights())
     assert other.train_step(batch, 0.0) != again.train_step(batch, 0.0)
 
@@ -378,7 +381,7 @@ def test_the_number_of_threads(tiny: Config) -> None:
 @pytest.mark.parametrize("name", ["cuda:99", "gpu"])
 def test_a_device_that_is_not_there(tiny: Config, name: str) -> None:
     with pytest.raises(Error, match=r"engine\.device"):
-        engines.build(with_(tiny, f"engine.device={name}"), 81)
+        engines.trainer(with_(tiny, f"engine.device={name}"), 81)
 
 
 # ---------------------------------------------------------------- the ImageNet trunk
@@ -393,7 +396,7 @@ def test_the_model_zoos_resnet_34_as_trunk(tmp_path: Path) -> None:
     settings = config.load(
         None, [f"model.pretrained={path}", "model.hidden=4", "engine.device=cpu", "engine.name=mxnet"]
     )
-    engine: Any = engines.build(settings, 81)
+    engine: Any = engines.trainer(settings, 81)
     assert engine.notes == [f"trunk: ImageNet weights from {path}"]
     # On a grey image the zoo's first stages give what ours do, once their sum over RGB is made ours' mean.
     x = mx.nd.random.uniform(shape=(2, 1, 32, 64))
@@ -409,4 +412,4 @@ def test_torchs_file_is_refused(tmp_path: Path) -> None:
         None, [f"model.pretrained={tmp_path}/resnet34.pth", "engine.name=mxnet", "engine.device=cpu"]
     )
     with pytest.raises(Error, match=r"can't read torch's \.pth; set model\.pretrained to a Gluon \.params"):
-        engines.build(settings, 81)
+        engines.trainer(settings, 81)

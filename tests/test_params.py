@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwr import Error
-from hwr.engines import gluon_params
+from hwr import Error, gluon_params
 from tests.golden import recipe
 
 V1, V2, V3 = (struct.pack("<I", magic) for magic in (0xF993FAC8, 0xF993FAC9, 0xF993FACA))
@@ -261,7 +260,7 @@ def test_a_whole_network_goes_through(tmp_path):
         ("x", np.float32(1), "is a scalar"),
         ("x", np.zeros((1,) * 33, np.float32) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else None, "33 dim"),
         ("a\0b", SIX, "holds a NUL"),
-        ("arg:x", SIX, "begins with 'arg:'"),
+        ("arg:x", SIX, "initialised from 'arg:'"),
         ("\ud800", SIX, "can't be written as UTF-8"),
     ],
 )

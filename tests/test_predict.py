@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from hwr import Error, checkpoint, config, data
-from hwr.evaluation.evaluate import opened
 from hwr.images import workers
 from hwr.pages import predict
 from hwr.pages.sources import Target
+from hwr.recognizer import Recognizer
 
 
 def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
     loaded = checkpoint.load(model)
-    engine = opened(loaded, loaded.config)
+    recognizer = Recognizer(loaded, loaded.config)
     dataset = data.read(config.Data(root=str(drawn)))
     targets = [Target(line.image) for line in (*dataset.train, *dataset.val, *dataset.test)]
     readings = []
@@ -27,7 +27,7 @@ def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn:
         settings = config.override(config.to_dict(loaded.config), [f"evaluate.batch_size={size}"])
         with workers.pool(number, files) as pool:
             assert isinstance(pool, ProcessPoolExecutor) == bool(files)
-            readings.append(list(predict.predict(engine, loaded.alphabet, settings, targets, pool)))
+            readings.append(list(predict.predict(recognizer.with_config(settings), targets, pool)))
     assert [reading.target for reading in readings[0]] == targets
     assert len({reading.text for reading in readings[0]}) > 30
     for others in readings[1:]:
@@ -48,7 +48,7 @@ def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
             yield Target(image)
 
     settings = config.override(config.to_dict(loaded.config), ["evaluate.batch_size=2"])
-    reading = predict.predict(opened(loaded, settings), loaded.alphabet, settings, endless())
+    reading = predict.predict(Recognizer(loaded, settings), endless())
     assert len({next(reading).text for _ in range(40)}) == 1
     assert taken <= 40 + 2 * predict.CHUNK * 2
 

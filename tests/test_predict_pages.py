@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import config, data
+from hwr import config, data, networks
 from hwr.cli import main
 from hwr.data import Line, convert
 from hwr.data.formats.pages import children, descendants
@@ -282,8 +282,8 @@ def test_where_prepared_columns_were(settings: list[str]) -> None:
     for height, width in ((100, 900), (20, 300), (60, 2000)):
         pixels = np.full((height, width), 255, np.uint8)
         pixels[:, width // 3 : width // 3 + max(4, width // 40)] = 0
-        ready = prepare.prepare(pixels, settings_)
+        ready = prepare.prepare(pixels, networks.geometry(settings_))
         dark = np.flatnonzero(ready.min(0) < 128)
-        offset, factor = prepare.columns(height, width, ready.shape[1], settings_)
+        offset, factor = prepare.columns(height, width, ready.shape[1], networks.geometry(settings_))
         middle = (dark.mean() + 0.5 - offset) * factor
         assert middle == pytest.approx(width // 3 + max(4, width // 40) / 2, abs=2 * factor)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hwr.data import Line
 from hwr.evaluation import report_html
-from hwr.evaluation.evaluate import Reading
+from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
 
 TRUTHS = ["a good line", "with </script><b>tags</b>", "", "l'été d'hier", "the last one here"]
@@ -52,7 +52,7 @@ def written(folder: Path, times: int = 1) -> Path:
             texts.append(read)
     number = len(lines)
     confidences = np.linspace(0.99, 0.2, number)
-    reading = Reading(texts, confidences, np.ones(number), np.ones(number, bool), 1.0)
+    reading = Predictions(texts, confidences, np.ones(number), np.ones(number, bool), 1.0)
     result: dict[str, Any] = {
         **{"split": "test", "split_name": "five lines", "checkpoint": "best.safetensors", "data": "d", "hwr": "0"},
         **{"engine": "torch", "device": "cpu", "precision": "fp32", "decoder": {"name": "greedy"}},
@@ -152,7 +152,7 @@ def test_names_that_are_no_unicode_and_another_programs_history(tmp_path: Path) 
     path = tmp_path / os.fsdecode(b"\xff.png")
     Image.new("L", (300, 40)).save(path)
     (tmp_path / "history.csv").write_text("step,loss\n1,0.5\n")
-    reading = Reading(["x"], np.ones(1), np.ones(1), np.ones(1, bool), 1.0)
+    reading = Predictions(["x"], np.ones(1), np.ones(1), np.ones(1, bool), 1.0)
     report_html.write(
         tmp_path / "r.html",
         {"worst": [{"image": str(path)}]},

@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import checkpoint, config, data, engines
+from hwr import checkpoint, config, data, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.decoding import decode
 from hwr.engines import torch_augment
-from hwr.engines.torch import TorchEngine
-from hwr.evaluation import evaluate
-from hwr.images import augment, batches, cache
+from hwr.engines.torch import TorchTrainer
+from hwr.images import augment, batches
 from hwr.images.batches import Batch
 from hwr.images.cache import Images
 from hwr.networks.original.torch import normed
 from hwr.training.loop import train
 
-from .conftest import REPOSITORY, TINY_CRNN
+from .conftest import REPOSITORY, TINY_CRNN, encoded, predictions, prepared_images
 
 
 @pytest.fixture
@@ -33,9 +32,9 @@ def with_(*overrides: str) -> Config:
     return config.load(None, [*TINY_CRNN, *overrides])
 
 
-def engine_of(settings: Config, classes: int = 81) -> TorchEngine:
-    built = engines.build(settings, classes)
-    assert isinstance(built, TorchEngine)
+def engine_of(settings: Config, classes: int = 81) -> TorchTrainer:
+    built = engines.trainer(settings, classes)
+    assert isinstance(built, TorchTrainer)
     return built
 
 
@@ -71,17 +70,17 @@ def noise(rng: np.random.Generator) -> Images:
 def test_names_shapes_and_time_steps_are_as_described(overrides: list[str], noise: Images) -> None:
     settings = with_(*overrides)
     engine = engine_of(settings, 11)
-    assert {name: array.shape for name, array in engine.weights().items()} == engines.shapes(settings, 11)
+    assert {name: array.shape for name, array in engine.weights().items()} == networks.shapes(settings, 11)
     if settings.image.height == 24:
         batch = batch_of(noise, [0, 3, 4])
         logits = engine.logits(batch)
         assert logits.shape[2] == 11
-        assert logits.shape[1] >= batches.frames(settings, batch.widths).max()
+        assert logits.shape[1] >= networks.geometry(settings).time_steps(batch.widths).max()
 
 
 def test_iam_line_best_is_the_published_network() -> None:
     settings = config.load(Path(__file__).parent.parent / "configs/iam_line_best.yaml")
-    shapes = engines.shapes(settings, 80)
+    shapes = networks.shapes(settings, 80)
     trained = sum(int(np.prod(shape)) for name, shape in shapes.items() if "running_" not in name)
     # Retsinas et al.'s code of 2024 has 7.36 M, with 80 outputs.
     assert trained == pytest.approx(7.36e6, rel=0.01)
@@ -101,7 +100,7 @@ def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images
         texts, sure = decode.texts(together, alphabet, settings)
         for place, i in enumerate(others):
             alone = engine.logits(batch_of(noise, [i], multiple=1))
-            steps = batches.frames(settings, noise.widths[[i]])[0]
+            steps = networks.geometry(settings).time_steps(noise.widths[[i]])[0]
             assert np.abs(together[place, :steps] - alone[0, :steps]).max() < 1e-4
             assert (together[place, steps:].argmax(1) == 80).all()
             text, confidence = decode.texts(alone, alphabet, settings)
@@ -131,13 +130,13 @@ def test_what_is_right_of_a_line_has_no_gradient(noise: Images) -> None:
 def test_learns_eight_lines_by_heart(settings: Config) -> None:
     dataset = data.read(settings.data)
     lines = dataset.train[:8]
-    images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
-    labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
+    images, alphabet = prepared_images(lines, settings), Alphabet(ORIGINAL)
+    labels = [label.tolist() for label in encoded(lines, alphabet, settings, images.widths)]
     engine = engine_of(settings)
     batch = batch_of(images, list(range(8)), labels)
     losses = [engine.train_step(batch, 5e-3) for _ in range(350)]
     assert losses[-1] < 0.1 * losses[0]
-    assert evaluate.read(engine, images, lines, alphabet, settings).texts == [line.text for line in lines]
+    assert predictions(engine, images, lines, alphabet, settings).texts == [line.text for line in lines]
 
 
 def test_what_reads_is_the_average_of_the_weights(noise: Images) -> None:
@@ -176,8 +175,8 @@ def test_weight_decay_and_clipping_do_what_they_say(noise: Images) -> None:
 
 def test_center_loss_pulls_the_features_of_a_character_together(settings: Config) -> None:
     lines = data.read(settings.data).train[:8]
-    images, alphabet = cache.prepared(lines, settings), Alphabet(ORIGINAL)
-    labels = [label.tolist() for label in batches.encode(lines, alphabet, settings, images.widths)]
+    images, alphabet = prepared_images(lines, settings), Alphabet(ORIGINAL)
+    labels = [label.tolist() for label in encoded(lines, alphabet, settings, images.widths)]
     batch = batch_of(images, list(range(8)), labels)
     spread = {}
     for weight in (0.0, 500.0):
@@ -274,9 +273,9 @@ def test_interrupted_and_resumed_equals_unbroken(settings: Config, tmp_path: Pat
         pass
 
     train(settings, tmp_path / "unbroken", say=say)
-    real, steps = TorchEngine.train_step, 0
+    real, steps = TorchTrainer.train_step, 0
 
-    def counted(self: TorchEngine, *arguments: object) -> float:
+    def counted(self: TorchTrainer, *arguments: object) -> float:
         nonlocal steps
         steps += 1
         if steps % 4 == 0:  # so too after the last batch of all
@@ -284,7 +283,7 @@ def test_interrupted_and_resumed_equals_unbroken(settings: Config, tmp_path: Pat
         return real(self, *arguments)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TorchEngine, "train_step", counted)
+        patch.setattr(TorchTrainer, "train_step", counted)
         tries = 1
         while not train(settings, tmp_path / "broken", resume=tries > 1, say=say):
             tries += 1
@@ -298,16 +297,16 @@ def test_memory_does_not_grow_with_the_widths_seen() -> None:
     """Batches are padded to multiples of so many pixels: what a library keeps for each shape is then bounded."""
     code = """
 import numpy as np
-from hwr import config, engines
+from hwr import config, engines, networks
 from hwr.images import batches
 from tests.conftest import TINY_CRNN
 settings = config.load(None, TINY_CRNN)
-engine = engines.build(settings, 81)
+engine = engines.trainer(settings, 81)
 images = batches.Images.of([np.full((24, w), 200, np.uint8) for w in range(40, 480)])
 held = []
 for start in range(4):
     shuffled = batches.Images.of([images[i] for i in np.random.default_rng(start).permutation(len(images))[: 400]])
-    for batch in batches.reading(shuffled, [np.zeros(0, np.int32)] * 400, 8, batches.multiple(settings)):
+    for batch in batches.reading(shuffled, None, 8, networks.geometry(settings).multiple):
         engine.logits(batch)
     held.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6)
 print(held[1], held[-1])

@@ -10,17 +10,16 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from hwr import Error, config, engines
+from hwr import Error, config, engines, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.decoding import decode
-from hwr.engines import gluon_params
-from hwr.engines.torch import TorchEngine, _ctc
+from hwr.engines.torch import TorchTrainer, _ctc
 from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
 from hwr.networks.original import spec
 
-from .conftest import whole
+from .conftest import encoded, predictions, prepared_images, whole
 from .golden import recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +27,7 @@ NETWORKS = json.loads((GOLDEN / "networks.json").read_text())
 IMAGES = np.load(GOLDEN / "images.npz")
 
 
-def golden(name: str, **model: float) -> tuple[TorchEngine, Batch, Any]:
+def golden(name: str, **model: float) -> tuple[TorchTrainer, Batch, Any]:
     """An engine with the golden weights, the batch that the golden numbers were made of, and those numbers."""
     about = NETWORKS[name]
     height, width = about["size"]
@@ -36,7 +35,7 @@ def golden(name: str, **model: float) -> tuple[TorchEngine, Batch, Any]:
     settings = config.from_dict(
         {"image": {"height": height, "width": width}, "model": {**sizes, **model}, "engine": {"device": "cpu"}}
     )
-    engine = TorchEngine(settings, 81, fresh=False)
+    engine = TorchTrainer(settings, 81, fresh=False)
     shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
     assert spec.shapes(settings.model, settings.image, 81) == shapes
     engine.load(recipe.weights(shapes))
@@ -88,7 +87,7 @@ def test_pixels_are_the_originals() -> None:
         for i, line in enumerate(IMAGES["lines"]):
             pixels = prepare.fit(recipe.line_image(*line.tolist()), height, width)
             assert recipe.sha256(pixels) == str(IMAGES[f"sha256_{size}"][i])
-            normalised = prepare.normalise(pixels / 255)
+            normalised = spec.normalise(pixels / 255)
             np.testing.assert_allclose(normalised[::10, ::40], IMAGES[f"normalised_{size}"][i], rtol=1e-6)
 
 
@@ -117,9 +116,9 @@ def test_warps_of_a_whole_batch_agree_with_the_reference(rng: np.random.Generato
 
 def _applied(pixels: np.ndarray, warps: augment.Warps) -> np.ndarray:
     tiny = Config(model={"hidden": 4, "layers": 1, "pretrained": "none"}, engine={"device": "cpu"})  # type: ignore[arg-type]
-    engine = TorchEngine(tiny, 3, fresh=False)
+    engine = TorchTrainer(tiny, 3, fresh=False)
     normalised, _ = engine._pixels(whole(pixels, np.full((len(pixels), 1), -1, np.int32), warps))
-    out: np.ndarray = (normalised[:, 0] * prepare.STD + prepare.MEAN).numpy()
+    out: np.ndarray = (normalised[:, 0] * spec.STD + spec.MEAN).numpy()
     return out
 
 
@@ -148,30 +147,28 @@ def test_the_original_has_its_number_of_parameters() -> None:
 
 def test_eight_lines_are_learnt_by_heart(tiny: Config, drawn: Path) -> None:
     from hwr import data
-    from hwr.evaluation import evaluate
-    from hwr.images import cache
 
     lines = data.read(tiny.data).train[:8]
     tiny = config.override(config.to_dict(tiny), ["model.dropout=0", "model.hidden=48"])
-    images = cache.prepared(lines, tiny)
+    images = prepared_images(lines, tiny)
     alphabet = Alphabet(ORIGINAL)
-    engine = engines.build(tiny, alphabet.classes)
-    labels = batches.encode(lines, alphabet, tiny, images.widths)
+    engine = engines.trainer(tiny, alphabet.classes)
+    labels = encoded(lines, alphabet, tiny, images.widths)
     batch = whole(images.batch(np.arange(8)), batches.pad(labels))
     for _ in range(300):
         engine.train_step(batch, 5e-3)
-    assert evaluate.read(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
+    assert predictions(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
 
 
 def test_state_makes_the_next_step_the_same(tiny: Config, rng: np.random.Generator) -> None:
     warps = augment.draw(tiny.augment, 32, np.full(4, 320), 0, [(0, i) for i in range(4)])
     batch = whole(rng.integers(0, 256, (4, 32, 320), np.uint8), rng.integers(0, 80, (4, 9), np.int32), warps)
-    one = engines.build(tiny, 81)
+    one = engines.trainer(tiny, 81)
     for _ in range(3):
         one.train_step(batch, 1e-3)
     weights, state = one.weights(), one.state()
     on = [one.train_step(batch, 1e-3) for _ in range(3)]
-    other = engines.build(tiny, 81)
+    other = engines.trainer(tiny, 81)
     other.load(weights)
     other.load_state(state)
     assert [other.train_step(batch, 1e-3) for _ in range(3)] == on  # dropout included
@@ -179,10 +176,10 @@ def test_state_makes_the_next_step_the_same(tiny: Config, rng: np.random.Generat
 
 
 def test_the_same_seed_is_the_same_network_and_another_is_not(tiny: Config) -> None:
-    one, two = engines.build(tiny, 81).weights(), engines.build(tiny, 81).weights()
+    one, two = engines.trainer(tiny, 81).weights(), engines.trainer(tiny, 81).weights()
     assert all(np.array_equal(a, two[name]) for name, a in one.items())
     seeded = tiny.model_copy(update={"train": tiny.train.model_copy(update={"seed": 1})})
-    assert not np.array_equal(one["decoder.weight"], engines.build(seeded, 81).weights()["decoder.weight"])
+    assert not np.array_equal(one["decoder.weight"], engines.trainer(seeded, 81).weights()["decoder.weight"])
 
 
 def test_a_line_reads_the_same_alone_and_in_a_batch() -> None:
@@ -204,7 +201,7 @@ def test_bf16_is_near_fp32() -> None:
 
 def test_unsuitable_steps_are_refused_with_what_would_do() -> None:
     with pytest.raises(Error, match=r"model\.steps 170: .* 160.* would do"):
-        engines.build(config.load(None, ["model.steps=170", "model.pretrained=none"]), 81)
+        engines.trainer(config.load(None, ["model.steps=170", "model.pretrained=none"]), 81)
     with pytest.raises(Error, match=r"image\.height 4 is too small for model\.downsamples 2"):
         spec.step_sizes(Config().model, config.load(None, ["image.height=4"]).image)
 
@@ -213,7 +210,7 @@ def test_unsuitable_steps_are_refused_with_what_would_do() -> None:
 def test_a_device_that_is_not_there(tiny: Config, name: str) -> None:
     settings = tiny.model_copy(update={"engine": tiny.engine.model_copy(update={"device": name})})
     with pytest.raises(Error, match=r"engine\.device"):
-        engines.build(settings, 81)
+        engines.trainer(settings, 81)
 
 
 @pytest.fixture
@@ -247,7 +244,7 @@ def test_the_imagenet_trunk_from_every_kind_of_file(tmp_path: Path, resnet: dict
     gluon_params.write(tmp_path / "resnet34_v1-x.params", as_gluon(resnet))
     for path in sorted(tmp_path.iterdir()):
         settings = config.load(None, [f"model.pretrained={path}", "model.hidden=4", "engine.device=cpu"])
-        engine = engines.build(settings, 81)
+        engine = engines.trainer(settings, 81)
         weights = engine.weights()
         assert engine.notes == [f"trunk: ImageNet weights from {path}"]
         np.testing.assert_allclose(weights["body.0.weight"], resnet["conv1.weight"].mean(1, keepdims=True), rtol=1e-6)
@@ -263,14 +260,14 @@ def test_the_trunk_is_looked_for_in_the_usual_caches(
     for name in ("TORCH_HOME", "MXNET_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     auto = config.load(None, ["model.hidden=4", "engine.device=cpu"])
-    (note,) = engines.build(auto, 81).notes
+    (note,) = engines.trainer(auto, 81).notes
     assert "no ImageNet file was found" in note
     folder = tmp_path / ".mxnet/models"
     folder.mkdir(parents=True)
     gluon_params.write(folder / "resnet34_v1-48216ba9.params", as_gluon(resnet))
-    assert engines.build(auto, 81).notes == [f"trunk: ImageNet weights from {folder / 'resnet34_v1-48216ba9.params'}"]
+    assert engines.trainer(auto, 81).notes == [f"trunk: ImageNet weights from {folder / 'resnet34_v1-48216ba9.params'}"]
     none = config.load(None, ["model.hidden=4", "engine.device=cpu", "model.pretrained=none"])
-    assert "random initial weights" in engines.build(none, 81).notes[0]
+    assert "random initial weights" in engines.trainer(none, 81).notes[0]
 
 
 def test_a_trunk_that_is_none(tmp_path: Path) -> None:
@@ -283,4 +280,4 @@ def test_a_trunk_that_is_none(tmp_path: Path) -> None:
     gluon_params.write(tmp_path / "other.params", {"x": np.zeros(3, np.float32)})
     for name, message in cases.items():
         with pytest.raises(Error, match=message):
-            engines.build(config.load(None, [f"model.pretrained={tmp_path / name}", "model.hidden=4"]), 81)
+            engines.trainer(config.load(None, [f"model.pretrained={tmp_path / name}", "model.hidden=4"]), 81)

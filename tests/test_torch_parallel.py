@@ -51,7 +51,7 @@ def _step(rank: int, size: int, settings: dict[str, Any], batch: batches.Batch, 
     """One training step as process `rank` of `size`, which gives its rows of the batch; gradients and all go to a file."""
     from hwr import engines
 
-    engine = engines.build(config.from_dict(settings), 81)
+    engine = engines.trainer(config.from_dict(settings), 81)
     engine.load({name: np.full_like(a, 0.02) if a.ndim < 2 else a for name, a in engine.weights().items()})
     rows = batches.Batch(
         batch.images[rank::size], batch.widths[rank::size], batch.labels[rank::size], None, batch.index[rank::size]
@@ -91,10 +91,10 @@ def test_the_gradient_of_two_processes_is_that_of_one(
 
 def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: Path) -> None:
     """The center loss, twice, of lines of which all but the last are read as their labels."""
-    from hwr.engines.torch import TorchEngine
+    from hwr.engines.torch import TorchTrainer
     from hwr.networks.original.torch import Output
 
-    engine = TorchEngine(config.load(None, TINY_CRNN), 6)
+    engine = TorchTrainer(config.load(None, TINY_CRNN), 6)
     read = np.where(labels < 0, 5, labels)  # the blank is 5
     read[-1] = 5
     logits = torch.nn.functional.one_hot(torch.from_numpy(read[rank::size]).long(), 6).float()
@@ -128,7 +128,7 @@ def _lose(rank: int, size: int) -> None:
     from hwr.engines.torch_parallel import TorchGroup
 
     group = TorchGroup()
-    assert group.gather(rank) == [*range(size)]
+    assert group.all_gather(rank) == [*range(size)]
     if rank:
         with pytest.raises(Error, match="another process has ended"):
             group.highest([1.0])
@@ -246,5 +246,5 @@ def test_a_group_of_one_is_what_one_is_without_torchrun(monkeypatch: pytest.Monk
     monkeypatch.setenv("WORLD_SIZE", "1")
     group = TorchGroup()
     assert (group.rank, group.local_rank, group.size) == (0, 0, 1)
-    assert group.gather("x") == ["x"]
+    assert group.all_gather("x") == ["x"]
     assert group.highest([1.0, 2.0]) == [1.0, 2.0]

@@ -18,7 +18,7 @@ from hwr.config import Config
 from hwr.data import synth
 from hwr.decoding import decode
 from hwr.evaluation import evaluate
-from hwr.training import epoch, loop, run_folder
+from hwr.training import loop, run_folder
 from hwr.training.loop import train
 from hwr.training.run_folder import Epoch
 
@@ -88,7 +88,7 @@ def test_tells_what_it_does(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     train(with_(tiny, "train.epochs=1"), tmp_path / "run", say=said.append)
     text = "\n".join(said)
-    assert "split drawn: 23 lines to train on, 14 to choose by, 7 to test on" in text
+    assert "split drawn: 23 training lines, 14 validation lines, 7 test lines" in text
     assert "80 characters" in text
     assert "parameters; torch on cpu" in text
     assert "epoch   1/1  train loss" in text
@@ -101,9 +101,9 @@ def test_interrupted_anywhere_and_resumed_equals_unbroken(
     """Ctrl-C after every third batch, again and again, until the run is done."""
     settings = config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"])
     steps = 0
-    real = engines.build
+    real = engines.trainer
 
-    def build(*args: object, **kwargs: object) -> engines.Engine:
+    def build(*args: object, **kwargs: object) -> engines.Trainer:
         engine = real(*args, **kwargs)  # type: ignore[arg-type]
         step = engine.train_step
 
@@ -117,14 +117,14 @@ def test_interrupted_anywhere_and_resumed_equals_unbroken(
         engine.train_step = counted  # type: ignore[method-assign]
         return engine
 
-    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(engines, "trainer", build)
     said: list[str] = []
     tries = 1
     while not train(settings, tmp_path / "run", resume=tries > 1, say=said.append):
         tries += 1
         assert tries < 10
     assert (tries, steps) == (3, 8)  # each time in mid-epoch; no step was done twice
-    assert f"go on with: hwr train --resume --out {tmp_path / 'run'}" in "\n".join(said)
+    assert f"resume with: hwr train --resume --out {tmp_path / 'run'}" in "\n".join(said)
     assert_same_run(unbroken, tmp_path / "run")
 
 
@@ -142,12 +142,12 @@ def killed(out: Path, drawn: Path, code: str) -> None:
 
 
 IN_MID_EPOCH = """
-from hwr.engines.torch import TorchEngine
-step = TorchEngine.train_step
+from hwr.engines.torch import TorchTrainer
+step = TorchTrainer.train_step
 def train_step(self, *arguments):
     if self._updates == 4: die()
     return step(self, *arguments)
-TorchEngine.train_step = train_step
+TorchTrainer.train_step = train_step
 """
 # The third file of the second epoch is the state; die with half of it on disk.
 IN_MID_SAVE = """
@@ -226,7 +226,7 @@ def test_ctrl_c_in_a_real_terminal_program(drawn: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"interrupted and saved; go on with: hwr train --resume --out {out}" in said
+    assert f"interrupted and saved; resume with: hwr train --resume --out {out}" in said
     checkpoint.read_arrays(out / "state.safetensors")
 
 
@@ -274,11 +274,13 @@ def test_a_diverged_training_is_said_in_words_that_help(tiny: Config, tmp_path: 
 def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
-    blank = evaluate.Reading(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
+    blank = evaluate.Predictions(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
     loop._check_blank(row, blank, said.append)
     assert "nothing but blanks" in said[0]
     assert "train.lr" in said[0]
-    loop._check_blank(row, evaluate.Reading(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append)
+    loop._check_blank(
+        row, evaluate.Predictions(["", "a"], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0), said.append
+    )
     assert len(said) == 1
 
 
@@ -379,7 +381,7 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
 
 def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 0.05)  # seconds; looked at twice a batch
-    monkeypatch.setattr(epoch.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
     said: list[str] = []
     assert train(settings, tmp_path / "run", say=said.append)
@@ -400,13 +402,13 @@ def test_the_best_epoch_and_patience(
 ) -> None:
     """Of loss and CER as given here; of equal ones the later counts."""
     losses, rates = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.8, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7]
-    real = epoch.held_out
+    real = loop._validate
 
     def held_out(*arguments: Any) -> Any:
         row, reading = real(*arguments)
         return dataclasses.replace(row, val_loss=losses[row.epoch - 1], val_cer=rates[row.epoch - 1]), reading
 
-    monkeypatch.setattr(epoch, "held_out", held_out)
+    monkeypatch.setattr(loop, "_validate", held_out)
     said: list[str] = []
     settings = with_(tiny, f"train.best={best}", "train.patience=3", "train.epochs=8")
     assert train(settings, tmp_path / "run", say=said.append)

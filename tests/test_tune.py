@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, checkpoint, config, data, engines
+from hwr import Error, checkpoint, config, data, networks
 from hwr.alphabet import Alphabet
 from hwr.cli import main
 from hwr.decoding import decode, ngram
@@ -55,7 +55,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     about = json.loads(hwr("info", tuned, "--json").output)
     assert about["decode"]["lm_weight"] == found.lm_weight
     assert about["scores"]["decode"]["val_cer"] == brought["val_cer"]
-    shapes = engines.shapes(after.config, after.alphabet.classes)
+    shapes = networks.shapes(after.config, after.alphabet.classes)
     assert about["parameters"] == sum(int(np.prod(shape)) for name, shape in shapes.items() if "running" not in name)
     said = hwr("info", tuned).output
     assert "arch crnn" in said

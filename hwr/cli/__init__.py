@@ -125,24 +125,27 @@ def evaluate(
     """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
     from hwr.evaluation import report, report_html
     from hwr.evaluation.evaluate import evaluate as run
+    from hwr.recognizer import Recognizer
 
     for path in filter(None, (json_path, picture_path, page_path)):
         if not Path(path).parent.is_dir():  # not after minutes of reading
             raise Error(f"{path}: there is no folder {Path(path).parent}")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
-    result, reading, lines = run(loaded, settings, split, checkpoint)
+    result = run(Recognizer(loaded, settings), split=split, checkpoint=checkpoint)
     if launched()[0]:
         return  # process 0 has it all
     if json_path == "-":
-        click.echo(report.to_json(result))
+        click.echo(report.to_json(result.to_dict()))
     else:
-        click.echo(report.table(result))
+        click.echo(report.table(result.to_dict()))
         if json_path:
-            report.write_json(json_path, result)
+            report.write_json(json_path, result.to_dict())
     if picture_path:
-        report.write_picture(picture_path, lines, reading.texts)
+        report.write_picture(picture_path, result.lines, result.predictions.texts)
     if page_path:
-        report_html.write(page_path, result, reading, lines, Path(checkpoint).with_name("history.csv"))
+        report_html.write(
+            page_path, result.to_dict(), result.predictions, result.lines, Path(checkpoint).with_name("history.csv")
+        )
 
 
 @main.command("export-typo")
@@ -179,9 +182,10 @@ def export_typo(
     first; a score is a natural logarithm, of the network's probability plus what the language model adds.
     """
     from hwr.evaluation.export_typo import export_typo as run
+    from hwr.recognizer import Recognizer
 
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
-    notes, paths = run(loaded, settings, split, out, n_best)
+    notes, paths = run(Recognizer(loaded, settings), split, out, n_best)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     for path in paths:
@@ -204,12 +208,18 @@ main.add_command(export_typo, "export-typo-dataset")
 """)
 def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out: str, lines: int, times: int) -> None:
     """Draw lines as the network sees them, and under them what augmentation makes of each."""
-    from hwr import config
-    from hwr.images.contact_sheet import write
+    from hwr import config, data, networks
+    from hwr.evaluation.evaluate import lines_of
+    from hwr.images import cache
+    from hwr.images.contact_sheet import spread, write
 
     if not Path(out).parent.is_dir():
         raise Error(f"{out}: there is no folder {Path(out).parent}")
-    write(out, config.load(config_path, list(overrides)), split, lines, times)
+    settings = config.load(config_path, list(overrides))
+    geometry = networks.geometry(settings)
+    chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)
+    images = cache.prepared(chosen, geometry, settings.data.cache, progress=True)
+    write(out, images, settings.augment, settings.train.seed, times, centred=geometry.any_width)
     click.echo(out)
 
 
@@ -222,12 +232,12 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
 """)
 def info(checkpoint: str, as_json: bool) -> None:
     """Tell what a checkpoint is: its network, alphabet, data, scores and decoder."""
-    from hwr import checkpoint as checkpoints
     from hwr.cli.info import info as run
     from hwr.cli.info import table
     from hwr.evaluation import report
+    from hwr.recognizer import load_checkpoint
 
-    about = run(checkpoint, checkpoints.load(checkpoint))
+    about = run(checkpoint, load_checkpoint(checkpoint))
     click.echo(report.to_json(about) if as_json else table(about))
 
 

@@ -44,15 +44,17 @@ def summary(
     Suspicious are lines without text, tiny images, images that can't be opened, the same image twice, and texts that are
     too long for the network's time steps (that of --config).
     """
-    from hwr import config, data
+    from hwr import config, data, networks
     from hwr.data.summary import picture, summarise, table
     from hwr.evaluation import report
+    from hwr.images.batches import too_long
 
     if picture_path and not Path(picture_path).parent.is_dir():
         raise Error(f"{picture_path}: there is no folder {Path(picture_path).parent}")
     settings = config.load(config_path, [*overrides, f"data.root={json.dumps(path)}", f"data.format={kind}"])
     dataset = data.read(settings.data)
-    found = summarise(dataset, settings)
+    geometry = networks.geometry(settings)
+    found = summarise(dataset, lambda line, width, height: too_long(line, width, height, geometry))
     click.echo(report.to_json(found) if as_json else table(found))
     if picture_path:
         picture(found, dataset, picture_path)

@@ -78,6 +78,7 @@ def tune(
     """
     from hwr.evaluation import tune
     from hwr.evaluation.report import percent
+    from hwr.recognizer import Recognizer
 
     target = out or checkpoint
     if target.endswith(".params"):
@@ -86,7 +87,7 @@ def tune(
     if loaded.exported:
         raise Error(f"{checkpoint}: is an exported network; tune its .safetensors, then export that")
     lm_path, words = (str(Path(path).absolute()) if path else None for path in (lm_path, words))
-    found = tune.tune(loaded, settings, lm_path, words, beam)
+    found = tune.tune(Recognizer(loaded, settings), lm_path, words, beam)
     for weight, insertion, unknown, cer in found.tried:
         click.echo(f"lm-weight {weight:<7.4g} insertion {insertion:<7.4g} unknown {unknown:<5.4g} CER {percent(cer)}")
     if found.tried:

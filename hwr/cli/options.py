@@ -113,9 +113,10 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
 
 def with_init(settings: "Config", init: str, overrides: tuple[str, ...]) -> "Config":
     """The config to fine-tune a checkpoint with: its network and image size are the checkpoint's, but for what --set says."""
-    from hwr import checkpoint, config
+    from hwr import config
+    from hwr.recognizer import load_checkpoint
 
-    loaded = checkpoint.load(init)
+    loaded = load_checkpoint(init)
     tree = config.to_dict(settings.model_copy(update={"model": loaded.config.model, "image": loaded.config.image}))
     again = [text for text in overrides if text.startswith(("model.", "image."))]
     # Checked again: what goes with one network may not go with the other.
@@ -139,17 +140,17 @@ def load(
     has its image size from there; another checkpoint keeps its own network and decoder and takes the rest. Which
     device it was trained on, and with how many threads, says nothing of where it reads.
     """
-    from hwr import checkpoint as checkpoints
     from hwr import config
+    from hwr.recognizer import load_checkpoint
 
     bare = checkpoint.endswith(".params")
     given = with_engine(overrides, engine)
     if bare:
         # Its image size is the config's, or that of --set; the network's sizes are its shapes'.
-        loaded = checkpoints.load(checkpoint, config.load(config_path, given))
+        loaded = load_checkpoint(checkpoint, config.load(config_path, given))
         settings = loaded.config
     else:
-        loaded = checkpoints.load(checkpoint)
+        loaded = load_checkpoint(checkpoint)
         file = config.load(config_path) if config_path else _anywhere(loaded.config)
         own = {key: getattr(loaded.config, key) for key in ("model", "image", "decode")}
         settings = config.override(config.to_dict(file.model_copy(update=own)), given)

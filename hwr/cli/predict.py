@@ -88,12 +88,12 @@ def predict(
     from tqdm import tqdm
 
     from hwr.atomic import replacing
-    from hwr.evaluation.evaluate import opened
     from hwr.images.workers import pool
     from hwr.pages.predict import predict as run
     from hwr.pages.segment import lines_of
     from hwr.pages.sources import files_in, jobs
     from hwr.pages.write import place, write
+    from hwr.recognizer import Recognizer
 
     kind = "json" if as_json else kind
     rank, _ = launched()
@@ -116,9 +116,7 @@ def predict(
     begun: deque[Job] = deque()
     with ExitStack() as stack:
         predictions = run(
-            opened(loaded, settings),
-            loaded.alphabet,
-            settings,
+            Recognizer(loaded, settings),
             _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
             stack.enter_context(pool(workers, len(files))),
             characters or kind == "alto",

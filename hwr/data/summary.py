@@ -2,17 +2,16 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwr import Error, alphabet
+from hwr import Error
 from hwr.atomic import replacing
-from hwr.config import Config
 from hwr.data import Dataset, Line
-from hwr.images import batches, load, prepare
+from hwr.images import load
 
 # Fewer pixels in height or width are hardly a line of handwriting.
 TINY = 8
@@ -20,7 +19,7 @@ TINY = 8
 SHOWN = 20
 
 
-def summarise(dataset: Dataset, config: Config) -> dict[str, Any]:
+def summarise(dataset: Dataset, too_long: Callable[[Line, int, int], str]) -> dict[str, Any]:
     """Count what a dataset holds.
 
     Images are opened for their size, not decoded. JSON values; sizes in pixels, lengths in characters:
@@ -29,7 +28,7 @@ def summarise(dataset: Dataset, config: Config) -> dict[str, Any]:
     `suspicious` (id, source, fault), `notes`.
 
     Args:
-        config: Its network tells which texts have too many characters for their width.
+        too_long: Line, its width and its height in pixels -> why a network can't write the text, or "".
     """
     parts = {part: dataset.part(part) for part in ("train", "val", "test")}
     lines = [line for part in parts.values() for line in part]
@@ -44,7 +43,8 @@ def summarise(dataset: Dataset, config: Config) -> dict[str, Any]:
             suspicious.append({"id": line.id, "source": line.source, "fault": str(error)})
             continue
         sizes.append(size)
-        if fault := _fault(line, size, config):
+        fault = too_long(line, *size) if min(size) >= TINY else f"its image is {size[0]} x {size[1]} pixels"
+        if fault:
             suspicious.append({"id": line.id, "source": line.source, "fault": fault})
     first: dict[tuple[Path, tuple[tuple[int, int], ...]], str] = {}
     for line in lines:
@@ -82,20 +82,6 @@ def _size(line: Line) -> tuple[int, int]:
     xs, ys = zip(*line.region, strict=True)
     right, bottom = min(max(xs) + 1, width), min(max(ys) + 1, height)
     return max(0, right - max(min(xs), 0)), max(0, bottom - max(min(ys), 0))
-
-
-def _fault(line: Line, size: tuple[int, int], config: Config) -> str:
-    width, height = size
-    if min(size) < TINY:
-        return f"its image is {width} x {height} pixels"
-    letters = alphabet.Alphabet("".join(sorted({*batches.written(line.text, config)})))
-    wide = width
-    if config.model.any_width:
-        wide = prepare.scaled_width(width, height, config)
-        if config.image.straighten:  # it takes empty paper off above and below, and so makes the line wider
-            wide = prepare.prepare(load.read_line(line.image, line.region), config).shape[1]
-    steps = int(batches.frames(config, np.array([wide]))[0])
-    return batches.unwritable(line.text, letters, config, steps)
 
 
 def _pages(lines: Sequence[Line]) -> int:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint
+from hwr import Error, checkpoint, gluon_params, networks
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.evaluation import evaluate
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
 # How far an exported network's logits may be from the engine's: float noise, and of 8 or 16 bits their rounding.
@@ -44,13 +43,13 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     if kind == "safetensors":
         return _safetensors(loaded, config, out, quantize)
     if kind == "params":
-        checkpoint.save(out, loaded)
+        networks.check_gluon(config, out)
+        gluon_params.write(out, loaded.weights)
         return 0.0
     from hwr.engines import torch_export
     from hwr.engines.torch import TorchEngine
 
-    engine = evaluate.opened(loaded, config)
-    assert isinstance(engine, TorchEngine), config.engine.name
+    engine = TorchEngine(config, loaded.alphabet.classes, loaded.weights)
     lines = torch_export.example(config)
     expected = engine.logits(lines)
     writers: dict[str, Callable[[Path], None]] = {

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, networks
 from hwr.config import Config, Original
-from hwr.engines import Group, Weights, mxnet_library
-from hwr.images import augment, prepare
+from hwr.engines import mxnet_library
+from hwr.engines.base import Group, Weights
+from hwr.images import augment
 from hwr.images.batches import Batch
-from hwr.networks.original import spec
+from hwr.networks.original import spec, trunk
 
 mx = mxnet_library.load()
 
@@ -119,7 +120,7 @@ class MXNetEngine:
         self._net = net
         if fresh:
             weights = spec.initial(self._shapes, config.train.seed)
-            path, note = spec.pretrained(config.model.pretrained, weights, pth=False)
+            path, note = trunk.pretrained(config.model.pretrained, weights, pth=False)
             if path is not None:
                 weights |= _read_trunk(path)
             self.notes.append(note)
@@ -162,11 +163,14 @@ class MXNetEngine:
         out[(labels >= 0).sum(1) + repeats > logits.shape[1]] = np.inf
         return out
 
+    def rehearse(self, batch: Batch) -> None:
+        """Nothing: every batch has the same size, so the first step needs as much memory as any other."""
+
     def weights(self) -> Weights:
         return {name: p.data(self._contexts[0]).asnumpy() for name, p in self._parameters.items()}
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        spec.check(weights, self._shapes)
+        networks.check(weights, self._shapes)
         for name, parameter in self._parameters.items():
             parameter.set_data(nd.array(weights[name]))
 
@@ -197,8 +201,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def _pixels(batch: Batch) -> np.ndarray:
     """(N, 1, H, W) float32: warped if the batch says so, normalised."""
     if batch.warps is None:
-        return prepare.normalise(batch.images / 255)[:, None]
-    return prepare.normalise(augment.apply(batch.images, batch.warps))[:, None]
+        return _normalised(batch.images / 255)
+    return _normalised(augment.apply(batch.images, batch.warps))
+
+
+def _normalised(pixels: np.ndarray) -> np.ndarray:
+    """(N, H, W) in 0..1 -> (N, 1, H, W) float32."""
+    out: np.ndarray = spec.normalise(pixels).astype(np.float32)[:, None]
+    return out
 
 
 def _ctc(logits: Any, labels: np.ndarray, weight: float) -> Any:
@@ -252,4 +262,4 @@ def _read_trunk(path: Path) -> Weights:
             f"{path}: engine mxnet can't read torch's .pth; set model.pretrained to a Gluon .params or a .safetensors of "
             "ResNet-34, or to none"
         )
-    return spec.read_trunk(path)
+    return trunk.read_trunk(path)

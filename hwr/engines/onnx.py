@@ -1,19 +1,19 @@
 """An exported network on onnxruntime: it reads, and does not train."""
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, networks
 from hwr.config import Config
-from hwr.engines import Group, Weights
+from hwr.engines.base import Group
 from hwr.images.batches import Batch
 
 
 class OnnxEngine:
-    """See `hwr.engines.Engine`; what belongs to training raises Error.
+    """See `hwr.engines.base.Engine`.
 
     Args:
         path: A file of `hwr export --format onnx`.
@@ -40,9 +40,7 @@ class OnnxEngine:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common class of their own
             raise Error(f"{path}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error
-        self._any_width = config.model.any_width
-        self._path = path
-        self.notes: list[str] = []
+        self._any_width = networks.geometry(config).any_width
         self.group = Group()
 
     def logits(self, batch: Batch) -> np.ndarray:
@@ -56,20 +54,24 @@ class OnnxEngine:
         """NaN: what an exported network reads is scored by its text alone."""
         return np.full(len(logits), np.nan)
 
-    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
-        raise self._refused()
 
-    def weights(self) -> Weights:
-        raise self._refused()
+def metadata(path: Path) -> dict[str, Any]:
+    """What `hwr export` put into an ONNX file: see `hwr.checkpoint.from_metadata`.
 
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        raise self._refused()
-
-    def state(self) -> Weights:
-        raise self._refused()
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        raise self._refused()
-
-    def _refused(self) -> Error:
-        return Error(f"{self._path}: an exported network can only read; train its .safetensors")
+    Raises:
+        Error: No such file, onnx is not installed, or another program's file.
+    """
+    if not path.is_file():
+        raise Error(f"{path}: no such file")
+    try:
+        import onnx
+    except ImportError as error:
+        raise Error(f"{path} needs onnx and onnxruntime: pip install -e '.[onnx]'") from error
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    except Exception as error:  # protobuf's, of several kinds
+        raise Error(f"{path}: not a whole .onnx file: {error}") from error
+    if "hwr" not in properties:
+        raise Error(f"{path}: was not exported by hwr (there is no hwr in its metadata)")
+    found: dict[str, Any] = json.loads(properties["hwr"])
+    return found

@@ -3,43 +3,53 @@
 import copy
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwr import Error
-from hwr.config import Config, Original
-from hwr.engines import Weights, torch_augment
+from hwr import Error, networks
+from hwr.config import Config
+from hwr.engines import torch_augment
+from hwr.engines.base import Weights
 from hwr.engines.torch_augment import upload
 from hwr.engines.torch_parallel import TorchGroup
-from hwr.images.batches import Batch, multiple
-from hwr.images.prepare import MEAN, STD
-from hwr.networks.crnn import spec as crnn
-from hwr.networks.crnn import torch as torch_crnn
-from hwr.networks.original import spec as original
-from hwr.networks.original.torch import OriginalNetwork, Output, read_trunk
+from hwr.images.batches import Batch
+from hwr.networks.shared.torch import Output
 
 # Of the running centres of the features of each character, per batch (center loss).
 CENTER_RATE = 0.1
 
 
 class TorchEngine:
-    """See `hwr.engines.Engine`."""
+    """See `hwr.engines.base.Engine`: reads with given weights."""
 
     name = "torch"
 
-    def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
+    def __init__(self, config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> None:
+        self._begin(config, classes)
+        # Without initial values, which would draw from the caller's random generator.
+        with torch.device("meta"):
+            net = networks.torch_network(config, classes)
+        self._reader: Any = net.to_empty(device="cpu")
+        for buffer in self._reader.buffers():
+            buffer.zero_()
+        networks.check(weights, self._shapes)
+        self._fill(self._reader, weights)
+        self._place(self._reader)
+
+    def _begin(self, config: Config, classes: int) -> None:
+        """Everything but the network."""
         self.group = TorchGroup()
         self._device = _device(config.engine.device, self.group)
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
             torch.cuda.set_device(self._device)
-            # By default cuDNN rounds fp32 to TF32's 10 bits in convolutions and LSTMs.
-            torch.backends.cudnn.allow_tf32 = False
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
         self._config = config
@@ -47,34 +57,83 @@ class TorchEngine:
             _multiplies_bf16(self._device) if config.engine.precision == "auto" else config.engine.precision == "bf16"
         )
         self.precision = "bf16" if bf16 else "fp32"
-        self.notes: list[str] = []
-        # Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+        self._shapes = networks.shapes(config, classes)
+        self._multiple = networks.geometry(config).multiple
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        self._reader.eval()
+        with torch.inference_mode(), _memory(f"evaluate.batch_size (now {len(batch.images)}) or image.width"):
+            out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
+        return out
+
+    def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            out: np.ndarray = _ctc(torch.from_numpy(logits), labels).numpy()
+        return out
+
+    def network(self) -> Any:
+        """What reads."""
+        return self._reader
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels in 0..1 as the network takes them."""
+        out: Tensor = self._reader.normalise(images)
+        return out
+
+    def _place(self, net: nn.Module) -> None:
+        # Convolutions run faster with the channels innermost: reading by 7 to 19 %, training by 3 to 10 on a CPU.
+        net.to(self._device)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output: Output = net(pixels, widths)
+        # CTC and everything after it in fp32.
+        shortcut, features = (None if part is None else part.float() for part in output[1:])
+        return Output(output.logits.float(), shortcut, features)
+
+    def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
+        images = upload(batch.images, self._device).float() / 255
+        images, widths = images[:, None], batch.widths  # (N, 1, H, W)
+        if batch.warps is not None:
+            widths, step = batch.warps.widths, self._multiple
+            images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
+        return self.normalise(images), upload(widths, self._device).long()
+
+    def _fill(self, net: Any, weights: Mapping[str, np.ndarray]) -> None:
+        state = net.state_dict()
+        for name in state:
+            if saved := net.saved_name(name):
+                state[name] = torch.from_numpy(np.array(weights[saved], np.float32))
+        net.load_state_dict(state)
+
+
+class TorchTrainer(TorchEngine):
+    """See `hwr.engines.base.Trainer`.
+
+    Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+
+    Args:
+        fresh: Whether to start from initial weights; else the caller loads some.
+    """
+
+    def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
+        self._begin(config, classes)
         torch.manual_seed(config.train.seed)
-        model = config.model
-        self._net: OriginalNetwork | torch_crnn.Network
-        if isinstance(model, Original):
-            self._shapes = original.shapes(model, config.image, classes)
-            self._net = OriginalNetwork(model, original.step_sizes(model, config.image), classes)
-        else:
-            self._shapes = crnn.shapes(model, classes)
-            self._net = torch_crnn.Network(model, classes)
-        # What reads: the network itself, or the running average of its weights. Copied before it goes to a GPU, where an
-        # LSTM's weights lie in one piece, and a copy's would not.
+        self._net: Any = networks.torch_network(config, classes)
+        # What trains; what reads is the network itself, or the running average of its weights. Copied before it goes to a
+        # GPU, where an LSTM's weights lie in one piece, and a copy's would not.
         self._reader = copy.deepcopy(self._net) if config.train.ema else self._net
         for net in (self._net, self._reader):
-            # Convolutions run faster with the channels innermost: reading by 7 to 19 %, training by 3 to 10 on a CPU.
-            net.to(self._device)
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._place(net)
         self._reader.requires_grad_(not config.train.ema)
-        if fresh and isinstance(model, Original):
-            weights = original.initial(self._shapes, config.train.seed)
-            path, note = original.pretrained(model.pretrained, weights, pth=True)
-            if path is not None:
-                weights |= read_trunk(path)
-            self.notes.append(note)
-            self.load(weights)
+        initial, notes = self._net.initial(config.train.seed) if fresh else (None, [])
+        self.notes: list[str] = notes
+        if initial is not None:
+            self.load(initial)
             torch.manual_seed(config.train.seed)
-        # All processes begin with the same weights, and each has a dropout of its own.
+        # All processes start from the same weights, and each has a dropout of its own.
         if self.group.rank:
             torch.manual_seed(config.train.seed + self.group.rank)
         # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
@@ -93,24 +152,12 @@ class TorchEngine:
 
         Made by the first step: who only reads needs none.
         """
-        model = self._config.model
-        unused = isinstance(model, Original) and model.downsamples == 1
-        return self.group.parallel(self._net, self._device, unused)
+        return self.group.parallel(self._net, self._device, self._net.has_unused)
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
-        self._net.train()
-        pixels, widths = self._pixels(batch)
-        output = self._forward(self._trainer, pixels, widths)
-        losses = _ctc(output.logits, batch.labels)
-        total = losses.mean() * settings.loss_weight
-        if output.shortcut is not None:
-            weight = self._config.model.shortcut  # type: ignore[union-attr]
-            total = total + weight * settings.loss_weight * _ctc(output.shortcut, batch.labels).mean()
-        if center_loss:
-            total = total + center_loss * self._center_loss(output, batch.labels)
-        self._optimizer.zero_grad()
-        total.backward()
+        with _memory(f"train.batch_size (now {settings.batch_size}) or image.width"):
+            losses = self._backward(self._trainer, batch, center_loss)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
         self._updates += 1
@@ -127,22 +174,36 @@ class TorchEngine:
             self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
         return loss
 
-    def logits(self, batch: Batch) -> np.ndarray:
-        self._reader.eval()
-        with torch.inference_mode():
-            out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
-        return out
+    def _backward(self, net: nn.Module, batch: Batch, center_loss: float) -> Tensor:
+        """Leave the gradients of a batch; returns the CTC losses, (N,) nats per line."""
+        weight = self._config.train.loss_weight
+        self._net.train()
+        output = self._forward(net, *self._pixels(batch))
+        losses = _ctc(output.logits, batch.labels)
+        total = losses.mean() * weight
+        if output.shortcut is not None:
+            total = total + self._net.shortcut_weight * weight * _ctc(output.shortcut, batch.labels).mean()
+        if center_loss:
+            total = total + center_loss * self._center_loss(output, batch.labels)
+        self._optimizer.zero_grad()
+        total.backward()
+        return losses
 
-    def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            out: np.ndarray = _ctc(torch.from_numpy(logits), labels).numpy()
-        return out
+    def rehearse(self, batch: Batch) -> None:
+        buffers = [buffer.clone() for buffer in self._net.buffers()]
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices), _memory(f"train.batch_size (now {len(batch.images)}) or image.width"):
+            self._backward(self._net, batch, 0.0)
+        self._optimizer.zero_grad()
+        with torch.no_grad():
+            for buffer, before in zip(self._net.buffers(), buffers, strict=True):
+                buffer.copy_(before)
 
     def weights(self) -> Weights:
         return self._arrays(self._reader)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        original.check(weights, self._shapes)
+        networks.check(weights, self._shapes)
         for net in (self._net, self._reader):
             self._fill(net, weights)
 
@@ -151,7 +212,7 @@ class TorchEngine:
         generators = {"cpu": torch.get_rng_state().numpy()}
         if self._device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state(self._device).numpy()
-        for rank, each in enumerate(self.group.gather(generators)):
+        for rank, each in enumerate(self.group.all_gather(generators)):
             out |= {f"rng.{rank}.{name}": values for name, values in each.items()}
         for name, parameter in self._net.named_parameters():
             for key, value in self._optimizer.state[parameter].items():
@@ -188,32 +249,6 @@ class TorchEngine:
         if self._device.type == "cuda" and f"{own}.cuda" in state:
             torch.cuda.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cuda"])), self._device)
 
-    def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            output: Output = net(pixels, widths)
-        # CTC and everything after it in fp32.
-        shortcut, features = (None if part is None else part.float() for part in output[1:])
-        return Output(output.logits.float(), shortcut, features)
-
-    def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
-        images = upload(batch.images, self._device).float() / 255
-        images, widths = images[:, None], batch.widths  # (N, 1, H, W)
-        if batch.warps is not None:
-            widths, step = batch.warps.widths, multiple(self._config)
-            images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
-        return self.normalise(images), upload(widths, self._device).long()
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Pixels in 0..1 as the network takes them."""
-        if isinstance(self._config.model, Original):
-            return (images - MEAN) / STD
-        return (1 - images) * 2  # paper is 0, like all that is outside
-
-    def network(self) -> "OriginalNetwork | torch_crnn.Network":
-        """What reads."""
-        return self._reader
-
     def _average(self, decay: float) -> None:
         with torch.no_grad():
             torch._foreach_lerp_(_averaged(self._reader), _averaged(self._net), 1 - decay)
@@ -247,16 +282,9 @@ class TorchEngine:
         self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
         return loss
 
-    def _arrays(self, net: "OriginalNetwork | torch_crnn.Network") -> Weights:
+    def _arrays(self, net: Any) -> Weights:
         state = net.state_dict()
         return {saved: _array(tensor) for name, tensor in state.items() if (saved := net.saved_name(name))}
-
-    def _fill(self, net: "OriginalNetwork | torch_crnn.Network", weights: Mapping[str, np.ndarray]) -> None:
-        state = net.state_dict()
-        for name in state:
-            if saved := net.saved_name(name):
-                state[name] = torch.from_numpy(np.array(weights[saved], np.float32))
-        net.load_state_dict(state)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -282,6 +310,17 @@ def _ctc(logits: Tensor, labels: np.ndarray) -> Tensor:
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
     # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
     return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
+
+
+@contextmanager
+def _memory(remedy: str) -> Iterator[None]:
+    """Make running out of memory an error that names the setting to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator has no class of its own
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise Error(f"out of memory: lower {remedy}") from error
+        raise
 
 
 def _device(name: str, group: TorchGroup) -> torch.device:

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwr import networks
 from hwr.config import Config
 from hwr.engines.torch import TorchEngine
-from hwr.images.batches import MULTIPLE, Batch
-from hwr.networks.original.torch import Output
+from hwr.images.batches import Batch
+from hwr.images.geometry import MULTIPLE
+from hwr.networks.shared.torch import Output
 
 
 class Reader(nn.Module):
@@ -46,7 +48,7 @@ def example(config: Config) -> Batch:
     rng = np.random.default_rng(0)
     height, width = config.image.height, config.image.width
     widths = np.array([width, width], np.int32)
-    if config.model.any_width:
+    if networks.geometry(config).any_width:
         width = min(width // MULTIPLE, 12) * MULTIPLE
         widths = np.array([width, width - MULTIPLE - 3], np.int32)
     pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
@@ -56,9 +58,9 @@ def example(config: Config) -> Batch:
 def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
     """Write ONNX; any number of lines, and where the network takes it any width."""
     batch, reader = _prepared(engine, config)
-    names = ["pixels", "widths"] if config.model.any_width else ["pixels"]
+    names = ["pixels", "widths"] if networks.geometry(config).any_width else ["pixels"]
     axes = {"pixels": {0: "n"}, "widths": {0: "n"}, "logits": {0: "n"}}
-    if config.model.any_width:
+    if networks.geometry(config).any_width:
         axes["pixels"][2], axes["logits"][1] = "w", "t"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,7 +88,7 @@ def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
 def run(path: Path, config: Config, lines: Batch) -> np.ndarray:
     """Logits of a TorchScript file: (N, T, C) float32."""
     inputs = [torch.from_numpy(lines.images)]
-    if config.model.any_width:
+    if networks.geometry(config).any_width:
         inputs.append(torch.from_numpy(lines.widths).long())
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -101,7 +103,7 @@ def _scripted(path: Path, changed: int) -> nn.Module:
 
 
 def _prepared(engine: TorchEngine, config: Config) -> tuple[tuple[Tensor, ...], nn.Module]:
-    reader = (Reader if config.model.any_width else FixedReader)(engine).eval().cpu()
+    reader = (Reader if networks.geometry(config).any_width else FixedReader)(engine).eval().cpu()
     lines = example(config)
     inputs = (torch.from_numpy(lines.images), torch.from_numpy(lines.widths).long())
-    return (inputs if config.model.any_width else inputs[:1]), reader
+    return (inputs if networks.geometry(config).any_width else inputs[:1]), reader

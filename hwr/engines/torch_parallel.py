@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwr import Error, launched
-from hwr.engines import Group
+from hwr.engines.base import Group
 
 # One process may prepare all lines while the others wait for it.
 PATIENCE = timedelta(hours=6)
@@ -33,7 +33,7 @@ class TorchGroup(Group):
                 raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
             atexit.register(_leave)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         out: list[Any] = [value] * self.size
         if self.size > 1:
             with _all_there():

@@ -1,36 +1,38 @@
-"""`hwr evaluate`: read lines and compare with what stands there."""
+"""Read lines and compare the predictions with the ground truth."""
 
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, __version__, data, engines
+from hwr import Error, __version__, data
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint
-from hwr.config import Config
+from hwr.config import Data
 from hwr.data import Dataset, Line
-from hwr.decoding import decode
 from hwr.engines import Engine, Group
 from hwr.evaluation import metrics
+from hwr.evaluation.metrics import Score
 from hwr.images import batches, cache
-from hwr.images.cache import Images
+from hwr.images.batches import Examples
+from hwr.images.geometry import Geometry
+from hwr.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
-class Reading:
+class Predictions:
     """What an engine read.
 
     Attributes:
         texts: One per line.
-        confidences: (lines,) in 0..1, see `decode.greedy`.
+        confidences: (lines,) in 0..1.
         losses: (lines,) CTC loss in nats.
-        writable: (lines,) bool: whether the reference can be written with the alphabet in the steps. If not, its loss
+        writable: (lines,) bool: whether CTC can write the reference with the alphabet in the time steps. If not, its loss
             means nothing.
         seconds: For the network and the decoder (of several processes the slowest's); not for the losses, nor for
             preparing images.
@@ -54,80 +56,80 @@ class Stopped(Exception):
 
 def read(
     engine: Engine,
-    images: Images,
-    lines: Sequence[Line],
-    alphabet: Alphabet,
-    config: Config,
+    decode: Callable[[np.ndarray], tuple[list[str], np.ndarray]],
+    examples: Examples,
+    batch_size: int,
+    multiple: int,
     title: str = "reading",
     stop: Callable[[], bool] = lambda: False,
-) -> Reading:
+) -> Predictions:
     """Read prepared lines; the processes of the engine's group each read some, and all have the whole outcome.
 
     Args:
-        lines: The same lines' records; their texts are used for the losses only.
+        decode: (N, T, C) logits -> N texts and (N,) confidences.
+        multiple: Of pixels that the batches' widths are rounded up to.
         stop: Asked after every batch.
 
     Raises:
         Stopped: `stop` said so.
     """
-    steps = batches.frames(config, images.widths).tolist()
-    faults = [batches.unwritable(line.text, alphabet, config, t) for line, t in zip(lines, steps, strict=True)]
-    writable = np.array([not fault for fault in faults], bool)
-    none = np.zeros(0, np.int32)
-    labels = [
-        alphabet.encode(batches.written(line.text, config)) if ok else none
-        for line, ok in zip(lines, writable, strict=True)
-    ]
-    texts = [""] * len(lines)
-    confidences, losses, seconds = np.zeros(len(lines)), np.zeros(len(lines)), 0.0
-    group, own, stopped = engine.group, [], False
-    all_batches = batches.reading(images, labels, config.evaluate.batch_size, batches.multiple(config))
-    with tqdm(desc=title, total=len(lines), unit="line", disable=True if group.rank else None, leave=False) as bar:
+    texts = [""] * len(examples)
+    confidences, losses = np.zeros(len(examples)), np.zeros(len(examples))
+    group, own, stopped, seconds = engine.group, [], False, 0.0
+    all_batches = batches.reading(examples.images, examples.labels, batch_size, multiple)
+    with tqdm(desc=title, total=len(examples), unit="line", disable=True if group.rank else None, leave=False) as bar:
         for batch in islice(all_batches, group.rank, None, group.size):
             start = time.perf_counter()
             logits = engine.logits(batch)
-            found, confidence = decode.texts(logits, alphabet, config)
+            found, confidence = decode(logits)
             seconds += time.perf_counter() - start
             own.append((batch.index, found, confidence, engine.loss(logits, batch.labels)))
             bar.update(len(batch.index) * group.size)
             stopped = stop()
             if stopped:
                 break
-    everybody = group.gather((own, seconds, stopped))
+    everybody = group.all_gather((own, seconds, stopped))
     if any(stopped for _, _, stopped in everybody):
         raise Stopped
     for index, found, confidence, loss in itertools.chain.from_iterable(part for part, _, _ in everybody):
         confidences[index], losses[index] = confidence, loss
         for i, text in zip(index.tolist(), found, strict=True):
             texts[i] = text
-    seconds = max(seconds for _, seconds, _ in everybody)
-    return Reading(texts, confidences, losses, writable, seconds)
+    writable = np.array([not fault for fault in examples.faults], bool)
+    return Predictions(texts, confidences, losses, writable, max(seconds for _, seconds, _ in everybody))
 
 
-def prepared(lines: Sequence[Line], config: Config, group: Group) -> Images:
-    """`cache.prepared`; one process of each machine prepares the lines, the others wait for it."""
+def read_with(model: Recognizer, examples: Examples) -> Predictions:
+    """Read prepared lines with a recognizer."""
+    size, multiple = model.config.evaluate.batch_size, model.geometry.multiple
+    return read(model.engine, model.decode, examples, size, multiple)
+
+
+def prepared(
+    lines: Sequence[Line], alphabet: Alphabet, geometry: Geometry, folder: str | None, group: Group | None = None
+) -> Examples:
+    """Lines as the network takes them, from the cache, with their labels.
+
+    Args:
+        folder: See `cache.prepared`.
+        group: Of several processes, one on each machine prepares the lines, and the others wait for it.
+    """
+    group = group or Group()
     if group.local_rank == 0:
-        found = cache.prepared(lines, config, progress=group.rank == 0)
-    group.gather(None)
-    return found if group.local_rank == 0 else cache.prepared(lines, config)
+        images = cache.prepared(lines, geometry, folder, progress=group.rank == 0)
+    group.all_gather(None)
+    if group.local_rank:
+        images = cache.prepared(lines, geometry, folder)
+    return batches.encode(lines, images, alphabet, geometry)
 
 
-def opened(checkpoint: Checkpoint, config: Config) -> Engine:
-    """An engine with the checkpoint's weights. The config's model and image records are the checkpoint's."""
-    if checkpoint.exported:
-        return engines.exported(checkpoint.exported, config)
-    engine = engines.build(config, checkpoint.alphabet.classes, fresh=False)
-    engine.load(checkpoint.weights)
-    return engine
-
-
-def lines_of(dataset: Dataset, split: str, config: Config) -> list[Line]:
+def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
     """The lines (or words) of a split.
 
     Raises:
         Error: It has none, or they are whole forms, which a recogniser of lines can't read.
     """
-    if config.data.unit == "form":
+    if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
     lines = dataset.part(split)
     if not lines:
@@ -135,71 +137,117 @@ def lines_of(dataset: Dataset, split: str, config: Config) -> list[Line]:
     return lines
 
 
+@dataclass(frozen=True)
+class Report:
+    """The outcome of an evaluation; the table, the JSON file and the web page are views of it.
+
+    Attributes:
+        split: train, val or test.
+        dataset: What was read.
+        lines: The lines of the split.
+        predictions: For these lines.
+        score: All rates are views of its counts.
+        cer_interval: 95 % bootstrap interval of the CER (low, high), fractions.
+        cer_interval_over: What was resampled: writers or lines.
+        model: What read them.
+        checkpoint: The name of its file.
+    """
+
+    split: str
+    dataset: Dataset
+    lines: list[Line]
+    predictions: Predictions
+    score: Score
+    cer_interval: tuple[float, float]
+    cer_interval_over: str
+    model: Recognizer
+    checkpoint: str
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, a fraction: cased, spaces counted."""
+        return self.score.cer
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, a fraction: words split at white space."""
+        return self.score.wer
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; the keys are explained in docs/evaluation.md."""
+        score, predictions, model, config = self.score, self.predictions, self.model, self.model.config
+        edits = score.characters.edits
+        order = [i for i in np.argsort(-edits, kind="stable")[: config.evaluate.worst] if edits[i]]
+        return {
+            "split": self.split,
+            "split_name": self.dataset.name,
+            "notes": self.dataset.notes,
+            "data": config.data.root if isinstance(config.data.root, str) else ", ".join(config.data.root),
+            "lines": len(self.lines),
+            "excluded": self.dataset.excluded,
+            "characters": int(score.characters.units.sum()),
+            "edits": int(edits.sum()),
+            "words": int(score.words.units.sum()),
+            "word_edits": int(score.words.edits.sum()),
+            "cer": score.cer,
+            "cer_ci95": list(self.cer_interval),
+            "cer_ci95_over": self.cer_interval_over,
+            "cer_mean_per_line": score.cer_mean_per_line,
+            "cer_casefold": score.casefolded.rate,
+            "wer": score.wer,
+            "wer_punct": score.tokens.rate,
+            "confidence": float(predictions.confidences.mean()),
+            "calibration_error": metrics.calibration_error(predictions.confidences, score.accuracies),
+            "decoder": config.decode.model_dump(mode="json"),
+            "ctc_loss": predictions.loss,
+            "ctc_loss_weighted": predictions.loss * config.train.loss_weight,
+            # References with characters that the network can't write: their edits count, and they have no loss.
+            "without_loss": [line.id for line, ok in zip(self.lines, predictions.writable, strict=True) if not ok],
+            "lines_per_second": len(self.lines) / predictions.seconds,
+            "batch_size": config.evaluate.batch_size,
+            "engine": model.engine.name,
+            "device": model.engine.device,
+            "precision": model.engine.precision,
+            "checkpoint": self.checkpoint,
+            "hwr": __version__,
+            "worst": [self._line(i) for i in order],
+        }
+
+    def _line(self, i: int) -> dict[str, Any]:
+        line = self.lines[i]
+        return {
+            "id": line.id,
+            "image": str(line.image),
+            "writer": line.writer,
+            "reference": line.text,
+            "hypothesis": self.predictions.texts[i],
+            "edits": int(self.score.characters.edits[i]),
+            "confidence": float(self.predictions.confidences[i]),
+        }
+
+
 def evaluate(
-    checkpoint: Checkpoint, config: Config, split: str, name: str
-) -> tuple[dict[str, Any], Reading, list[Line]]:
+    model: Recognizer, root: str | Path | Sequence[str | Path] | None = None, split: str = "test", checkpoint: str = ""
+) -> Report:
     """Read a split and score it.
 
     Args:
-        config: What to read and how; its model and image records must be the checkpoint's.
+        root: The dataset's folder or file, or several (`data.root`); None: the one of the model's config.
         split: train, val or test.
-        name: Of the checkpoint, for the report.
+        checkpoint: The name of the model's file, for the report.
 
-    Returns:
-        The report (JSON values; keys as in docs/evaluation.md), the reading, and its lines.
+    Raises:
+        Error: The dataset can't be read, or the split has no lines.
     """
+    config = model.config
+    if root is not None:
+        roots = str(root) if isinstance(root, str | Path) else tuple(map(str, root))
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": roots})})
+        model = model.with_config(config)
     dataset = data.read(config.data)
-    lines = lines_of(dataset, split, config)
-    engine = opened(checkpoint, config)
-    images = prepared(lines, config, engine.group)
-    reading = read(engine, images, lines, checkpoint.alphabet, config)
-    score = metrics.score([line.text for line in lines], reading.texts, [line.writer for line in lines])
+    lines = lines_of(dataset, split, config.data)
+    examples = prepared(lines, model.alphabet, model.geometry, config.data.cache, model.engine.group)
+    predictions = read_with(model, examples)
+    score = metrics.score([line.text for line in lines], predictions.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)
-    edits = score.characters.edits
-    order = [i for i in np.argsort(-edits, kind="stable")[: config.evaluate.worst] if edits[i]]
-    report = {
-        "split": split,
-        "split_name": dataset.name,
-        "notes": dataset.notes,
-        "data": config.data.root if isinstance(config.data.root, str) else ", ".join(config.data.root),
-        "lines": len(lines),
-        "excluded": dataset.excluded,
-        "characters": int(score.characters.units.sum()),
-        "edits": int(edits.sum()),
-        "words": int(score.words.units.sum()),
-        "word_edits": int(score.words.edits.sum()),
-        "cer": score.cer,
-        "cer_ci95": [low, high],
-        "cer_ci95_over": over,
-        "cer_mean_per_line": score.cer_mean_per_line,
-        "cer_casefold": score.casefolded.rate,
-        "wer": score.wer,
-        "wer_punct": score.tokens.rate,
-        "confidence": float(reading.confidences.mean()) if lines else float("nan"),
-        "calibration_error": metrics.calibration_error(reading.confidences, score.accuracies),
-        "decoder": config.decode.model_dump(mode="json"),
-        "ctc_loss": reading.loss,
-        "ctc_loss_weighted": reading.loss * config.train.loss_weight,
-        # References with characters that the network can't write: their edits count, a loss they have not.
-        "without_loss": [line.id for line, ok in zip(lines, reading.writable, strict=True) if not ok],
-        "lines_per_second": len(lines) / reading.seconds,
-        "batch_size": config.evaluate.batch_size,
-        "engine": engine.name,
-        "device": engine.device,
-        "precision": engine.precision,
-        "checkpoint": name,
-        "hwr": __version__,
-        "worst": [
-            {
-                "id": lines[i].id,
-                "image": str(lines[i].image),
-                "writer": lines[i].writer,
-                "reference": lines[i].text,
-                "hypothesis": reading.texts[i],
-                "edits": int(edits[i]),
-                "confidence": float(reading.confidences[i]),
-            }
-            for i in order
-        ],
-    }
-    return report, reading, lines
+    return Report(split, dataset, lines, predictions, score, (low, high), over, model, checkpoint)

@@ -4,19 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwr import Error, data
 from hwr.atomic import replacing
-from hwr.checkpoint import Checkpoint
-from hwr.config import Config
 from hwr.decoding import decode
-from hwr.evaluation.evaluate import lines_of, opened, read
-from hwr.images import batches, cache
+from hwr.evaluation.evaluate import lines_of, prepared, read_with
+from hwr.images import batches
+from hwr.recognizer import Recognizer
 
 
 def export_typo(
-    checkpoint: Checkpoint, config: Config, split: str, out: str | Path, n_best: int | None = None
+    model: Recognizer, split: str, out: str | Path, n_best: int | None = None
 ) -> tuple[list[str], list[Path]]:
     """Write the two files of the original system; with `n_best` also validating_nbest.json, by beam search.
 
@@ -35,11 +32,11 @@ def export_typo(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Error(f"{out}: could not be made: {error.strerror}") from error
+    config = model.config
     dataset = data.read(config.data)
-    lines, training = lines_of(dataset, split, config), lines_of(dataset, "train", config)
-    images = cache.prepared(lines, config, progress=True)
-    engine = opened(checkpoint, config)
-    texts = read(engine, images, lines, checkpoint.alphabet, config).texts
+    lines, training = lines_of(dataset, split, config.data), lines_of(dataset, "train", config.data)
+    examples = prepared(lines, model.alphabet, model.geometry, config.data.cache)
+    texts = read_with(model, examples).texts
     pairs_path, train_path = out / "validating.json", out / "text_train.txt"
     with replacing(pairs_path) as temporary:
         pairs = [[line.text, text] for line, text in zip(lines, texts, strict=True)]
@@ -49,9 +46,8 @@ def export_typo(
     paths = [pairs_path, train_path]
     if n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
-        none = [np.zeros(0, np.int32)] * len(lines)
-        for batch in batches.reading(images, none, config.evaluate.batch_size, batches.multiple(config)):
-            found = decode.n_best(engine.logits(batch), checkpoint.alphabet, config, n_best)
+        for batch in batches.reading(examples.images, None, config.evaluate.batch_size, model.geometry.multiple):
+            found = decode.n_best(model.engine.logits(batch), model.alphabet, config, n_best)
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
                 readings[i] = {"reference": lines[i].text, "readings": alternatives}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hwr.atomic import replacing
 from hwr.data import Line
 from hwr.evaluation import report
-from hwr.evaluation.evaluate import Reading
+from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
 
 # Height of the pictures in pixels, and WebP's quality: some 3 KB a line.
@@ -28,20 +28,25 @@ _KINDS = {"replace": "s", "insert": "i", "delete": "d", "equal": "="}
 
 
 def write(
-    path: str | Path, result: dict[str, Any], reading: Reading, lines: Sequence[Line], history: Path | None = None
+    path: str | Path,
+    result: dict[str, Any],
+    predictions: Predictions,
+    lines: Sequence[Line],
+    history: Path | None = None,
 ) -> None:
     """Write the page.
 
     Args:
-        result: The report of `evaluate.evaluate`, with its reading and lines.
+        result: `Report.to_dict()`.
+        predictions: For the lines.
         history: The run's history.csv, for its learning curves.
     """
     rows = [
         _row(line, text, float(confidence))
         for line, text, confidence in zip(
             tqdm(lines, "report", unit="line", disable=None, leave=False),
-            reading.texts,
-            reading.confidences,
+            predictions.texts,
+            predictions.confidences,
             strict=True,
         )
     ]

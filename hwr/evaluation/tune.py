@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from hwr import Error, checkpoint, data
 from hwr.checkpoint import Checkpoint
-from hwr.config import Config, Decode
+from hwr.config import Decode
 from hwr.decoding import decode
 from hwr.evaluation import metrics
-from hwr.evaluation.evaluate import lines_of, opened
+from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache
+from hwr.recognizer import Recognizer
 
 # Where the search for the two weights begins; it goes on in halved steps about the best.
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
@@ -42,7 +43,7 @@ class Tuned:
     error: float
 
 
-def tune(loaded: Checkpoint, config: Config, lm: str | None, words: str | None, beam: int) -> Tuned:
+def tune(model: Recognizer, lm: str | None, words: str | None, beam: int) -> Tuned:
     """Choose lm_weight and insertion, then unknown, by the CER of the held-out lines; then the temperature.
 
     Args:
@@ -50,20 +51,19 @@ def tune(loaded: Checkpoint, config: Config, lm: str | None, words: str | None, 
         words: A word list, or None. With neither the config's decoder stays, and the temperature alone is found.
         beam: Texts kept per step.
     """
-    lines = lines_of(data.read(config.data), "val", config)
-    images = cache.prepared(lines, config, progress=True)
-    engine = opened(loaded, config)
-    none = [np.zeros(0, np.int32)] * len(lines)
-    reading = batches.reading(images, none, config.evaluate.batch_size, batches.multiple(config))
+    config, geometry = model.config, model.geometry
+    lines = lines_of(data.read(config.data), "val", config.data)
+    images = cache.prepared(lines, geometry, config.data.cache, progress=True)
+    reading = batches.reading(images, None, config.evaluate.batch_size, geometry.multiple)
     # Of a validation list: some thousands of lines of 100 kB.
-    bar = tqdm(reading, "held-out lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
-    outputs = [(batch.index, engine.logits(batch)) for batch in bar]
+    bar = tqdm(reading, "validation lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
+    outputs = [(batch.index, model.engine.logits(batch)) for batch in bar]
 
     def read(settings: Decode) -> tuple[metrics.Score, np.ndarray]:
         used = config.model_copy(update={"decode": settings})
         texts, confidences = [""] * len(lines), np.zeros(len(lines))
         for index, logits in outputs:
-            found, confidences[index] = decode.texts(logits, loaded.alphabet, used)
+            found, confidences[index] = decode.texts(logits, model.alphabet, used)
             for i, text in zip(index.tolist(), found, strict=True):
                 texts[i] = text
         return metrics.score([line.text for line in lines], texts), confidences

@@ -1,6 +1,5 @@
 """Lines -> batches of NumPy arrays, in an order that depends on the seed and the epoch alone."""
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +9,14 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
-from hwr.config import Config, Original
+from hwr.config import Augment
 from hwr.data import Line
-from hwr.images import augment
+from hwr.images import augment, load, prepare
 from hwr.images.cache import Images
+from hwr.images.geometry import Geometry, steps_needed
 
-# Lines of any width: so many batches' lines are sorted by width before they are cut into batches, so that little is
-# padding; and batches are padded to multiples of so many pixels, so that an engine meets few different shapes.
+# Lines of any width: so many batches' lines are sorted by width before they are cut into batches, so that little is padding.
 POOL = 20
-MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -40,70 +38,87 @@ class Batch:
     index: np.ndarray
 
 
-def frames(config: Config, widths: np.ndarray) -> np.ndarray:
-    """Time steps that the network has for lines of these widths: (N,) int."""
-    model = config.model
-    if isinstance(model, Original):
-        return np.full(len(widths), model.steps)
-    steps = np.asarray(widths)
-    for factor in (model.stride[1], *(pool[1] for pool in model.pools)):
-        steps = -(-steps // factor)
-    return steps * model.frames
+@dataclass(frozen=True)
+class Examples:
+    """Prepared lines with their labels, made once for a run.
+
+    Attributes:
+        images: As the network takes them.
+        lines: The same lines' records.
+        labels: Label ids of each, (L,) int32; empty where the text can't be written.
+        faults: Why CTC can't write a line's text; "" where it can.
+    """
+
+    images: Images
+    lines: Sequence[Line]
+    labels: list[np.ndarray]
+    faults: list[str]
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
 
-def encode(lines: Sequence[Line], alphabet: Alphabet, config: Config, widths: np.ndarray) -> list[np.ndarray]:
-    """Label ids of every line, checked: CTC can write them all with this alphabet in the network's time steps.
+def encode(lines: Sequence[Line], images: Images, alphabet: Alphabet, geometry: Geometry) -> Examples:
+    """Label the lines, and see which of them CTC can write with this alphabet in the network's time steps."""
+    steps = geometry.time_steps(images.widths).tolist()
+    faults = [unwritable(line.text, alphabet, geometry, t) for line, t in zip(lines, steps, strict=True)]
+    nothing = np.zeros(0, np.int32)
+    labels = [
+        nothing if fault else alphabet.encode(geometry.written(line.text))
+        for line, fault in zip(lines, faults, strict=True)
+    ]
+    return Examples(images, lines, labels, faults)
 
-    Args:
-        widths: (lines,) of the prepared lines, in pixels.
+
+def all_writable(examples: Examples) -> Examples:
+    """The examples, if CTC can write all of them.
 
     Raises:
         Error: Characters that the alphabet lacks, or a text that is too long; names the place of the text.
     """
-    labels, faults = [], []
-    for line, steps in zip(lines, frames(config, widths).tolist(), strict=True):
-        fault = unwritable(line.text, alphabet, config, steps)
-        if fault:
-            faults.append(f"{line.source}: line {line.id}: {fault}")
-        else:
-            labels.append(alphabet.encode(written(line.text, config)))
+    faults = [
+        f"{line.source}: line {line.id}: {fault}"
+        for line, fault in zip(examples.lines, examples.faults, strict=True)
+        if fault
+    ]
     if faults:
         more = f"\n… and {len(faults) - 5} more lines like these" if len(faults) > 5 else ""
         raise Error("\n".join(faults[:5]) + more)
-    return labels
+    return examples
 
 
-def written(text: str, config: Config) -> str:
-    """What the network learns to write for a line: its text, with `model.edge_spaces` between spaces.
-
-    The spaces are paper to the left and right of the ink, and take the pressure off the first and last character
-    (Retsinas et al. 2022); `decode.greedy` drops them.
-    """
-    return f" {text} " if config.model.edge_spaces else text
-
-
-def unwritable(text: str, alphabet: Alphabet, config: Config, steps: int) -> str:
+def unwritable(text: str, alphabet: Alphabet, geometry: Geometry, steps: int) -> str:
     """Why CTC can't write the text, in words that say what to do; "" if it can."""
-    text = written(text, config)
+    text = geometry.written(text)
     missing = alphabet.missing(text)
     if missing:
         return (
             f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto (fine-tuning: --charset union) for the "
             "characters of the training text, or give a file of characters"
         )
-    need = needed(alphabet.encode(text))
+    need = steps_needed(alphabet.encode(text))
     if need > steps:
-        if config.model.any_width:
-            remedy = "is it the right text? If so raise model.frames or image.height, or leave it out (data.exclude)"
+        if geometry.any_width:
+            remedy = "is it the right text? If so raise model.frames or image.height, or exclude it (data.exclude)"
         else:
             remedy = "raise model.steps"
         return f"its {len(text)} characters need {need} steps and the network has {steps}; {remedy}"
     return ""
 
 
-def needed(label: np.ndarray) -> int:
-    """Time steps that CTC needs for a label: one per character, and a blank between equal neighbours."""
-    return len(label) + int((label[1:] == label[:-1]).sum())
+def too_long(line: Line, width: int, height: int, geometry: Geometry) -> str:
+    """Why CTC can't write the line's text in the time steps of its image, whatever the alphabet; "" if it can.
+
+    Args:
+        width: Of the line's image, in pixels.
+        height: Likewise.
+    """
+    letters = Alphabet("".join(sorted({*geometry.written(line.text)})))
+    if geometry.any_width:
+        width = prepare.scaled_width(width, height, geometry)
+        if geometry.straighten:  # cuts empty paper off above and below, and so makes the line wider
+            width = prepare.prepare(load.read_line(line.image, line.region), geometry).shape[1]
+    return unwritable(line.text, letters, geometry, int(geometry.time_steps(np.array([width]))[0]))
 
 
 def pad(labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -127,53 +142,79 @@ def count(lines: int, batch_size: int, epoch: int) -> int:
     return (epoch + 1) * lines // batch_size - epoch * lines // batch_size
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What a batch of training depends on, beside the lines.
+
+    Attributes:
+        size: Lines in a batch.
+        seed: Of the order and the warps.
+        augment: The ranges of the warps.
+    """
+
+    geometry: Geometry
+    size: int
+    seed: int
+    augment: Augment
+
+
 def training(
-    images: Images,
-    labels: Sequence[np.ndarray],
-    config: Config,
-    epoch: int,
-    start: int = 0,
-    part: tuple[int, int] = (0, 1),
+    examples: Examples, recipe: Recipe, epoch: int, start: int = 0, part: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
     """The batches of an epoch, shuffled and with warps to apply.
 
     The data is one endless stream of passes, each a permutation of all lines; batch k takes its lines
-    [k * batch_size, (k + 1) * batch_size), and epoch e the batches that end within pass e. So the rolled-over lines
-    come first in the next epoch, and any batch can be made without those before it. Where lines have any width, `POOL`
-    batches in a row of an epoch first share out their lines among them by width.
+    [k * size, (k + 1) * size), and epoch e the batches that end within pass e. So the rolled-over lines come first in the
+    next epoch, and any batch can be made without those before it. Where lines have any width, `POOL` batches in a row of
+    an epoch first share out their lines among them by width.
 
     Args:
-        labels: Label ids per line.
         epoch: From 0.
-        start: Batches of this epoch to leave out, to go on in mid-epoch.
+        start: Batches of this epoch to skip, to resume in mid-epoch.
         part: (k, n): of every batch the k-th, the k + n-th, … line, the share of process k of n.
 
     Raises:
         Error: Fewer lines than a batch holds.
     """
-    n, size, seed = len(images), config.train.batch_size, config.train.seed
+    n, size = len(examples), recipe.size
     check_size(n, size)
     first = epoch * n // size
     last = first + count(n, size, epoch)
-    order = _Order(images.widths, size, seed, first, last, POOL if config.model.any_width else 1)
+    order = _Order(examples.images.widths, size, recipe.seed, first, last, POOL if recipe.geometry.any_width else 1)
     for k in range(first + start, last):
-        yield warped(images, labels, config, order.batch(k)[part[0] :: part[1]])
+        yield warped(examples, recipe, order.batch(k)[part[0] :: part[1]])
 
 
-def warped(images: Images, labels: Sequence[np.ndarray], config: Config, drawn: Sequence[tuple[int, int]]) -> Batch:
+def warped(examples: Examples, recipe: Recipe, drawn: Sequence[tuple[int, int]]) -> Batch:
     """A batch of training.
 
     Args:
-        drawn: (pass, line) of each of its lines; with the seed they tell its warp.
+        drawn: (pass, line) of each of its lines; with the seed they determine its warp.
     """
     index = np.array([line for _, line in drawn])
-    chosen = [labels[i] for i in index]
+    chosen = [examples.labels[i] for i in index]
+    images, geometry = examples.images, recipe.geometry
     widths = images.widths[index]
-    least = _least(config, chosen) if config.model.any_width else None
     warps = augment.draw(
-        config.augment, images.height, widths, config.train.seed, drawn, centred=config.model.any_width, least=least
+        recipe.augment,
+        images.height,
+        widths,
+        recipe.seed,
+        drawn,
+        centred=geometry.any_width,
+        least=geometry.least_widths(chosen),
     )
-    return Batch(images.batch(index, multiple(config)), widths, pad(chosen), warps, index)
+    return Batch(images.batch(index, geometry.multiple), widths, pad(chosen), warps, index)
+
+
+def widest(examples: Examples, recipe: Recipe, part: tuple[int, int] = (0, 1)) -> Batch:
+    """The batch of the widest lines, as the first pass warps them: the one that needs the most memory.
+
+    Args:
+        part: As of `training`.
+    """
+    index = np.argsort(-examples.images.widths, kind="stable")[: recipe.size].tolist()
+    return warped(examples, recipe, [(0, i) for i in index][part[0] :: part[1]])
 
 
 def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
@@ -217,30 +258,24 @@ class _Order:
         turn, place = divmod(position, len(self._widths))
         if turn != self._turn:
             self._turn = turn
-            self._permutation = np.random.default_rng((self._seed, turn)).permutation(len(self._widths))
+            # A stream of its own: (seed, pass) would be that of line 0's warp, as keys are padded with zeros.
+            stream = np.random.SeedSequence(self._seed, spawn_key=(turn,))
+            self._permutation = np.random.default_rng(stream).permutation(len(self._widths))
         return turn, int(self._permutation[place])
 
 
-def _least(config: Config, labels: Sequence[np.ndarray]) -> np.ndarray:
-    """(N,) pixels of width that give the labels all the time steps that they need."""
-    assert not isinstance(config.model, Original)
-    model, need = config.model, np.array([needed(label) for label in labels])
-    return np.ceil(need * model.stride[1] * math.prod(pool[1] for pool in model.pools) / model.frames)
-
-
-def reading(images: Images, labels: Sequence[np.ndarray], batch_size: int, multiple: int = 1) -> Iterator[Batch]:
-    """All lines, as they are, the narrowest first; the last batch may be smaller.
+def reading(images: Images, labels: Sequence[np.ndarray] | None, size: int, multiple: int = 1) -> Iterator[Batch]:
+    """All lines, as they are, the widest first: if memory runs out, it does so at once. The first batch may be smaller.
 
     Args:
+        labels: Label ids per line; None where no loss is asked for.
+        size: Lines in a batch.
         multiple: Of pixels that the batches' widths are rounded up to.
     """
     order = np.argsort(images.widths, kind="stable")
-    for start in range(0, len(images), batch_size):
-        index = order[start : start + batch_size]
+    nothing = np.zeros(0, np.int32)
+    for start in reversed(range(0, len(images), size)):
+        index = order[start : start + size]
         pixels = images.batch(index, multiple)
-        yield Batch(pixels, images.widths[index], pad([labels[i] for i in index]), None, index)
-
-
-def multiple(config: Config) -> int:
-    """What the widths of batches are rounded up to: of lines that all have one width, nothing."""
-    return MULTIPLE if config.model.any_width else 1
+        chosen = [nothing if labels is None else labels[i] for i in index]
+        yield Batch(pixels, images.widths[index], pad(chosen), None, index)

@@ -1,26 +1,33 @@
-"""Decoded, resized lines, made once and then memory-mapped."""
+"""Prepared lines, made once and then memory-mapped."""
 
 import contextlib
 import hashlib
+import inspect
+import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
+import PIL
 from tqdm import tqdm
 
 from hwr import Error
 from hwr.atomic import replacing
-from hwr.config import Config
 from hwr.data import Line
 from hwr.images import load, prepare
+from hwr.images.geometry import Geometry
+from hwr.images.workers import usable_cores
 
-# Part of every key: raise it when `load.read` or `prepare.prepare` changes what comes out.
-VERSION = 4
+# Lines that are submitted at once: bounds the memory.
+CHUNK = 256
+DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,13 @@ class Images:
     Attributes:
         pixels: (sum of height * width,) uint8; a memory map where they come from the cache.
         widths: (lines,) int32.
+        stored_digest: SHA-256 of the pixels, in hexadecimal, where the cache has it; "" else.
     """
 
     pixels: np.ndarray
     widths: np.ndarray
     height: int
+    stored_digest: str = ""
 
     def __post_init__(self) -> None:
         starts = np.concatenate([[0], np.cumsum(self.widths, dtype=np.int64) * self.height])
@@ -45,6 +54,11 @@ class Images:
         """From (height, width) uint8 arrays."""
         pixels = np.concatenate([np.zeros(0, np.uint8), *(image.ravel() for image in images)])
         return cls(pixels, np.array([image.shape[1] for image in images], np.int32), len(images[0]))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the pixels, in hexadecimal."""
+        return self.stored_digest or hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -63,27 +77,32 @@ class Images:
         return out
 
 
-def folder(config: Config) -> Path:
+def folder(chosen: str | None) -> Path:
     """Where prepared lines are kept: `data.cache`, else $HWR_CACHE, else ~/.cache/hwr."""
-    base = config.data.cache or os.environ.get("HWR_CACHE")
+    base = chosen or os.environ.get("HWR_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwr"
 
 
-def prepared(lines: Sequence[Line], config: Config, progress: bool = False) -> Images:
+def prepared(lines: Sequence[Line], geometry: Geometry, cache: str | None = None, progress: bool = False) -> Images:
     """The lines' pixels as the network takes them, from the cache, or into it first.
 
-    The file's name is a hash of all that went in: every image's path, size and time of change, and how they are prepared.
-    So a changed image or setting makes another file; a file is renamed into place when whole, so that two processes may
-    build the same one at once and a kill leaves none that is half done. It holds the pixels, then the widths (int32).
+    The file's name is a hash of everything that the pixels depend on: every image's path, size and time of change, the
+    geometry, the code that prepares lines, and the versions of the libraries that it calls. So a changed image or setting
+    makes another file. A file is renamed into place when whole, so that two processes may build the same one at once and
+    a kill leaves none that is half done. It holds the pixels, their SHA-256, then the widths (int32).
+
+    Args:
+        cache: The folder (`data.cache`); None: see `folder`.
+        progress: Show a bar.
 
     Raises:
         Error: Images that can't be read (the first few by name), or no room to write.
     """
-    path = folder(config) / f"lines-{_key(lines, config)}.bin"
-    found = _open(path, len(lines), config.image.height)
+    path = folder(cache) / f"lines-{_key(lines, geometry)}.bin"
+    found = _open(path, len(lines), geometry.height)
     if found is None:
-        _build(path, lines, config, progress)
-        found = _open(path, len(lines), config.image.height)
+        _build(path, lines, geometry, progress)
+        found = _open(path, len(lines), geometry.height)
     if found is None:
         raise Error(
             f"{path}: what was just written there is not what is there now; does another program use the folder?"
@@ -97,27 +116,28 @@ def _open(path: Path, lines: int, height: int) -> Images | None:
         content = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError):  # ValueError: it is empty
         return None
-    tail = 4 * lines
-    if len(content) < tail:
+    end = len(content) - 4 * lines - DIGEST
+    if end < 0:
         return None
-    widths = np.frombuffer(content[len(content) - tail :].tobytes(), "<i4")
-    if widths.min(initial=1) < 1 or int(widths.sum(dtype=np.int64)) * height != len(content) - tail:
+    widths = np.frombuffer(content[end + DIGEST :].tobytes(), "<i4")
+    if widths.min(initial=1) < 1 or int(widths.sum(dtype=np.int64)) * height != end:
         return None
-    return Images(content[: len(content) - tail], widths, height)
+    return Images(content[:end], widths, height, content[end : end + DIGEST].tobytes().hex())
 
 
-def _key(lines: Sequence[Line], config: Config) -> str:
-    went_in: list[object] = [VERSION, config.model.arch, *config.image.model_dump().values()]
+def _key(lines: Sequence[Line], geometry: Geometry) -> str:
+    parts: list[object] = [inspect.getsource(load), inspect.getsource(prepare), cv2.__version__, PIL.__version__]
+    parts += [geometry.height, geometry.width, geometry.any_width, geometry.margin, geometry.straighten]
     for line in lines:
         try:
             stat = line.image.stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
-        went_in.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, *line.region])
-    return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()[:20]
+        parts.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, *line.region])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-def _build(path: Path, lines: Sequence[Line], config: Config, progress: bool) -> None:
+def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -126,32 +146,55 @@ def _build(path: Path, lines: Sequence[Line], config: Config, progress: bool) ->
             f"{path.parent}: can't keep prepared lines here: {error.strerror}; set data.cache=FOLDER"
         ) from error
     broken: list[str] = []
+    digest = hashlib.sha256()
 
-    def prepared_one(line: Line) -> np.ndarray | None:
-        try:
-            return prepare.prepare(load.read_line(line.image, line.region), config)
-        except Error as error:
-            broken.append(f"{error} (line {line.id}, {line.source})")
-            return None
+    def prepare_page(chosen: Sequence[Line]) -> list[np.ndarray | Error]:
+        """Lines of one image, which is decoded once."""
+        cuts = load.read_lines(chosen[0].image, [line.region for line in chosen])
+        return [cut if isinstance(cut, Error) else prepare.prepare(cut, geometry) for cut in cuts]
 
     bar = tqdm(desc="preparing lines", total=len(lines), unit="line", disable=None if progress else True, leave=False)
     # Written in order and not through a memory map: on a full disk that is an error that can be reported.
-    with replacing(path) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+    with replacing(path) as temporary, ThreadPoolExecutor(usable_cores()) as pool, bar:
         widths = []
         with open(temporary, "wb") as file:
-            for start in range(0, len(lines), 256):
-                for pixels in pool.map(prepared_one, lines[start : start + 256]):
-                    if pixels is not None:
-                        file.write(pixels.tobytes())
+            for chunk in _chunks(_by_image(lines)):
+                for chosen, found in zip(chunk, pool.map(prepare_page, chunk), strict=True):
+                    for line, pixels in zip(chosen, found, strict=True):
+                        if isinstance(pixels, Error):
+                            broken.append(f"{pixels} (line {line.id}, {line.source})")
+                            continue
+                        content = pixels.tobytes()
+                        digest.update(content)
+                        file.write(content)
                         widths.append(pixels.shape[1])
-                    bar.update()
+                    bar.update(len(chosen))
+            file.write(digest.digest())
             file.write(np.array(widths, "<i4").tobytes())
         if broken:
             shown = "\n".join(sorted(broken)[:5])
             raise Error(
-                f"{shown}\n{len(broken)} of {len(lines)} images can't be read. Mend them, or leave them out by name: "
+                f"{shown}\n{len(broken)} of {len(lines)} images can't be read. Repair them, or exclude them by name: "
                 "--set 'data.exclude=[id, …]'"
             )
+
+
+def _by_image(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Lines in their order, those of one image together where they follow each other."""
+    for _, group in itertools.groupby(lines, key=lambda line: line.image):
+        yield list(group)
+
+
+def _chunks(groups: Iterator[list[Line]]) -> Iterator[list[list[Line]]]:
+    """Groups, some at a time: about `CHUNK` lines."""
+    chunk: list[list[Line]] = []
+    for group in groups:
+        chunk.append(group)
+        if sum(map(len, chunk)) >= CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _sweep(folder: Path) -> None:

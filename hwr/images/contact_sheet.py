@@ -1,40 +1,44 @@
 """`hwr augment`: a picture of lines and their warps, for a person to look at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from hwr import data
 from hwr.atomic import replacing
-from hwr.config import Config
-from hwr.evaluation.evaluate import lines_of
-from hwr.images import augment, cache
+from hwr.config import Augment
+from hwr.data import Line
+from hwr.images import augment
+from hwr.images.cache import Images
 
 GAP = 2  # pixels between two pictures
 GREY = 128
 
 
-def write(path: str | Path, config: Config, split: str, lines: int, times: int) -> None:
-    """Draw lines of a split, each as it is and then warped `times` times, drawn as training draws its warps.
+def spread(lines: Sequence[Line], number: int) -> list[Line]:
+    """So many lines at most, at even distances."""
+    return [lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, number).astype(int))]
+
+
+def write(path: str | Path, images: Images, ranges: Augment, seed: int, times: int, *, centred: bool) -> None:
+    """Draw prepared lines, each as it is and then warped `times` times, drawn as training draws its warps.
 
     Args:
-        lines: So many at most, spread evenly over the split.
+        ranges: Of the warps.
+        centred: As of `augment.draw`.
     """
-    chosen = lines_of(data.read(config.data), split, config)
-    chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, lines).astype(int))]
-    images = cache.prepared(chosen, config, progress=True)
     rows: list[np.ndarray] = []
     for i in range(len(images)):
         drawn = [(epoch, i) for epoch in range(times)]
         index = np.full(times, i)
         warps = augment.draw(
-            config.augment,
+            ranges,
             images.height,
             images.widths[index],
-            config.train.seed,
+            seed,
             drawn,
-            centred=config.model.any_width,
+            centred=centred,
         )
         warped = np.rint(augment.apply(images.batch(index), warps) * 255).astype(np.uint8)
         rows.append(images[i])

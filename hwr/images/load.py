@@ -1,8 +1,7 @@
 """File and region -> grey pixels."""
 
-import functools
 import io
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,41 +79,48 @@ def size(path: Path, upright: bool = True) -> tuple[int, int]:
 
 
 def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.ndarray:
-    """Decode a line image, or cut a line out of a page's: (H, W) uint8.
-
-    Args:
-        region: The polygon that is the line, (x, y) in pixels; () if the whole image is.
-        upright: Whether they are pixels of the page as its orientation tag turns it, and not as they are stored, which is
-            what PAGE and ALTO mean.
+    """`read_lines` of a single line: (H, W) uint8.
 
     Raises:
         Error: As `read`, or the polygon lies outside the page.
     """
-    if not region:
-        return read(path)
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError as error:
-        raise Error(f"{path}: could not be opened: {error.strerror}") from error
-    page = _page(path, changed, upright)
-    try:
-        return cut(page, region)
-    except Error as error:
-        raise Error(f"{path}: {error}") from None
+    (found,) = read_lines(path, [region], upright)
+    if isinstance(found, Error):
+        raise found
+    return found
 
 
-# Most lines of a page come after each other, and several threads ask for them: one decodes the page, the others wait.
-_decoding = threading.Lock()
+def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) -> list[np.ndarray | Error]:
+    """Decode an image once, and cut lines out of it.
 
+    Args:
+        regions: The polygon of each line, (x, y) in pixels; () if the whole image is the line.
+        upright: Whether they are pixels of the page as its orientation tag turns it, and not as they are stored, which is
+            what PAGE and ALTO mean.
 
-def _page(path: Path, changed: int, upright: bool) -> np.ndarray:
-    with _decoding:
-        return _decoded(path, changed, upright)
+    Returns:
+        (H, W) uint8 for each; or why it can't be read: as `read`, or the polygon lies outside the page.
+    """
+    pages: dict[bool, np.ndarray | Error] = {}
 
+    def page(turned: bool) -> np.ndarray | Error:
+        if turned not in pages:
+            try:
+                pages[turned] = read(path, turned)
+            except Error as error:
+                pages[turned] = error
+        return pages[turned]
 
-@functools.lru_cache(maxsize=4)
-def _decoded(path: Path, changed: int, upright: bool) -> np.ndarray:
-    return read(path, upright)
+    def line(region: Polygon) -> np.ndarray | Error:
+        found = page(upright or not region)
+        if isinstance(found, Error) or not region:
+            return found
+        try:
+            return cut(found, region)
+        except Error as error:
+            return Error(f"{path}: {error}")
+
+    return [line(region) for region in regions]
 
 
 def cut(page: np.ndarray, region: Polygon) -> np.ndarray:

@@ -5,11 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from hwr.config import Config
-
-# Mean and standard deviation of IAM's line pixels (0..1), measured by the authors of the original system.
-MEAN = 0.942532484060557
-STD = 0.15926149044640417
+from hwr.images.geometry import Geometry
 
 # Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
 PAPER = 230
@@ -154,13 +150,13 @@ def _contrast(image: np.ndarray) -> tuple[float, float]:
     return level(0.01), level(0.5)
 
 
-def scaled_width(width: int, height: int, config: Config) -> int:
+def scaled_width(width: int, height: int, geometry: Geometry) -> int:
     """Pixels of width that `scale` gives a line of this size, margins included."""
-    size = config.image
-    return min(max(1, round(width * size.height / max(1, height))), size.width - 2 * size.margin) + 2 * size.margin
+    margins = 2 * geometry.margin
+    return min(max(1, round(width * geometry.height / max(1, height))), geometry.width - margins) + margins
 
 
-def columns(height: int, width: int, prepared: int, config: Config) -> tuple[float, float]:
+def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple[float, float]:
     """Where a prepared line's columns were: (offset, factor), so that x of the image = (x prepared - offset) * factor.
 
     Args:
@@ -168,26 +164,24 @@ def columns(height: int, width: int, prepared: int, config: Config) -> tuple[flo
         width: Likewise.
         prepared: Width of the prepared line, in pixels.
     """
-    size = config.image
-    if config.model.any_width:
-        return size.margin, width / (prepared - 2 * size.margin)
-    ratio = min(1.0, size.height / height, size.width / width)
+    if geometry.any_width:
+        return geometry.margin, width / (prepared - 2 * geometry.margin)
+    ratio = min(1.0, geometry.height / height, geometry.width / width)
     inside = max(1, int(width * ratio))
-    return (size.width - inside) // 2, width / inside
+    return (geometry.width - inside) // 2, width / inside
 
 
-def prepare(image: np.ndarray, config: Config) -> np.ndarray:
-    """A line as the config's network takes it: (H, W) uint8, W the same for all lines or at most `image.width`."""
-    size = config.image
-    match config.model.arch:
-        case "original":
-            return fit(image, size.height, size.width)
-        case "crnn":
-            if size.straighten:
-                image = straighten(image)
-            return scale(image, size.height, size.width, size.margin)
+def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A line as the network takes it.
 
+    Args:
+        image: (H, W) uint8, of any size.
 
-def normalise(pixels: np.ndarray) -> np.ndarray:
-    """Pixels 0..1 (any shape) as the network takes them: float32, mean 0 and deviation 1 over IAM's lines."""
-    return ((pixels - MEAN) / STD).astype(np.float32)
+    Returns:
+        (`geometry.height`, W) uint8, W being `geometry.width` or, for lines of any width, at most that.
+    """
+    if not geometry.any_width:
+        return fit(image, geometry.height, geometry.width)
+    if geometry.straighten:
+        image = straighten(image)
+    return scale(image, geometry.height, geometry.width, geometry.margin)

@@ -16,6 +16,13 @@ from hwr import Error
 MANY = 500
 
 
+def usable_cores() -> int:
+    """The cores that this process may run on, shared with torchrun's other processes on this machine; at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
 @contextmanager
 def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
     """What to submit work to: functions of modules, and arguments and results that can be pickled.
@@ -28,7 +35,7 @@ def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
     Raises:
         Error: A process was killed.
     """
-    size = size or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    size = size or usable_cores()
     if files < MANY or size == 1:
         executor: Executor = ThreadPoolExecutor(size)
     else:

@@ -8,8 +8,9 @@ from typing import Any
 from hwr.data import Line, convert
 from hwr.data.formats.pages import children, descendants, local
 from hwr.images import load
-from hwr.pages.predict import Character, Prediction
+from hwr.pages.predict import Prediction
 from hwr.pages.sources import Job
+from hwr.recognizer import Character
 
 
 def place(folder: Path, source: Path) -> Path:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwr import Error, alphabet, checkpoint
+from hwr import Error, alphabet, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.engines import Engine
-
-# The layers whose rows are characters.
-_HEADS = ("head.weight", "head.bias", "shortcut.weight", "shortcut.bias", "decoder.weight", "decoder.bias")
+from hwr.engines import Trainer
+from hwr.recognizer import load_checkpoint
 
 
 def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint | None]:
@@ -25,7 +23,7 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
-    loaded = checkpoint.load(settings.train.init)
+    loaded = load_checkpoint(settings.train.init)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
     known = loaded.alphabet.characters
@@ -45,19 +43,19 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     return letters, loaded
 
 
-def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
+def load(engine: Trainer, loaded: Checkpoint, letters: Alphabet) -> None:
     """Give a fresh engine the checkpoint's weights. Characters that are new to it keep their initial values.
 
     Raises:
         Error: Its network is not the engine's.
     """
-    fresh = engine.weights()
+    fresh, spec = engine.weights(), networks.spec(loaded.config)
     weights = dict(loaded.weights)
     old = {character: i for i, character in enumerate(loaded.alphabet.characters)}
     rows = [(i, old[character]) for i, character in enumerate(letters.characters) if character in old]
     rows.append((letters.blank, loaded.alphabet.blank))
     to, of = np.array(rows).T
-    for name in set(_HEADS) & fresh.keys() & weights.keys():
+    for name in set(spec.HEADS) & fresh.keys() & weights.keys():
         rest = fresh[name].shape[1:]
         head = fresh[name].reshape(-1, letters.classes, *rest)  # (frames, C, …)
         trained = weights[name].reshape(-1, loaded.alphabet.classes, *weights[name].shape[1:])
@@ -65,7 +63,7 @@ def load(engine: Engine, loaded: Checkpoint, letters: Alphabet) -> None:
             break  # `engine.load` says what does not fit
         head[:, to] = trained[:, of]
         weights[name] = head.reshape(fresh[name].shape)
-    for name in ("shortcut.weight", "shortcut.bias"):  # is for training only, and may have been left away
+    for name in spec.TRAINING_ONLY:  # may be missing from a checkpoint made for reading
         if name in fresh:
             weights.setdefault(name, fresh[name])
         else:

@@ -1,26 +1,34 @@
-"""`hwr train`: the training loop."""
+"""The training loop: `train` -> an epoch's batches -> `engine.train_step`; then the validation lines are read."""
 
-import hashlib
+import math
 import shlex
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, SupportsFloat
 
-import numpy as np
+from tqdm import tqdm
 
-from hwr import Error, alphabet, data, engines, launched
+from hwr import Error, launched
 from hwr.config import Config, Train
-from hwr.evaluation import evaluate, report
+from hwr.decoding import decode
+from hwr.evaluation import metrics, report
+from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
-from hwr.training import epoch, finetune, run_folder
-from hwr.training.epoch import Task
+from hwr.training import run_folder, schedule, task
 from hwr.training.run_folder import Epoch, Progress
+from hwr.training.task import Task
 from hwr.training.tensorboard import Board
 
+# Between two looks at the losses: each waits for the device.
+LOSS_SECONDS = 1.0
 
-def train(settings: Config, out: str | Path, resume: bool = False, say: Callable[[str], None] = print) -> bool:
+
+def train(config: Config, out: str | Path, resume: bool = False, say: Callable[[str], None] = print) -> bool:
     """Train to the end, or until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
@@ -36,129 +44,201 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
     """
     out = Path(out)
     rank, size = launched()
-    if settings.train.batch_size % size:
-        raise Error(f"train.batch_size {settings.train.batch_size} can't be shared evenly by {size} processes")
+    if config.train.batch_size % size:
+        raise Error(f"train.batch_size {config.train.batch_size} can't be shared evenly by {size} processes")
     if rank:  # process 0 speaks for all, and alone looks after the folder
         say = _silent
     else:
-        run_folder.check(out, settings, resume)
-    dataset = data.read(settings.data)
-    for note in dataset.notes:
-        say(f"note: {note}")
-    train_lines, val_lines = (evaluate.lines_of(dataset, part, settings) for part in ("train", "val"))
-    say(
-        f"split {dataset.name}: {len(train_lines)} lines to train on, {len(val_lines)} to choose by, "
-        f"{len(dataset.test)} to test on" + (f", {len(dataset.excluded)} left out" if dataset.excluded else "")
-    )
-    going_on = resume and (out / "state.safetensors").exists()
-    if going_on:
-        letters, begin_with = run_folder.alphabet(out), None
-    else:
-        letters, begin_with = finetune.start(settings, [line.text for line in train_lines])
-    extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
-    say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
-    if settings.train.center_loss and letters.characters[:1] != " ":
-        raise Error(
-            "train.center_loss leaves spaces out, and takes the alphabet's first character for the space; it is not"
-        )
-    batches.check_size(len(train_lines), settings.train.batch_size)
-    engine = engines.build(settings, letters.classes, fresh=not going_on)
-    train_images, val_images = (evaluate.prepared(part, settings, engine.group) for part in (train_lines, val_lines))
-    labels = batches.encode(train_lines, letters, settings, train_images.widths)
-    steps = batches.frames(settings, val_images.widths).tolist()
-    faults = [batches.unwritable(line.text, letters, settings, t) for line, t in zip(val_lines, steps, strict=True)]
-    if all(faults):
-        raise Error(f"no held-out line can be written, so there would be no loss to choose by. The first: {faults[0]}")
-    if any(faults):
-        say(
-            f"note: {sum(map(bool, faults))} held-out lines can't be written whole; they count in CER and WER, not in the loss"
-        )
-
-    parameters = sum(array.size for name, array in engine.weights().items() if "running_" not in name)
-    many = f", {engine.group.size} processes" if engine.group.size > 1 else ""
-    where = f"{engine.name} on {engine.device}, {engine.precision}{many}"
-    say(f"network: {settings.model.arch}, {parameters:,} parameters; {where}")
-    for note in engine.notes:
-        say(note)
-    if begin_with is not None:
-        new = [c for c in letters.characters if c not in begin_with.alphabet.characters]
-        say(
-            f"begins with {settings.train.init}"
-            + (f", to which these characters are new: {''.join(new)}" if new else "")
-        )
-        finetune.load(engine, begin_with, letters)
-    fingerprint = hashlib.sha256(
-        repr([letters.characters, *((x.id, x.text) for x in train_lines + val_lines)]).encode()
-    )
-    for images in (train_images, val_images):
-        fingerprint.update(images.widths.tobytes())
-        fingerprint.update(images.pixels.data)
-    task = Task(
-        config=settings,
-        out=out,
-        alphabet=letters,
-        engine=engine,
-        split=dataset.name,
-        train_images=train_images,
-        train_labels=labels,
-        val_images=val_images,
-        val_lines=val_lines,
-        fingerprint=fingerprint.hexdigest(),
-        say=say,
-    )
+        run_folder.check(out, config, resume)
+    run = task.build(config, out, resume, say)
     with nullcontext() if rank else run_folder.locked(out):
         if not rank:
-            run_folder.check(out, settings, resume)  # again, now that nobody else can change it
-        progress = run_folder.load_state(out, engine, task.fingerprint) if resume else Progress()
-        _check_same(task, progress)
-        progress.notes = progress.notes or engine.notes
+            run_folder.check(out, config, resume)  # again, now that nobody else can change it
+        progress = run_folder.load_state(out, run.engine, run.fingerprint) if resume else Progress()
+        task.check_same(run, progress)
+        progress.notes = progress.notes or run.engine.notes
         if not rank:
-            run_folder.begin(out, settings)
+            run_folder.begin(out, config)
         if resume:
             say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
+        if run.recipe.geometry.any_width and not _over(run, progress):
+            # Else the batch that needs the most memory might come hours into the run.
+            run.engine.rehearse(batches.widest(run.training, run.recipe, run.share))
         with _interruptible() as interrupted:
-            return _loop(task, progress, interrupted)
+            return _loop(run, progress, interrupted)
 
 
-def _loop(task: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
-    settings, first = task.config.train, not task.engine.group.rank
-    with closing(Board(task.out, progress.epoch + 1)) if first else nullcontext() as board:
-        while not _over(task, progress):
+def _loop(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
+    settings, first = run.config.train, not run.engine.group.rank
+    with closing(Board(run.out, progress.epoch + 1)) if first else nullcontext() as board:
+        while not _over(run, progress):
             try:
-                epoch.train_on(task, progress, interrupted)
-                row, reading = epoch.held_out(task, progress, interrupted)
-            except evaluate.Stopped:
-                epoch.save_state(task, progress)
-                task.say(f"interrupted and saved; go on with: hwr train --resume --out {shlex.quote(str(task.out))}")
+                _train_epoch(run, progress, interrupted)
+                row, predictions = _validate(run, progress, interrupted)
+            except Stopped:
+                _save_state(run, progress)
+                run.say(f"interrupted and saved; resume with: hwr train --resume --out {shlex.quote(str(run.out))}")
                 return False
             value = _to_choose_by(row, settings)
             better = value <= progress.best  # of equals the later one
-            progress = Progress(
-                epoch=progress.epoch + 1,
-                updates=progress.updates,
-                spent=progress.spent,
+            progress = replace(
+                Progress(progress.epoch + 1, updates=progress.updates, spent=progress.spent, notes=progress.notes),
                 best=min(value, progress.best),
                 history=[*progress.history, row],
-                notes=progress.notes,
             )
             # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
             if first:
-                about = {"split_name": task.split, "notes": progress.notes}
-                run_folder.save_epoch(task.out, task.engine, task.config, task.alphabet, about, progress, better)
-            epoch.save_state(task, progress)
-            task.say(_line(row, task, progress, better))
-            _check_blank(row, reading, task.say)
+                about = {"split_name": run.split, "notes": progress.notes}
+                run_folder.save_epoch(run.out, run.engine, run.config, run.alphabet, about, progress, better)
+            _save_state(run, progress)
+            run.say(_line(row, run, progress, better))
+            _check_blank(row, predictions, run.say)
             if board is not None:
-                _log(board, task, row, reading)
+                board.epoch(row, settings, run.validation, predictions.texts)
     if progress.history:
-        if _impatient(progress, settings):
-            task.say(f"no better for {settings.patience} epochs (train.patience): this is the end")
-        best = _best(progress, settings)
-        task.say(
-            f"best epoch {best.epoch}: held-out CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
-            f"Next: hwr evaluate --checkpoint {shlex.quote(str(task.out / 'best.safetensors'))}"
-        )
+        _say_end(run, progress)
     return True
+
+
+def _train_epoch(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
+    """Train what is left of an epoch, or until `train.minutes` are over. Saves the state every so often.
+
+    Raises:
+        Stopped: Interrupted after a batch; `progress` tells which.
+        Error: The loss is no longer finite.
+    """
+    settings, group = run.config.train, run.engine.group
+    now = saved = checked = time.monotonic()
+    started, run_started = now - progress.seconds, now - progress.spent
+    losses: list[SupportsFloat] = []  # not yet looked at: that waits for the device
+    made = batches.training(run.training, run.recipe, progress.epoch, progress.batch, run.share)
+    with _bar(run, progress) as bar:
+        done = _done_anywhere(run, progress)
+        for batch in batches.ahead(made):
+            if done >= 1:
+                break
+            progress.lr = schedule.learning_rate(settings, done)
+            center_loss = settings.center_loss if done >= settings.center_from else 0.0
+            losses.append(run.engine.train_step(batch, progress.lr, center_loss))
+            progress.batch += 1
+            progress.updates += 1
+            now = time.monotonic()
+            if now - checked > LOSS_SECONDS:
+                _add_losses(run, progress, losses)
+                bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.2f}", refresh=False)
+                checked = now = time.monotonic()
+            progress.seconds, progress.spent = now - started, now - run_started
+            bar.update(len(batch.index) * group.size)
+            due = now - saved > settings.save_minutes * 60
+            stop, save, done = group.highest([interrupted(), due, _done(run, progress)])
+            if stop:
+                _add_losses(run, progress, losses)
+                raise Stopped
+            if save:
+                _add_losses(run, progress, losses)
+                _save_state(run, progress)
+                saved = now
+        _add_losses(run, progress, losses)
+        now = time.monotonic()
+        progress.seconds, progress.spent = now - started, now - run_started
+
+
+def _bar(run: Task, progress: Progress) -> Any:
+    size, epochs = run.recipe.size, run.config.train.epochs
+    return tqdm(
+        desc=f"epoch {progress.epoch + 1}/{epochs}",
+        total=batches.count(len(run.training), size, progress.epoch) * size,
+        initial=progress.batch * size,
+        unit="line",
+        disable=True if run.engine.group.rank else None,
+        leave=False,
+    )
+
+
+def _add_losses(run: Task, progress: Progress, losses: list[SupportsFloat]) -> None:
+    """Move losses into the epoch's sum.
+
+    Raises:
+        Error: One is not finite.
+    """
+    for number, loss in enumerate(map(float, losses), progress.batch - len(losses) + 1):
+        if not math.isfinite(loss):
+            raise Error(
+                f"the loss became {loss} in epoch {progress.epoch + 1}, batch {number}: the training has diverged. "
+                f"Lower train.lr (now {run.config.train.lr:g})"
+                + (", or set engine.precision=fp32" if run.engine.precision != "fp32" else "")
+                + f". What was saved before is in {run.out}"
+            )
+        progress.loss_sum += loss
+    losses.clear()
+
+
+def _validate(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> tuple[Epoch, Predictions]:
+    """Read and score the validation lines after an epoch.
+
+    Raises:
+        Stopped: Interrupted; the epoch's batches are all done.
+    """
+    started = time.monotonic() - progress.spent
+    predictions = read(
+        run.engine,
+        lambda logits: decode.texts(logits, run.alphabet, run.config),
+        run.validation,
+        run.config.evaluate.batch_size,
+        run.recipe.geometry.multiple,
+        title="validation lines",
+        stop=interrupted,
+    )
+    progress.spent = time.monotonic() - started
+    score = metrics.score([line.text for line in run.validation.lines], predictions.texts)
+    lines = progress.batch * run.recipe.size
+    row = Epoch(
+        epoch=progress.epoch + 1,
+        updates=progress.updates,
+        train_loss=progress.loss_sum / progress.batch,
+        val_loss=predictions.loss,
+        val_cer=score.cer,
+        val_wer=score.wer,
+        lr=progress.lr,
+        seconds=progress.seconds,
+        lines_per_second=lines / progress.seconds if progress.seconds else math.nan,
+    )
+    return row, predictions
+
+
+def _save_state(run: Task, progress: Progress) -> None:
+    """Save what an exact continuation needs. All processes take part."""
+    state = run.engine.state()
+    if not run.engine.group.rank:
+        run_folder.save_state(run.out, run.engine, state, progress, run.alphabet, run.fingerprint)
+
+
+def _done(run: Task, progress: Progress) -> float:
+    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, as this process sees it."""
+    settings = run.config.train
+    updates = settings.epochs * len(run.training) // settings.batch_size
+    of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
+    return max(progress.updates / updates, of_minutes)
+
+
+def _done_anywhere(run: Task, progress: Progress) -> float:
+    """Likewise, as the process sees it that has come furthest."""
+    return run.engine.group.highest([_done(run, progress)])[0]
+
+
+def _over(run: Task, progress: Progress) -> bool:
+    """Whether the run is complete. An epoch that was started is finished first: its validation lines are read."""
+    settings = run.config.train
+    if progress.batch:
+        return False
+    return progress.epoch >= settings.epochs or _impatient(progress, settings) or _done_anywhere(run, progress) >= 1
+
+
+def _impatient(progress: Progress, settings: Train) -> bool:
+    """Whether the last epochs, `train.patience` of them, have brought nothing better."""
+    if not settings.patience or not progress.history:
+        return False
+    return progress.history[-1].epoch - _best(progress, settings).epoch >= settings.patience
 
 
 def _best(progress: Progress, settings: Train) -> Epoch:
@@ -169,67 +249,33 @@ def _to_choose_by(row: Epoch, settings: Train) -> float:
     return row.val_cer if settings.best == "cer" else row.val_loss
 
 
-def _over(task: Task, progress: Progress) -> bool:
-    """Whether the run is complete. An epoch that was begun is finished first: its held-out lines are read."""
-    settings = task.config.train
-    if progress.batch:
-        return False
-    return (
-        progress.epoch >= settings.epochs or _impatient(progress, settings) or epoch.done_anywhere(task, progress) >= 1
+def _say_end(run: Task, progress: Progress) -> None:
+    settings = run.config.train
+    if _impatient(progress, settings):
+        run.say(f"no better for {settings.patience} epochs (train.patience): the run ends here")
+    best = _best(progress, settings)
+    run.say(
+        f"best epoch {best.epoch}: validation CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
+        f"Next: hwr evaluate --checkpoint {shlex.quote(str(run.out / 'best.safetensors'))}"
     )
 
 
-def _impatient(progress: Progress, settings: Train) -> bool:
-    """Whether the last epochs, `train.patience` of them, have brought nothing better."""
-    if not settings.patience or not progress.history:
-        return False
-    return progress.history[-1].epoch - _best(progress, settings).epoch >= settings.patience
-
-
-def _check_same(task: Task, progress: Progress) -> None:
-    """See that all processes go on from the same point with the same lines: each machine has read its own files."""
-    here = (task.fingerprint, progress.epoch, progress.batch, progress.updates)
-    if any(other != here for other in task.engine.group.gather(here)):
-        raise Error(
-            f"the processes' lines, or what they found in {task.out}, differ: all machines must see the same data and "
-            "the same run folder"
-        )
-
-
-def _line(row: Epoch, task: Task, progress: Progress, better: bool) -> str:
-    settings = task.config.train
+def _line(row: Epoch, run: Task, progress: Progress, better: bool) -> str:
+    settings = run.config.train
     weight = settings.loss_weight
     return (
         f"epoch {row.epoch:>3}/{settings.epochs}"
         + (f" ({progress.spent / 60:.1f}/{settings.minutes:g} min)" if settings.minutes else "")
-        + f"  train loss {row.train_loss:.3f}  held-out loss {row.val_loss:.3f}"
+        + f"  train loss {row.train_loss:.3f}  validation loss {row.val_loss:.3f}"
         + (f" (x {weight:g} = {weight * row.val_loss:.3f})" if weight != 1 else "")
         + f"  CER {report.percent(row.val_cer)}  WER {report.percent(row.val_wer)}  {row.lines_per_second:.1f} lines/s"
         + ("  best so far" if better else "")
     )
 
 
-def _log(board: Board, task: Task, row: Epoch, reading: evaluate.Reading) -> None:
-    scalars = asdict(row)
-    step = scalars.pop("epoch")
-    for name, value in scalars.items():
-        board.scalar(name, value, step)
-    weight = task.config.train.loss_weight
-    board.scalar("val_loss_weighted", weight * row.val_loss, step)  # the original's number
-    every = task.config.train.images_every
-    if every and (step % every == 0 or step == task.config.train.epochs):
-        shown = np.linspace(0, len(task.val_lines) - 1, min(8, len(task.val_lines))).astype(int).tolist()
-        sheet = report.picture(
-            [task.val_images[i] for i in shown],
-            [task.val_lines[i].text for i in shown],
-            [reading.texts[i] for i in shown],
-        )
-        board.picture("held_out_lines", sheet, step)
-
-
-def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], None]) -> None:
-    # CTC always begins by writing blanks only; the networks here leave that within some 500 updates.
-    if row.updates >= 1000 and not any(reading.texts):
+def _check_blank(row: Epoch, predictions: Predictions, say: Callable[[str], None]) -> None:
+    # CTC always starts by writing only blanks; the networks here leave that within some 500 updates.
+    if row.updates >= 1000 and not any(predictions.texts):
         say(
             f"note: after {row.updates} updates the network still writes nothing but blanks. If the loss no longer falls: "
             "raise train.lr by 3 to 10 times, use a smaller train.batch_size (more updates), look whether the images and "
@@ -254,6 +300,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Python allows handlers in the main thread only
+        return
     heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
     before = {s: signal.signal(s, ask) for s in heard}
     try:

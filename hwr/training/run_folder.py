@@ -16,7 +16,7 @@ from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.engines import Engine
+from hwr.engines import Trainer
 from hwr.images import cache
 
 # What may change between a run and its continuation. The first alter no number (but with a cosine schedule, those that
@@ -69,7 +69,7 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     Raises:
         Error: It can't; says why.
     """
-    if out.resolve() in (kept := cache.folder(settings).resolve()).parents:
+    if out.resolve() in (kept := cache.folder(settings.data.cache).resolve()).parents:
         raise Error(f"data.cache: {kept} lies in the run folder {out}; choose a place outside")
     if not resume:
         if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
@@ -111,7 +111,7 @@ def begin(out: Path, settings: Config) -> None:
 
 def save_epoch(
     out: Path,
-    engine: Engine,
+    engine: Trainer,
     settings: Config,
     letters: Alphabet,
     about: Mapping[str, Any],
@@ -138,7 +138,7 @@ def save_epoch(
 
 def save_state(
     out: Path,
-    engine: Engine,
+    engine: Trainer,
     state: Mapping[str, np.ndarray],
     progress: Progress,
     letters: Alphabet,
@@ -175,7 +175,7 @@ def alphabet(out: Path) -> Alphabet:
     return Alphabet(about["alphabet"])
 
 
-def load_state(out: Path, engine: Engine, fingerprint: str) -> Progress:
+def load_state(out: Path, engine: Trainer, fingerprint: str) -> Progress:
     """Bring the engine to where the run was saved; from the start if it was killed before it saved anything.
 
     Raises:

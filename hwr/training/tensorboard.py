@@ -2,12 +2,18 @@
 
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwr import Error
+from hwr.config import Train
+from hwr.evaluation import report
+from hwr.images.batches import Examples
+from hwr.training.run_folder import Epoch
 
 
 class Board:
@@ -46,6 +52,27 @@ class Board:
         from tensorboardX.summary import image
 
         self._write(step, summary=image(name, pixels, dataformats="HWC"))
+
+    def epoch(self, row: Epoch, settings: Train, validation: Examples, texts: Sequence[str]) -> None:
+        """Write an epoch's numbers, and now and then some validation lines with their predictions.
+
+        Args:
+            texts: The predictions for the validation lines.
+        """
+        scalars = asdict(row)
+        step = scalars.pop("epoch")
+        for name, value in scalars.items():
+            self.scalar(name, value, step)
+        self.scalar("val_loss_weighted", settings.loss_weight * row.val_loss, step)  # the original's number
+        every = settings.images_every
+        if every and (step % every == 0 or step == settings.epochs):
+            shown = np.linspace(0, len(validation) - 1, min(8, len(validation))).astype(int).tolist()
+            sheet = report.picture(
+                [validation.images[i] for i in shown],
+                [validation.lines[i].text for i in shown],
+                [texts[i] for i in shown],
+            )
+            self.picture("held_out_lines", sheet, step)
 
     def _write(self, step: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event

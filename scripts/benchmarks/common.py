@@ -16,13 +16,13 @@ from typing import Any
 import click
 import numpy as np
 
-from hwr import Error, config, engines
+from hwr import Error, config, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.config import Config
 from hwr.data import read as read_dataset
 from hwr.data import synth
 from hwr.images import augment, batches, cache
-from hwr.images.batches import Batch
+from hwr.images.batches import Batch, Examples, Recipe
 from hwr.images.cache import Images
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def start(settings: Config, classes: int) -> Connection:
 def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
     """Build an engine, tell of it (or why it can't be), and then time one call after the other."""
     try:
-        engine = engines.build(config.from_dict(settings), classes)
+        engine = engines.trainer(config.from_dict(settings), classes)
     except Error as error:
         pipe.send(str(error))
         return
@@ -75,25 +75,32 @@ def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
         pipe.send(time.perf_counter() - start)
 
 
-def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> tuple[Images, list[np.ndarray], list[str]]:
-    """So many drawn lines as the network takes them, their labels and texts."""
+def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:
+    """So many synthetic lines as the network takes them."""
+    geometry = networks.geometry(settings)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "drawn"
         synth.write(root, number + 16, 8, 0)
         data = settings.data.model_copy(update={"root": str(root), "cache": folder})
         found = read_dataset(data)
         lines = [*found.train, *found.val, *found.test][:number]
-        images = cache.prepared(lines, settings.model_copy(update={"data": data}))
+        images = cache.prepared(lines, geometry, folder)
         images = Images(np.array(images.pixels), images.widths, images.height)
-    return images, batches.encode(lines, alphabet, settings, images.widths), [line.text for line in lines]
+    return batches.all_writable(batches.encode(lines, images, alphabet, geometry))
+
+
+def recipe_of(settings: Config) -> Recipe:
+    """How training makes its batches."""
+    return Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
 
 
 def drawn(settings: Config, alphabet: Alphabet, size: int) -> Batch:
     """A batch of drawn lines, with warps as in training."""
-    images, labels, _ = drawn_lines(settings, alphabet, size)
+    lines = drawn_lines(settings, alphabet, size)
+    images = lines.images
     pairs = [(0, i) for i in range(size)]
     warps = augment.draw(settings.augment, images.height, images.widths, settings.train.seed, pairs)
-    return Batch(images.batch(np.arange(size)), images.widths, batches.pad(labels), warps, np.arange(size))
+    return Batch(images.batch(np.arange(size)), images.widths, batches.pad(lines.labels), warps, np.arange(size))
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:

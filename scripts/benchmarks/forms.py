@@ -9,13 +9,15 @@ import click
 import numpy as np
 
 from benchmarks.common import conditions, json_option, write
-from hwr import Error, checkpoint, config
+from hwr import Error, config, networks
+from hwr import data as datasets
 from hwr.config import Config
+from hwr.decoding import decode
 from hwr.engines import Engine, Group, export, torch_export
 from hwr.engines.onnx import OnnxEngine
 from hwr.evaluation import evaluate, metrics
-from hwr.images import cache
 from hwr.images.batches import Batch
+from hwr.recognizer import Recognizer, load_checkpoint
 
 # What is exported, and what torch computes in.
 FORMS = {
@@ -51,7 +53,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
     rows: dict[str, Any] = {}
     about = conditions()
     try:
-        loaded = checkpoint.load(path)
+        loaded = load_checkpoint(path)
         keys = [
             f"engine.threads={threads or 'null'}",
             "engine.device=cpu",
@@ -59,9 +61,10 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
             *([f"data.root={json.dumps(data)}"] if data else []),
         ]
         settings = config.override(config.to_dict(loaded.config), keys)
-        dataset = data.read(settings.data)
-        lines = evaluate.lines_of(dataset, split, settings)
-        images = cache.prepared(lines, settings, progress=True)
+        dataset = datasets.read(settings.data)
+        lines = evaluate.lines_of(dataset, split, settings.data)
+        geometry = networks.geometry(settings)
+        examples = evaluate.prepared(lines, loaded.alphabet, geometry, settings.data.cache)
         click.echo(f"{len(lines)} lines, {split} of {dataset.name}")
         click.echo(f"{'':>24}{'CER':>10}{'lines/s':>12}{'MB':>8}")
         with tempfile.TemporaryDirectory() as folder:
@@ -70,10 +73,16 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 export.export(loaded, settings, out, kind, quantize)
                 own = config.override(config.to_dict(settings), [f"engine.precision={precision}"])
                 engine: Engine = (
-                    Scripted(out, own) if kind == "torchscript" else evaluate.opened(checkpoint.load(out), own)
+                    Scripted(out, own) if kind == "torchscript" else Recognizer(load_checkpoint(out), own).engine
                 )
-                evaluate.read(engine, images, lines, loaded.alphabet, settings)  # the first time does not count
-                reading = evaluate.read(engine, images, lines, loaded.alphabet, settings)
+                for _ in range(2):  # the first time does not count
+                    reading = evaluate.read(
+                        engine,
+                        lambda logits: decode.texts(logits, loaded.alphabet, settings),
+                        examples,
+                        settings.evaluate.batch_size,
+                        geometry.multiple,
+                    )
                 seconds = reading.seconds
                 score = metrics.score([line.text for line in lines], reading.texts)
                 rows[name] = {

@@ -11,9 +11,9 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.common import REPOSITORY, apart, conditions, drawn_lines, json_option, write
+from benchmarks.common import REPOSITORY, apart, conditions, drawn_lines, json_option, recipe_of, write
 from benchmarks.decoders import made_up
-from hwr import Error, config, engines
+from hwr import Error, config, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.decoding import decode
@@ -97,10 +97,11 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
 
     recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
-    images, labels, texts = drawn_lines(recipe, alphabet, 8 * size)
-    made = list(batches.training(images, labels, recipe, 0))
+    lines = drawn_lines(recipe, alphabet, 8 * size)
+    images, texts = lines.images, [line.text for line in lines.lines]
+    made = list(batches.training(lines, recipe_of(recipe), 0))
     batch = sorted(made, key=lambda b: b.images.shape[2])[len(made) // 2]
-    engine = engines.build(recipe, alphabet.classes)
+    engine = engines.trainer(recipe, alphabet.classes)
     assert isinstance(engine, torch.TorchEngine)
     device = recipe.engine.device
     rows: dict[str, float] = {}
@@ -111,8 +112,8 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     plain = Batch(batch.images, batch.widths, batch.labels, None, batch.index)
     pixels, widths = engine._pixels(batch)
     keys = [(0, line) for line in batch.index.tolist()]
-    stage("cache: gather a batch", lambda: images.batch(batch.index, batches.multiple(recipe)))
-    stage("augmentation: draw", lambda: batches.warped(images, labels, recipe, keys))
+    stage("cache: gather a batch", lambda: images.batch(batch.index, networks.geometry(recipe).multiple))
+    stage("augmentation: draw", lambda: batches.warped(lines, recipe_of(recipe), keys))
     rows["augmentation: draw"] -= rows["cache: gather a batch"]
     stage("augmentation: apply, normalise", lambda: engine._pixels(batch))
     engine._net.train()
@@ -168,13 +169,13 @@ def memory(settings: dict[str, Any], size: int, doing: str) -> float:
     """The most memory in megabytes that the process held while it trained, or read, drawn lines of all widths."""
     recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
-    images, labels, _ = drawn_lines(recipe, alphabet, 8 * size)
-    engine = engines.build(recipe, alphabet.classes)
+    lines = drawn_lines(recipe, alphabet, 8 * size)
+    engine = engines.trainer(recipe, alphabet.classes)
     if doing == "training":
-        for batch in batches.training(images, labels, recipe, 0):
+        for batch in batches.training(lines, recipe_of(recipe), 0):
             float(engine.train_step(batch, 1e-4))
     else:
-        for batch in batches.reading(images, labels, size, batches.multiple(recipe)):
+        for batch in batches.reading(lines.images, None, size, networks.geometry(recipe).multiple):
             engine.logits(batch)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compare_peers.task import REPOSITORY, Failed, Points, Reading, Task
-from hwr import alphabet, checkpoint, config
+from hwr import alphabet, checkpoint, config, networks
 from hwr.config import Config
 from hwr.evaluation import evaluate
 from hwr.images import cache
+from hwr.recognizer import Recognizer
 
 
 def _settings(task: Task, path: Path, keys: Sequence[str] = ()) -> Config:
@@ -24,7 +25,9 @@ def train(name: str, *more: str) -> Callable[[Task], list[str]]:
         keys.append(f"train.minutes={float(task.minutes)}")
         settings = _settings(task, path, keys)
         for lines in (task.dataset.train, task.dataset.val):
-            cache.prepared(lines, settings)  # as the others' lines are prepared: before the clock runs
+            cache.prepared(
+                lines, networks.geometry(settings), settings.data.cache
+            )  # as the others' lines are prepared: before the clock runs
         keys = [*task.keys, f"engine.threads={task.threads}", "engine.device=cpu", *keys]
         sets = [word for key in keys for word in ("--set", key)]
         return task.say([sys.executable, "-m", "hwr", "train", "--config", path, *sets, "--out", task.folder / "run"])
@@ -60,9 +63,9 @@ def read(task: Task) -> Reading:
     with tempfile.TemporaryDirectory() as empty:
         settings = _settings(task, run / "config.yaml", [f"data.cache={empty}"])
         start = time.perf_counter()
-        cache.prepared(task.dataset.test, settings)
+        cache.prepared(task.dataset.test, networks.geometry(settings), empty)
         seconds = time.perf_counter() - start
-        _, reading, _ = evaluate.evaluate(loaded, settings, "test", str(path))
+        reading = evaluate.evaluate(Recognizer(loaded, settings), checkpoint=str(path)).predictions
     rate = len(reading.texts) / (seconds + reading.seconds)
     parameters = sum(array.size for name, array in loaded.weights.items() if "running_" not in name)
     return Reading(reading.texts, rate, parameters, path, note, epochs)

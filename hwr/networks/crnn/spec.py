@@ -1,18 +1,48 @@
-"""The network for lines of any width, without a tensor library: its parameters' names and shapes."""
+"""The network for lines of any width, without a tensor library: its input and its parameters' names and shapes."""
 
-from hwr.config import CRNN
+from typing import Any
+
+from hwr.config import CRNN, Image
+from hwr.images.geometry import Geometry
+
+GLUON = False
+HEADS = ("head.weight", "head.bias", "shortcut.weight", "shortcut.bias")
+TRAINING_ONLY = ("shortcut.weight", "shortcut.bias")
 
 
-def shapes(model: CRNN, classes: int) -> dict[str, tuple[int, ...]]:
+def geometry(model: CRNN, image: Image) -> Geometry:
+    return Geometry(
+        image.height,
+        image.width,
+        strides=(model.stride[1], *(pool[1] for pool in model.pools)),
+        frames=model.frames,
+        margin=image.margin,
+        straighten=image.straighten,
+        edge_spaces=model.edge_spaces,
+    )
+
+
+def normalise(pixels: Any) -> Any:
+    """Pixels in 0..1, of any shape, with paper at 0, which is also what convolutions pad with."""
+    return (1 - pixels) * 2
+
+
+def torch_network(model: CRNN, image: Image, classes: int) -> Any:
+    from hwr.networks.crnn.torch import Network
+
+    return Network(model, classes)
+
+
+def shapes(model: CRNN, image: Image, classes: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter and running statistic, as `hwr.networks.crnn.torch.Network` names them."""
     out: dict[str, tuple[int, ...]] = {}
 
     def batch_norm(name: str, channels: int) -> None:
         out.update({f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")})
 
-    def convolution(name: str, norm: str, into: int, of: int, kernel: int) -> None:
-        out[f"{name}.weight"] = (into, of, kernel, kernel)
-        batch_norm(norm, into)
+    def convolution(name: str, norm: str, out_channels: int, in_channels: int, kernel: int) -> None:
+        out[f"{name}.weight"] = (out_channels, in_channels, kernel, kernel)
+        batch_norm(norm, out_channels)
 
     convolution("stem", "norm", model.stem, 1, 7)
     channels = model.stem

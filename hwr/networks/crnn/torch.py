@@ -1,11 +1,13 @@
 """The network for lines of any width, on PyTorch."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwr.config import CRNN
-from hwr.networks.original.torch import Output, normed
+from hwr.networks.crnn import spec
+from hwr.networks.shared.torch import Output, normed
 
 # Of the blank in the time steps right of a line; all other classes have its negative. So padding reads as blanks for
 # certain, and adds nothing to a loss.
@@ -75,8 +77,12 @@ class Network(nn.Module):
         classes: C, with the blank.
     """
 
+    has_unused = False
+    normalise = staticmethod(spec.normalise)
+
     def __init__(self, model: CRNN, classes: int) -> None:
         super().__init__()
+        self.shortcut_weight = model.shortcut
         self.model, self.classes = model, classes
         self.stem = nn.Conv2d(1, model.stem, 7, model.stride, padding=3, bias=False)
         self.norm = nn.BatchNorm2d(model.stem)
@@ -124,6 +130,10 @@ class Network(nn.Module):
         if self.shortcut is not None:
             shortcut = self._frames(self.shortcut(self.head_dropout(columns)).transpose(1, 2), mask)
         return Output(logits, shortcut, hidden.transpose(0, 1))
+
+    def initial(self, seed: int) -> tuple[dict[str, np.ndarray] | None, list[str]]:
+        """None: training starts from the initial values that torch draws."""
+        return None, []
 
     def saved_name(self, name: str) -> str:
         """The name of a parameter or running statistic in checkpoints; "" where it is not kept."""

@@ -2,42 +2,16 @@
 
 import pickle
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwr import Error
-from hwr.config import Original
-from hwr.engines import Weights
-from hwr.networks.original import spec
-
-
-class Output(NamedTuple):
-    """What a network gives.
-
-    Attributes:
-        logits: (N, T, C), the blank last.
-        shortcut: (N, T, C) likewise, of a second head that is for training only.
-        features: (N, steps, features), what the logits are made of; in training only.
-    """
-
-    logits: Tensor
-    shortcut: Tensor | None = None
-    features: Tensor | None = None
-
-
-def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """A convolution without bias, and batch norm. In reading they are one convolution: on a CPU a tenth of the time is saved."""
-    if norm.training:
-        out: Tensor = norm(conv(x))
-        return out
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+from hwr.config import Image, Original
+from hwr.networks.original import spec, trunk
+from hwr.networks.shared.torch import Output, normed
 
 
 class BasicBlock(nn.Module):
@@ -59,12 +33,20 @@ class OriginalNetwork(nn.Module):
     """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
 
     Args:
-        step_sizes: Features per time step of each scale.
+        image: The size of the line images.
         classes: C, with the blank.
     """
 
-    def __init__(self, model: Original, step_sizes: list[int], classes: int) -> None:
+    shortcut_weight = 0.0
+    normalise = staticmethod(spec.normalise)
+
+    def __init__(self, model: Original, image: Image, classes: int) -> None:
         super().__init__()
+        step_sizes = spec.step_sizes(model, image)  # features per time step of each scale
+        self.shapes = spec.shapes(model, image, classes)
+        self.pretrained = model.pretrained
+        # One scale alone has no use for the downsampler.
+        self.has_unused = model.downsamples == 1
         c = model.channels
         self.steps = model.steps
         self.conv = nn.Conv2d(1, c, 7, stride=2, padding=3, bias=False)
@@ -98,6 +80,14 @@ class OriginalNetwork(nn.Module):
             hidden.append(self.dropout(lstm(steps)[0]))  # (N, T, 2 * hidden)
         return Output(self.decoder(torch.cat(hidden, 2)))  # (N, T, C)
 
+    def initial(self, seed: int) -> tuple[dict[str, np.ndarray] | None, list[str]]:
+        """Weights to start from, the same on every engine, and a sentence on where the trunk's come from."""
+        weights = spec.initial(self.shapes, seed)
+        path, note = trunk.pretrained(self.pretrained, weights, pth=True)
+        if path is not None:
+            weights |= read_trunk(path)
+        return weights, [note]
+
     def saved_name(self, name: str) -> str:
         """The name that Gluon gives to a parameter or running statistic of this module; "" where it has none."""
         *path, last = name.split(".")
@@ -121,13 +111,13 @@ class OriginalNetwork(nn.Module):
         return ".".join([*path, last])
 
 
-def read_trunk(path: Path) -> Weights:
+def read_trunk(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".pth":
-        return spec.read_trunk(path)
+        return trunk.read_trunk(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
         raise Error(f"{path}: not a file of torch weights: {error}") from error
     if not isinstance(found, dict):
         raise Error(f"{path}: not a file of torch weights by name, but of a {type(found).__name__}")
-    return spec.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)
+    return trunk.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)

@@ -1,0 +1,195 @@
+"""A checkpoint, an engine and a decoder: what reads lines. The only way to build something that reads."""
+
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from hwr import Error, checkpoint, engines, gluon_params, networks
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.decoding import decode
+from hwr.images import batches, load, prepare
+from hwr.images.cache import Images
+from hwr.images.geometry import steps_needed
+
+
+class Character(NamedTuple):
+    """A character of a prediction: where it begins and ends, in pixels of the image, and its probability in 0..1."""
+
+    text: str
+    left: float
+    right: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The text of a line.
+
+    Attributes:
+        text: The prediction.
+        confidence: 0..1: the geometric mean of its characters' probabilities.
+        characters: Of the text, where they were asked for.
+    """
+
+    text: str
+    confidence: float
+    characters: tuple[Character, ...] = ()
+
+
+class Prepared(NamedTuple):
+    """A line as the network takes it.
+
+    Attributes:
+        pixels: (H, W) uint8.
+        size: Height and width of the line before it was prepared, in pixels.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+class Recognizer:
+    """Reads lines with a checkpoint.
+
+    Args:
+        checkpoint: The network's weights and alphabet.
+        config: What to read with; its model and image records must be the checkpoint's.
+
+    Attributes:
+        geometry: The line images that the network takes.
+        engine: What the network runs on.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: Config) -> None:
+        self.checkpoint, self.config = checkpoint, config
+        self.alphabet = checkpoint.alphabet
+        self.geometry = networks.geometry(config)
+        if checkpoint.exported:
+            self.engine = engines.exported(checkpoint.exported, config)
+        else:
+            self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights)
+
+    def with_config(self, config: Config) -> "Recognizer":
+        """The same engine, with other settings for data, reading and decoding."""
+        out = copy.copy(self)
+        out.config = config
+        return out
+
+    def read(self, image: str | Path | bytes | np.ndarray | Image.Image, characters: bool = False) -> Reading:
+        """Read one line.
+
+        Args:
+            image: A file, its content, (H, W) or (H, W, 3) uint8 pixels, or a Pillow image.
+            characters: Whether to say where each character is; costs some milliseconds.
+
+        Raises:
+            Error: The image can't be read.
+        """
+        (found,) = self.read_prepared([self.prepare(_pixels(image))], characters)
+        return found
+
+    def prepare(self, pixels: np.ndarray) -> Prepared:
+        """A line's pixels, (H, W) uint8, as the network takes them."""
+        return Prepared(prepare.prepare(pixels, self.geometry), (pixels.shape[0], pixels.shape[1]))
+
+    def read_prepared(self, lines: Sequence[Prepared], characters: bool = False) -> list[Reading]:
+        """Read prepared lines, `evaluate.batch_size` at a time, lines of like width together."""
+        out: list[Reading] = [Reading("", 0.0)] * len(lines)
+        if not lines:
+            return out
+        images = Images.of([line.pixels for line in lines])
+        for batch in batches.reading(images, None, self.config.evaluate.batch_size, self.geometry.multiple):
+            logits = self.engine.logits(batch)
+            texts, confidences = self.decode(logits)
+            for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
+                own: tuple[Character, ...] = ()
+                if characters:
+                    own = self._characters(row, text, lines[i], batch.images.shape[2] / len(row))
+                out[i] = Reading(text, confidence, own)
+        return out
+
+    def decode(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """(N, T, C) logits -> N texts, and their confidences, (N,) in 0..1."""
+        return decode.texts(logits, self.alphabet, self.config)
+
+    def _characters(self, logits: np.ndarray, text: str, line: Prepared, per_step: float) -> tuple[Character, ...]:
+        """Where the characters of a text are in the line's image.
+
+        Args:
+            logits: (T, C).
+            per_step: Pixels of the prepared line that a time step spans.
+        """
+        label = self.alphabet.encode(self.geometry.written(text))
+        if steps_needed(label) > len(logits):  # the spaces at the ends find no room
+            label = self.alphabet.encode(text)
+        places, sure = decode.align(logits, label, self.config.decode.temperature)
+        if len(label) > len(text):
+            places, sure = places[1:-1], sure[1:-1]
+        offset, factor = prepare.columns(*line.size, line.pixels.shape[1], self.geometry)
+        edges = np.clip((places * per_step - offset) * factor, 0, line.size[1])
+        return tuple(
+            Character(c, round(left, 1), round(right, 1), round(p, 4))
+            for c, (left, right), p in zip(text, edges.tolist(), sure.tolist(), strict=True)
+        )
+
+
+def load_checkpoint(path: str | Path, fallback: Config | None = None) -> Checkpoint:
+    """Read a checkpoint of any kind.
+
+    Args:
+        path: `.safetensors` of this program, Gluon's `.params`, or an `.onnx` of `hwr export`.
+        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
+            replaced by those that the shapes tell; the alphabet is the original one.
+
+    Raises:
+        Error: Missing, truncated, or not such a file; says what is wrong.
+    """
+    path = Path(path)
+    if path.suffix == ".params":
+        return _from_gluon(path, fallback or Config())
+    if path.suffix == ".onnx":
+        from hwr.engines import onnx
+
+        return checkpoint.from_metadata(path, {}, onnx.metadata(path), exported=path)
+    loaded = checkpoint.load(path)
+    try:
+        networks.check(loaded.weights, networks.shapes(loaded.config, loaded.alphabet.classes))
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+    return loaded
+
+
+def _from_gluon(path: Path, config: Config) -> Checkpoint:
+    weights = {name: array.astype(np.float32) for name, array in gluon_params.read(path).items()}
+    try:
+        settings, classes = networks.from_gluon(weights, config)
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+    alphabet = Alphabet(ORIGINAL)
+    if classes != alphabet.classes:
+        raise Error(
+            f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
+            f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
+        )
+    return Checkpoint(weights, settings, alphabet)
+
+
+def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
+    """(H, W) uint8."""
+    if isinstance(image, Image.Image):
+        content = io.BytesIO()
+        image.save(content, "PNG")
+        image = content.getvalue()
+    if not isinstance(image, np.ndarray):
+        return load.read(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+        raise Error(f"an image is (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

@@ -1,0 +1,136 @@
+"""What stays the same through a run: the lines, the alphabet, the engine."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwr import Error, alphabet, data, engines, networks
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
+from hwr.engines import Trainer
+from hwr.evaluation.evaluate import lines_of, prepared
+from hwr.images import batches
+from hwr.images.batches import Examples, Recipe
+from hwr.training import finetune, run_folder
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run's parts.
+
+    Attributes:
+        config: The settings.
+        out: The run folder.
+        alphabet: What the network writes.
+        engine: What trains.
+        split: The split's name.
+        training: The training lines.
+        validation: The validation lines.
+        recipe: How batches are made of the training lines.
+        fingerprint: Of the lines and the alphabet.
+        say: Takes each line for the user.
+    """
+
+    config: Config
+    out: Path
+    alphabet: Alphabet
+    engine: Trainer
+    split: str
+    training: Examples
+    validation: Examples
+    recipe: Recipe
+    fingerprint: str
+    say: Callable[[str], None]
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """(k, n): this process trains on the k-th of n shares of each batch."""
+        return self.engine.group.rank, self.engine.group.size
+
+
+def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -> Task:
+    """Read the lines, find the alphabet, build the engine, and bring it to its initial weights.
+
+    Args:
+        resume: Whether the folder's saved state, if it has one, will be loaded.
+
+    Raises:
+        Error: Anything that the user can put right.
+    """
+    dataset = data.read(config.data)
+    for note in dataset.notes:
+        say(f"note: {note}")
+    train_lines, val_lines = (lines_of(dataset, part, config.data) for part in ("train", "val"))
+    say(
+        f"split {dataset.name}: {len(train_lines)} training lines, {len(val_lines)} validation lines, "
+        f"{len(dataset.test)} test lines" + (f", {len(dataset.excluded)} excluded" if dataset.excluded else "")
+    )
+    saved = resume and (out / "state.safetensors").exists()
+    start: Checkpoint | None = None
+    if saved:
+        letters = run_folder.alphabet(out)
+    else:
+        letters, start = finetune.start(config, [line.text for line in train_lines])
+    extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
+    say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
+    if config.train.center_loss and letters.characters[:1] != " ":
+        raise Error(
+            "train.center_loss excludes spaces, and takes the alphabet's first character for the space; it is not"
+        )
+    batches.check_size(len(train_lines), config.train.batch_size)
+    geometry, folder = networks.geometry(config), config.data.cache
+    engine = engines.trainer(config, letters.classes, fresh=not saved)
+    training = batches.all_writable(prepared(train_lines, letters, geometry, folder, engine.group))
+    validation = prepared(val_lines, letters, geometry, folder, engine.group)
+    _check_validation(validation, say)
+    _introduce(config, engine, say)
+    if start is not None:
+        new = [c for c in letters.characters if c not in start.alphabet.characters]
+        say(
+            f"initialised from {config.train.init}"
+            + (f"; these characters are new to it: {''.join(new)}" if new else "")
+        )
+        finetune.load(engine, start, letters)
+    recipe = Recipe(geometry, config.train.batch_size, config.train.seed, config.augment)
+    fingerprint = _fingerprint(letters, training, validation)
+    return Task(config, out, letters, engine, dataset.name, training, validation, recipe, fingerprint, say)
+
+
+def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
+    faults = [fault for fault in validation.faults if fault]
+    if len(faults) == len(validation):
+        raise Error(
+            f"no validation line can be written, so there would be no loss to choose by. The first: {faults[0]}"
+        )
+    if faults:
+        say(f"note: {len(faults)} validation lines can't be written whole; they count in CER and WER, not in the loss")
+
+
+def _introduce(config: Config, engine: Trainer, say: Callable[[str], None]) -> None:
+    parameters = sum(array.size for name, array in engine.weights().items() if "running_" not in name)
+    many = f", {engine.group.size} processes" if engine.group.size > 1 else ""
+    say(
+        f"network: {config.model.arch}, {parameters:,} parameters; {engine.name} on {engine.device}, "
+        f"{engine.precision}{many}"
+    )
+    for note in engine.notes:
+        say(note)
+
+
+def _fingerprint(letters: Alphabet, *parts: Examples) -> str:
+    """Of everything that the lines give a run, wherever they lie: ids, texts, pixels."""
+    ids = [(line.id, line.text) for part in parts for line in part.lines]
+    digests = [part.images.digest for part in parts]
+    return hashlib.sha256(repr([letters.characters, ids, digests]).encode()).hexdigest()
+
+
+def check_same(task: Task, progress: run_folder.Progress) -> None:
+    """See that all processes start from the same point with the same lines: each machine has read its own files."""
+    here = (task.fingerprint, progress.epoch, progress.batch, progress.updates)
+    if any(other != here for other in task.engine.group.all_gather(here)):
+        raise Error(
+            f"the processes' lines, or what they found in {task.out}, differ: all machines must see the same data and "
+            "the same run folder"
+        )
