@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.common import conditions, json_option, write
 from hwr import beam, decode, lm
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.datasets import synth_text
+from hwr.datasets.synth import text as synth_text
 
 
 @click.command("decode")

@@ -195,8 +195,40 @@ class Drawing:
     threshold: int
 
 
+@dataclass(frozen=True)
+class Trace:
+    """A line of ink without paper.
+
+    Attributes:
+        cover: (H, W) float32, how much of each pixel is under ink, 0 to 1; H is at least 50.
+        points: (P, 2) float64, the points of all strokes in pixels.
+        owner: (P,) int, the number of the character, spaces not counted, that each belongs to.
+    """
+
+    cover: np.ndarray
+    points: np.ndarray
+    owner: np.ndarray
+
+
 def draw(text: str, hand: Hand, rng: np.random.Generator) -> Drawing:
-    """Write `text` by `hand`.
+    """Write `text` by `hand`, on paper.
+
+    Raises:
+        Error: `text` is blank or has a character that the hand can't write.
+    """
+    found = trace(text, hand, rng)
+    points, owner = found.points, found.owner
+    image = _paper(found.cover, hand, rng)
+    boxes = np.zeros((owner[-1] + 1, 4), int)
+    for i in range(len(boxes)):
+        mine = points[owner == i]
+        start, end = np.floor(mine.min(axis=0) - 3), np.ceil(mine.max(axis=0) + 3)
+        boxes[i] = *start, *(end - start)
+    return Drawing(image, boxes, int((hand.ink + 2 * hand.paper) / 3))
+
+
+def trace(text: str, hand: Hand, rng: np.random.Generator) -> Trace:
+    """Write `text` by `hand`: its ink alone.
 
     Raises:
         Error: `text` is blank or has a character that the hand can't write.
@@ -222,14 +254,7 @@ def draw(text: str, hand: Hand, rng: np.random.Generator) -> Drawing:
     lack = max(0, LEAST_HEIGHT - height)
     points += margin[:2] - low + (0, lack / 2)
     cover = _ink(np.split(points, np.cumsum(sizes)[:-1]), hand.nib, (height + lack, width), rng)
-    image = _paper(cover, hand, rng)
-
-    boxes = np.zeros((owner[-1] + 1, 4), int)
-    for i in range(len(boxes)):
-        mine = points[owner == i]
-        start, end = np.floor(mine.min(axis=0) - 3), np.ceil(mine.max(axis=0) + 3)
-        boxes[i] = *start, *(end - start)
-    return Drawing(image, boxes, int((hand.ink + 2 * hand.paper) / 3))
+    return Trace(cover, points, owner)
 
 
 def _strokes(text: str, hand: Hand, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:

@@ -1,0 +1,127 @@
+"""Writer and number -> a line: its text and its image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hwr import Error
+from hwr.datasets.synth import fonts, paper, scan, strokes, text, writers
+from hwr.datasets.synth.corpus import Corpus, fold
+
+_TRIES = 40  # texts that are tried before a writer takes another font
+_CAPITALS = 0.02  # of lines, all in capitals
+_CROSSED_OUT = 0.015  # of lines: with a word that is struck out, and not in the text
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A drawn line.
+
+    Attributes:
+        text: What it says.
+        image: (H, W) uint8.
+        threshold: Grey level below which is ink.
+        boxes: (characters without spaces, 4) int: x, y, width, height in pixels; None where they are not known.
+    """
+
+    text: str
+    image: np.ndarray
+    threshold: int
+    boxes: np.ndarray | None = None
+
+
+class Strokes:
+    """Lines of letter skeletons, their texts made up from templates."""
+
+    suffix = ".png"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def of(self, writer: int) -> Callable[[int], Sample]:
+        """What draws this writer's lines by their number."""
+        hand = strokes.make_hand(self._seed, writer)
+
+        def line(number: int) -> Sample:
+            rng = strokes.rng_of(self._seed, writer, number)
+            written = text.compose(rng)
+            drawing = strokes.draw(written, hand, rng)
+            return Sample(written, drawing.image, drawing.threshold, drawing.boxes)
+
+        return line
+
+
+class Fonts:
+    """Lines of text from files, set in handwriting fonts, on paper, and photographed."""
+
+    suffix = ".webp"
+
+    def __init__(self, seed: int, folder: Path, texts: Sequence[Path]) -> None:
+        """Raises:
+        Error: No fonts or no text, or what is there can't be used.
+        """
+        self._seed, self._folder, self._texts = seed, folder, tuple(texts)
+        _ = self._fonts, self._corpus  # what is wrong with them is said before anything is drawn
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process reads them itself.
+        return {key: value for key, value in self.__dict__.items() if key not in ("_fonts", "_corpus")}
+
+    @cached_property
+    def _fonts(self) -> list[fonts.Font]:
+        return fonts.find(self._folder)
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return Corpus(self._texts)
+
+    def of(self, writer: int) -> Callable[[int], Sample]:
+        """What draws this writer's lines by their number."""
+        hand = writers.make_writer(self._fonts, self._seed, writer)
+        rng = strokes.rng_of(self._seed, writer, 0, 0)  # not a line's, whose keys are two numbers
+        sheet, camera = paper.make_sheet(rng), scan.make_camera(rng)
+        if camera.kind == "binary":  # nobody keeps a scan whose stains and ruling came out black
+            calmer = {
+                "stains": 0.1 * sheet.stains,
+                "uneven": min(sheet.uneven, 2.5),
+                "ruling_grey": 0.5 * sheet.ruling_grey,
+            }
+            sheet = replace(sheet, **calmer)
+
+        def line(number: int) -> Sample:
+            rng = strokes.rng_of(self._seed, writer, number)
+            drawn, author = self._text(hand, rng)
+            words, struck = drawn.split(" "), None
+            if author.font and len(words) > 1 and rng.random() < _CROSSED_OUT:
+                struck = int(rng.integers(len(words)))
+                words.insert(struck, words[rng.integers(len(words))])
+            # A pen isn't always equally dark.
+            own = replace(sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper)))
+            grey = paper.lay(writers.write(" ".join(words), author, rng, struck), own, rng)
+            label = fold(drawn)
+            image = scan.take(grey, own.ink, own.paper, camera, 1.3 * len(label), rng)
+            return Sample(label, image, int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]) + 1)
+
+        return line
+
+    def _text(self, writer: writers.Writer, rng: np.random.Generator) -> tuple[str, writers.Writer]:
+        """A text that the writer can write; if none is found soon, the writer gets another font."""
+        for author in (writer, *self._others(writer, rng)):
+            for _ in range(_TRIES):
+                piece = self._corpus.piece(rng)
+                if (author.font and author.font.capitals) or rng.random() < _CAPITALS:
+                    piece = piece.upper()
+                for written in (piece, fold(piece)):
+                    if fold(written).strip() and author.can_write(written):
+                        return written, author
+        raise Error(f"--fonts {self._folder}: none of these fonts has the characters of the texts")
+
+    def _others(self, writer: writers.Writer, rng: np.random.Generator) -> list[writers.Writer]:
+        return [
+            replace(writer, font=self._fonts[i], hand=None, size=writers.size_of(self._fonts[i], 1.0))
+            for i in rng.permutation(len(self._fonts))
+        ]
