@@ -1,8 +1,9 @@
 """Writer and number -> a line: its text and its image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -67,17 +68,14 @@ class Fonts:
         self._seed, self._folder, self._texts = seed, folder, tuple(texts)
         _ = self._fonts, self._corpus  # what is wrong with them is said before anything is drawn
 
-    def __getstate__(self) -> dict[str, object]:
-        # Another process reads them itself.
-        return {key: value for key, value in self.__dict__.items() if key not in ("_fonts", "_corpus")}
-
-    @cached_property
+    # Read once per process, not once per object: other processes get a copy of the object with every job.
+    @property
     def _fonts(self) -> list[fonts.Font]:
-        return fonts.find(self._folder)
+        return _fonts(self._folder)
 
-    @cached_property
+    @property
     def _corpus(self) -> Corpus:
-        return Corpus(self._texts)
+        return _corpus(self._texts)
 
     def of(self, writer: int) -> Callable[[int], Sample]:
         """What draws this writer's lines by their number."""
@@ -110,7 +108,7 @@ class Fonts:
 
     def _text(self, writer: writers.Writer, rng: np.random.Generator) -> tuple[str, writers.Writer]:
         """A text that the writer can write; if none is found soon, the writer gets another font."""
-        for author in (writer, *self._others(writer, rng)):
+        for author in chain([writer], self._others(writer, rng)):
             for _ in range(_TRIES):
                 piece = self._corpus.piece(rng)
                 if (author.font and author.font.capitals) or rng.random() < _CAPITALS:
@@ -120,8 +118,17 @@ class Fonts:
                         return written, author
         raise Error(f"--fonts {self._folder}: none of these fonts has the characters of the texts")
 
-    def _others(self, writer: writers.Writer, rng: np.random.Generator) -> list[writers.Writer]:
-        return [
-            replace(writer, font=self._fonts[i], hand=None, size=writers.size_of(self._fonts[i], 1.0))
-            for i in rng.permutation(len(self._fonts))
-        ]
+    def _others(self, writer: writers.Writer, rng: np.random.Generator) -> Iterator[writers.Writer]:
+        for i in rng.permutation(len(self._fonts)):
+            font = self._fonts[i]
+            yield replace(writer, font=font, hand=None, size=writers.size_of(font, 1.0))
+
+
+@lru_cache(1)
+def _fonts(folder: Path) -> list[fonts.Font]:
+    return fonts.find(folder)
+
+
+@lru_cache(1)
+def _corpus(texts: tuple[Path, ...]) -> Corpus:
+    return Corpus(texts)
