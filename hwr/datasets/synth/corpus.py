@@ -43,7 +43,7 @@ class Corpus:
         for path in paths:
             files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
             if not files:
-                raise Error(f"--text {path}: no .txt files in this folder or below it")
+                raise Error(f"{path}: no .txt files in this folder or below it")
             for file in files:
                 if file not in read:
                     read[file] = _paragraphs(file)
@@ -76,11 +76,11 @@ def _paragraphs(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Error(f"--text {path}: not UTF-8: {error}") from error
+        raise Error(f"{path}: not UTF-8: {error}") from error
     except OSError as error:
-        raise Error(f"--text {path}: {error.strerror or error}") from error
+        raise Error(f"{path}: {error.strerror or error}") from error
     lines = (" ".join(unicodedata.normalize("NFC", line).split()) for line in text.splitlines())
     paragraphs = [line for line in lines if line]
     if not paragraphs:
-        raise Error(f"--text {path}: no text in this file")
+        raise Error(f"{path}: no text in this file")
     return paragraphs

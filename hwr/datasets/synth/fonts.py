@@ -1,8 +1,10 @@
 """Handwriting fonts: which characters each has, and grey masks of words set in it."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import ImageFont
@@ -10,15 +12,20 @@ from PIL import ImageFont
 from hwr import Error
 
 SUFFIXES = (".ttf", ".otf")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PROBE = 100  # px, the size at which a font is measured
 _SAME = 0.7  # likeness from which small letters are taken for capitals
 
+# It remarks on details of many fonts that are of no consequence here.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
+
 
 class Font:
-    """One font file.
+    """One font file. What is measured of it is there only if it is `latin`.
 
     Attributes:
         path: The file.
+        latin: Whether it has all Latin letters.
         x_height: Height of the small letter x, as a fraction of the font's size.
         extent: Height from the deepest descender to the highest ascender, as a fraction of the font's size.
         stroke: Usual thickness of its strokes, as a fraction of the font's size.
@@ -28,19 +35,20 @@ class Font:
 
     def __init__(self, path: Path) -> None:
         """Raises:
-        Error: The file is not a font, or has no Latin letters.
+        Error: The file is not a font.
         """
         self.path = path
         try:
-            with TTFont(path, lazy=True) as file:
+            with open(path, "rb") as stream, TTFont(stream, lazy=True) as file:
                 names = file.getBestCmap() or {}
             self._mapped = frozenset(chr(code) for code, name in names.items() if name != ".notdef")
             self._sizes: dict[int, ImageFont.FreeTypeFont] = {}
             self._inked: dict[str, bool] = {}
-            if not self.can_write("Hamburgefonstiv xz"):
-                raise Error(f"{path}: this font lacks Latin letters")
+            self.latin = self.can_write(_LETTERS)
         except (OSError, TTLibError, ValueError, KeyError) as error:
             raise Error(f"{path}: not a font that can be used: {error}") from error
+        if not self.latin:
+            return
         self.x_height = self._height("x") / _PROBE
         self.extent = self._height("lpgfhT") / _PROBE
         self.stroke = self._stroke()
@@ -70,14 +78,10 @@ class Font:
 
     def _pieces(self, text: str) -> int:
         """Of how many separate pieces its ink is."""
-        import cv2
-
         mask, _, _ = self.mask(text, _PROBE)
         return cv2.connectedComponents((mask > 100).astype(np.uint8), connectivity=8)[0] - 1
 
     def _stroke(self) -> float:
-        import cv2
-
         mask = (self.mask("nuneohl", _PROBE)[0] > 127).astype(np.uint8)
         outlines, _ = cv2.findContours(np.pad(mask, 1), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         around = sum(cv2.arcLength(outline, True) for outline in outlines)
@@ -85,13 +89,11 @@ class Font:
 
     def _likeness(self, a: str, b: str) -> float:
         """Correlation of two letters' shapes, brought to one size: 1 if they are the same."""
-        import cv2
-
         shapes = []
         for letter in (a, b):
             shape = cv2.resize(self.mask(letter, _PROBE)[0], (32, 32), interpolation=cv2.INTER_AREA)
             shapes.append(cv2.GaussianBlur(shape, (0, 0), 2).ravel())
-        return float(np.corrcoef(shapes)[0, 1])
+        return float(np.asarray(np.corrcoef(shapes))[0, 1])
 
     def advance(self, text: str, size: int) -> float:
         """How far the pen moves on, px."""
@@ -118,14 +120,18 @@ def _mask(font: Font, text: str, size: int) -> tuple[np.ndarray, int, int]:
 
 
 def find(folder: Path) -> list[Font]:
-    """All fonts in and below a folder, in the order of their paths.
+    """The fonts with Latin letters in and below a folder, in the order of their paths.
 
     Raises:
         Error: There is none, or one can't be used.
     """
     if not folder.is_dir():
-        raise Error(f"--fonts {folder}: no such folder")
+        raise Error(f"{folder}: no such folder of fonts")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise Error(f"--fonts {folder}: no fonts ({', '.join(SUFFIXES)}) in this folder or below it")
-    return [Font(path) for path in paths]
+        raise Error(f"{folder}: no fonts ({', '.join(SUFFIXES)}) in this folder or below it")
+    found = [Font(path) for path in paths]
+    latin = [font for font in found if font.latin]
+    if not latin:
+        raise Error(f"{folder}: none of its {len(found)} fonts has the Latin letters")
+    return latin

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from hwr import Error
-from hwr.datasets.synth import fonts, paper, scan, strokes, text, writers
+from hwr.datasets.synth import fonts, hands, paper, scan, strokes, text, writers
 from hwr.datasets.synth.corpus import Corpus, fold
 
 _TRIES = 40  # texts that are tried before a writer takes another font
@@ -45,10 +45,10 @@ class Strokes:
 
     def of(self, writer: int) -> Callable[[int], Sample]:
         """What draws this writer's lines by their number."""
-        hand = strokes.make_hand(self._seed, writer)
+        hand = hands.make_hand(self._seed, writer)
 
         def line(number: int) -> Sample:
-            rng = strokes.rng_of(self._seed, writer, number)
+            rng = hands.rng_of(self._seed, writer, number)
             written = text.compose(rng)
             drawing = strokes.draw(written, hand, rng)
             return Sample(written, drawing.image, drawing.threshold, drawing.boxes)
@@ -80,18 +80,18 @@ class Fonts:
     def of(self, writer: int) -> Callable[[int], Sample]:
         """What draws this writer's lines by their number."""
         hand = writers.make_writer(self._fonts, self._seed, writer)
-        rng = strokes.rng_of(self._seed, writer, 0, 0)  # not a line's, whose keys are two numbers
+        rng = hands.rng_of(self._seed, writer, 0, 0)  # not a line's, whose keys are two numbers
         sheet, camera = paper.make_sheet(rng), scan.make_camera(rng)
         if camera.kind == "binary":  # nobody keeps a scan whose stains and ruling came out black
-            calmer = {
-                "stains": 0.1 * sheet.stains,
-                "uneven": min(sheet.uneven, 2.5),
-                "ruling_grey": 0.5 * sheet.ruling_grey,
-            }
-            sheet = replace(sheet, **calmer)
+            sheet = replace(
+                sheet,
+                stains=0.1 * sheet.stains,
+                uneven=min(sheet.uneven, 2.5),
+                ruling_grey=0.5 * sheet.ruling_grey,
+            )
 
         def line(number: int) -> Sample:
-            rng = strokes.rng_of(self._seed, writer, number)
+            rng = hands.rng_of(self._seed, writer, number)
             drawn, author = self._text(hand, rng)
             words, struck = drawn.split(" "), None
             if author.font and len(words) > 1 and rng.random() < _CROSSED_OUT:
@@ -101,7 +101,7 @@ class Fonts:
             own = replace(sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper)))
             grey = paper.lay(writers.write(" ".join(words), author, rng, struck), own, rng)
             label = fold(drawn)
-            image = scan.take(grey, own.ink, own.paper, camera, 1.3 * len(label), rng)
+            image = scan.take(grey, own.ink, own.paper, camera, len(label), rng)
             return Sample(label, image, int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]) + 1)
 
         return line
@@ -116,7 +116,7 @@ class Fonts:
                 for written in (piece, fold(piece)):
                     if fold(written).strip() and author.can_write(written):
                         return written, author
-        raise Error(f"--fonts {self._folder}: none of these fonts has the characters of the texts")
+        raise Error(f"{self._folder}: none of these fonts has all the characters of any text that was tried")
 
     def _others(self, writer: writers.Writer, rng: np.random.Generator) -> Iterator[writers.Writer]:
         for i in rng.permutation(len(self._fonts)):

@@ -109,8 +109,8 @@ def _cut(ink: Ink, sheet: Sheet, rng: np.random.Generator) -> tuple[np.ndarray, 
     top, bottom = min(top, ink.baseline - 1.2 * ink.x_height), max(bottom, ink.baseline + 0.3 * ink.x_height)
     frame = np.round([top, bottom + 1, columns[0] - before, columns[-1] + 1 + after]).astype(int)
     height, width = ink.cover.shape
-    pad = [max(0, -frame[0]), max(0, frame[1] - height), max(0, -frame[2]), max(0, frame[3] - width)]
-    padded = cv2.copyMakeBorder(ink.cover, *[int(p) for p in pad], cv2.BORDER_CONSTANT)
+    pad = [int(max(0, n)) for n in (-frame[0], frame[1] - height, -frame[2], frame[3] - width)]
+    padded = np.pad(ink.cover, ((pad[0], pad[1]), (pad[2], pad[3])))
     frame += [pad[0], pad[0], pad[2], pad[2]]
     return padded[frame[0] : frame[1], frame[2] : frame[3]], float(ink.baseline + pad[0] - frame[0])
 

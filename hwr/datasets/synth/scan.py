@@ -75,16 +75,15 @@ def take(
         grey = paper - camera.contrast * (paper - grey)
     height = round(min(HIGHEST, max(22, camera.height * rng.uniform(0.9, 1.1))))
     width = grey.shape[1] * height / grey.shape[0]
-    width = round(max(width, (characters + 2) * max(5.0, height / 8)))
+    width = round(max(width, (1.3 * characters + 2) * max(5.0, height / 8)))
     how = cv2.INTER_NEAREST if camera.kind == "binary" and rng.random() < 0.12 else cv2.INTER_AREA
     small = cv2.resize(grey.astype(np.float32), (width, height), interpolation=how)
     if camera.kind == "grey":
         small = small + camera.noise * rng.standard_normal(small.shape, dtype=np.float32)
     pixels = np.clip(np.round(small), 0, 255).astype(np.uint8)
     if camera.jpeg and camera.kind != "binary":
-        pixels = cv2.imdecode(
-            cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])[1], cv2.IMREAD_GRAYSCALE
-        )
+        _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg])
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return pixels
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hwr.datasets.synth import strokes
+from hwr.datasets.synth import hands, strokes
 from hwr.datasets.synth.fonts import Font
 
 X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 to 2 times the final size
@@ -33,7 +33,7 @@ class Writer:
     """
 
     font: Font | None
-    hand: strokes.Hand | None
+    hand: hands.Hand | None
     size: int
     slant: float
     width: float
@@ -77,13 +77,13 @@ def size_of(font: Font, factor: float) -> int:
 
 def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
     """Writer number `number` of this seed, by one of `fonts` or with letters of strokes."""
-    rng = strokes.rng_of(seed, number)
+    rng = hands.rng_of(seed, number)
     stroke = rng.random() < _STROKE_SHARE
-    font = None if stroke else fonts[rng.integers(len(fonts))]
+    font = None if stroke else fonts[int(rng.integers(len(fonts)))]
     size = size_of(font, rng.uniform(0.85, 1.15)) if font else 0
     return Writer(
         font=font,
-        hand=strokes.make_hand(seed, number) if stroke else None,
+        hand=hands.make_hand(seed, number) if stroke else None,
         size=size,
         slant=float(rng.normal(0, 0.14)),
         width=float(np.exp(rng.normal(0, 0.14))),
@@ -99,7 +99,9 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
 def write(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int | None = None) -> Ink:
     """Write `text`; of its words the one with number `crossed_out` is written and then struck out."""
     if writer.hand:
-        cover = cv2.copyMakeBorder(strokes.trace(text, writer.hand, rng).cover, *[MARGIN] * 4, cv2.BORDER_CONSTANT)
+        cover = cv2.copyMakeBorder(
+            strokes.trace(text, writer.hand, rng).cover, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_CONSTANT
+        )
         baseline = MARGIN + 0.62 * (cover.shape[0] - 2 * MARGIN)
         return _bend(cover, baseline, 11 * writer.hand.size, writer, rng, slant=0.0)
     canvas, baseline = _set(text, writer, rng, crossed_out)
@@ -118,6 +120,8 @@ def _font(writer: Writer) -> Font:
 def _set(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int | None) -> tuple[np.ndarray, int]:
     """Put the words side by side: (H, W) uint8 and the base line's y."""
     font, x_height = _font(writer), writer.size * _font(writer).x_height
+    x: float
+    y: float
     placed: list[tuple[np.ndarray, float, float]] = []  # mask, x, y of its upper left corner; y from the base line
     pen = 0.0
     space = max(font.advance(" ", writer.size), 0.3 * x_height) * writer.word_gap
