@@ -14,7 +14,9 @@ from lxml import etree
 from PIL import Image
 
 from hwr import Error
-from hwr.data import synth, synth_draw, synth_text
+from hwr.data import synth
+from hwr.data.synth import hands, strokes
+from hwr.data.synth import text as text_module
 
 ALPHABET = " !\"#&\\'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LISTS = {"trainset": 80, "validationset1": 5, "validationset2": 5, "testset": 10}  # writers of a hundred
@@ -128,12 +130,12 @@ def test_words_and_table_spell_the_text(root, lines):
 
 
 def test_punctuation_is_detached_as_in_iam():
-    found = synth_text.tokens('"Yes," said Mr. O\'Neil* (a half-day at 9:05 or 3/4) J. & Co.')
+    found = text_module.tokens('"Yes," said Mr. O\'Neil* (a half-day at 9:05 or 3/4) J. & Co.')
     assert " ".join(found) == '" Yes , " said Mr. O\'Neil * ( a half-day at 9:05 or 3/4 ) J. & Co .'
 
 
 def test_text_is_varied_and_every_character_is_frequent():
-    texts = [synth_text.compose(synth_draw.rng_of(2, writer, line)) for writer in range(50) for line in range(40)]
+    texts = [text_module.compose(hands.rng_of(2, writer, line)) for writer in range(50) for line in range(40)]
     count = Counter("".join(texts))
     assert set(count) == set(ALPHABET) - {"\\"}
     assert min(count.values()) >= 40, count.most_common()[-5:]
@@ -149,7 +151,7 @@ def test_text_is_varied_and_every_character_is_frequent():
 
 def test_special_characters_survive_xml(tmp_path, monkeypatch):
     text = 'Lee & Sons: "no; it\'s #1*" (a/b)+?'
-    monkeypatch.setattr(synth, "compose", lambda rng: text)
+    monkeypatch.setattr(text_module, "compose", lambda rng: text)
     synth.write(tmp_path, 4, 4, seed=0)
     for path in (tmp_path / "xml").iterdir():
         assert [line.get("text") for line in etree.parse(str(path)).iter("line")] == [text]
@@ -157,11 +159,11 @@ def test_special_characters_survive_xml(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("writer", range(6))
 def test_every_character_leaves_ink_of_its_own(writer):
-    hand = synth_draw.make_hand(0, writer)
+    hand = hands.make_hand(0, writer)
     drawn = {}
     for character in ALPHABET[1:]:
         # The same random numbers for each, so that only the character makes a difference.
-        drawing = synth_draw.draw(character, hand, np.random.default_rng(0))
+        drawing = strokes.draw(character, hand, np.random.default_rng(0))
         ink = drawing.image < drawing.threshold
         assert ink.sum() >= 4, character
         drawn[character] = ink.tobytes()
@@ -170,14 +172,14 @@ def test_every_character_leaves_ink_of_its_own(writer):
 
 def test_joined_hands_do_not_lift_the_pen():
     def pieces(hand):
-        drawing = synth_draw.draw("menace", hand, np.random.default_rng(0))
+        drawing = strokes.draw("menace", hand, np.random.default_rng(0))
         dark = (drawing.image < 215).astype(np.uint8)
         sizes = cv2.connectedComponentsWithStats(dark, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
         return int((sizes > 12).sum())  # smaller ones are specks of the paper
 
-    hands = [synth_draw.make_hand(1, writer) for writer in range(40)]
-    joined = [pieces(hand) for hand in hands if all(hand.glyphs[c].joins for c in "menac")]
-    printed = [pieces(hand) for hand in hands if not any(hand.glyphs[c].joins for c in "menac")]
+    made = [hands.make_hand(1, writer) for writer in range(40)]
+    joined = [pieces(hand) for hand in made if all(hand.glyphs[c].joins for c in "menac")]
+    printed = [pieces(hand) for hand in made if not any(hand.glyphs[c].joins for c in "menac")]
     assert len(joined) > 4
     assert len(printed) > 4
     assert set(joined) == {1}
@@ -187,7 +189,7 @@ def test_joined_hands_do_not_lift_the_pen():
 @pytest.mark.parametrize("text", ["", "  ", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "1 = 1", "a\tb"])
 def test_what_can_not_be_drawn_is_refused(text):
     with pytest.raises(Error, match="can't be drawn"):
-        synth_draw.draw(text, synth_draw.make_hand(0, 0), np.random.default_rng(0))
+        strokes.draw(text, hands.make_hand(0, 0), np.random.default_rng(0))
 
 
 def test_same_seed_gives_the_same_bytes_in_any_process(tmp_path):
@@ -219,7 +221,7 @@ def test_writers_write_different_texts(lines):
 
 
 def test_broken_off_run_has_no_lists_and_is_not_written_over(tmp_path, monkeypatch):
-    draw, drawn = synth_draw.draw, []
+    draw, drawn = strokes.draw, []
 
     def interrupted(*args):
         drawn.append(args)
@@ -227,7 +229,7 @@ def test_broken_off_run_has_no_lists_and_is_not_written_over(tmp_path, monkeypat
             raise KeyboardInterrupt
         return draw(*args)
 
-    monkeypatch.setattr(synth, "draw", interrupted)
+    monkeypatch.setattr(strokes, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         synth.write(tmp_path, 12, 4, seed=0)
     assert list(tmp_path.rglob("*.png"))

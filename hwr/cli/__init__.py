@@ -24,6 +24,7 @@ from hwr.cli.options import (
     with_init,
 )
 from hwr.cli.predict import predict
+from hwr.cli.synth import synth
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -273,23 +274,6 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
 
 
 @main.command()
-@click.option("--out", required=True, metavar="FOLDER", help="A new folder.")
-@click.option("--lines", default=2000, show_default=True, type=click.IntRange(min=1))
-@click.option("--writers", default=40, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@examples("""
-    hwr synth --out data/drawn --lines 5000 --writers 100
-    hwr train --config configs/demo.yaml --set data.root=data/drawn
-""")
-def synth(out: str, lines: int, writers: int, seed: int) -> None:
-    """Draw handwriting from stroke fonts, in IAM's layout, split by writer. The same seed gives the same bytes."""
-    from hwr.data.synth import write
-
-    write(Path(out), lines, writers, seed, progress=True)
-    click.echo(f"{lines} lines by {writers} drawn writers in {out}")
-
-
-@main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @examples("""
     hwr completion bash >> ~/.bashrc
@@ -309,3 +293,4 @@ main.add_command(data)
 main.add_command(iam)
 main.add_command(lm)
 main.add_command(predict)
+main.add_command(synth)

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.common import conditions, json_option, write
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.data import synth_text
+from hwr.data.synth import text as synth_text
 from hwr.decoding import beam, decode, ngram
 
 

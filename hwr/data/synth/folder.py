@@ -3,6 +3,8 @@
 It is drawn, not written: a model that reads it shows that the program works, and little about real hands.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,22 +15,34 @@ from tqdm import tqdm
 from hwr import Error
 from hwr.atomic import replacing
 from hwr.data.formats.iam import LISTS, OFFICIAL
-from hwr.data.synth_draw import Hand, draw, make_hand, rng_of
-from hwr.data.synth_text import compose, tokens
+from hwr.data.synth.lines import Fonts, Sample, Strokes
+from hwr.data.synth.text import tokens
+from hwr.images.workers import MANY, pool
 
 LINES_PER_FORM = 8
 MARGIN = 60  # px, around the lines of a page
 
 
-def write(root: Path, lines: int, writers: int, seed: int, *, progress: bool = False) -> None:
+def write(
+    root: Path,
+    lines: int,
+    writers: int,
+    seed: int,
+    *,
+    fonts: Path | None = None,
+    texts: Sequence[Path] = (),
+    processes: int = 1,
+    progress: bool = False,
+) -> None:
     """Draw `lines` lines by `writers` writers into the new folder `root`, in IAM's layout, split by writer.
 
-    Writes xml/FORM.xml, lines/PREFIX/FORM/FORM-NN.png (grey, 8 bits), ascii/lines.txt, and, last of all, the four lists
-    in largeWriterIndependentTextLineRecognitionTask/: without them the folder is not a dataset, so a broken-off run
-    can't be taken for a whole one. Form ids look like `synth0001-000`, never like IAM's own; writer ids like `w0001`.
+    Writes xml/FORM.xml, lines/PREFIX/FORM/FORM-NN.png (grey, 8 bits; .webp with fonts), ascii/lines.txt, and, last of all,
+    the four lists in largeWriterIndependentTextLineRecognitionTask/: without them the folder is not a dataset, so a
+    broken-off run can't be taken for a whole one. Form ids look like `synth0001-000`, never like IAM's own; writer ids like
+    `w0001`.
 
-    The same seed gives the same bytes, with the same versions of NumPy, OpenCV and Hershey-Fonts. A line depends on the
-    seed, its writer and its number alone.
+    The same seed gives the same bytes, with the same versions of NumPy, OpenCV, Pillow and Hershey-Fonts, and the same fonts
+    and texts. A line depends on the seed, its writer and its number alone, not on the number of processes.
 
     Args:
         root: The folder; it may exist if it is empty.
@@ -36,10 +50,17 @@ def write(root: Path, lines: int, writers: int, seed: int, *, progress: bool = F
         writers: How many writers, at least 4: one for each list. About 80, 5, 5 and 10 % of them go to trainset,
             validationset1, validationset2 and testset.
         seed: At least 0.
+        fonts: A folder with handwriting fonts (.ttf, .otf), searched with all below it; None: letters of strokes, whose texts
+            are made up.
+        texts: With fonts, what to write: UTF-8 files of a paragraph a line, or folders of .txt files. All have the same share
+            of the lines, whatever their size; one that is named twice has twice the share.
+        processes: How many draw at once. With more than one, a program that is not hwr's own command line needs
+            `if __name__ == "__main__":`, as always with Python's multiprocessing.
         progress: Show a bar, if the output is a terminal.
 
     Raises:
-        Error: A number is out of range; `root` is not an empty folder, or can't be written to.
+        Error: A number is out of range; `root` is not an empty folder, or can't be written to; fonts without text or text
+            without fonts, or what is there of them can't be used.
     """
     if writers < 4:
         raise Error(f"{writers} writers: at least 4 are needed, one each for training, the two validations and testing")
@@ -47,26 +68,51 @@ def write(root: Path, lines: int, writers: int, seed: int, *, progress: bool = F
         raise Error(f"{lines} lines by {writers} writers: at least one line per writer is needed")
     if seed < 0:
         raise Error(f"seed {seed}: it must be 0 or more")
+    source = _source(seed, fonts, texts)
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise Error(f"{root}: not an empty folder. Give a new one, or remove this first.")
         (root / "xml").mkdir(parents=True)
         rows: list[list[str]] = []  # of lines.txt, by writer
-        with tqdm(total=lines, unit="line", disable=None if progress else True) as bar:
-            for writer in range(writers):
-                hand = make_hand(seed, writer)
-                count = lines // writers + (writer < lines % writers)
-                rows.append([])
-                for first in range(0, count, LINES_PER_FORM):
-                    form = _write_form(root, hand, seed, writer, range(count)[first : first + LINES_PER_FORM])
-                    rows[-1] += form
-                    bar.update(len(form))
+        jobs = [(root, source, writer, lines // writers + (writer < lines % writers)) for writer in range(writers)]
+        with tqdm(total=lines, unit="line", disable=None if progress else True) as bar, _mapping(processes) as mapped:
+            for found in mapped(_write_writer, jobs):
+                rows.append(found)
+                bar.update(len(found))
         _write_lists(root, rows)
     except OSError as error:
         raise Error(f"{root}: could not be written: {error}") from error
 
 
-def _write_form(root: Path, hand: Hand, seed: int, writer: int, numbers: range) -> list[str]:
+def _source(seed: int, fonts: Path | None, texts: Sequence[Path]) -> Strokes | Fonts:
+    if fonts is None:
+        if texts:
+            raise Error(f"--text {texts[0]}: needs --fonts, a folder of handwriting fonts to write it with")
+        return Strokes(seed)
+    return Fonts(seed, fonts, texts)
+
+
+@contextmanager
+def _mapping(processes: int) -> Iterator[Callable[..., Iterable[list[str]]]]:
+    """`map`, in this process or over several."""
+    if processes == 1:
+        yield map
+        return
+    with pool(processes, files=MANY) as executor:
+        yield executor.map
+
+
+def _write_writer(job: tuple[Path, Strokes | Fonts, int, int]) -> list[str]:
+    """Draw all lines of a writer; returns their rows of lines.txt."""
+    root, source, writer, count = job
+    line = source.of(writer)
+    rows: list[str] = []
+    for first in range(0, count, LINES_PER_FORM):
+        rows += _write_form(root, line, source.suffix, writer, range(count)[first : first + LINES_PER_FORM])
+    return rows
+
+
+def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: int, numbers: range) -> list[str]:
     """Draw a writer's lines of these numbers as one form; returns their rows of lines.txt, which begin with the id."""
     prefix = f"synth{writer + 1:04d}"
     form = f"{prefix}-{numbers[0] // LINES_PER_FORM:03d}"
@@ -77,17 +123,20 @@ def _write_form(root: Path, hand: Hand, seed: int, writer: int, numbers: range) 
     rows: list[str] = []
     top, widest = MARGIN, 0  # top: where the next line stands on the page, px
     for place, number in enumerate(numbers):
-        rng = rng_of(seed, writer, number)
-        text = compose(rng)
-        drawing = draw(text, hand, rng)
-        height, width = drawing.image.shape
+        sample = draw(number)
+        text = sample.text
+        height, width = sample.image.shape
         id = f"{form}-{place:02d}"
-        (folder / f"{id}.png").write_bytes(cv2.imencode(".png", drawing.image)[1].tobytes())
-        line = {"id": id, "text": text, "threshold": str(drawing.threshold), "segmentation": "ok"}
-        boxes = drawing.boxes + np.array([MARGIN, top, 0, 0])
-        _add_words(ElementTree.SubElement(part, "line", line), id, text, boxes)
+        quality = [cv2.IMWRITE_WEBP_QUALITY, 90] if suffix == ".webp" else []
+        (folder / f"{id}{suffix}").write_bytes(cv2.imencode(suffix, sample.image, quality)[1].tobytes())
+        line = {"id": id, "text": text, "threshold": str(sample.threshold), "segmentation": "ok"}
+        element = ElementTree.SubElement(part, "line", line)
+        count = len(text.replace(" ", ""))
+        if sample.boxes is not None:
+            _add_words(element, id, text, sample.boxes + np.array([MARGIN, top, 0, 0]))
+            count = len(sample.boxes)
         words = "|".join(tokens(text))
-        rows.append(f"{id} ok {drawing.threshold} {len(drawing.boxes)} {MARGIN} {top} {width} {height} {words}")
+        rows.append(f"{id} ok {sample.threshold} {count} {MARGIN} {top} {width} {height} {words}")
         top, widest = top + height, max(widest, width)
     tree.set("width", str(widest + 2 * MARGIN))
     tree.set("height", str(top + MARGIN))
