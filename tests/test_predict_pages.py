@@ -14,8 +14,9 @@ from PIL import Image
 
 from hwr import config, data
 from hwr.cli import main
-from hwr.data import Line, convert
-from hwr.data.formats.pages import children, descendants
+from hwr.data.formats import PAGE_FORMATS, xml
+from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.xml import children, descendants
 from hwr.decoding import decode
 from hwr.images import load, prepare
 
@@ -40,18 +41,18 @@ def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
         pixels[height : height + h, 50 : 50 + w] = x
         box = ((50, height), (49 + w, height), (49 + w, height + h - 1), (50, height + h - 1))
         baseline = ((50, height + h - 10), (49 + w, height + h - 10))
-        marked.append(Line(f"p/l{i}", folder / "a page.png", "old words", "", "x:1", box, baseline))
+        marked.append(Marked(f"l{i}", "old words", box, baseline, "x:1"))
         height += h + 20
     Image.fromarray(pixels).save(folder / "a page.png")
-    for kind, make in (("page", convert.page), ("alto", convert.alto)):
+    for kind, format in PAGE_FORMATS.items():
         (folder / kind).mkdir()
-        root = make("a page.png", pixels.shape[::-1], marked)
+        root = format.new("a page.png", pixels.shape[::-1], marked)
         if kind == "page":
             line, region = descendants(root, "TextLine")[0], descendants(root, "TextRegion")[0]
-            line.insert(2, convert.sub(line, "Word", id="w"))
-            convert.sub(convert.sub(region, "TextEquiv"), "Unicode").text = "the region's old text"
+            line.insert(2, xml.add(line, "Word", id="w"))
+            xml.add(xml.add(region, "TextEquiv"), "Unicode").text = "the region's old text"
             region.set("custom", "kept")
-        convert.write_xml(root, folder / kind / "one.xml")
+        xml.write(root, folder / kind / "one.xml")
     return folder, paths
 
 

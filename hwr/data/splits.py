@@ -7,10 +7,9 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line
-from hwr.data.formats.iam_forms import read_rows
+from hwr.data import PARTS, Dataset, Line
+from hwr.data.disk import read_rows
 
-PARTS = ("train", "val", "test")
 # What a column may call them.
 NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 NAMES |= {"test": "test", "testing": "test", "eval": "test"}

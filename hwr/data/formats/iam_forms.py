@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.data import CONTROL
+from hwr.data import CONTROL, disk
 from hwr.data.formats import xml
 
 _IAM_FORM = re.compile(r"[a-r]\d{2}-\d{3}[a-z]?")
@@ -211,7 +211,7 @@ def _ascii_forms(root: Path, unit: str, notes: list[str]) -> Forms:
 def _ascii_writers(root: Path, form_ids: Iterable[str]) -> dict[str, str]:
     """Form id -> writer id, from forms.txt (its first two columns) or else from the XML."""
     if (path := root / "ascii/forms.txt").is_file():
-        rows = (line.split() for line, _ in read_rows(path) if not line.startswith("#"))
+        rows = (line.split() for line, _ in disk.read_rows(path) if not line.startswith("#"))
         return {row[0]: row[1] for row in rows if len(row) > 1}
     paths = {id: root / "xml" / f"{id}.xml" for id in form_ids}
     return {id: parse_form(path).writer for id, path in paths.items() if path.is_file()}
@@ -221,7 +221,7 @@ def _table(path: Path) -> Iterator[Entry]:
     """The rows of lines.txt or words.txt: id, ok or err, six or seven more columns, text (the ninth, to the end)."""
     if not path.is_file():
         raise Error(f"{path}: no such file, and data.text is ascii. data.text=xml reads the XML instead")
-    for row, place in read_rows(path):
+    for row, place in disk.read_rows(path):
         if row.startswith("#"):
             continue
         columns = row.split(maxsplit=8)
@@ -229,31 +229,6 @@ def _table(path: Path) -> Iterator[Entry]:
             raise Error(f"{place}: {len(columns)} columns; there should be nine, the last of them the text")
         # "ok" or "err" in the second column is about the segmentation into words, not about the text.
         yield Entry(check_id(columns[0], place), columns[8], place)
-
-
-# --- Files ---
-
-
-def read_rows(path: Path) -> list[tuple[str, str]]:
-    """The lines of a UTF-8 text file that are not blank, stripped, each with its place (`file:line`).
-
-    Raises:
-        Error: Unreadable or not UTF-8.
-    """
-    content = _bytes(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Error(f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}") from None
-    rows = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
-    return [(row.strip(), f"{path}:{number}") for number, row in rows if row.strip()]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
 
 
 def check_id(id: str, place: str) -> str:

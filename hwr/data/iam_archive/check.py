@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error
-from hwr.data.formats import iam
+from hwr.data.formats import iam, iam_images
 from hwr.data.formats.iam_forms import Form, looks_like_iam, parse_form, transcription, xml_files
 
 # The database's own numbers (version 3.0), as its web page gives them.
@@ -194,9 +194,9 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
             continue
         found[unit] = {}
         for form in forms:
-            folder = iam.image_folder(root, unit, form.id)
+            folder = iam_images.image_folder(root, unit, form.id)
             try:
-                there = iam.images_in(folder)
+                there = iam_images.images_in(folder)
             except Error as error:
                 problems.append(str(error))
                 continue
@@ -205,7 +205,7 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
             missing += [folder / f"{id}.png" for id in ids if id not in there]
     if any(root.glob("forms*")):
         try:
-            found["form"] = iam.page_images(root)
+            found["form"] = iam_images.page_images(root)
             missing += [root / f"forms*/{form.id}.png" for form in forms if form.id not in found["form"]]
         except Error as error:
             problems.append(str(error))
