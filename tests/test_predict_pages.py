@@ -167,6 +167,42 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
+def test_only_pages_displace_the_images_that_they_mark(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
+) -> None:
+    folder, paths = page
+    alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "b line.png").write_bytes(paths[0].read_bytes())
+    for name, content in (("mets.xml", "<mets/>"), ("metadata.xml", "<trpDocMetadata/>"), ("some.xml", "<some/>")):
+        (mixed / name).write_text(content)
+        done = hwr("predict", mixed, "--checkpoint", model)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.splitlines() == alone[:1]
+        assert "other files in the folders are not read" in done.stderr
+    (mixed / "some.xml").unlink()
+    # A page beside it: its own image is not a line, the other one still is.
+    (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
+    (mixed / "one.xml").write_bytes((folder / "page/one.xml").read_bytes())
+    done = hwr("predict", mixed, "--checkpoint", model)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [alone[0], *alone]
+    assert "3 other files in the folders are not read" in done.stderr
+    # As a shell names the files of an export.
+    done = hwr("predict", mixed / "mets.xml", mixed / "one.xml", "--checkpoint", model)
+    assert (done.exit_code, done.stdout.splitlines()) == (0, alone)
+    done = hwr("predict", mixed / "mets.xml", "--checkpoint", model)
+    assert done.exit_code == 2
+    assert "mets.xml: marks no lines" in done.stderr
+    # The image may lie in data.images.
+    (mixed / "sub/deep").mkdir(parents=True)
+    (mixed / "one.xml").rename(mixed / "sub/deep/one.xml")
+    done = hwr("predict", mixed, "--checkpoint", model, "--set", f"data.images={mixed}")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [alone[0], *alone]
+
+
 def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     before = (folder / "page/one.xml").read_bytes()

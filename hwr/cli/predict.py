@@ -98,7 +98,8 @@ def predict(
     kind = "json" if as_json else kind
     rank, _ = launched()
     _check(kind, out)
-    files, others = files_in(inputs)
+    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
+    files, others = files_in(inputs, settings.data.images)
     if out is not None and kind in ("page", "alto"):
         paths = [Path(file) for file in files]
         places = [place(out, path) for path in paths]
@@ -108,7 +109,6 @@ def predict(
         _check_places([Path(file) for file in files], [out])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
-    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
     to_file = out is not None and kind in ("txt", "tsv", "json") and not rank
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.

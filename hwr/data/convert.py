@@ -27,4 +27,4 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
     writers = {line.writer for part in PARTS for line in dataset.part(part)} - {""}
     if not writers or FORMATS[kind].KEEPS_WRITERS:
         return []
-    return [f"{kind} has no place for writers: those of the lines, {len(writers)} in all, are not written"]
+    return [f"{kind} holds no writers: the {len(writers)} of this dataset are not written"]

@@ -58,7 +58,7 @@ FORMATS: dict[str, Format] = {"iam": iam, "table": table, **PAGE_FORMATS, "gt": 
 
 
 def detect(root: Path) -> str:
-    """The name of the format of a folder or file. One that is not there is taken for IAM, whose reader says how to get it.
+    """Find the name of the format of a folder or file. One that is not there counts as IAM, whose reader says how to get it.
 
     Raises:
         Error: It is in no format that is read; names those that are.
@@ -70,7 +70,7 @@ def detect(root: Path) -> str:
         if format.detect(contents):
             return name
     layouts = "".join(f"\n  {name}: {format.LAYOUT}" for name, format in FORMATS.items())
-    raise Error(f"data.root: {root}: {pairs.hint(contents)}there is no dataset in it. These formats are read:{layouts}")
+    raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a format that is read. These are:{layouts}")
 
 
 def read(data: Data) -> Dataset:

@@ -1,9 +1,8 @@
-"""A folder in the layout of the IAM Handwriting Database -> Dataset.
+"""The layout of the IAM Handwriting Database.
 
-The layout is what the official archives unpack to (U.-V. Marti, H. Bunke: The IAM-database, IJDAR 5, 2002):
+It is what the official archives unpack to (U.-V. Marti, H. Bunke: The IAM-database, IJDAR 5, 2002):
 `xml/<form>.xml`, `lines/<x>/<form>/<line>.png`, `words/<x>/<form>/<word>.png` (<x> is the form's id up to its first
-dash), `forms*/<form>.png`, `ascii/lines.txt` and `words.txt`, and the split lists. Any other folder in this layout is
-read too. Images are found here, not opened.
+dash), `forms*/<form>.png`, `ascii/lines.txt` and `words.txt`, and the split lists. Other datasets may have it too.
 """
 
 from functools import cache
@@ -54,7 +53,7 @@ def detect(contents: Contents) -> bool:
 def read(data: Data) -> Dataset:
     """Read a folder in IAM's layout.
 
-    A `form` sample is the image of the whole page; its text is all the form's lines, joined by line feeds.
+    A `form` sample is the image of a whole page; its text is that of all its lines, joined by line feeds.
 
     Raises:
         Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
@@ -87,7 +86,7 @@ def _page(page: Entry) -> str:
 
 
 def read_list(path: Path) -> list[tuple[str, str]]:
-    """The ids of a split list, an extension like `.png` taken off, each with its place (`file:line`)."""
+    """The ids of a split list without extensions like `.png`, each with its place (`file:line`)."""
     rows = []
     for row, place in disk.read_rows(path):
         extension = next((e for e in iam_images.EXTENSIONS if row.lower().endswith(e)), "")
@@ -134,9 +133,9 @@ def _listed(data: Data, forms: Forms) -> tuple[_Split, dict[Path, int]]:
 
 
 def _claim(seen: dict[str, tuple[str, str]], id: str, part: str, place: str) -> None:
-    """Note in which part and place an id stands, and refuse one that stands elsewhere already."""
+    """Note the part and place of an id, and refuse one that is listed elsewhere already."""
     old = seen.get(id)
-    # Choosing on the test list is the original recipe, and the one case in which an id may be in two parts.
+    # Validating on the test list is the original recipe, and the only case in which an id may be in two parts.
     if old and not (part == "test" and old == ("val", place)):
         raise Error(f"{place}: {id} (data.{part}) is listed at {old[1]} (data.{old[0]}) already")
     seen[id] = (part, place)
@@ -173,7 +172,7 @@ def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int]
 
 
 def _note_shared(listed: _Split, notes: list[str]) -> None:
-    """Say which parts have lines, writers or forms in common."""
+    """Note which parts share lines, writers or forms."""
     for a, b in combinations(PARTS, 2):
         ids = {s.line.id for s in listed[a]}
         others = [s for s in listed[b] if s.line.id not in ids]
@@ -192,7 +191,7 @@ def _note_shared(listed: _Split, notes: list[str]) -> None:
 
 
 def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
-    """The listed lines, or their words, or the forms that they are of."""
+    """The listed lines, their words, or their forms."""
     if unit == "line":
         return listed
     samples: _Split = {part: [] for part in PARTS}
@@ -201,7 +200,7 @@ def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
         if unit == "word":
             chosen = [_Sample(word, s.line, s.form, s.place) for word in s.line.parts]
         elif s.form.id in seen and seen[s.form.id][0] == part:
-            chosen = []  # another of its lines has brought it in
+            chosen = []  # another of its lines brought it in
         else:
             page = Entry(s.form.id, "", s.form.source, s.form.lines)
             chosen = [_Sample(page, page, s.form, s.place)]
@@ -217,7 +216,7 @@ def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
 
 
 def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tuple[_Split, list[str]]:
-    """Leave out what data.exclude names: the samples that stay, the ids of the others."""
+    """Apply data.exclude: the samples that stay, and the ids of the others."""
     left: list[str] = []
     used: set[str] = set()
     kept: _Split = {part: [] for part in PARTS}
@@ -266,10 +265,9 @@ def write(dataset: Dataset, out: Path) -> None:
     Raises:
         Error: A text that the layout can't hold; names the line.
     """
-    for line in writing.lines(dataset):
-        _check_text(line)
     forms, names, used = dict[str, list[Line]](), dict[tuple[str, str], str](), set[str]()
     for line in writing.lines(dataset):
+        _check_text(line)
         document = line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"
         if (document, line.writer) not in names:  # a form has one writer
             names[document, line.writer] = writing.free_name(document, "form", used)
@@ -286,9 +284,9 @@ def write(dataset: Dataset, out: Path) -> None:
             writing.save_image(line, iam_images.image_folder(out, "line", form) / f"{ids[line.id]}.png")
         xml.write(root, out / "xml" / f"{form}.xml")
     (out / LISTS).mkdir()
-    for part_, name in (("train", "trainset"), ("val", "validationset1"), ("test", "testset")):
-        writing.id_list(out / LISTS / f"{name}.txt", [ids[line.id] for line in dataset.part(part_)])
-    writing.id_list(out / LISTS / "validationset2.txt", [])
+    lists = {"trainset": dataset.train, "validationset1": dataset.val, "validationset2": [], "testset": dataset.test}
+    for name, listed in lists.items():
+        writing.id_list(out / LISTS / f"{name}.txt", [ids[line.id] for line in listed])
 
 
 def _escaped(text: str) -> str:

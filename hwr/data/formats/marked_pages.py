@@ -81,6 +81,8 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     root, notes = data.folder, list[str]()
     if not root.exists():
         raise Error(f"data.root: {root}: no such folder")
+    if root.is_file() and root.suffix.lower() != ".xml":
+        raise Error(f"data.root: {root}: is no XML file and no folder of such files")
     lines: list[Line] = []
     empty: list[str] = []
     first: dict[Path, Path] = {}
