@@ -653,3 +653,27 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
         ("d", "0.5000", None, None),
         ("old 2", None, "10", "50"),
     ]
+
+
+def test_file_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    pictures(source, "good.png")
+    (source / "good.gt.txt").write_text("good")
+    for n in range(3):
+        name = os.fsencode(source) + b"/n\xe9" + str(n).encode()
+        try:
+            with open(name + b".png", "wb") as file:
+                file.write((source / "good.png").read_bytes())
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+        with open(name + b".gt.txt", "w") as file:
+            file.write(f"text {n}")
+    texts = ["good", "text 0", "text 1", "text 2"]
+    assert sorted(line.text for line in every(read(source))) == texts
+    for kind in ("gt", "table", "iam"):
+        done = invoke("data", "convert", source, tmp_path / kind, "--to", kind)
+        assert done.exit_code == 0, done.output
+        assert sorted(line.text for line in every(read(tmp_path / kind))) == texts
+    done = invoke("data", "convert", source, tmp_path / "page", "--to", "page")
+    assert done.exit_code == 2
+    assert re.search(r"n\\xe9\d\.png': XML can't hold this file's name", done.output)

@@ -233,6 +233,14 @@ def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, 
     done = hwr("predict", *inputs, "--checkpoint", model, "--format", "alto", "--out", tmp_path / "read")
     assert done.exit_code == 1
     assert sorted(p.stem for p in (tmp_path / "read").iterdir()) == sorted(p.stem for p in paths)
+    # Nor does one whose name can't be written.
+    named = tmp_path / "a\x01.png"
+    named.write_bytes(paths[0].read_bytes())
+    done = hwr("predict", named, *paths, "--checkpoint", model, "--format", "page", "--out", tmp_path / "named")
+    assert done.exit_code == 1
+    assert done.stderr.count("XML can't hold this file's name") == 1
+    assert "1 of 4 files could not be read" in done.stderr
+    assert sorted(p.stem for p in (tmp_path / "named").iterdir()) == sorted(p.stem for p in paths)
     # A page without lines is a page.
     from lxml import etree
 

@@ -1,4 +1,4 @@
-"""`hwr data summary`: what a dataset holds, and what in it looks wrong."""
+"""`hwr data summary`: the contents of a dataset, and its suspicious lines."""
 
 import unicodedata
 from collections import Counter
@@ -14,22 +14,22 @@ from hwr.config import Config
 from hwr.data import Dataset, Line
 from hwr.images import batches, load, prepare
 
-# Fewer pixels in height or width are hardly a line of handwriting.
+# Pixels in height or width; less is hardly a line of handwriting.
 TINY = 8
-# Suspicious lines on screen; the JSON has all.
+# Suspicious lines shown on screen; the JSON has all.
 SHOWN = 20
 
 
 def summarise(dataset: Dataset, config: Config) -> dict[str, Any]:
     """Count what a dataset holds.
 
-    Images are opened for their size, not decoded. JSON values; sizes in pixels, lengths in characters:
-    `lines` (all, those without text too), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 where they are
+    Images are opened for their size, not decoded. Returns JSON values, sizes in pixels, lengths in characters:
+    `lines` (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 if
     unknown), `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
     `suspicious` (id, source, fault), `notes`.
 
     Args:
-        config: Its network tells which texts have too many characters for their width.
+        config: Its network decides which texts are too long for their width.
     """
     parts = {part: dataset.part(part) for part in ("train", "val", "test")}
     lines = [line for part in parts.values() for line in part]
@@ -92,14 +92,14 @@ def _fault(line: Line, size: tuple[int, int], config: Config) -> str:
     wide = width
     if config.model.any_width:
         wide = prepare.scaled_width(width, height, config)
-        if config.image.straighten:  # it takes empty paper off above and below, and so makes the line wider
+        if config.image.straighten:  # it crops empty paper above and below, so the scaled line is wider
             wide = prepare.prepare(load.read_line(line.image, line.region), config).shape[1]
     steps = int(batches.frames(config, np.array([wide]))[0])
     return batches.unwritable(line.text, letters, config, steps)
 
 
 def _pages(lines: Sequence[Line]) -> int:
-    """Page images, of lines that are cut from such; else files that hold several lines' texts; else 0."""
+    """The number of page images if lines are cut from such, or of XML files that hold the texts; else 0."""
     if any(line.region for line in lines):
         return len({line.image for line in lines})
     files = {line.source.rpartition(":")[0] for line in lines}
@@ -107,7 +107,7 @@ def _pages(lines: Sequence[Line]) -> int:
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
-    """Least, 5th percentile, median, 95th and greatest; all 0 if there are none."""
+    """Minimum, 5th percentile, median, 95th percentile and maximum; all 0 if there are no values."""
     names = ("min", "p5", "median", "p95", "max")
     found = np.percentile(values, (0, 5, 50, 95, 100)) if values else np.zeros(5)
     return dict(zip(names, found.round(1).tolist(), strict=True))
@@ -117,7 +117,7 @@ def table(found: dict[str, Any]) -> str:
     """The summary for the screen."""
     rows = [
         ("split", found["split"]),
-        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['left_out']} left out"),
+        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['left_out']} excluded"),
         ("  train, val, test", f"{found['train']}, {found['val']}, {found['test']}"),
         ("pages", found["pages"] or "unknown"),
         ("writers", found["writers"] or "unknown"),
@@ -143,7 +143,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _visible(character: str) -> str:
-    """A character, or its name where it would not be seen."""
+    """A character, or its name if it is invisible."""
     if character == " ":
         return "space"
     unseen = unicodedata.category(character)[0] in "CZM"
@@ -151,7 +151,7 @@ def _visible(character: str) -> str:
 
 
 def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
-    """Draw how often each character occurs, and how long and large the lines are (PNG)."""
+    """Draw the frequencies of characters and the sizes of lines (PNG)."""
     import matplotlib
 
     matplotlib.use("Agg")

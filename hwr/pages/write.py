@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hwr.data.formats import PAGE_FORMATS, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.marked_pages import Marked, check_name
 from hwr.images import load
 from hwr.pages.predict import Prediction
 from hwr.pages.sources import Job
@@ -27,6 +27,9 @@ def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) 
 
     Returns:
         The file, named like the source.
+
+    Raises:
+        Error: It can't be written, or the image's name can't be written into it.
     """
     path = place(folder, job.source)
     lines = [_line(job, number, prediction) for number, prediction in enumerate(predictions, 1)]
@@ -34,7 +37,7 @@ def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) 
     if job.kind != kind:
         # In a line image or a photo without XML, positions are those in the upright picture.
         size = load.size(job.image, upright=not job.kind)
-        root = PAGE_FORMATS[kind].new(job.image.name, size, [replace(line, text="") for line in lines])
+        root = PAGE_FORMATS[kind].new(check_name(job.image).name, size, [replace(line, text="") for line in lines])
     PAGE_FORMATS[kind].update(root, lines)
     xml.write(root, path)
     return path

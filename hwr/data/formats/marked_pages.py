@@ -1,5 +1,6 @@
 """What PAGE and ALTO share: pages with marked lines, their images, and the lines cut from them."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line, disk, splits
+from hwr.data import CONTROL, Dataset, Line, disk, splits
 from hwr.data.formats import writing, xml
 from hwr.images import load
 from hwr.images.load import Polygon
@@ -134,7 +135,7 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
     names: dict[str, Path] = {}
     ids: dict[str, str] = {}
     for path, lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
-        stem = path.stem
+        stem = check_name(path).stem
         while names.setdefault(stem, path) != path:
             stem += "_"
         name, size = f"{stem}{path.suffix}", load.size(path, upright=False)
@@ -147,6 +148,15 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
         ids |= {x.id: f"{stem}/{line.id}" for x, line in zip(lines, marked, strict=True)}
         xml.write(new(name, size, marked), out / f"{stem}.xml")
     writing.lists(dataset, out, ids)
+
+
+def check_name(path: Path) -> Path:
+    """Return the path of an image, or raise an Error if its name can't be written into XML."""
+    if CONTROL.search(path.name):  # bytes that are not UTF-8 are surrogates in Python
+        raise Error(
+            f"{os.fsencode(path)!r}: XML can't hold this file's name; rename it without control characters, in UTF-8"
+        )
+    return path
 
 
 # --- Points ---

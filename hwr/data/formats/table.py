@@ -181,7 +181,8 @@ def write(dataset: Dataset, out: Path) -> None:
     """Write a dataset as metadata.jsonl with its images, as Hugging Face's datasets reads it."""
     names = writing.file_names(dataset)
     rows = [(part, line) for part in PARTS for line in dataset.part(part)]
-    with open(out / "metadata.jsonl", "w", encoding="utf-8") as file:
+    # An id may come from a file name that is not UTF-8; JSON has escapes for it.
+    with open(out / "metadata.jsonl", "w", encoding="utf-8", errors="backslashreplace") as file:
         for part, line in tqdm(rows, "writing", unit="line", disable=None, leave=False):
             name = f"images/{names[line.id]}.png"
             writing.save_image(line, out / name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hwr.data import PARTS, Dataset, Line
+from hwr.data import CONTROL, PARTS, Dataset, Line
 from hwr.images import load
 
 
@@ -16,8 +16,11 @@ def lines(dataset: Dataset) -> list[Line]:
 
 
 def free_name(wanted: str, default: str, used: set[str]) -> str:
-    """A file name without folders that is not in `used` yet, in whatever case; it is added there."""
-    base = name = re.sub(r"[/\s]", "-", wanted).lstrip(".-") or default
+    """A file name without folders that is not in `used` yet, in whatever case; it is added there.
+
+    What UTF-8 or XML can't hold becomes a dash, as do slashes and blanks.
+    """
+    base = name = CONTROL.sub("-", re.sub(r"[/\s]", "-", wanted)).lstrip(".-") or default
     number = 1
     while name.casefold() in used:
         number += 1
