@@ -195,6 +195,11 @@ def test_only_pages_displace_the_images_that_they_mark(
     done = hwr("predict", mixed / "mets.xml", "--checkpoint", model)
     assert done.exit_code == 2
     assert "mets.xml: marks no lines" in done.stderr
+    # A page that can't be read still marks the image of its name.
+    (mixed / "b line.xml").write_text("<PcGts>")
+    done = hwr("predict", mixed, "--checkpoint", model)
+    assert (done.exit_code, done.stdout.splitlines()) == (1, alone)
+    (mixed / "b line.xml").unlink()
     # The image may lie in data.images.
     (mixed / "sub/deep").mkdir(parents=True)
     (mixed / "one.xml").rename(mixed / "sub/deep/one.xml")

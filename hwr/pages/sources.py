@@ -87,7 +87,7 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
 
 
 class _Look(NamedTuple):
-    """What a file turns out to be: the name of an XML's root element, or "", and the image that it marks."""
+    """A file's root element, "" if it is no XML or can't be read, and the image that it marks."""
 
     tag: str
     image: Path | None = None
@@ -101,8 +101,9 @@ def _look(path: Path, images: str | None) -> _Look:
         if kind := _kind(root):
             return _Look(xml.local(root), marked_pages.find_image(PAGE_FORMATS[kind].parse(path, root), path, images))
         return _Look(xml.local(root))
-    except Error:
-        return _Look("")  # reading it reports the error
+    except Error:  # reading it reports that; the image of that name is probably its page
+        named = (path.with_suffix(suffix) for suffix in load.SUFFIXES)
+        return _Look("", next((image for image in named if image.is_file()), None))
 
 
 def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:

@@ -250,8 +250,8 @@ def _images(root: Path, unit: str, samples: _Split) -> dict[str, Path]:
         path, place = missing[0]
         more = f" ({len(missing) - 1} more are missing)" if missing[1:] else ""
         raise Error(
-            f"{path}: no such image (nor {', '.join(iam_images.EXTENSIONS[1:])}), and {place} lists it{more}. Get the images of "
-            f"the {unit}s (`hwr iam download`), or name what to skip in data.exclude"
+            f"{path}: no such image (nor {', '.join(iam_images.EXTENSIONS[1:])}), and {place} lists it{more}. Get the "
+            f"images of the {unit}s (`hwr iam download`), or name what to skip in data.exclude"
         )
     return images
 
