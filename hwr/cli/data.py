@@ -83,8 +83,8 @@ def summary(
 ) -> None:
     """Count lines, pages, writers and characters, and list suspicious lines.
 
-    These have no text, a tiny image, one that can't be opened or occurs twice, or a text too long for the time steps of the
-    network (that of --config).
+    These have no text, a tiny image, one that can't be opened or occurs twice, or a text too long for the time steps of
+    the network (that of --config).
     """
     from hwr import data
     from hwr.data.summary import picture, summarise, table

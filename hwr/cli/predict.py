@@ -78,12 +78,12 @@ def predict(
 ) -> None:
     """Read lines: images of lines, the lines that PAGE or ALTO files mark, or (--page) those of page photos.
 
-    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With --format
-    page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and confidences put
-    in, or a new one.
+    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With
+    --format page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and
+    confidences put in, or a new one.
 
-    Of folders, PAGE and ALTO files are read, and all images except those that they mark. What can't be read is reported on
-    stderr and the rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
+    Of folders, PAGE and ALTO files are read, and all images except those that they mark. What can't be read is reported
+    on stderr and the rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
     """
     from tqdm import tqdm
 

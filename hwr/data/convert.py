@@ -11,8 +11,8 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
     """Write a dataset in another format, one of `formats.FORMATS`.
 
     Lines of pages stay on their pages in PAGE and ALTO; elsewhere each gets an image, cut out as training sees it. The
-    parts go into the column `split` of a table, into IAM's lists, and otherwise into lists/{train,val,test}.txt, which are
-    used when the new dataset is read.
+    parts go into the column `split` of a table, into IAM's lists, and otherwise into lists/{train,val,test}.txt, which
+    are used when the new dataset is read.
 
     Returns:
         What the new dataset lacks, a sentence each.

@@ -25,12 +25,12 @@ def split(
 ) -> Dataset:
     """Split lines by `data.lists`, else by their column, else by drawing.
 
-    Without `data.lists`, the lists in the data's own folder `lists/` are used (`hwr data convert` writes them). Without a
-    column, folders named train, val, test or the like are, if all documents lie in such folders.
+    Without `data.lists`, the lists in the data's own folder `lists/` are used (`hwr data convert` writes them). Without
+    a column, folders named train, val, test or the like are, if all documents lie in such folders.
 
-    Writers are drawn if all are known, otherwise documents (pages), so that all lines of one are in the same part. They are
-    drawn in the order of the hashes of (data.seed, name), which another page does not change. The test and validation parts
-    take what fits into their shares; the rest is for training.
+    Writers are drawn if all are known, otherwise documents (pages), so that all lines of one are in the same part. They
+    are drawn in the order of the hashes of (data.seed, name), which another page does not change. The test and
+    validation parts take what fits into their shares; the rest is for training.
 
     Args:
         documents: (lines,) what each was cut from.

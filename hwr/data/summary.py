@@ -23,9 +23,9 @@ SHOWN = 20
 def summarise(dataset: Dataset, config: Config) -> dict[str, Any]:
     """Count what a dataset holds.
 
-    Images are opened for their size, not decoded. Returns JSON values, sizes in pixels, lengths in characters:
-    `lines` (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 if
-    unknown), `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
+    Images are opened for their size, not decoded. Returns JSON values, sizes in pixels, lengths in characters: `lines`
+    (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 if unknown),
+    `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
     `suspicious` (id, source, fault), `notes`.
 
     Args:

@@ -56,9 +56,9 @@ class Job:
 def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str], list[str]]:
     """List the files to read: those given, and those found in given folders, sorted.
 
-    In folders, images are read except those that a page's XML there marks. XML that marks no lines is not read, whether it
-    was given or found. Files that do not exist are kept: reading them reports it. The result is strings, because a million
-    paths take three times their memory.
+    In folders, images are read except those that a page's XML there marks. XML that marks no lines is not read, whether
+    it was given or found. Files that do not exist are kept: reading them reports it. The result is strings, because a
+    million paths take three times their memory.
 
     Args:
         images: Another folder with page images, as `data.images`.

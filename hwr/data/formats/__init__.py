@@ -1,7 +1,7 @@
 """The formats of datasets. A format is a module that recognises, reads and writes it, and a row of the table here.
 
-Formats of marked pages also make a page from one file and write predictions into it. Nothing outside this folder knows what
-a format's files look like.
+Formats of marked pages also make a page from one file and write predictions into it. Nothing outside this folder knows
+what a format's files look like.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,9 @@ FORMATS: dict[str, Format] = {"iam": iam, "table": table, **PAGE_FORMATS, "gt": 
 
 
 def detect(root: Path) -> str:
-    """Find the name of the format of a folder or file. One that is not there counts as IAM, whose reader says how to get it.
+    """Find the name of the format of a folder or file.
+
+    A path that does not exist counts as IAM, whose reader says how to get it.
 
     Raises:
         Error: It is in no format that is read; names those that are.

@@ -61,8 +61,8 @@ def read(data: Data) -> Dataset:
     root, notes = data.folder, list[str]()
     disk.check_folder(
         root,
-        f". `hwr iam download --root {root}` gets IAM (registration is free), `hwr synth --out {root}` draws handwriting "
-        "in the same layout",
+        f". `hwr iam download --root {root}` gets IAM (registration is free), `hwr synth --out {root}` draws "
+        "handwriting in the same layout",
     )
     forms = read_forms(root, data.text, data.unit, notes)
     listed, sizes = _listed(data, forms)
@@ -290,7 +290,7 @@ def write(dataset: Dataset, out: Path) -> None:
 
 
 def _escaped(text: str) -> str:
-    """A text as IAM has it: its entities are escaped once more than XML asks for, and `transcription` unescapes them."""
+    """A text as IAM has it: its entities are escaped once more than XML needs, and `transcription` unescapes them."""
     return text.replace("&", "&amp;")
 
 

@@ -131,8 +131,8 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
 def update(root: Any, lines: Sequence[Marked]) -> None:
     """Put predicted texts and their confidences into a page; a line with a fault keeps what it has.
 
-    Words, the texts of regions and marks on parts of the text are removed, since they belong to another reading. All else
-    stays.
+    Words, the texts of regions and marks on parts of the text are removed, since they belong to another reading. All
+    else stays.
 
     Args:
         lines: One for each line of the page, in its order.

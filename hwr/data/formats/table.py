@@ -138,10 +138,10 @@ _IN_QUOTES = re.compile('"(?:[^"]|"")*"')
 
 
 def _quoted(path: Path, text: str, notes: list[str]) -> bool:
-    """Whether a TSV was saved by a spreadsheet, which puts cells in quotes; elsewhere a quote is a character like any other.
+    """Whether a TSV was saved by a spreadsheet, so that its quotes enclose cells and are not characters of the text.
 
-    It was if quotes are doubled somewhere, and every cell with quotes is of that form. Adds a note, also where only the
-    outer quotes are there and so may belong to the text.
+    That is so if every cell with quotes is enclosed in them, and some are doubled. Adds a note, also if none is doubled,
+    because then the outer quotes may belong to the text.
     """
     cells = [cell for row in text.split("\n") for cell in row.rstrip("\r").split("\t") if '"' in cell]
     if not cells or not all(_IN_QUOTES.fullmatch(cell) for cell in cells):
@@ -150,7 +150,8 @@ def _quoted(path: Path, text: str, notes: list[str]) -> bool:
         notes.append(f"{path}: cells are in quotes, as spreadsheets save them; the quotes are not part of the text")
         return True
     notes.append(
-        f"{path}: {len(cells)} cells are in quotes, which are read as part of the text; save the table as CSV if they are not"
+        f"{path}: {len(cells)} cells are in quotes, which are read as part of the text; save the table as CSV if they "
+        "are not"
     )
     return False
 

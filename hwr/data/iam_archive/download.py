@@ -1,6 +1,7 @@
 """Download the IAM database from its official server.
 
-Users register at fki.tic.heia-fr.ch in a browser (free of charge, for non-commercial research). The paths are the server's.
+Users register at fki.tic.heia-fr.ch in a browser (free of charge, for non-commercial research). The paths are the
+server's.
 """
 
 import json

@@ -62,7 +62,7 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def log_in(session: "requests.Session", base: str, login: dict[str, str]) -> None:
-    """Send the login form. The server answers 200 in any case; a failure shows when a page comes instead of an archive."""
+    """Send the login form. The server answers 200 in any case: after a failure, a page comes instead of an archive."""
     with send(session, "GET", f"{base}/login") as page:
         # A login page is small: 1 MiB is enough.
         content = b"".join(islice(chunks_of(page, decode=True), 16)) if page.ok else b""
