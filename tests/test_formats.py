@@ -1,8 +1,10 @@
 """PAGE, ALTO, .gt.txt pairs and tables: read, split, converted, summarised."""
 
 import json
+import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from PIL import Image
 
 from hwr import Error, config, data
 from hwr.cli import main
-from hwr.data import Dataset, Line
+from hwr.data import Dataset, Line, disk
+from hwr.data.formats import FORMATS, PAGE_FORMATS, xml
+from hwr.data.formats.marked_pages import Marked
 from hwr.images import load
 
-from .conftest import TINY
+from .conftest import REPOSITORY, TINY
 
 PAGES = Path(__file__).parents[2] / "shared/pages"
 PAGE_XML = """<?xml version="1.0" encoding="UTF-8"?>
@@ -423,3 +427,253 @@ def test_real_pages() -> None:
         assert min(load.read_line(line.image, line.region).shape) > 50
     assert len(every(read(PAGES / "testaments"))) == 24
     assert len(every(read(PAGES / "lectaurep"))) == 91
+
+
+def test_the_config_names_every_format() -> None:
+    names = get_args(config.Data.model_fields["format"].annotation)
+    assert set(names) == {"auto", *FORMATS}
+
+
+def test_only_the_formats_know_the_names_of_their_elements() -> None:
+    names = re.compile(r"PcGts|\bTextLine|TextEquiv|TextRegion|imageFilename|\bCONTENT\b|primaresearch|standards/alto")
+    files = [path for path in (REPOSITORY / "hwr").rglob("*.py") if path.parent.name != "formats"]
+    assert len(files) > 40
+    assert [path.name for path in files if names.search(path.read_text())] == []
+
+
+def test_the_walk(tmp_path: Path) -> None:
+    """Sorted, without hidden names; a linked folder is visited once, and a link back ends nothing."""
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    for path in (outside / "o.txt", root / "b/2.txt", root / "b/10.txt", root / "a/1.txt", root / "z.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for hidden in (root / ".hidden/h.txt", root / "b/._2.txt"):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.touch()
+    (root / "b/up").symlink_to(root)
+    (root / "a again").symlink_to(root / "a")
+    (root / "c").symlink_to(outside)
+    (root / "c again").symlink_to(outside)
+    (root / "d").symlink_to(root / ".hidden")
+    (outside / "back").symlink_to(root)
+    found = [os.path.relpath(name, root) for name in disk.files(root)]
+    assert found == ["z.txt", "a/1.txt", "b/10.txt", "b/2.txt", "c/o.txt", "d/h.txt"]
+    assert disk.files(root / "z.txt") == [str(root / "z.txt")]
+
+
+def test_a_folder_that_can_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path, "a/1.png", "b/2.png")
+    for name in ("a/1", "b/2"):
+        (tmp_path / f"{name}.gt.txt").write_text(name)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if os.fspath(path) == str(tmp_path / "a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for kind in ("auto", "page", "gt"):
+        with pytest.raises(Error, match=r"/a: could not be listed: Permission denied"):
+            read(tmp_path, f"data.format={kind}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "utf-32-be", "utf-7", "cp037"])
+def test_entities_are_refused_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.xml"
+    stated = {"utf-32-be": "utf-32"}.get(encoding, encoding)
+    text = f"<?xml version='1.0' encoding='{stated}'?><!DOCTYPE a [<!ENTITY e 'secret'>]><a b='&e;'/>"
+    # UTF-7 is ASCII until it is declared.
+    head, mark, rest = text.partition("?>")
+    content = (
+        (head + mark).encode() + rest.replace("<", "+ADw-").encode() if encoding == "utf-7" else text.encode(encoding)
+    )
+    path.write_bytes(content)
+    with pytest.raises(Error, match=r"x\.xml:1: (declares an XML entity|not well-formed XML)") as caught:
+        xml.parse(path)
+    assert "secret" not in str(caught.value)
+    if encoding in ("utf-8", "utf-16", "utf-32"):
+        assert "declares an XML entity" in str(caught.value)
+        path.write_bytes(f"<?xml version='1.0' encoding='{stated}'?><a b='é'/>".encode(encoding))
+        assert xml.parse(path).get("b") == "é"
+
+
+def test_parameter_entities_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_bytes("<?xml version='1.0' encoding='utf-32'?><!DOCTYPE a [<!ENTITY % p ''>%p;]><a/>".encode("utf-32"))
+    with pytest.raises(Error, match="declares an XML entity"):
+        xml.parse(path)
+
+
+def test_set_counts_unless_format_is_given(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    (tmp_path / "a.gt.txt").write_text("from the pair")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "from the table, longer"}))
+
+    def characters(*more: str) -> int:
+        done = invoke("data", "summary", tmp_path, "--json", *more)
+        assert done.exit_code == 0, done.output
+        return int(json.loads(done.stdout)["characters"])
+
+    assert characters() == len("from the table, longer")
+    for more in (["--set", "data.format=gt"], ["--set", "data={format: gt}"], ["--format", "gt"]):
+        assert characters(*more) == len("from the pair")
+    assert characters("--format", "gt", "--set", "data.format=gt") == len("from the pair")
+    (tmp_path / "c.yaml").write_text("data: {format: gt, root: elsewhere}")
+    assert characters("--config", str(tmp_path / "c.yaml")) == len("from the pair")
+    assert characters("--config", str(tmp_path / "c.yaml"), "--format", "table") == len("from the table, longer")
+    for command in (["summary", tmp_path], ["convert", tmp_path, tmp_path / "out", "--to", "table"]):
+        for given in ("data.format=gt", "data={format: gt}", "data.format=auto"):
+            done = invoke("data", *command, "--format", "table", "--set", given)
+            assert done.exit_code == 2
+            assert re.search(r"data\.format is (gt|auto), and --format is table", done.output)
+        for given in ("data.root=elsewhere", "data={root: elsewhere}", f"data.root={tmp_path}"):
+            done = invoke("data", *command, "--set", given)
+            assert done.exit_code == 2
+            assert re.search(r"data\.root is \S+, and PATH is ", done.output)
+    done = invoke("data", "convert", tmp_path, tmp_path / "out", "--to", "table", "--set", "data.format=gt")
+    assert done.exit_code == 0, done.output
+    assert "from the pair" in (tmp_path / "out/metadata.jsonl").read_text()
+
+
+def test_unknown_names_of_formats(tmp_path: Path) -> None:
+    for options in (["--format", "tabel", "--to", "gt"], ["--to", "auto"]):
+        done = invoke("data", "convert", tmp_path, tmp_path / "out", *options)
+        assert done.exit_code == 2
+        assert "is not one of" in done.output
+    assert "[iam|table|page|alto|gt]" in invoke("data", "convert", "--help").output
+
+
+def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    (tmp_path / "list.json").write_text("[]")
+    done = invoke("data", "summary", tmp_path)
+    assert done.exit_code == 2
+    assert "a.txt" not in done.output
+    (tmp_path / "a.txt").write_text("a text")
+    done = invoke("data", "summary", tmp_path)
+    assert done.exit_code == 2
+    assert "a.txt should be called a.gt.txt" in done.output
+    for layout in ("a.png, a.gt.txt", "PAGE XML", "ALTO XML", "metadata.jsonl", "hwr iam download"):
+        assert layout in done.output
+    done = invoke("data", "summary", tmp_path / "list.json")
+    assert "list.json: no dataset in a format that is read" in done.output
+    for kind in ("gt", "iam"):
+        done = invoke("data", "summary", tmp_path / "list.json", "--format", kind)
+        assert "list.json: is a file, and a folder is needed" in done.output
+    assert "is no XML file" in invoke("data", "summary", tmp_path / "list.json", "--format", "page").output
+    assert "no such file or folder" in invoke("data", "summary", tmp_path / "none.tsv").output
+    assert "hwr iam download" in invoke("data", "summary", tmp_path / "nowhere").output
+
+
+def test_xml_of_another_kind_beside_pages_is_noted(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    (tmp_path / "tei.xml").write_text("<TEI/>")
+    dataset = read(tmp_path)
+    assert len(every(dataset)) == 3
+    assert any("1 XML files are in another format" in note and "tei.xml:1" in note for note in dataset.notes)
+
+
+def test_an_empty_text_gives_way_to_the_words(tmp_path: Path, page: np.ndarray) -> None:
+    text = PAGE_XML.format(version="2019").replace(
+        "</Word></TextLine>", "</Word><TextEquiv><Unicode/></TextEquiv></TextLine>"
+    )
+    (tmp_path / "one.xml").write_text(text)
+    assert {line.id: line.text for line in every(read(tmp_path))}["one/l3"] == "two words"
+
+
+def test_tables_saved_by_a_spreadsheet(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+
+    def texts(*cells: str) -> tuple[list[str], list[str]]:
+        rows = [f"{name}.png\t{cell}" for name, cell in zip("abc", cells, strict=False)]
+        (tmp_path / "x.tsv").write_bytes("\r\n".join(["image\ttext", *rows, ""]).encode())
+        dataset = read(tmp_path / "x.tsv")
+        return [line.text for line in every(dataset)], [note for note in dataset.notes if "quotes" in note]
+
+    found, notes = texts('"He said ""hi"", twice"', "plain", '"one, two"')
+    assert found == ['He said "hi", twice', "plain", "one, two"]
+    assert "as spreadsheets save them" in notes[0]
+    # Quotes that someone wrote by hand stay, and so do those that may be either.
+    assert texts('"He said ""hi"", twice"', 'a "b" c') == (['"He said ""hi"", twice"', 'a "b" c'], [])
+    found, notes = texts('"Come in"', "plain")
+    assert found == ['"Come in"', "plain"]
+    assert "1 cells are in quotes, which are read as part of the text" in notes[0]
+
+
+def test_texts_that_iam_can_not_hold_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    pictures(source, *(f"{i}.png" for i in range(3)))
+
+    def write(*texts: str) -> None:
+        rows = [
+            json.dumps({"file_name": f"{i}.png", "text": text, "split": part, "writer": f"w{i}"})
+            for i, (text, part) in enumerate(zip(texts, data.PARTS, strict=True))
+        ]
+        (source / "metadata.jsonl").write_text("\n".join(rows))
+
+    for bad in ("a &amp; b", "&lt;", "x &#65; y"):
+        write("good", bad, "good")
+        done = invoke("data", "convert", source, tmp_path / "out", "--to", "iam")
+        assert done.exit_code == 2
+        assert f"metadata.jsonl:2: line 1: IAM's layout can't hold the text {bad!r}" in done.output
+        assert not any((tmp_path / "out").iterdir())
+    texts = ['R&D; <b> & "c"', "&nothing;", "&#; &"]
+    write(*texts)
+    done = invoke("data", "convert", source, tmp_path / "out", "--to", "iam")
+    assert done.exit_code == 0, done.output
+    assert [line.text for line in every(read(tmp_path / "out"))] == texts
+    for kind, noted in (("page", True), ("alto", True), ("gt", True), ("table", False)):
+        done = invoke("data", "convert", source, tmp_path / kind, "--to", kind)
+        assert ("holds no writers: the 3 of this dataset" in done.output) == noted
+
+
+@pytest.mark.parametrize("kind", PAGE_FORMATS)
+def test_predictions_are_written_into_a_page(kind: str) -> None:
+    box = ((10, 10), (60, 10), (60, 30), (10, 30))
+    format = PAGE_FORMATS[kind]
+    old = [Marked(f"l{i}", f"old {i}", box, (), "x:1") for i in range(3)]
+    root = format.new("a.png", (100, 50), old)
+    letters = tuple((c, 10 + 5.0 * i, 15 + 5.0 * i, 0.9 - 0.1 * i) for i, c in enumerate("a bc"))
+    new = [
+        Marked("l0", "a bc", box, (), "x:1", confidence=0.25, characters=letters),
+        Marked("l1", "d", box, (), "x:1", confidence=0.5),
+        Marked("l2", "", box, (), "x:1", fault="could not be read"),
+    ]
+    format.update(root, new)
+    assert [line.text for line in format.parse(Path("x.xml"), root).lines] == ["a bc", "d", "old 2"]
+    if kind == "page":
+        assert [e.get("conf") for e in xml.descendants(root, "TextEquiv")] == ["0.2500", "0.5000", None]
+        return
+    strings = xml.descendants(root, "String")
+    assert [(s.get("CONTENT"), s.get("WC"), s.get("HPOS"), s.get("WIDTH")) for s in strings] == [
+        ("a", "0.9000", "10", "5"),
+        ("bc", "0.6000", "20", "10"),
+        ("d", "0.5000", None, None),
+        ("old 2", None, "10", "50"),
+    ]
+
+
+def test_file_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    pictures(source, "good.png")
+    (source / "good.gt.txt").write_text("good")
+    for n in range(3):
+        name = os.fsencode(source) + b"/n\xe9" + str(n).encode()
+        try:
+            with open(name + b".png", "wb") as file:
+                file.write((source / "good.png").read_bytes())
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+        with open(name + b".gt.txt", "w") as file:
+            file.write(f"text {n}")
+    texts = ["good", "text 0", "text 1", "text 2"]
+    assert sorted(line.text for line in every(read(source))) == texts
+    for kind in ("gt", "table", "iam"):
+        done = invoke("data", "convert", source, tmp_path / kind, "--to", kind)
+        assert done.exit_code == 0, done.output
+        assert sorted(line.text for line in every(read(tmp_path / kind))) == texts
+    done = invoke("data", "convert", source, tmp_path / "page", "--to", "page")
+    assert done.exit_code == 2
+    assert re.search(r"n\\xe9\d\.png': XML can't hold this file's name", done.output)

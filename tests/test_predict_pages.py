@@ -14,8 +14,9 @@ from PIL import Image
 
 from hwr import config, data, networks
 from hwr.cli import main
-from hwr.data import Line, convert
-from hwr.data.formats.pages import children, descendants
+from hwr.data.formats import PAGE_FORMATS, xml
+from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.xml import children, descendants
 from hwr.decoding import decode
 from hwr.images import load, prepare
 
@@ -40,18 +41,18 @@ def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
         pixels[height : height + h, 50 : 50 + w] = x
         box = ((50, height), (49 + w, height), (49 + w, height + h - 1), (50, height + h - 1))
         baseline = ((50, height + h - 10), (49 + w, height + h - 10))
-        marked.append(Line(f"p/l{i}", folder / "a page.png", "old words", "", "x:1", box, baseline))
+        marked.append(Marked(f"l{i}", "old words", box, baseline, "x:1"))
         height += h + 20
     Image.fromarray(pixels).save(folder / "a page.png")
-    for kind, make in (("page", convert.page), ("alto", convert.alto)):
+    for kind, format in PAGE_FORMATS.items():
         (folder / kind).mkdir()
-        root = make("a page.png", pixels.shape[::-1], marked)
+        root = format.new("a page.png", pixels.shape[::-1], marked)
         if kind == "page":
             line, region = descendants(root, "TextLine")[0], descendants(root, "TextRegion")[0]
-            line.insert(2, convert.sub(line, "Word", id="w"))
-            convert.sub(convert.sub(region, "TextEquiv"), "Unicode").text = "the region's old text"
+            line.insert(2, xml.add(line, "Word", id="w"))
+            xml.add(xml.add(region, "TextEquiv"), "Unicode").text = "the region's old text"
             region.set("custom", "kept")
-        convert.write_xml(root, folder / kind / "one.xml")
+        xml.write(root, folder / kind / "one.xml")
     return folder, paths
 
 
@@ -166,6 +167,47 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
+def test_only_pages_displace_the_images_that_they_mark(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
+) -> None:
+    folder, paths = page
+    alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "b line.png").write_bytes(paths[0].read_bytes())
+    for name, content in (("mets.xml", "<mets/>"), ("metadata.xml", "<trpDocMetadata/>"), ("some.xml", "<some/>")):
+        (mixed / name).write_text(content)
+        done = hwr("predict", mixed, "--checkpoint", model)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.splitlines() == alone[:1]
+        assert "other files in the folders are not read" in done.stderr
+    (mixed / "some.xml").unlink()
+    # A page beside it: its own image is not a line, the other one still is.
+    (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
+    (mixed / "one.xml").write_bytes((folder / "page/one.xml").read_bytes())
+    done = hwr("predict", mixed, "--checkpoint", model)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [alone[0], *alone]
+    assert "3 other files in the folders are not read" in done.stderr
+    # As a shell names the files of an export.
+    done = hwr("predict", mixed / "mets.xml", mixed / "one.xml", "--checkpoint", model)
+    assert (done.exit_code, done.stdout.splitlines()) == (0, alone)
+    done = hwr("predict", mixed / "mets.xml", "--checkpoint", model)
+    assert done.exit_code == 2
+    assert "mets.xml: marks no lines" in done.stderr
+    # A page that can't be read still marks the image of its name.
+    (mixed / "b line.xml").write_text("<PcGts>")
+    done = hwr("predict", mixed, "--checkpoint", model)
+    assert (done.exit_code, done.stdout.splitlines()) == (1, alone)
+    (mixed / "b line.xml").unlink()
+    # The image may lie in data.images.
+    (mixed / "sub/deep").mkdir(parents=True)
+    (mixed / "one.xml").rename(mixed / "sub/deep/one.xml")
+    done = hwr("predict", mixed, "--checkpoint", model, "--set", f"data.images={mixed}")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [alone[0], *alone]
+
+
 def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     before = (folder / "page/one.xml").read_bytes()
@@ -196,6 +238,14 @@ def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, 
     done = hwr("predict", *inputs, "--checkpoint", model, "--format", "alto", "--out", tmp_path / "read")
     assert done.exit_code == 1
     assert sorted(p.stem for p in (tmp_path / "read").iterdir()) == sorted(p.stem for p in paths)
+    # Nor does one whose name can't be written.
+    named = tmp_path / "a\x01.png"
+    named.write_bytes(paths[0].read_bytes())
+    done = hwr("predict", named, *paths, "--checkpoint", model, "--format", "page", "--out", tmp_path / "named")
+    assert done.exit_code == 1
+    assert done.stderr.count("XML can't hold this file's name") == 1
+    assert "1 of 4 files could not be read" in done.stderr
+    assert sorted(p.stem for p in (tmp_path / "named").iterdir()) == sorted(p.stem for p in paths)
     # A page without lines is a page.
     from lxml import etree
 

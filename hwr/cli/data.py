@@ -1,22 +1,64 @@
 """The commands `hwr data …`."""
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwr import Error
 from hwr.cli.options import Group, config_option, examples, set_option
 
-FORMATS = ("page", "alto", "iam", "gt", "table", "auto")
+if TYPE_CHECKING:
+    from hwr.config import Config
+
+
+class _Format(click.ParamType):
+    """The name of a format. The table of formats imports heavy libraries, so it is looked at only when it is needed."""
+
+    name = "format"
+
+    def __init__(self, *more: str) -> None:
+        self.more = more
+
+    def _choice(self) -> click.Choice[str]:
+        from hwr.data.formats import FORMATS
+
+        return click.Choice([*self.more, *FORMATS])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._choice().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self._choice().choices)}]"
+
+
 _format_option = click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="auto", show_default=True, help="Of what is read."
+    "--format", "kind", type=_Format("auto"), help="Format of PATH (default: that of the config, auto)."
 )
+
+
+def _settings(path: str, kind: str | None, config_path: str | None, overrides: tuple[str, ...]) -> "Config":
+    """The config to read PATH with; a config file's data.root gives way to PATH, and its data.format to --format.
+
+    Raises:
+        Error: --set names a folder besides PATH, or another format than --format.
+    """
+    from hwr import config
+
+    settings = config.load(config_path, overrides)
+    own = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "data"]
+    given = config.load(None, own).data.model_fields_set
+    if "root" in given:
+        raise Error(f"--set: data.root is {settings.data.root}, and PATH is {path}; give the dataset as PATH only")
+    if kind and "format" in given and settings.data.format != kind:
+        raise Error(f"--set: data.format is {settings.data.format}, and --format is {kind}; give one of the two")
+    chosen = {"root": path, **({"format": kind} if kind else {})}
+    return settings.model_copy(update={"data": settings.data.model_copy(update=chosen)})
 
 
 @click.group(cls=Group)
 def data() -> None:
-    """Look at datasets, and convert them."""
+    """Summarise datasets, and convert them."""
 
 
 @data.command()
@@ -33,25 +75,25 @@ def data() -> None:
 """)
 def summary(
     path: str,
-    kind: str,
+    kind: str | None,
     config_path: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
     picture_path: str | None,
 ) -> None:
-    """Count lines, pages, writers and characters, and list the lines that look wrong.
+    """Count lines, pages, writers and characters, and list suspicious lines.
 
-    Suspicious are lines without text, tiny images, images that can't be opened, the same image twice, and texts that are
-    too long for the network's time steps (that of --config).
+    These have no text, a tiny image, one that can't be opened or occurs twice, or a text too long for the time steps of
+    the network (that of --config).
     """
-    from hwr import config, data, networks
+    from hwr import data, networks
     from hwr.data.summary import picture, summarise, table
     from hwr.evaluation import report
     from hwr.images.batches import too_long
 
     if picture_path and not Path(picture_path).parent.is_dir():
         raise Error(f"{picture_path}: there is no folder {Path(picture_path).parent}")
-    settings = config.load(config_path, [*overrides, f"data.root={json.dumps(path)}", f"data.format={kind}"])
+    settings = _settings(path, kind, config_path, overrides)
     dataset = data.read(settings.data)
     geometry = networks.geometry(settings)
     found = summarise(dataset, lambda line, width, height: too_long(line, width, height, geometry))
@@ -64,27 +106,28 @@ def summary(
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
 @_format_option
-@click.option("--to", required=True, type=click.Choice(FORMATS[:-1]), help="Of what is written.")
+@click.option("--to", required=True, type=_Format(), help="Format of OUT.")
 @set_option
 @examples("""
     hwr data convert exports/ data/mine --to iam
     hwr data convert data/iam iam-table --to table
     hwr data convert scans/ pages/ --format gt --to alto --set data.seed=1
 """)
-def convert(path: str, out: Path, kind: str, to: str, overrides: tuple[str, ...]) -> None:
+def convert(path: str, out: Path, kind: str | None, to: str, overrides: tuple[str, ...]) -> None:
     """Write a dataset in another format, into a new folder.
 
-    Lines of pages stay on their pages in PAGE and ALTO; elsewhere each gets an image, cut out as training sees it. A table
-    (metadata.jsonl, with the images in a folder, as Hugging Face's datasets reads it) has a column for the split; IAM has
+    In PAGE and ALTO, lines stay on their pages; elsewhere each gets an image, cut out as training sees it. A table
+    (metadata.jsonl with a folder of images, as Hugging Face's datasets reads it) has a column for the split; IAM has
     its lists; the others get lists/train.txt, val.txt and test.txt.
     """
-    from hwr import config, data
+    from hwr import data
     from hwr.data.convert import convert as run
 
-    settings = config.load(None, [*overrides, f"data.root={json.dumps(path)}", f"data.format={kind}"])
+    settings = _settings(path, kind, None, overrides)
     dataset = data.read(settings.data)
     for note in dataset.notes:
         click.echo(f"note: {note}", err=True)
-    run(dataset, out, to)
+    for note in run(dataset, out, to):
+        click.echo(f"note: {note}", err=True)
     total = sum(len(dataset.part(part)) for part in ("train", "val", "test"))
-    click.echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text left out" if dataset.empty else ""))
+    click.echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else ""))

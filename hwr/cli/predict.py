@@ -78,12 +78,12 @@ def predict(
 ) -> None:
     """Read lines: images of lines, the lines that PAGE or ALTO files mark, or (--page) those of page photos.
 
-    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With --format
-    page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and confidences put
-    in, or a new one.
+    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With
+    --format page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and
+    confidences put in, or a new one.
 
-    Folders stand for what is in them: PAGE and ALTO files, or else images. What can't be read is reported on stderr and the
-    rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
+    Of folders, PAGE and ALTO files are read, and all images except those that they mark. What can't be read is reported
+    on stderr and the rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
     """
     from tqdm import tqdm
 
@@ -98,7 +98,8 @@ def predict(
     kind = "json" if as_json else kind
     rank, _ = launched()
     _check(kind, out)
-    files, others = files_in(inputs)
+    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
+    files, others = files_in(inputs, settings.data.images)
     if out is not None and kind in ("page", "alto"):
         paths = [Path(file) for file in files]
         places = [place(out, path) for path in paths]
@@ -108,7 +109,6 @@ def predict(
         _check_places([Path(file) for file in files], [out])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
-    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
     to_file = out is not None and kind in ("txt", "tsv", "json") and not rank
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.
@@ -140,7 +140,11 @@ def predict(
                 if kind in ("page", "alto"):
                     if not job.error and (not few or any(p.text is not None for p in few)):
                         assert out is not None
-                        bar.write(str(write(out, kind, job, few)), file=sys.stdout)
+                        try:
+                            bar.write(_shown(write(out, kind, job, few)), file=sys.stdout)
+                        except Error as error:
+                            broken += not failed
+                            click.echo(f"hwr: {error}", err=True)
                     continue
                 for prediction in few:
                     if prediction.text is not None:
@@ -221,10 +225,14 @@ def _without_text(prediction: "Prediction") -> "Prediction":
     return replace(prediction, text="", characters=())
 
 
+def _shown(path: Path) -> str:
+    """A path as text; what is not UTF-8 in it is replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def _line(job: "Job", prediction: "Prediction", kind: str, characters: bool) -> str:
     """What is told of a line."""
-    # A file's name may be no Unicode at all.
-    name = os.fsencode(job.source).decode("utf-8", "replace")
+    name = _shown(job.source)
     if kind == "txt":
         return prediction.text or ""
     if kind == "tsv":

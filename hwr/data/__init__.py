@@ -1,4 +1,4 @@
-"""Something on disk -> lists of lines. One file per format, each with `read(config.data) -> Dataset`."""
+"""Data on disk -> a dataset of lines."""
 
 import re
 import unicodedata
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hwr.config import Data
 
 
+PARTS = ("train", "val", "test")
+
+
 @dataclass(frozen=True)
 class Line:
     """One image of handwriting with its transcription.
@@ -19,11 +22,11 @@ class Line:
     Attributes:
         id: Unique within the dataset (IAM: `a01-000u-00`).
         image: The image file.
-        text: The transcription, one line of Unicode text (a form's: its lines joined by line feeds).
-        writer: The writer's id, or "" where it is unknown.
+        text: The transcription, one line of Unicode text (of a form: its lines joined by line feeds).
+        writer: The writer's id, or "" if unknown.
         source: Where the text was read, `file:line`, for error messages.
-        region: The polygon of the image that is this line, (x, y) in pixels; () if it is all of it.
-        baseline: Points that the line is written along, from left to right, where they are known.
+        region: The outline of the line in the image, (x, y) in pixels; () if it is the whole image.
+        baseline: Points along the baseline, from left to right, if they are known.
     """
 
     id: str
@@ -40,13 +43,13 @@ class Dataset:
     """The lines of a dataset, split.
 
     Attributes:
-        name: Name of the split, as every report shows it: `official`, `aachen` or that of a custom one.
-        train: Lines to learn from.
-        val: Lines to choose by.
-        test: Lines to report on, and for nothing else.
-        excluded: Ids left out because the config says so (`data.exclude`).
-        empty: Ids left out because they have no text.
-        notes: What the reader did that one should know, a sentence each, to be shown to the user.
+        name: Name of the split, as every report shows it: `official`, `aachen` or a custom name.
+        train: Training lines.
+        val: Validation lines.
+        test: Test lines, for reporting only.
+        excluded: Ids excluded by the config (`data.exclude`).
+        empty: Ids skipped because they have no text.
+        notes: What the user should know of how the data were read, a sentence each.
     """
 
     name: str
@@ -64,19 +67,19 @@ class Dataset:
 
 
 def read(data: "Data") -> Dataset:
-    """Read the dataset, or the several, that the config's `data` record describes.
+    """Read the dataset or datasets that the config's `data` section describes.
 
-    The ids and writers of several have their folder's name before them: `letters/a01-000u-00`.
+    With several roots, ids and writers begin with the folder's name: `letters/a01-000u-00`.
 
     Raises:
-        Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
+        Error: Data are missing, damaged or not as the config says; names the file and line or the key.
     """
     if isinstance(data.root, str):
         return _read(data)
     names = [Path(root).resolve().name for root in data.root]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Error(
-            f"data.root: {', '.join(twice)}: several folders have this name, by which their lines are told apart"
+            f"data.root: {', '.join(twice)}: several folders have this name, which should tell their lines apart"
         )
     if strange := [id for id in data.exclude if id.partition("/")[0] not in names]:
         raise Error(
@@ -117,16 +120,18 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _read(data: "Data") -> Dataset:
-    dataset = _raw(data)
+    from hwr.data import formats
+
+    dataset = formats.read(data)
     for line in (*dataset.train, *dataset.val, *dataset.test):
         if data.unit != "form" and (found := CONTROL.search(line.text)):
             raise Error(f"{line.source}: line {line.id}: U+{ord(found[0]):04X} stands in its text, a control character")
         if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
-            # CTC writes from left to right, and would have to learn the text backwards.
+            # CTC reads from left to right and would have to learn the text backwards.
             raise Error(f"{line.source}: line {line.id}: text from right to left can't be trained on yet")
     if data.normalise == "none":
         return dataset
-    # The one place where text is changed: everything after this sees the same characters.
+    # Text is changed here only: everything after this sees the same characters.
     form = data.normalise
 
     def lines(chosen: list[Line]) -> list[Line]:
@@ -135,39 +140,12 @@ def _read(data: "Data") -> Dataset:
     return replace(dataset, train=lines(dataset.train), val=lines(dataset.val), test=lines(dataset.test))
 
 
-def _raw(data: "Data") -> Dataset:
-    from hwr.data.formats import alto, iam, page, pairs, table
-
-    kind = detect(data.folder) if data.format == "auto" else data.format
-    if kind != "iam" and data.unit != "line":
-        raise Error(f"data.unit: {kind} has lines only, no {data.unit}s")
-    match kind:
-        case "iam":
-            return iam.read(data)
-        case "page":
-            return page.read(data)
-        case "alto":
-            return alto.read(data)
-        case "gt":
-            return pairs.read(data)
-        case "table":
-            return table.read(data)
-    raise AssertionError(kind)  # the config's check
-
-
 def detect(root: Path) -> str:
-    """The format of a folder or file: iam, page, alto, gt or table.
+    """The name of the format of a folder or file, as `data.format` has it.
 
-    A folder in which nothing tells is taken for IAM's, whose reader says what it misses.
+    Raises:
+        Error: It is in no format that is read; names those that are.
     """
-    from hwr.data.formats import pages, table, xml
+    from hwr.data import formats
 
-    roots = (pages.local(xml.parse(path)) for path in pages.xml_below(root))
-    marked = next((name for name in roots if name == "form" or name in pages.KINDS), "")
-    if marked == "form" or (root / "ascii").is_dir():
-        return "iam"  # a table may lie beside its folders
-    if root.suffix.lower() in table.SUFFIXES or (root.is_dir() and table.tables(root)):
-        return "table"
-    if marked:
-        return pages.KINDS[marked]
-    return "gt" if next(root.rglob("*.gt.txt"), None) else "iam"
+    return formats.detect(root)

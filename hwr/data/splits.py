@@ -1,4 +1,4 @@
-"""Who learns, who chooses, who is tested: from lists, from a column, or drawn with a seed. A writer is never in two parts."""
+"""Training, validation and test lines: from lists, from a column, or drawn with a seed, with no writer in two parts."""
 
 import hashlib
 from collections import Counter
@@ -7,10 +7,9 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line
-from hwr.data.formats.iam_forms import read_rows
+from hwr.data import PARTS, Dataset, Line
+from hwr.data.disk import read_rows
 
-PARTS = ("train", "val", "test")
 # What a column may call them.
 NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 NAMES |= {"test": "test", "testing": "test", "eval": "test"}
@@ -24,22 +23,22 @@ def split(
     notes: list[str],
     column: Sequence[str] | None = None,
 ) -> Dataset:
-    """Split lines as `data.lists` says; else as their own column does; else drawn.
+    """Split lines by `data.lists`, else by their column, else by drawing.
 
-    Without `data.lists`, lists in `lists/` of the data itself count (`hwr data convert` writes them); without a column,
-    that all documents lie in folders that are called train, val, test or the like.
+    Without `data.lists`, the lists in the data's own folder `lists/` are used (`hwr data convert` writes them). Without
+    a column, folders named train, val, test or the like are, if all documents lie in such folders.
 
-    Drawn are writers where every line's is known, or else documents (pages), so that lines of one are in one part: in the
-    order of the hashes of (data.seed, name), which one more page leaves as it is. A part takes what fits into its share; the
-    rest learns.
+    Writers are drawn if all are known, otherwise documents (pages), so that all lines of one are in the same part. They
+    are drawn in the order of the hashes of (data.seed, name), which another page does not change. The test and
+    validation parts take what fits into their shares; the rest is for training.
 
     Args:
         documents: (lines,) what each was cut from.
-        empty: Ids that were left out, for they have no text.
-        column: (lines,) what each line's own column says, or None.
+        empty: Ids skipped because they have no text.
+        column: (lines,) the split that each line's own column names, or None.
 
     Raises:
-        Error: A list names what is not there; a column says something else.
+        Error: A list has an unknown id; a column has an unknown split.
     """
     known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
     if strange := sorted(set(data.exclude) - known):
@@ -89,17 +88,18 @@ def _named(value: str, line: Line) -> str:
 
 
 def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
-    """Group -> part: the first in the order of their hashes are for testing, then for choosing, as many as their share."""
+    """Map groups to parts: in the order of their hashes, first test, then validation, as many as fit their share."""
     sizes = Counter(groups)
 
     def place(group: str) -> str:
-        return hashlib.sha256(f"{data.seed}\0{group}".encode()).hexdigest()
+        # A document's name may come from a file name that is not UTF-8.
+        return hashlib.sha256(f"{data.seed}\0{group}".encode("utf-8", "surrogateescape")).hexdigest()
 
     shares = {"test": data.test_share * len(groups), "val": data.val_share * len(groups)}
     out: dict[str, str] = {}
     largest = max(sizes, key=lambda group: (sizes[group], place(group)))
     for group in sorted(sizes, key=place):
-        # Each part gets a group first; then what fits, to half as much again. The largest is never held out.
+        # Each part gets one group first, then what fits, up to 1.5 times its share. The largest is always for training.
         open_ = [part for part, share in shares.items() if share > 0]
         first = [part for part in open_ if part not in out.values()]
         fitting = [part for part in open_ if sizes[group] <= 1.5 * shares[part]]
@@ -111,7 +111,7 @@ def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
 
 
 def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: set[str]) -> list[str]:
-    """The part of every line, from lists of ids of lines or documents; "" of those in no list."""
+    """The part of each line, from lists of ids of lines or documents; "" of lines in no list."""
     folders = [Path(str(data.lists)), data.folder / str(data.lists)]
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:

@@ -1,4 +1,4 @@
-"""`hwr data summary`: what a dataset holds, and what in it looks wrong."""
+"""`hwr data summary`: the contents of a dataset, and its suspicious lines."""
 
 import unicodedata
 from collections import Counter
@@ -13,18 +13,18 @@ from hwr.atomic import replacing
 from hwr.data import Dataset, Line
 from hwr.images import load
 
-# Fewer pixels in height or width are hardly a line of handwriting.
+# Pixels in height or width; less is hardly a line of handwriting.
 TINY = 8
-# Suspicious lines on screen; the JSON has all.
+# Suspicious lines shown on screen; the JSON has all.
 SHOWN = 20
 
 
 def summarise(dataset: Dataset, too_long: Callable[[Line, int, int], str]) -> dict[str, Any]:
     """Count what a dataset holds.
 
-    Images are opened for their size, not decoded. JSON values; sizes in pixels, lengths in characters:
-    `lines` (all, those without text too), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 where they are
-    unknown), `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
+    Images are opened for their size, not decoded. Returns JSON values, sizes in pixels, lengths in characters: `lines`
+    (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 if unknown),
+    `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
     `suspicious` (id, source, fault), `notes`.
 
     Args:
@@ -85,7 +85,7 @@ def _size(line: Line) -> tuple[int, int]:
 
 
 def _pages(lines: Sequence[Line]) -> int:
-    """Page images, of lines that are cut from such; else files that hold several lines' texts; else 0."""
+    """The number of page images if lines are cut from such, or of XML files that hold the texts; else 0."""
     if any(line.region for line in lines):
         return len({line.image for line in lines})
     files = {line.source.rpartition(":")[0] for line in lines}
@@ -93,7 +93,7 @@ def _pages(lines: Sequence[Line]) -> int:
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
-    """Least, 5th percentile, median, 95th and greatest; all 0 if there are none."""
+    """Minimum, 5th percentile, median, 95th percentile and maximum; all 0 if there are no values."""
     names = ("min", "p5", "median", "p95", "max")
     found = np.percentile(values, (0, 5, 50, 95, 100)) if values else np.zeros(5)
     return dict(zip(names, found.round(1).tolist(), strict=True))
@@ -103,7 +103,7 @@ def table(found: dict[str, Any]) -> str:
     """The summary for the screen."""
     rows = [
         ("split", found["split"]),
-        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['left_out']} left out"),
+        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['left_out']} excluded"),
         ("  train, val, test", f"{found['train']}, {found['val']}, {found['test']}"),
         ("pages", found["pages"] or "unknown"),
         ("writers", found["writers"] or "unknown"),
@@ -129,7 +129,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _visible(character: str) -> str:
-    """A character, or its name where it would not be seen."""
+    """A character, or its name if it is invisible."""
     if character == " ":
         return "space"
     unseen = unicodedata.category(character)[0] in "CZM"
@@ -137,7 +137,7 @@ def _visible(character: str) -> str:
 
 
 def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
-    """Draw how often each character occurs, and how long and large the lines are (PNG)."""
+    """Draw the frequencies of characters and the sizes of lines (PNG)."""
     import matplotlib
 
     matplotlib.use("Agg")

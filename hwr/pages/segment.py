@@ -1,4 +1,4 @@
-"""Where the lines of a page photo are, by kraken's segmenter, which comes with a trained model."""
+"""Find the lines of a page photo with kraken's segmenter, which has a trained model built in."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.data.formats import pages
+from hwr.data.formats import marked_pages
 from hwr.images.load import Polygon
 from hwr.pages.sources import Target
 
 
 def lines_of(path: Path) -> list[Target]:
-    """The lines of a page, in reading order.
+    """Find the lines of a page, in reading order.
 
     Raises:
         Error: kraken is not installed, or the image can't be read.
@@ -23,22 +23,22 @@ def lines_of(path: Path) -> list[Target]:
         raise Error(f"--page finds lines by kraken: pip install -e '.[pages]' ({error})") from error
     try:
         with Image.open(path) as opened:
-            # In kraken's pixels as in ours: it does not mind a camera's orientation tag.
+            # kraken ignores a camera's orientation tag, so it gets the upright picture.
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise Error(f"{path}: is damaged or not an image: {error}") from error
     try:
         found = blla.segment(picture)
-    except Exception as error:  # of whatever library it came from
+    except Exception as error:  # from any of its libraries
         raise Error(f"{path}: kraken can't find its lines: {error}") from error
     lines = tuple(
-        pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
+        marked_pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
         for number, line in enumerate(found.lines, 1)
     )
-    page = pages.Page(path.name, str(path), *picture.size, lines)
+    page = marked_pages.Page(path.name, str(path), *picture.size, lines)
     return [
         Target(path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no shape", upright=True)
-        for line, region in zip(lines, pages.regions(page), strict=True)
+        for line, region in zip(lines, marked_pages.regions(page), strict=True)
     ]
 
 

@@ -1,25 +1,27 @@
-"""What `hwr predict` is given: line images, PAGE or ALTO files, page photos -> jobs of lines to read."""
+"""Line images, files of marked pages, page photos -> jobs of lines to read."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hwr import Error
-from hwr.data.formats import alto, page, pages, xml
+from hwr.data import disk
+from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
 from hwr.images import load
 from hwr.images.load import Polygon
 
 
 @dataclass(frozen=True)
 class Target:
-    """A line to read: an image, or a polygon of one.
+    """A line to read: an image, or part of one.
 
     Attributes:
+        region: Its outline in the image; () if it is the whole image.
         id: Its id on its page; "" of a line image.
         error: Why it can't be read, or "".
-        upright: Whether `region` is of the page as its orientation tag turns it.
+        upright: Whether `region` refers to the image as its orientation tag turns it, rather than as it is stored.
     """
 
     image: Path
@@ -36,10 +38,10 @@ class Job:
 
     Attributes:
         source: The file.
-        image: Of the page, or of the line.
-        targets: Its lines, in their order.
-        kind: page or alto; "" of an image.
-        root: The root element of PAGE or ALTO.
+        image: The image of the page or line.
+        targets: Its lines, in order.
+        kind: The format of a page's XML, a name in `PAGE_FORMATS`; "" of an image.
+        root: The XML's root element.
         error: Why it can't be read, or "".
     """
 
@@ -51,53 +53,89 @@ class Job:
     error: str = ""
 
 
-def files_in(paths: Iterable[Path]) -> tuple[list[str], list[str]]:
-    """Files as they are (also those that are not there: reading will say so); folders as what can be read in them, sorted.
+def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str], list[str]]:
+    """List the files to read: those given, and those found in given folders, sorted.
 
-    In a folder that has PAGE or ALTO these are read, and not the images beside them, which are pages. Strings, of which a
-    million take a third of the memory that paths take.
+    In folders, images are read except those that a page's XML there marks. XML that marks no lines is not read, whether
+    it was given or found. Files that do not exist are kept: reading them reports it. The result is strings, because a
+    million paths take three times their memory.
+
+    Args:
+        images: Another folder with page images, as `data.images`.
 
     Returns:
-        The files, and the others in the folders.
+        The files to read, and the other files found.
 
     Raises:
-        Error: A folder can't be listed, or has, with its sub-folders, nothing to read.
+        Error: A folder can't be listed, or nothing in it can be read; nothing at all can be read.
     """
-
-    def refuse(error: OSError) -> None:
-        raise Error(f"{error.filename}: could not be listed: {error.strerror}")
-
     found: list[str] = []
     others: list[str] = []
     for path in paths:
-        if not path.is_dir():
-            found.append(str(path))
-            continue
-        images: list[str] = []
-        documents: list[str] = []
-        seen: set[str] = set()  # a link may lead back to where it stands
-        for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
-            seen.add(os.path.realpath(folder))
-            folders[:] = sorted(f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen)
-            for name in sorted(names):
-                if name.startswith("."):
-                    continue
-                suffix = os.path.splitext(name)[1].lower()
-                kind = images if suffix in load.SUFFIXES else documents if suffix == ".xml" else others
-                kind.append(os.path.join(folder, name))
-        if not images and not documents:
-            raise Error(
-                f"{path}: no images in this folder (looked for {', '.join(load.SUFFIXES)}), nor PAGE or ALTO XML"
-            )
-        found += documents or images
-        others += images if documents else []
+        if path.is_dir():
+            here, rest = _in_folder(path, images)
+            if not here:
+                suffixes = ", ".join(load.SUFFIXES)
+                raise Error(f"{path}: no images in this folder (looked for {suffixes}), and no XML that marks lines")
+            found += here
+            others += rest
+        else:
+            (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
+    if others and not found:
+        raise Error(f"{others[0]}: marks no lines, and there is nothing else to read")
     return found, others
+
+
+class _Look(NamedTuple):
+    """A file's root element, "" if it is no XML or can't be read, and the image that it marks."""
+
+    tag: str
+    image: Path | None = None
+
+
+def _look(path: Path, images: str | None) -> _Look:
+    if path.suffix.lower() != ".xml":
+        return _Look("")
+    try:
+        root = xml.parse(path)
+        if kind := _kind(root):
+            return _Look(xml.local(root), marked_pages.find_image(PAGE_FORMATS[kind].parse(path, root), path, images))
+        return _Look(xml.local(root))
+    except Error:  # reading it reports that; the image of that name is probably its page
+        named = (path.with_suffix(suffix) for suffix in load.SUFFIXES)
+        return _Look("", next((image for image in named if image.is_file()), None))
+
+
+def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
+    """The files of a folder to read, and its other files; both in the order of the walk."""
+    files = disk.files(folder)
+    looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
+    shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
+    # Among pages, XML of another kind may be a page gone wrong, and reading it reports that.
+    pages = any(look.tag in ("", *_tags()) for look in looks.values())
+
+    def wanted(name: str) -> bool:
+        if look := looks.get(name):
+            return look.tag not in marked_pages.NOT_PAGES and (pages or look.tag in ("", *_tags()))
+        return os.path.splitext(name)[1].lower() in load.SUFFIXES and os.path.realpath(name) not in shown
+
+    found = [name for name in files if wanted(name)]
+    return found, sorted(set(files) - set(found))
+
+
+def _tags() -> dict[str, str]:
+    return {format.TAG: name for name, format in PAGE_FORMATS.items()}
+
+
+def _kind(root: Any) -> str:
+    """The format of a page's XML, or ""."""
+    return _tags().get(xml.local(root), "")
 
 
 def jobs(
     files: Iterable[str], segment: Callable[[Path], list[Target]] | None = None, images: str | None = None
 ) -> Iterator[Job]:
-    """A job for each file; one that can't be read has an error.
+    """Yield a job for each file; if it can't be read, the job has an error.
 
     Args:
         segment: Finds the lines of a page photo; None: an image is a line.
@@ -106,8 +144,7 @@ def jobs(
     for path in map(Path, files):
         try:
             if path.suffix.lower() == ".xml":
-                if job := _marked(path, images):
-                    yield job
+                yield _marked(path, images)
             elif segment is not None:
                 yield Job(path, path, segment(path))
             else:
@@ -116,21 +153,15 @@ def jobs(
             yield Job(path, path, error=str(error))
 
 
-def _marked(path: Path, images: str | None) -> Job | None:
-    """A page's job; None for what lies beside pages in an export."""
+def _marked(path: Path, images: str | None) -> Job:
     root = xml.parse(path)
-    match pages.local(root):
-        case "PcGts":
-            kind, found = "page", page.parse(path, root)
-        case "alto":
-            kind, found = "alto", alto.parse(path, root)
-        case name if name in pages.NOT_PAGES:
-            return None
-        case name:
-            raise Error(f"{path}:{root.sourceline}: the root element is <{name}>, neither PAGE's PcGts nor alto")
-    picture, found = pages.with_image(found, path, images)
+    kind = _kind(root)
+    if not kind:
+        known = " or ".join(f"<{tag}> ({name})" for tag, name in _tags().items())
+        raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>; a page's is {known}")
+    picture, page = marked_pages.with_image(PAGE_FORMATS[kind].parse(path, root), path, images)
     targets = [
         Target(picture, region, line.baseline, line.id, line.fault)
-        for line, region in zip(found.lines, pages.regions(found), strict=True)
+        for line, region in zip(page.lines, marked_pages.regions(page), strict=True)
     ]
     return Job(path, picture, targets, kind, root)

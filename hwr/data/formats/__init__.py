@@ -1,0 +1,88 @@
+"""The formats of datasets. A format is a module that recognises, reads and writes it, and a row of the table here.
+
+Formats of marked pages also make a page from one file and write predictions into it. Nothing outside this folder knows
+what a format's files look like.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from hwr import Error
+from hwr.config import Data
+from hwr.data import Dataset
+from hwr.data.formats import alto, iam, page, pairs, table
+from hwr.data.formats.contents import Contents, look
+from hwr.data.formats.marked_pages import Marked, Page
+
+
+class Format(Protocol):
+    """What the module of a format has."""
+
+    LAYOUT: str
+    """What one sees on disk, for messages."""
+    TAG: str
+    """The root element of its XML; "" if it has none."""
+    UNITS: tuple[str, ...]
+    """The values of `data.unit` that it has."""
+    KEEPS_WRITERS: bool
+    """Whether a dataset written in it keeps its writers."""
+
+    def detect(self, contents: Contents) -> bool:
+        """Whether a folder or file is in this format."""
+
+    def read(self, data: Data) -> Dataset:
+        """Read the dataset at `data.root`, split as the config says."""
+
+    def write(self, dataset: Dataset, out: Path) -> None:
+        """Write a dataset into a new folder that is there already, and empty."""
+
+
+class PageFormat(Format, Protocol):
+    """What the module of a format of marked pages has as well."""
+
+    def parse(self, path: Path, root: Any) -> Page:
+        """Make a page from a file's root element; `path` is for messages."""
+
+    def new(self, image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
+        """Make the root element of a page, given its image's name, width and height."""
+
+    def update(self, root: Any, lines: Sequence[Marked]) -> None:
+        """Put predicted texts into a page, given one line for each of its lines."""
+
+
+PAGE_FORMATS: dict[str, PageFormat] = {"page": page, "alto": alto}
+
+# In the order in which they are asked: a table may lie beside IAM's folders, and texts beside pages.
+FORMATS: dict[str, Format] = {"iam": iam, "table": table, **PAGE_FORMATS, "gt": pairs}
+
+
+def detect(root: Path) -> str:
+    """Find the name of the format of a folder or file.
+
+    A path that does not exist counts as IAM, whose reader says how to get it.
+
+    Raises:
+        Error: It is in no format that is read; names those that are.
+    """
+    if not root.exists() and not table.named_like_one(root):
+        return "iam"
+    contents = look(root, {format.TAG for format in FORMATS.values()} - {""})
+    for name, format in FORMATS.items():
+        if format.detect(contents):
+            return name
+    layouts = "".join(f"\n  {name}: {format.LAYOUT}" for name, format in FORMATS.items())
+    raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a format that is read. These are:{layouts}")
+
+
+def read(data: Data) -> Dataset:
+    """Read the dataset at `data.root`, which is one folder or file, in the format `data.format`.
+
+    Raises:
+        Error: As the format's `read`; the format has no such `data.unit`.
+    """
+    name = detect(data.folder) if data.format == "auto" else data.format
+    format = FORMATS[name]
+    if data.unit not in format.UNITS:
+        raise Error(f"data.unit: {name} has lines only, no {data.unit}s")
+    return format.read(data)

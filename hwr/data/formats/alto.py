@@ -1,26 +1,47 @@
-"""ALTO (versions 2 to 4), as libraries and eScriptorium write it -> Dataset."""
+"""ALTO (versions 2 to 4), as libraries and eScriptorium write it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hwr import Error
 from hwr.config import Data
 from hwr.data import Dataset
-from hwr.data.formats import pages
-from hwr.data.formats.pages import Marked, Page, children, descendants, local
+from hwr.data.formats import marked_pages, xml
+from hwr.data.formats.contents import Contents
+from hwr.data.formats.marked_pages import Marked, Page
+from hwr.data.formats.xml import children, descendants, local
 from hwr.images.load import Polygon
+
+LAYOUT = "ALTO XML, in pixels, with page images beside it or in the folder above"
+TAG = "alto"
+UNITS: tuple[str, ...] = ("line",)
+KEEPS_WRITERS = False
+NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
+
+
+def detect(contents: Contents) -> bool:
+    """Whether a folder holds ALTO."""
+    return contents.tag == TAG
+
+
+# --- Read ---
 
 
 def read(data: Data) -> Dataset:
-    """Read all ALTO files below `data.root`."""
-    return pages.read(data, "alto", parse)
+    """Read all ALTO files below `data.root`.
+
+    Raises:
+        Error: As `marked_pages.read`.
+    """
+    return marked_pages.read(data, TAG, parse)
 
 
 def parse(path: Path, root: Any) -> Page:
-    """Make a page of a file's root element.
+    """Make a page from a file's root element.
 
     Raises:
-        Error: Measured in something else than pixels; no page, or a line with bad points; names file:line.
+        Error: A unit other than pixels, no page; names file:line.
     """
     for unit in descendants(root, "MeasurementUnit"):
         if (unit.text or "").strip() not in ("pixel", ""):
@@ -31,7 +52,7 @@ def parse(path: Path, root: Any) -> Page:
     names = [name for info in descendants(root, "sourceImageInformation") for name in children(info, "fileName")]
     source = f"{path}:{(names[0] if names else root).sourceline}"
     lines = tuple(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
-    pages.unique((line.id, line.source) for line in lines)
+    marked_pages.unique((line.id, line.source) for line in lines)
     image = (names[0].text or "").strip() if names else ""
     width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
     return Page(image, source, width, height, lines)
@@ -43,19 +64,19 @@ def _line(element: Any, path: Path, place: int) -> Marked:
     def baseline() -> Polygon:
         stated = element.get("BASELINE", "")
         # Before version 4.1 it is one number, a height.
-        return pages.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
+        return marked_pages.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
 
     def shape() -> Polygon:
         for polygon in (child for shape in children(element, "Shape") for child in children(shape, "Polygon")):
-            return pages.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
+            return marked_pages.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
         x, y, w, h = (_number(element, name, path, 0) for name in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
-        # A line that is known by its baseline alone may have that one's box.
+        # A line known by its baseline only may have the box of its baseline.
         return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)) if min(w, h) > 1 else ()
 
-    return pages.marked(element.get("ID") or f"line{place}", text(element), source, shape, baseline)
+    return marked_pages.marked(element.get("ID") or f"line{place}", _text(element), source, shape, baseline)
 
 
-def text(element: Any) -> str:
+def _text(element: Any) -> str:
     """The text of a line: its strings, spaces where it has them, a hyphen at its end."""
     parts: list[str] = []
     for child in element:
@@ -66,7 +87,7 @@ def text(element: Any) -> str:
                 parts.append(" ")
             case "HYP":
                 parts.append(parts.pop() + child.get("CONTENT", "-") if parts else child.get("CONTENT", "-"))
-    # Some programs leave the spaces out.
+    # Some programs omit the spaces.
     strings = [child for child in element if local(child) == "String"]
     spaced = any(local(child) == "SP" for child in element) or len(strings) < 2
     return "".join(parts) if spaced else " ".join(parts)
@@ -78,3 +99,76 @@ def _number(element: Any, name: str, path: Path, default: int) -> int:
         return default if stated is None else round(float(stated))
     except ValueError:
         raise Error(f"{path}:{element.sourceline}: {name} is {stated!r}, not a number") from None
+
+
+# --- Write ---
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write a dataset as ALTO files beside copies of the page images."""
+    marked_pages.write(dataset, out, new)
+
+
+def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
+    """Make the ALTO of an image, each line's text in one String.
+
+    Args:
+        image: Its file name.
+        size: Its width and height in pixels.
+
+    Returns:
+        The root element.
+    """
+    root = xml.new(TAG, NAMESPACE)
+    description = xml.add(root, "Description")
+    xml.add(description, "MeasurementUnit").text = "pixel"
+    xml.add(xml.add(description, "sourceImageInformation"), "fileName").text = image
+    box = {"HPOS": 0, "VPOS": 0, "WIDTH": size[0], "HEIGHT": size[1]}
+    page = xml.add(xml.add(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
+    block = xml.add(xml.add(page, "PrintSpace", **box), "TextBlock", ID="block", **box)
+    for line in lines:
+        points = marked_pages.outline(line, size)
+        xs, ys = zip(*points, strict=True)
+        place = {"HPOS": min(xs), "VPOS": min(ys), "WIDTH": max(xs) - min(xs), "HEIGHT": max(ys) - min(ys)}
+        base = {"BASELINE": marked_pages.points_text(line.baseline, " ")} if line.baseline else {}
+        element = xml.add(block, "TextLine", ID=line.id, **base, **place)
+        xml.add(xml.add(element, "Shape"), "Polygon", POINTS=marked_pages.points_text(points, " "))
+        xml.add(element, "String", CONTENT=line.text, **place)
+    return root
+
+
+def update(root: Any, lines: Sequence[Marked]) -> None:
+    """Put predicted texts and their confidences into a page, a String for each word; a line with a fault keeps its own.
+
+    Args:
+        lines: One for each line of the page, in its order.
+    """
+    for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
+        if not line.fault:
+            _update_line(element, line)
+
+
+def _update_line(element: Any, line: Marked) -> None:
+    xml.remove(element, "String", "SP", "HYP")
+    box = {key: element.get(key) for key in ("VPOS", "HEIGHT") if element.get(key)}
+    for spaces, word, characters in _words(line):
+        for _ in range(spaces):
+            xml.add(element, "SP")
+        place = {}
+        if characters:
+            left, right = round(characters[0][1]), round(characters[-1][2])
+            place = {"HPOS": left, "WIDTH": max(1, right - left)}
+        confidence = min((c[3] for c in characters), default=line.confidence)
+        xml.add(element, "String", CONTENT=word, WC=f"{confidence:.4f}", **place, **box)
+
+
+def _words(line: Marked) -> list[tuple[int, str, list[tuple[str, float, float, float]]]]:
+    """The words of a text, each with the number of spaces before it and its characters, if they are known."""
+    out, place, spaces = [], 0, 0
+    for word in line.text.split(" "):
+        if word:
+            out.append((spaces, word, list(line.characters[place : place + len(word)])))
+            spaces = 0
+        spaces += 1
+        place += len(word) + 1
+    return out

@@ -1,37 +1,32 @@
-"""A folder in the layout of the IAM Handwriting Database -> Dataset.
+"""The layout of the IAM Handwriting Database.
 
-The layout is what the official archives unpack to (U.-V. Marti, H. Bunke: The IAM-database, IJDAR 5, 2002):
+It is what the official archives unpack to (U.-V. Marti, H. Bunke: The IAM-database, IJDAR 5, 2002):
 `xml/<form>.xml`, `lines/<x>/<form>/<line>.png`, `words/<x>/<form>/<word>.png` (<x> is the form's id up to its first
-dash), `forms*/<form>.png`, `ascii/lines.txt` and `words.txt`, and the split lists. Any other folder in this layout is
-read too. Images are found here, not opened.
+dash), `forms*/<form>.png`, `ascii/lines.txt` and `words.txt`, and the split lists. Other datasets may have it too.
 """
 
-import os
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line
-from hwr.data.formats.iam_forms import (
-    Entry,
-    Form,
-    Forms,
-    check_id,
-    looks_like_iam,
-    read_forms,
-    read_rows,
-    transcription,
-)
+from hwr.data import PARTS, Dataset, Line, disk
+from hwr.data.formats import iam_images, writing, xml
+from hwr.data.formats.contents import Contents
+from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, read_forms, transcription
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+LAYOUT = "IAM's: its forms in xml/ and its images in lines/ (`hwr iam download`, `hwr synth`)"
+TAG = "form"
+UNITS: tuple[str, ...] = ("line", "word", "form")
+KEEPS_WRITERS = True
 LISTS = "largeWriterIndependentTextLineRecognitionTask"
 # Lines per list of the official task, and lines per part of the split named after the RWTH in Aachen.
 OFFICIAL = {"trainset": 6161, "validationset1": 900, "validationset2": 940, "testset": 1861}
 AACHEN = {"train": 6482, "val": 976, "test": 2915}
-PARTS = ("train", "val", "test")
 
 _OWN_SPLIT = "data.split=NAME makes it a custom split of that name, whose sizes are not checked"
 
@@ -50,20 +45,25 @@ def _all(split: _Split) -> list[tuple[str, _Sample]]:
     return [(part, s) for part in PARTS for s in split[part]]
 
 
+def detect(contents: Contents) -> bool:
+    """Whether a folder is in IAM's layout, or has parts of it."""
+    return contents.tag == TAG or any((contents.root / name).is_dir() for name in ("ascii", LISTS))
+
+
 def read(data: Data) -> Dataset:
     """Read a folder in IAM's layout.
 
-    A `form` sample is the image of the whole page; its text is all the form's lines, joined by line feeds.
+    A `form` sample is the image of a whole page; its text is that of all its lines, joined by line feeds.
 
     Raises:
         Error: Something is missing, damaged or not what the config claims; names the file and line or the key.
     """
     root, notes = data.folder, list[str]()
-    if not root.is_dir():
-        raise Error(
-            f"data.root: {root}: no such folder. `hwr iam download --root {root}` gets IAM (registration is free), "
-            f"`hwr synth --out {root}` draws handwriting in the same layout"
-        )
+    disk.check_folder(
+        root,
+        f". `hwr iam download --root {root}` gets IAM (registration is free), `hwr synth --out {root}` draws "
+        "handwriting in the same layout",
+    )
     forms = read_forms(root, data.text, data.unit, notes)
     listed, sizes = _listed(data, forms)
     name = _split_name(data, looks_like_iam(forms.ids), listed, sizes, notes)
@@ -86,10 +86,10 @@ def _page(page: Entry) -> str:
 
 
 def read_list(path: Path) -> list[tuple[str, str]]:
-    """The ids of a split list, an extension like `.png` taken off, each with its place (`file:line`)."""
+    """The ids of a split list without extensions like `.png`, each with its place (`file:line`)."""
     rows = []
-    for row, place in read_rows(path):
-        extension = next((e for e in EXTENSIONS if row.lower().endswith(e)), "")
+    for row, place in disk.read_rows(path):
+        extension = next((e for e in iam_images.EXTENSIONS if row.lower().endswith(e)), "")
         rows.append((check_id(row[: len(row) - len(extension)], place), place))
     return rows
 
@@ -133,9 +133,9 @@ def _listed(data: Data, forms: Forms) -> tuple[_Split, dict[Path, int]]:
 
 
 def _claim(seen: dict[str, tuple[str, str]], id: str, part: str, place: str) -> None:
-    """Note in which part and place an id stands, and refuse one that stands elsewhere already."""
+    """Note the part and place of an id, and refuse one that is listed elsewhere already."""
     old = seen.get(id)
-    # Choosing on the test list is the original recipe, and the one case in which an id may be in two parts.
+    # Validating on the test list is the original recipe, and the only case in which an id may be in two parts.
     if old and not (part == "test" and old == ("val", place)):
         raise Error(f"{place}: {id} (data.{part}) is listed at {old[1]} (data.{old[0]}) already")
     seen[id] = (part, place)
@@ -172,7 +172,7 @@ def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int]
 
 
 def _note_shared(listed: _Split, notes: list[str]) -> None:
-    """Say which parts have lines, writers or forms in common."""
+    """Note which parts share lines, writers or forms."""
     for a, b in combinations(PARTS, 2):
         ids = {s.line.id for s in listed[a]}
         others = [s for s in listed[b] if s.line.id not in ids]
@@ -191,7 +191,7 @@ def _note_shared(listed: _Split, notes: list[str]) -> None:
 
 
 def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
-    """The listed lines, or their words, or the forms that they are of."""
+    """The listed lines, their words, or their forms."""
     if unit == "line":
         return listed
     samples: _Split = {part: [] for part in PARTS}
@@ -200,7 +200,7 @@ def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
         if unit == "word":
             chosen = [_Sample(word, s.line, s.form, s.place) for word in s.line.parts]
         elif s.form.id in seen and seen[s.form.id][0] == part:
-            chosen = []  # another of its lines has brought it in
+            chosen = []  # another of its lines brought it in
         else:
             page = Entry(s.form.id, "", s.form.source, s.form.lines)
             chosen = [_Sample(page, page, s.form, s.place)]
@@ -216,7 +216,7 @@ def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
 
 
 def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tuple[_Split, list[str]]:
-    """Leave out what data.exclude names: the samples that stay, the ids of the others."""
+    """Apply data.exclude: the samples that stay, and the ids of the others."""
     left: list[str] = []
     used: set[str] = set()
     kept: _Split = {part: [] for part in PARTS}
@@ -234,54 +234,14 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
     return kept, list(dict.fromkeys(left))  # an id may be in val and in test
 
 
-# --- Images ---
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """Image id -> file for the images of one folder; empty if there is no such folder.
-
-    Raises:
-        Error: Two images of one id, as in `a.png` beside `a.jpg`; the folder is unreadable.
-    """
-    found: dict[str, Path] = {}
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.name.lower().endswith(EXTENSIONS) and e.is_file())
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    except OSError as error:
-        raise Error(f"{folder}: could not be read: {error.strerror or error}") from error
-    for name in names:
-        if other := found.get(stem := name.rpartition(".")[0]):
-            raise Error(f"{folder / name}: {other.name} is there too; an id has one image")
-        found[stem] = folder / name
-    return found
-
-
-def image_folder(root: Path, unit: str, form_id: str) -> Path:
-    """Where the images of a form's lines or words are: `lines/a01/a01-000u`."""
-    return root / f"{unit}s" / form_id.partition("-")[0] / form_id
-
-
-def page_images(root: Path) -> dict[str, Path]:
-    """Form id -> image for all in and below the folders `forms*`."""
-    found: dict[str, Path] = {}
-    for folder in sorted(path for top in root.glob("forms*") for path in (top, *top.rglob("*")) if path.is_dir()):
-        for id, path in images_in(folder).items():
-            if id in found:
-                raise Error(f"{path}: {found[id]} is there too; an id has one image")
-            found[id] = path
-    return found
-
-
 def _images(root: Path, unit: str, samples: _Split) -> dict[str, Path]:
-    """Sample id -> image; each folder is listed once."""
-    pages = page_images(root) if unit == "form" else {}
-    there = cache(images_in)
+    """Map sample ids to images; each folder is listed once."""
+    pages = iam_images.page_images(root) if unit == "form" else {}
+    there = cache(iam_images.images_in)
     images: dict[str, Path] = {}
     missing: list[tuple[Path, str]] = []
     for _, s in _all(samples):
-        folder = root / "forms" if unit == "form" else image_folder(root, unit, s.form.id)
+        folder = root / "forms" if unit == "form" else iam_images.image_folder(root, unit, s.form.id)
         if image := (pages if unit == "form" else there(folder)).get(s.entry.id):
             images[s.entry.id] = image
         else:
@@ -290,7 +250,53 @@ def _images(root: Path, unit: str, samples: _Split) -> dict[str, Path]:
         path, place = missing[0]
         more = f" ({len(missing) - 1} more are missing)" if missing[1:] else ""
         raise Error(
-            f"{path}: no such image (nor {', '.join(EXTENSIONS[1:])}), and {place} lists it{more}. Get the images of "
-            f"the {unit}s (`hwr iam download`), or name in data.exclude what is to be left out"
+            f"{path}: no such image (nor {', '.join(iam_images.EXTENSIONS[1:])}), and {place} lists it{more}. Get the "
+            f"images of the {unit}s (`hwr iam download`), or name what to skip in data.exclude"
         )
     return images
+
+
+# --- Write ---
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write a dataset in IAM's layout, with the split lists of the official task.
+
+    Raises:
+        Error: A text that the layout can't hold; names the line.
+    """
+    forms, names, used = dict[str, list[Line]](), dict[tuple[str, str], str](), set[str]()
+    for line in writing.lines(dataset):
+        _check_text(line)
+        document = line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"
+        if (document, line.writer) not in names:  # a form has one writer
+            names[document, line.writer] = writing.free_name(document, "form", used)
+        forms.setdefault(names[document, line.writer], []).append(line)
+    (out / "xml").mkdir()
+    ids: dict[str, str] = {}
+    for form, lines in tqdm(forms.items(), "writing", unit="form", disable=None, leave=False):
+        root = xml.new(TAG, "")
+        root.attrib.update({"id": form, "writer-id": lines[0].writer})
+        part = xml.add(root, "handwritten-part")
+        for number, line in enumerate(lines):
+            ids[line.id] = f"{form}-{number:02d}"
+            xml.add(part, "line", id=ids[line.id], text=_escaped(line.text))
+            writing.save_image(line, iam_images.image_folder(out, "line", form) / f"{ids[line.id]}.png")
+        xml.write(root, out / "xml" / f"{form}.xml")
+    (out / LISTS).mkdir()
+    lists = {"trainset": dataset.train, "validationset1": dataset.val, "validationset2": [], "testset": dataset.test}
+    for name, listed in lists.items():
+        writing.id_list(out / LISTS / f"{name}.txt", [ids[line.id] for line in listed])
+
+
+def _escaped(text: str) -> str:
+    """A text as IAM has it: its entities are escaped once more than XML needs, and `transcription` unescapes them."""
+    return text.replace("&", "&amp;")
+
+
+def _check_text(line: Line) -> None:
+    if transcription(Entry(line.id, _escaped(line.text), line.source)) != line.text:
+        raise Error(
+            f"{line.source}: line {line.id}: IAM's layout can't hold the text {line.text!r}, because its entities are "
+            "unescaped when it is read. Choose another format, or name the line in data.exclude"
+        )

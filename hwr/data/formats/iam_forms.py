@@ -1,6 +1,6 @@
-"""The forms of a folder in IAM's layout: their lines, words and writers, and the texts as they were written.
+"""The forms of a folder in IAM's layout: their lines, words, writers and texts.
 
-They are in `xml/<form>.xml`, or else in the tables `ascii/lines.txt`, `words.txt` and `forms.txt`.
+They are read from `xml/<form>.xml`, or from the tables `ascii/lines.txt`, `words.txt` and `forms.txt`.
 """
 
 import html.entities
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.data import CONTROL
+from hwr.data import CONTROL, disk
 from hwr.data.formats import xml
 
 _IAM_FORM = re.compile(r"[a-r]\d{2}-\d{3}[a-z]?")
@@ -21,10 +21,10 @@ _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]*);")
 
 @dataclass(frozen=True)
 class Entry:
-    """A word, a line or a page as it stands in the XML or in an ascii table.
+    """A word, a line or a page, as the XML or an ascii table has it.
 
     Attributes:
-        text: As it stands there; a page has none but its lines' texts.
+        text: Not unescaped yet; "" for a page, whose lines have the texts.
         source: `file:line`.
         parts: A line's words, a page's lines.
     """
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Form:
-    """A page. `writer` is "" where it is unknown."""
+    """A page. `writer` is "" if unknown."""
 
     id: str
     writer: str
@@ -46,7 +46,7 @@ class Form:
 
 
 class Forms:
-    """The forms of a dataset: those of `unread` are read from their XML when they are first asked for."""
+    """The forms of a dataset. Those in `unread` are read from their XML on first use."""
 
     def __init__(self, unread: dict[str, Path], forms: Iterable[Form] = ()) -> None:
         self._unread = unread
@@ -72,7 +72,7 @@ class Forms:
         return self._known.get(id)
 
     def find(self, id: str) -> list[tuple[Form, Entry]]:
-        """The lines that a line's or a form's id stands for; none if there is no such id."""
+        """The line with an id, or all lines of the form with that id; none if the id is unknown."""
         if form := self._form(id):
             return [(form, line) for line in form.lines]
         self._form(id.rpartition("-")[0])
@@ -82,7 +82,7 @@ class Forms:
         return [self._lines[id]] if id in self._lines else []
 
     def has(self, id: str) -> bool:
-        """Whether it is the id of a form, a line or a word."""
+        """Whether an id is that of a form, a line or a word."""
         if self._form(id):
             return True
         above = self.find(id.rpartition("-")[0])
@@ -90,10 +90,10 @@ class Forms:
 
 
 def read_forms(root: Path, text: str, unit: str, notes: list[str]) -> Forms:
-    """The forms of a folder, from `data.text`: "xml" or "ascii".
+    """Read the forms of a folder from its XML or its ascii tables (`text`: "xml" or "ascii").
 
-    The tables in `ascii` are read at once, `words.txt` only if `unit` is "word"; an XML is read when it is first asked
-    for. What one should know of the texts is added to `notes`.
+    The tables are read at once, `words.txt` only if `unit` is "word"; an XML file is read on first use. Remarks on the
+    texts are added to `notes`.
 
     Raises:
         Error: Something is missing or damaged; names the file and line.
@@ -111,9 +111,9 @@ def looks_like_iam(form_ids: Iterable[str]) -> bool:
 
 
 def transcription(entry: Entry) -> str:
-    """The text of a line or word, entities unescaped until nothing changes (`&amp;quot;` occurs in IAM).
+    """The text of a line or word, its entities unescaped until nothing changes (`&amp;quot;` occurs in IAM).
 
-    Only `&name;` with its semicolon is an entity: in "notes &c of" the "&c" is what was written.
+    An entity needs its semicolon: in "notes &c of" the "&c" is handwriting.
 
     Raises:
         Error: Empty, or with a line break or another control character in it.
@@ -154,7 +154,7 @@ def _xml_forms(root: Path) -> Forms:
 
 
 def xml_files(folder: Path) -> list[Path]:
-    """The XML files of a folder, by name, without hidden ones."""
+    """The XML files of a folder, sorted, without hidden ones."""
     names = sorted(name for name in os.listdir(folder) if name.endswith(".xml") and not name.startswith("."))
     return [folder / name for name in names]
 
@@ -211,7 +211,7 @@ def _ascii_forms(root: Path, unit: str, notes: list[str]) -> Forms:
 def _ascii_writers(root: Path, form_ids: Iterable[str]) -> dict[str, str]:
     """Form id -> writer id, from forms.txt (its first two columns) or else from the XML."""
     if (path := root / "ascii/forms.txt").is_file():
-        rows = (line.split() for line, _ in read_rows(path) if not line.startswith("#"))
+        rows = (line.split() for line, _ in disk.read_rows(path) if not line.startswith("#"))
         return {row[0]: row[1] for row in rows if len(row) > 1}
     paths = {id: root / "xml" / f"{id}.xml" for id in form_ids}
     return {id: parse_form(path).writer for id, path in paths.items() if path.is_file()}
@@ -221,7 +221,7 @@ def _table(path: Path) -> Iterator[Entry]:
     """The rows of lines.txt or words.txt: id, ok or err, six or seven more columns, text (the ninth, to the end)."""
     if not path.is_file():
         raise Error(f"{path}: no such file, and data.text is ascii. data.text=xml reads the XML instead")
-    for row, place in read_rows(path):
+    for row, place in disk.read_rows(path):
         if row.startswith("#"):
             continue
         columns = row.split(maxsplit=8)
@@ -229,31 +229,6 @@ def _table(path: Path) -> Iterator[Entry]:
             raise Error(f"{place}: {len(columns)} columns; there should be nine, the last of them the text")
         # "ok" or "err" in the second column is about the segmentation into words, not about the text.
         yield Entry(check_id(columns[0], place), columns[8], place)
-
-
-# --- Files ---
-
-
-def read_rows(path: Path) -> list[tuple[str, str]]:
-    """The lines of a UTF-8 text file that are not blank, stripped, each with its place (`file:line`).
-
-    Raises:
-        Error: Unreadable or not UTF-8.
-    """
-    content = _bytes(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Error(f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}") from None
-    rows = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
-    return [(row.strip(), f"{path}:{number}") for number, row in rows if row.strip()]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
 
 
 def check_id(id: str, place: str) -> str:

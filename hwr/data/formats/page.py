@@ -1,26 +1,49 @@
-"""PAGE XML (2013 to 2019), as Transkribus, eScriptorium and OCR-D write it -> Dataset."""
+"""PAGE XML (2013 to 2019), as Transkribus, eScriptorium and OCR-D write it."""
 
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hwr import Error
+from hwr import Error, __version__
 from hwr.config import Data
 from hwr.data import Dataset
-from hwr.data.formats import pages
-from hwr.data.formats.pages import Marked, Page, children, descendants
+from hwr.data.formats import marked_pages, xml
+from hwr.data.formats.contents import Contents
+from hwr.data.formats.marked_pages import Marked, Page
+from hwr.data.formats.xml import children, descendants, local
 from hwr.images.load import Polygon
+
+LAYOUT = "PAGE XML with page images beside it or in the folder above"
+TAG = "PcGts"
+UNITS: tuple[str, ...] = ("line",)
+KEEPS_WRITERS = False
+NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
+
+
+def detect(contents: Contents) -> bool:
+    """Whether a folder holds PAGE."""
+    return contents.tag == TAG
+
+
+# --- Read ---
 
 
 def read(data: Data) -> Dataset:
-    """Read all PAGE files below `data.root`."""
-    return pages.read(data, "PcGts", parse)
+    """Read all PAGE files below `data.root`.
+
+    Raises:
+        Error: As `marked_pages.read`.
+    """
+    return marked_pages.read(data, TAG, parse)
 
 
 def parse(path: Path, root: Any) -> Page:
-    """Make a page of a file's root element.
+    """Make a page from a file's root element.
 
     Raises:
-        Error: No page or no size, a line without an id or with bad points; names file:line.
+        Error: No page or no size, a line without an id; names file:line.
     """
     found = children(root, "Page")
     if len(found) != 1:
@@ -32,7 +55,7 @@ def parse(path: Path, root: Any) -> Page:
     except ValueError:
         raise Error(f"{source}: <Page> has no imageWidth or imageHeight, or one that is no number") from None
     lines = tuple(_line(line, path) for line in descendants(element, "TextLine"))
-    pages.unique((line.id, line.source) for line in lines)
+    marked_pages.unique((line.id, line.source) for line in lines)
     return Page(element.get("imageFilename", ""), source, width, height, lines)
 
 
@@ -41,29 +64,98 @@ def _line(element: Any, path: Path) -> Marked:
     id = element.get("id")
     if not id:
         raise Error(f"{source}: <TextLine> has no id")
-    return pages.marked(
+    return marked_pages.marked(
         id,
-        text(element),
+        _text(element),
         source,
         lambda: _points(element, "Coords", path, 3),
         lambda: _points(element, "Baseline", path, 2),
     )
 
 
-def text(element: Any) -> str:
-    """The text of a line: its TextEquiv of the lowest index, or else those of its words."""
-    equivalents = children(element, "TextEquiv")
-    if equivalents:
+def _text(element: Any) -> str:
+    """The text of a line: its TextEquiv of the lowest index or, if that is missing or blank, the text of its words."""
+    text = ""
+    if equivalents := children(element, "TextEquiv"):
         best = min(equivalents, key=lambda e: int(e.get("index", "0")) if e.get("index", "0").isdigit() else 0)
-        return "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
-    return " ".join(found for word in children(element, "Word") if (found := text(word)))
+        text = "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
+    return text if text.strip() else " ".join(found for word in children(element, "Word") if (found := _text(word)))
 
 
 def _points(element: Any, name: str, path: Path, least: int) -> Polygon:
     for child in children(element, name):
         where = f"{path}:{child.sourceline}"
         if child.get("points"):
-            return pages.points(child.get("points"), where, least)
+            return marked_pages.points(child.get("points"), where, least)
         inner = [f"{point.get('x')},{point.get('y')}" for point in children(child, "Point")]  # before 2013
-        return pages.points(" ".join(inner), where, least)
+        return marked_pages.points(" ".join(inner), where, least)
     return ()
+
+
+# --- Write ---
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write a dataset as PAGE files beside copies of the page images."""
+    marked_pages.write(dataset, out, new)
+
+
+def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
+    """Make the PAGE of an image.
+
+    Args:
+        image: Its file name.
+        size: Its width and height in pixels.
+
+    Returns:
+        The root element.
+    """
+    root = xml.new(TAG, NAMESPACE)
+    metadata = xml.add(root, "Metadata")
+    for tag, text in (("Creator", f"hwr {__version__}"), ("Created", _now()), ("LastChange", _now())):
+        xml.add(metadata, tag).text = text
+    width, height = size
+    page = xml.add(root, "Page", imageFilename=image, imageWidth=width, imageHeight=height)
+    region = xml.add(page, "TextRegion", id="region")
+    corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
+    xml.add(region, "Coords", points=marked_pages.points_text(corners))
+    for line in lines:
+        element = xml.add(region, "TextLine", id=line.id)
+        xml.add(element, "Coords", points=marked_pages.points_text(marked_pages.outline(line, size)))
+        if line.baseline:
+            xml.add(element, "Baseline", points=marked_pages.points_text(line.baseline))
+        xml.add(xml.add(element, "TextEquiv"), "Unicode").text = line.text
+    return root
+
+
+def update(root: Any, lines: Sequence[Marked]) -> None:
+    """Put predicted texts and their confidences into a page; a line with a fault keeps what it has.
+
+    Words, the texts of regions and marks on parts of the text are removed, since they belong to another reading. All
+    else stays.
+
+    Args:
+        lines: One for each line of the page, in its order.
+    """
+    for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
+        if not line.fault:
+            _update_line(element, line)
+    for region in (element for element in root.iter() if local(element).endswith(("Region", "TableCell"))):
+        xml.remove(region, "TextEquiv")
+    for changed in descendants(root, "LastChange"):
+        changed.text = _now()
+
+
+def _update_line(element: Any, line: Marked) -> None:
+    xml.remove(element, "TextEquiv", "Word")
+    if element.get("custom"):  # Transkribus keeps marks on ranges of characters there
+        element.set("custom", re.sub(r"\w+ *\{[^}]*offset:[^}]*\} *", "", element.get("custom")).strip())
+    equivalent = xml.add(element, "TextEquiv", conf=f"{line.confidence:.4f}")
+    xml.add(equivalent, "Unicode").text = line.text
+    # The schema wants it after the line's shape and before its style.
+    shape = [i for i, child in enumerate(element) if local(child) in ("AlternativeImage", "Coords", "Baseline")]
+    element.insert(max(shape, default=-1) + 1, equivalent)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

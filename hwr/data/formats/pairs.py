@@ -1,36 +1,54 @@
-"""Line images with their texts beside them, `a.png` and `a.gt.txt`, as kraken, Calamari and OCRopus have them -> Dataset."""
+"""Line images with their texts beside them, `a.png` and `a.gt.txt`, as kraken, Calamari and OCRopus have them."""
 
-import os
 from pathlib import Path
+
+from tqdm import tqdm
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line, splits
+from hwr.data import Dataset, Line, disk, splits
+from hwr.data.formats import writing
+from hwr.data.formats.contents import Contents
 from hwr.images import load
 
+LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
+TAG = ""
+UNITS: tuple[str, ...] = ("line",)
+KEEPS_WRITERS = False
 SUFFIX = ".gt.txt"
 
 
+def detect(contents: Contents) -> bool:
+    """Whether a folder holds texts of lines."""
+    return any(name.endswith(SUFFIX) for name in contents.files)
+
+
+def hint(contents: Contents) -> str:
+    """A remark on images that have .txt files beside them, to begin a message with; or ""."""
+    files = {Path(name) for name in contents.files}
+    images = {path.with_suffix("") for path in files if path.suffix.lower() in load.SUFFIXES}
+    texts = sorted(path for path in files if path.suffix.lower() == ".txt" and path.with_suffix("") in images)
+    return f"{texts[0].name} should be called {texts[0].stem}{SUFFIX}; " if texts else ""
+
+
 def read(data: Data) -> Dataset:
-    """Read all pairs below `data.root`. A document is the folder that they are in.
+    """Read all pairs below `data.root`. Their folder is their document.
 
     Raises:
         Error: No pairs; a text without an image, or one of more than one line; names file and line.
     """
     root, lines, empty = data.folder, list[Line](), list[str]()
-    if not root.is_dir():
-        raise Error(f"data.root: {root}: no such folder")
+    disk.check_folder(root)
     alone = 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        texts = sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
+    for folder, names in disk.walk(root):
+        texts = [name for name in names if name.endswith(SUFFIX)]
         stems = {name.removesuffix(SUFFIX) for name in texts}
-        # Prepared images stand beside the original, or in its place, as a.bin.png and a.nrm.png.
+        # Prepared images, a.bin.png and a.nrm.png, lie beside the original or replace it.
         pictures: dict[str, list[str]] = {}
         prepared: dict[str, list[str]] = {}
-        for name in sorted(names):
+        for name in names:
             stem, dot, suffix = name.rpartition(".")
-            if f"{dot}{suffix}".lower() in load.SUFFIXES and not name.startswith("."):
+            if f"{dot}{suffix}".lower() in load.SUFFIXES:
                 before = stem.rpartition(".")[0]
                 if stem in stems or before not in stems:
                     pictures.setdefault(stem, []).append(name)
@@ -55,7 +73,7 @@ def read(data: Data) -> Dataset:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
     notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
     if empty:
-        notes.append(f"{len(empty)} texts are empty and left out: {', '.join(empty[:5])}")
+        notes.append(f"{len(empty)} texts are empty and skipped: {', '.join(empty[:5])}")
     return splits.split(data, lines, [line.id.rpartition("/")[0] or "." for line in lines], empty, notes)
 
 
@@ -68,3 +86,12 @@ def _text(path: Path) -> str:
     if len(full) > 1:
         raise Error(f"{path}:2: has {len(full)} lines of text; an image is one line")
     return full[0].strip() if full else ""
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write a dataset as pairs, with lists of its parts."""
+    names = writing.file_names(dataset)
+    for line in tqdm(writing.lines(dataset), "writing", unit="line", disable=None, leave=False):
+        writing.save_image(line, out / f"{names[line.id]}.png")
+        (out / f"{names[line.id]}{SUFFIX}").write_text(f"{line.text}\n", encoding="utf-8")
+    writing.lists(dataset, out, names)

@@ -1,38 +1,65 @@
-"""Tables of lines: TSV, CSV or JSON lines with image and text, as of Hugging Face's image folders -> Dataset."""
+"""Tables of lines: TSV, CSV or JSON lines with image and text, as in Hugging Face's image folders."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line, splits
+from hwr.data import PARTS, Dataset, Line, splits
+from hwr.data.formats import writing
+from hwr.data.formats.contents import Contents
 
-# The names of the columns; the first that is there counts.
+LAYOUT = (
+    "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl or manifest.tsv"
+)
+TAG = ""
+UNITS: tuple[str, ...] = ("line",)
+KEEPS_WRITERS = True
+
+# Names of the columns; the first one found counts.
 IMAGE = ("image", "file_name", "path", "image_path", "filename")
 TEXT = ("text", "transcription", "transcript", "label", "ground_truth")
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".ndjson")
 MANIFESTS = ("metadata.jsonl", "manifest.jsonl", "manifest.tsv", "manifest.csv", "metadata.csv", "metadata.tsv")
 
 
+def named_like_one(path: Path) -> bool:
+    """Whether a file's name ends as that of a table."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def detect(contents: Contents) -> bool:
+    """Whether a file is a table, or a folder has one."""
+    return named_like_one(contents.root) or (contents.root.is_dir() and bool(tables(contents.root)))
+
+
+# --- Read ---
+
+
 def read(data: Data) -> Dataset:
-    """Read the table that `data.root` is, or the first of `MANIFESTS` in it or in its sub-folders `train`, `test`, ….
+    """Read the table `data.root`, or the first of `MANIFESTS` in that folder or in its sub-folders `train`, `test`, ….
 
     Columns: image (relative to the table) and text; optional id, split, writer.
 
     Raises:
         Error: No table, a missing column or image, a bad row; names file and line.
     """
-    lines, column, empty = list[Line](), list[str](), list[str]()
+    lines, column, empty, notes = list[Line](), list[str](), list[str](), list[str]()
+    if not data.folder.exists():
+        raise Error(f"data.root: {data.folder}: no such file or folder")
     seen: dict[str, str] = {}
     found = tables(data.folder)
     if not found:
         raise Error(f"data.root: {data.folder} is no table and has none: {', '.join(MANIFESTS)}")
     for path, part in found:
-        for row, source in _rows(path):
+        for row, source in _rows(path, notes):
             name, text = _cell(row, IMAGE, source), _cell(row, TEXT, source)
             if not name.strip():
                 raise Error(f"{source}: has no image")
@@ -55,12 +82,13 @@ def read(data: Data) -> Dataset:
             column.append(str(row.get("split") or part))
     if not lines:
         raise Error(f"{data.folder}: no line with a text in its tables")
-    notes = [f"{len(empty)} lines have no text and are left out: {', '.join(empty[:5])}"] if empty else []
+    if empty:
+        notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}")
     return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, column)
 
 
 def tables(root: Path) -> list[tuple[Path, str]]:
-    """The tables, and the part that each one's folder is named for; none if there are none."""
+    """Find the tables of a folder, each with the part that its sub-folder is named after, or ""."""
     if root.is_file():
         return [(root, "")]
     for name in MANIFESTS:
@@ -70,8 +98,8 @@ def tables(root: Path) -> list[tuple[Path, str]]:
     return [(p / name, p.name) for p in parts for name in MANIFESTS if (p / name).is_file()]
 
 
-def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of a table, each with its place."""
+def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of a table, each with its place; adds to the notes."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -83,21 +111,49 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
             for number, row in enumerate(text.split("\n"), 1):
                 if row.strip():
                     yield _object(row, f"{path}:{number}"), f"{path}:{number}"
-        case ".tsv" | ".csv":
-            tabs = path.suffix.lower() == ".tsv"
-            # In TSV a quote is a character like any other, as in `cut`; in CSV it quotes.
-            kind: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
-            reader = csv.DictReader(io.StringIO(text, newline=""), **kind)
-            try:
-                for cells in reader:
-                    source = f"{path}:{reader.line_num}"
-                    if None in cells or None in cells.values():
-                        raise Error(f"{source}: has not as many cells as the first row has names")
-                    yield cells, source
-            except csv.Error as error:
-                raise Error(f"{path}:{reader.line_num}: {error}") from error
+        case ".csv":
+            yield from _cells(path, text, strict=True)
+        case ".tsv" if _quoted(path, text, notes):
+            yield from _cells(path, text, delimiter="\t", strict=True)
+        case ".tsv":
+            yield from _cells(path, text, delimiter="\t", quoting=csv.QUOTE_NONE)
         case suffix:
             raise Error(f"{path}: {suffix or 'a file without ending'} is no table; .tsv, .csv and .jsonl are")
+
+
+def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), **dialect)
+    try:
+        for cells in reader:
+            source = f"{path}:{reader.line_num}"
+            if None in cells or None in cells.values():
+                raise Error(f"{source}: has not as many cells as the first row has names")
+            yield cells, source
+    except csv.Error as error:
+        raise Error(f"{path}:{reader.line_num}: {error}") from error
+
+
+# What a spreadsheet makes of a cell with quotes in it: it doubles them, and puts the cell in quotes.
+_IN_QUOTES = re.compile('"(?:[^"]|"")*"')
+
+
+def _quoted(path: Path, text: str, notes: list[str]) -> bool:
+    """Whether a TSV was saved by a spreadsheet, so that its quotes enclose cells and are not characters of the text.
+
+    That is so if every cell with quotes is enclosed in them, and some are doubled. Adds a note, also if none is doubled,
+    because then the outer quotes may belong to the text.
+    """
+    cells = [cell for row in text.split("\n") for cell in row.rstrip("\r").split("\t") if '"' in cell]
+    if not cells or not all(_IN_QUOTES.fullmatch(cell) for cell in cells):
+        return False
+    if any('""' in cell[1:-1] for cell in cells):
+        notes.append(f"{path}: cells are in quotes, as spreadsheets save them; the quotes are not part of the text")
+        return True
+    notes.append(
+        f"{path}: {len(cells)} cells are in quotes, which are read as part of the text; save the table as CSV if they "
+        "are not"
+    )
+    return False
 
 
 def _object(row: str, source: str) -> dict[str, Any]:
@@ -117,3 +173,19 @@ def _cell(row: dict[str, Any], names: tuple[str, ...], source: str) -> str:
                 raise Error(f"{source}: {name} is {row[name]!r}, not a text")
             return str(row[name])
     raise Error(f"{source}: has no column {names[0]} (or {', '.join(names[1:])}); it has {', '.join(map(str, row))}")
+
+
+# --- Write ---
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write a dataset as metadata.jsonl with its images, as Hugging Face's datasets reads it."""
+    names = writing.file_names(dataset)
+    rows = [(part, line) for part in PARTS for line in dataset.part(part)]
+    # An id may come from a file name that is not UTF-8; JSON has escapes for it.
+    with open(out / "metadata.jsonl", "w", encoding="utf-8", errors="backslashreplace") as file:
+        for part, line in tqdm(rows, "writing", unit="line", disable=None, leave=False):
+            name = f"images/{names[line.id]}.png"
+            writing.save_image(line, out / name)
+            row = {"file_name": name, "text": line.text, "split": part, "writer": line.writer, "id": line.id}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

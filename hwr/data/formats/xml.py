@@ -1,13 +1,14 @@
-"""XML from strangers, read safely: nothing outside the file is loaded, declared entities are refused."""
+"""XML: files from strangers read safely, and elements found, made and written whatever their namespace."""
 
 from pathlib import Path
 from typing import Any
 
 from hwr import Error
+from hwr.atomic import replacing
 
 
 def parse(path: Path) -> Any:
-    """The root element of an XML file.
+    """Read a file and return its root element. Nothing outside the file is loaded.
 
     Raises:
         Error: Unreadable, not well-formed, in a wrong encoding, or it declares entities; names file:line.
@@ -18,7 +19,7 @@ def parse(path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise Error(f"{path}: could not be read: {error.strerror or error}") from error
-    # lxml expands entities inside attributes whatever it is told, so a declaration is refused before parsing.
+    # lxml expands entities in attributes even with resolve_entities=False, so declarations are refused before parsing.
     for encoding in ("ascii", "utf-16-le", "utf-16-be"):
         if (at := content.find("<!ENTITY".encode(encoding))) >= 0:
             raise Error(f"{path}:{content.count(10, 0, at) + 1}: declares an XML entity, which is not read")
@@ -27,8 +28,58 @@ def parse(path: Path) -> Any:
         root = etree.fromstring(content, parser)
     except etree.XMLSyntaxError as error:
         raise Error(f"{path}:{error.lineno or 1}: not well-formed XML: {error.msg}") from None
+    # libxml2 knows more encodings than those above: UTF-32, UTF-7, EBCDIC, … Its limits have kept the expansion small.
+    declared = root.getroottree().docinfo.internalDTD
+    if declared is not None and next(declared.iterentities(), None) is not None:
+        raise Error(f"{path}:1: declares an XML entity, which is not read")
     for problem in parser.error_log:
-        # Where a DTD is named but not loaded, an unknown entity is a mere warning, and its character would vanish.
+        # If a DTD is named but not loaded, an unknown entity is only a warning, and its character would vanish.
         if "not defined" in problem.message:
             raise Error(f"{path}:{problem.line}: {problem.message}; write the character itself")
     return root
+
+
+def local(element: Any) -> str:
+    """An element's name without its namespace; "" of a comment."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def children(element: Any, name: str) -> list[Any]:
+    """The children of that name, in any namespace."""
+    return [child for child in element if local(child) == name]
+
+
+def descendants(element: Any, name: str) -> list[Any]:
+    """The elements of that name at any depth, in any namespace."""
+    return [child for child in element.iter() if local(child) == name]
+
+
+def remove(element: Any, *names: str) -> None:
+    """Remove the children of these names."""
+    for child in list(element):
+        if local(child) in names:
+            element.remove(child)
+
+
+def new(name: str, namespace: str) -> Any:
+    """A root element whose default namespace is the given one, or in none ("")."""
+    from lxml import etree
+
+    return etree.fromstring(f'<{name} xmlns="{namespace}"/>') if namespace else etree.Element(name)
+
+
+def add(parent: Any, name: str, **attributes: object) -> Any:
+    """Append a child in the parent's namespace, and return it."""
+    from lxml import etree
+
+    namespace = etree.QName(parent).namespace
+    tag = f"{{{namespace}}}{name}" if namespace else name
+    return etree.SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
+
+
+def write(root: Any, path: Path) -> None:
+    """Write an element as a file, indented."""
+    from lxml import etree
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))

@@ -1,4 +1,4 @@
-"""Look through a folder in IAM's layout: count what is there, list what is missing, damaged or wrong."""
+"""Check a folder in IAM's layout: count its contents, list what is missing, damaged or wrong."""
 
 import warnings
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error
-from hwr.data.formats import iam
+from hwr.data.formats import iam, iam_images
 from hwr.data.formats.iam_forms import Form, looks_like_iam, parse_form, transcription, xml_files
 
-# The database's own numbers (version 3.0), as its web page gives them.
+# The numbers on the database's web page (version 3.0).
 FORMS, LINES, WORDS, WRITERS = 1539, 13353, 115320, 657
 # Damaged in the official archives themselves.
 KNOWN_DAMAGED = ("a01-117-05-02", "r06-022-03-05")
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder has.
+    """The contents of a folder.
 
     Attributes:
         root: The folder.
@@ -27,12 +27,12 @@ class Report:
         lines: Lines in the readable ones.
         words: Words in them.
         writers: Different writer ids in them.
-        images: Number of images per unit; a unit has no entry where there is no folder of it.
+        images: Number of images per unit; a unit without a folder has no entry.
         lists: Number of ids per split list.
-        missing: Image files that the XML has an id for; only of the units that there are images of.
+        missing: Image files for ids in the XML, only of units that have a folder of images.
         damaged: Images that could not be decoded, `path: why`.
-        known_damaged: Those of the damaged ones that are so in the official archives.
-        problems: What is wrong with the XML and the lists, `file:line: what`.
+        known_damaged: Images that are damaged in the official archives too.
+        problems: Faults of the XML and the lists, `file:line: what`.
         differences: Numbers that are not the official ones; empty if the folder is not IAM itself.
     """
 
@@ -52,12 +52,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong (but for images that are damaged in the official archives)."""
+        """Nothing is wrong, apart from images that are damaged in the official archives too."""
         return not (self.missing or self.damaged or self.problems or self.differences)
 
 
 def check(root: Path, *, images: bool = True, progress: bool = True) -> Report:
-    """Look through a folder in IAM's layout, to the end, whatever is found.
+    """Check a folder in IAM's layout to the end, whatever is wrong.
 
     Args:
         root: The dataset's folder.
@@ -103,7 +103,7 @@ def check(root: Path, *, images: bool = True, progress: bool = True) -> Report:
 
 
 def summary(report: Report) -> str:
-    """The report for the screen: counts, then the first 20 of everything that is wrong."""
+    """The report for the screen: counts, then the first 20 faults of each kind."""
     kind = "IAM" if report.is_iam else "not IAM itself, so there are no official numbers to compare with"
     found = ", ".join(f"{n:,} of {unit}s" for unit, n in report.images.items()) or "none"
     rows = [
@@ -132,7 +132,7 @@ def _section(title: str, items: list[str]) -> list[str]:
 
 
 def _forms(paths: Iterable[Path], problems: list[str]) -> list[Form]:
-    """The forms that can be read; what is wrong with their texts is noted."""
+    """The forms that can be read; adds the faults of their texts."""
     forms: list[Form] = []
     seen: dict[str, str] = {}
     for path in paths:
@@ -155,7 +155,7 @@ def _forms(paths: Iterable[Path], problems: list[str]) -> list[Form]:
 
 
 def _lists(root: Path, forms: list[Form], form_ids: set[str], is_iam: bool, problems: list[str]) -> dict[str, int]:
-    """Ids per list (IAM: the official ones); ids that are nowhere, or twice in lists of official names, are noted."""
+    """Ids per list (IAM: the official lists); adds unknown ids, and ids that occur twice in lists of official names."""
     folder = root / iam.LISTS
     if not folder.is_dir():
         problems.append(f"{folder}: no such folder, and it should have the split lists")
@@ -175,7 +175,7 @@ def _lists(root: Path, forms: list[Form], form_ids: set[str], is_iam: bool, prob
             continue
         sizes[name] = len(rows)
         for id, place in rows:
-            # What a damaged XML would have is not known, and its damage is noted already.
+            # The ids in a damaged XML file are unknown, and its damage is noted already.
             if id not in known and id.rpartition("-")[0] not in unread:
                 problems.append(f"{place}: {id} is in no XML")
             if name in iam.OFFICIAL and id in seen:
@@ -186,7 +186,7 @@ def _lists(root: Path, forms: list[Form], form_ids: set[str], is_iam: bool, prob
 
 
 def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
-    """The images that are there, unit -> id -> file, and the files that are not."""
+    """The images by unit and id, and the files that are missing."""
     found: dict[str, dict[str, Path]] = {}
     missing: list[Path] = []
     for unit in ("line", "word"):
@@ -194,9 +194,9 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
             continue
         found[unit] = {}
         for form in forms:
-            folder = iam.image_folder(root, unit, form.id)
+            folder = iam_images.image_folder(root, unit, form.id)
             try:
-                there = iam.images_in(folder)
+                there = iam_images.images_in(folder)
             except Error as error:
                 problems.append(str(error))
                 continue
@@ -205,7 +205,7 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
             missing += [folder / f"{id}.png" for id in ids if id not in there]
     if any(root.glob("forms*")):
         try:
-            found["form"] = iam.page_images(root)
+            found["form"] = iam_images.page_images(root)
             missing += [root / f"forms*/{form.id}.png" for form in forms if form.id not in found["form"]]
         except Error as error:
             problems.append(str(error))
@@ -215,7 +215,7 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
 
 
 def _decode(found: dict[str, dict[str, Path]], progress: bool) -> tuple[list[str], list[str]]:
-    """Decode all images: the damaged ones, and those that are known to be so."""
+    """Decode all images; returns the damaged ones, and those known to be damaged."""
     from PIL import Image
     from tqdm import tqdm
 

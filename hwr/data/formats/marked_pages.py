@@ -1,39 +1,44 @@
-"""What PAGE and ALTO have in common: pages with marked lines, their images, and lines cut from them."""
+"""What PAGE and ALTO share: pages with marked lines, their images, and the lines cut from them."""
 
 import os
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from tqdm import tqdm
+
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset, Line, splits
-from hwr.data.formats import xml
+from hwr.data import CONTROL, Dataset, Line, disk, splits
+from hwr.data.formats import writing, xml
 from hwr.images import load
 from hwr.images.load import Polygon
 
-# Root elements: of pages, and what each is called here; of what else lies in an export (METS; Transkribus' own).
-KINDS = {"PcGts": "page", "alto": "alto"}
+# Root elements of the XML that exports hold beside pages: METS, and Transkribus' own.
 NOT_PAGES = ("mets", "trpDocMetadata")
 
-# A line that is marked by its baseline alone reaches so far above and below it, in fractions of the usual distance to the
-# next baseline (or of the page's height / 40 where there is no other).
+# A line with a baseline only reaches this far above and below it, in fractions of the usual distance between baselines
+# (or of the page's height / 40 if there is no other baseline).
 ABOVE, BELOW = 0.75, 0.3
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A line as a page's XML marks it.
+    """A line of a page, read from its XML or to be written into it.
 
     Attributes:
-        id: As it stands there.
-        text: Its transcription, "" where there is none.
-        polygon: What belongs to it, in pixels of the page; () where only a baseline is known.
+        id: Unique on the page.
+        text: Its transcription, "" if there is none.
+        polygon: Its outline, in pixels of the page; () if only a baseline is known.
         baseline: Points from left to right, or ().
         source: `file:line`.
-        fault: What is wrong with its shape, or "".
+        fault: What is wrong with its shape, or why it could not be read, or "".
+        confidence: Of a predicted text, 0..1.
+        characters: Of a predicted text, where they are known: (character, left, right, confidence), in pixels.
     """
 
     id: str
@@ -42,14 +47,16 @@ class Marked:
     baseline: Polygon
     source: str
     fault: str = ""
+    confidence: float = 1.0
+    characters: Sequence[tuple[str, float, float, float]] = ()
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its image's name as the XML has it, where that stands, and its lines in their order.
+    """A page: the name of its image as the XML gives it, where it says so (`file:line`), and its lines in order.
 
     Attributes:
-        width: In pixels, 0 where it is not said; as `height`.
+        width: In pixels, 0 if unknown; `height` likewise.
     """
 
     image: str
@@ -59,31 +66,36 @@ class Page:
     lines: tuple[Marked, ...]
 
 
-def read(data: Data, root_tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
+# --- A dataset of pages ---
+
+
+def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     """Read all pages below a folder.
 
     Args:
-        root_tag: The root element's name: `PcGts` or `alto`.
-        parse: Makes a page of a file and its root element.
+        tag: Name of the root element.
+        parse: Makes a page from a file and its root element.
 
     Raises:
-        Error: No such folder or no page in it; a malformed page, a missing image; names file and line.
+        Error: No such folder, or no page in it; a malformed page, a missing image; names file and line.
     """
     root, notes = data.folder, list[str]()
     if not root.exists():
         raise Error(f"data.root: {root}: no such folder")
+    if root.is_file() and root.suffix.lower() != ".xml":
+        raise Error(f"data.root: {root}: is no XML file and no folder of such files")
     lines: list[Line] = []
     empty: list[str] = []
     first: dict[Path, Path] = {}
-    others: list[Path] = []
-    for path in xml_below(root):
+    others: list[str] = []
+    pages = 0
+    for path in (Path(name) for name in disk.files(root) if name.lower().endswith(".xml")):
         element = xml.parse(path)
-        name = local(element)
-        if name in NOT_PAGES or (name != root_tag and name in KINDS):
-            others += [path] if name in KINDS else []
+        if (name := xml.local(element)) != tag:
+            if name not in NOT_PAGES:
+                others.append(f"{path}:{element.sourceline}: the root element is <{name}>, not <{tag}>")
             continue
-        if name != root_tag:
-            raise Error(f"{path}:{element.sourceline}: the root element is <{name}>, not <{root_tag}>")
+        pages += 1
         page = parse(path, element)
         document = (path.relative_to(root) if root.is_dir() else Path(path.name)).with_suffix("").as_posix()
         empty += [f"{document}/{line.id}" for line in page.lines if not line.text.strip()]
@@ -93,48 +105,76 @@ def read(data: Data, root_tag: str, parse: Callable[[Path, Any], Page]) -> Datas
         image_path, page = with_image(page, path, data.images)
         before = first.setdefault(image_path.resolve(), path)
         if before != path:
-            raise Error(f"{path}: its image {image_path} is that of {before} already; which of the two is to be read?")
+            raise Error(f"{path}: its image {image_path} is that of {before} already; keep one of the two")
         for line, polygon in zip(page.lines, regions(page), strict=True):
             if line.fault:
                 raise Error(line.fault)
             id = f"{document}/{line.id}"
             lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline))
+    if others and not pages:
+        raise Error(others[0])
     if empty:
         more = ", …" if empty[5:] else ""
-        notes.append(f"{len(empty)} lines have no text and are left out: {', '.join(empty[:5])}{more}")
+        notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}{more}")
     if others:
-        notes.append(f"{len(others)} files are of the other format and are not read ({others[0]}, …)")
+        notes.append(f"{len(others)} XML files are in another format and are not read ({others[0]})")
     if not lines:
         raise Error(f"{root}: no line with text in its pages")
     return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes)
 
 
-def xml_below(root: Path) -> list[Path]:
-    """The XML files of a folder and its sub-folders, sorted; hidden ones left out. A file is the only one."""
-    if root.is_file():
-        return [root] if root.suffix.lower() == ".xml" else []
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder, n) for n in sorted(names) if n.lower().endswith(".xml") and not n.startswith(".")]
-    return found
+def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequence[Marked]], Any]) -> None:
+    """Write a dataset as one XML file for each image, beside a copy of the image, with lists of its parts.
+
+    Args:
+        new: Makes the root element from an image's name, its width and height, and its lines.
+    """
+    of: dict[Path, list[Line]] = {}
+    for line in writing.lines(dataset):
+        of.setdefault(line.image, []).append(line)
+    names: dict[str, Path] = {}
+    ids: dict[str, str] = {}
+    for path, lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
+        stem = check_name(path).stem
+        while names.setdefault(stem, path) != path:
+            stem += "_"
+        name, size = f"{stem}{path.suffix}", load.size(path, upright=False)
+        if size == load.size(path) or lines[0].region:
+            shutil.copyfile(path, out / name)
+        else:  # PAGE and ALTO count pixels as they are stored, and this line image is to be turned
+            name, size = f"{stem}.png", load.size(path)
+            Image.fromarray(load.read(path)).save(out / name)
+        marked = [Marked(x.id.rpartition("/")[2], x.text, x.region, x.baseline, x.source) for x in lines]
+        ids |= {x.id: f"{stem}/{line.id}" for x, line in zip(lines, marked, strict=True)}
+        xml.write(new(name, size, marked), out / f"{stem}.xml")
+    writing.lists(dataset, out, ids)
 
 
-def local(element: Any) -> str:
-    """An element's name without its namespace; "" of a comment."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+def check_name(path: Path) -> Path:
+    """Return the path of an image, or raise an Error if its name can't be written into XML."""
+    if CONTROL.search(path.name):  # bytes that are not UTF-8 are surrogates in Python
+        raise Error(
+            f"{os.fsencode(path)!r}: XML can't hold this file's name; rename it without control characters, in UTF-8"
+        )
+    return path
 
 
-def children(element: Any, name: str) -> list[Any]:
-    return [child for child in element if local(child) == name]
+# --- Points ---
 
 
-def descendants(element: Any, name: str) -> list[Any]:
-    return [child for child in element.iter() if local(child) == name]
+def outline(line: Marked, size: tuple[int, int]) -> Polygon:
+    """The polygon of a line to be written; the whole image if it has none."""
+    width, height = size
+    return line.polygon or ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
+
+
+def points_text(points: Polygon, between: str = ",") -> str:
+    """Points as PAGE writes them, `1,2 3,4`, or with another separator."""
+    return " ".join(f"{x}{between}{y}" for x, y in points)
 
 
 def points(text: str, source: str, least: int) -> Polygon:
-    """`1,2 3,4` or `1 2 3 4`, as PAGE and ALTO write them.
+    """Read `1,2 3,4` or `1 2 3 4`, as PAGE and ALTO write points.
 
     Raises:
         Error: Not pairs of numbers, or too few; names the source.
@@ -149,11 +189,14 @@ def points(text: str, source: str, least: int) -> Polygon:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 
+# --- The image of a page ---
+
+
 def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
-    """A page's image, and the page in that image's pixels: one that was saved smaller or larger is no obstacle.
+    """The image of a page, and the page in that image's pixels; the image may have been scaled since.
 
     Raises:
-        Error: There is no such image, or it is not of the page's shape.
+        Error: There is no such image, or it has another shape than the page.
     """
     found = find_image(page, path, images)
     width, height = load.size(found, upright=False)
@@ -171,12 +214,12 @@ def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
 
 
 def find_image(page: Page, path: Path, images: str | None) -> Path:
-    """The image of a page: beside its XML, in the folder above, or in `data.images`.
+    """Find the image of a page: beside its XML, in the folder above, or in `data.images`.
 
-    A name with folders is looked for there with them, and without. Where there is none, it is that of the XML.
+    A name with folders is tried with and without them. A page that names no image has the one named like its XML.
 
     Raises:
-        Error: It is in none of them.
+        Error: It is in none of these folders.
     """
     parts = [part for part in re.split(r"[/\\]", page.image.removeprefix("file:")) if part not in ("", ".", "..")]
     names = list(dict.fromkeys(["/".join(parts), *parts[-1:]])) if parts else [path.stem + s for s in load.SUFFIXES]
@@ -191,8 +234,11 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
     )
 
 
+# --- The shapes of lines ---
+
+
 def regions(page: Page) -> list[Polygon]:
-    """What of the page belongs to each line: its polygon, or a band along its baseline; () of one with a fault."""
+    """The outline of each line: its polygon, or a band along its baseline; () if it has a fault."""
     steps = [step for line in page.lines if line.baseline and (step := _step(line, page)) is not None]
     usual = sorted(steps)[len(steps) // 2] if steps else page.height / 40
     out: list[Polygon] = []
@@ -207,7 +253,7 @@ def regions(page: Page) -> list[Polygon]:
 
 
 def _step(line: Marked, page: Page) -> float | None:
-    """Pixels to the nearest baseline that is above or below this one in the same column."""
+    """Pixels to the nearest baseline above or below this one in the same column."""
     level, left, right = _place(line)
     found = []
     for other in page.lines:
@@ -220,13 +266,13 @@ def _step(line: Marked, page: Page) -> float | None:
 
 
 def _place(line: Marked) -> tuple[float, int, int]:
-    """Mean height, left and right end of a baseline."""
+    """Mean y, left and right end of a baseline."""
     xs, ys = zip(*line.baseline, strict=True)
     return sum(ys) / len(ys), min(xs), max(xs)
 
 
 def marked(id: str, text: str, source: str, shape: Callable[[], Polygon], baseline: Callable[[], Polygon]) -> Marked:
-    """A line from what reads its polygon and its baseline: a bad one is the fault of this line alone."""
+    """Make a line from the functions that read its polygon and its baseline; bad points are this line's fault only."""
     polygon: Polygon = ()
     along: Polygon = ()
     fault = ""
@@ -245,7 +291,7 @@ def marked(id: str, text: str, source: str, shape: Callable[[], Polygon], baseli
 
 
 def unique(ids: Iterable[tuple[str, str]]) -> None:
-    """Refuse an id that stands twice on a page. Takes (id, source)."""
+    """Refuse an id that occurs twice on a page. Takes (id, source)."""
     seen: dict[str, str] = {}
     for id, source in ids:
         if id in seen:
