@@ -125,7 +125,8 @@ def save_epoch(
         about: What to say of the run in its checkpoints.
         better: Whether this epoch is the best so far.
     """
-    scores = {**about, **asdict(progress.history[-1])}
+    trained_on = checkpoint.folder_names(settings.data.root)
+    scores = {**about, "trained_on": trained_on, **asdict(progress.history[-1])}
     current = Checkpoint(engine.weights(), settings, letters, scores)
     if better:
         checkpoint.save(out / "best.safetensors", current)
