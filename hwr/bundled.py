@@ -23,7 +23,9 @@ def recipe(name: str | Path) -> Path:
         if Path(name).exists():
             return Path(name)
         stem = name.rpartition(".")[0]
-        hint = f"for the bundled recipe write {stem}" if stem in recipes else f"the bundled recipes are {_list(recipes)}"
+        hint = (
+            f"for the bundled recipe write {stem}" if stem in recipes else f"the bundled recipes are {_list(recipes)}"
+        )
         raise Error(f"{name}: no such config file here; {hint}")
     if name not in recipes:
         raise Error(

@@ -121,12 +121,12 @@ def _read_about(
     try:
         if found["format"] > FORMAT:
             raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
-        scores = dict(found["scores"])
-        if root := found["config"].get("data", {}).get("root"):  # of a version that kept paths
-            scores.setdefault("trained_on", folder_names(root))
+        root = found["config"].get("data", {}).get("root")  # of a version that kept paths
         settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
-        return Checkpoint(weights, settings, Alphabet(found["alphabet"]), scores, exported)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        letters = Alphabet(found["alphabet"])
+        scores = {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]}
+        return Checkpoint(weights, settings, letters, scores, exported)
+    except (KeyError, TypeError, AttributeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
 
 
@@ -177,6 +177,15 @@ def _onnx_about(path: Path) -> dict[str, Any]:
         raise Error(f"{path}: was not exported by hwr (there is no hwr in its metadata)")
     found: dict[str, Any] = json.loads(properties["hwr"])
     return found
+
+
+def stored_types(path: str | Path) -> list[str]:
+    """The types that a file keeps its parameters in, as NumPy names them; none for an `.onnx`."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return []
+    arrays = gluon_params.read(path) if path.suffix == ".params" else read_arrays(path)[0]
+    return sorted({str(array.dtype) for name, array in arrays.items() if "running_" not in name})
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

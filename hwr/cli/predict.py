@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error, launched
-from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, load, set_option
+from hwr import Error
+from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, set_option, with_engine
+from hwr.processes import rank_and_world_size
 
 if TYPE_CHECKING:
     from hwr.pages.predict import Prediction
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, models/hwr-latin.safetensors).",
+    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, or hwr-latin, the bundled model).",
 )
 @config_option
 @set_option
@@ -94,9 +95,10 @@ def predict(
     from hwr.pages.segment import lines_of
     from hwr.pages.sources import files_in, jobs
     from hwr.pages.write import place, write
+    from hwr.recognizer import default_model, settings_for
 
     kind = "json" if as_json else kind
-    rank, _ = launched()
+    rank, _ = rank_and_world_size()
     _check(kind, out)
     files, others = files_in(inputs)
     if out is not None and kind in ("page", "alto"):
@@ -108,7 +110,8 @@ def predict(
         _check_places([Path(file) for file in files], [out])
     if others and not rank:
         click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
-    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
+    model = default_model() if checkpoint is None else checkpoint
+    loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
     to_file = out is not None and kind in ("txt", "tsv", "json") and not rank
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.
@@ -179,21 +182,6 @@ def _check_beside(files: list[Path], places: list[Path]) -> None:
     for file, path in zip(files, places, strict=True):
         if path.exists() and path.parent.resolve() == file.parent.resolve():
             raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
-
-
-def _default() -> str:
-    """The model to read with where none is named."""
-    name = "models/hwr-latin.safetensors"
-    given = os.environ.get("HWR_MODEL")
-    places = [Path(given)] if given else [Path(__file__).parents[1] / name, Path(name)]
-    for path in places:
-        if path.is_file():
-            return str(path)
-    raise Error(
-        f"HWR_MODEL: {given}: no such file"
-        if given
-        else f"there is no {name} here or beside the program: name a model with --checkpoint, or in $HWR_MODEL"
-    )
 
 
 def _targets(all_jobs: "Iterable[Job]", begun: "deque[Job]") -> "Iterator[Target]":

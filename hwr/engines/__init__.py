@@ -6,9 +6,10 @@ from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
-from hwr import Error, launched
+from hwr import Error
 from hwr.config import Config, Original
 from hwr.images.batches import Batch
+from hwr.processes import rank_and_world_size
 
 Weights = dict[str, np.ndarray]
 
@@ -131,7 +132,7 @@ def build(config: Config, classes: int, *, fresh: bool = True) -> Engine:
 
             return TorchEngine(**arguments)
         case "mxnet":
-            if launched()[1] > 1:
+            if rank_and_world_size()[1] > 1:
                 raise Error("the mxnet engine can't share a run with other processes; start it without torchrun")
             from hwr.engines.mxnet import MXNetEngine
 
@@ -144,7 +145,7 @@ def exported(path: Path, config: Config) -> Engine:
     Raises:
         Error: onnxruntime is not installed, or can't run the file, or not as the config and torchrun want it.
     """
-    if launched()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         raise Error(
             f"{path}: an exported network can't share its lines with other processes; start it without torchrun"
         )

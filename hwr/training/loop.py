@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, alphabet, data, engines, launched
+from hwr import Error, alphabet, data, engines
 from hwr.config import Config, Train
 from hwr.evaluation import evaluate, report
 from hwr.images import batches
+from hwr.processes import rank_and_world_size
 from hwr.training import epoch, finetune, run_folder
 from hwr.training.epoch import Task
 from hwr.training.run_folder import Epoch, Progress
@@ -35,7 +36,7 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
-    rank, size = launched()
+    rank, size = rank_and_world_size()
     if settings.train.batch_size % size:
         raise Error(f"train.batch_size {settings.train.batch_size} can't be shared evenly by {size} processes")
     if rank:  # process 0 speaks for all, and alone looks after the folder
