@@ -73,7 +73,8 @@ def test_onnx_reads_the_same(
         assert "exported network" in hwr(*arguments, status=2).output
     on_gpu = ["--set", "engine.device=cuda"]
     with monkeypatch.context() as torchrun:
-        torchrun.setenv("WORLD_SIZE", "2")
+        for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
+            torchrun.setenv(name, value)
         said = hwr("evaluate", "--checkpoint", out, "--set", f"data.root={drawn}", status=2).output
         assert "can't share its lines with other processes" in said
     assert "reads on the CPU" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output

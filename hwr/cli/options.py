@@ -137,6 +137,6 @@ def load(
 
     def note(text: str) -> None:
         if not rank_and_world_size()[0]:
-            click.echo(f"note: {text}", err=True)
+            click.echo(f"hwr: {text}", err=True)
 
     return settings_for(checkpoint, config_path, with_engine(overrides, engine), dataset=True, note=note)
