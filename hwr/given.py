@@ -56,11 +56,17 @@ class Given:
             branch = branch[part]
             if not isinstance(branch, dict):
                 raise Error(f"--set {override}: {part} is a value, it has no keys of its own")
-        branch[key[-1]] = parsed
-        for noted in (self.places, self.written):
-            for old in [where for where in noted if where[: len(key)] == key]:
-                del noted[old]
-        self.places[key] = f"--set {override}"
+        # A whole section, as image={height: 64}, sets the keys that are in it.
+        set_ = {(*key, inner): each for inner, each in parsed.items()} if isinstance(parsed, dict) else {key: parsed}
+        if isinstance(parsed, dict) and isinstance(branch.get(key[-1]), dict):
+            branch[key[-1]].update(parsed)
+        else:
+            branch[key[-1]] = parsed
+        for where in set_:
+            for noted in (self.places, self.written):
+                for old in [place for place in noted if place[: len(where)] == where]:
+                    del noted[old]
+            self.places[where] = f"--set {override}"
 
 
 def read(record: fields.Record, path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
