@@ -128,3 +128,10 @@ def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "x.params").exists()
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output
+
+
+def test_info_tells_the_types_as_they_are_stored(model: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", small)
+    for path, kind in ((model, "float32"), (small, "float16")):
+        assert json.loads(hwr("info", path, "--json").stdout)["types"] == [kind]

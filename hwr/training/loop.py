@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
@@ -63,7 +64,8 @@ def train(settings: Config, out: str | Path, resume: bool = False, say: Callable
             "train.center_loss leaves spaces out, and takes the alphabet's first character for the space; it is not"
         )
     batches.check_size(len(train_lines), settings.train.batch_size)
-    engine = engines.build(settings, letters.classes, fresh=not going_on)
+    computed_with = run_folder.same_precision(out, settings) if going_on else settings
+    engine = engines.build(computed_with, letters.classes, fresh=not going_on)
     train_images, val_images = (evaluate.prepared(part, settings, engine.group) for part in (train_lines, val_lines))
     labels = batches.encode(train_lines, letters, settings, train_images.widths)
     steps = batches.frames(settings, val_images.widths).tolist()
@@ -242,7 +244,8 @@ def _check_blank(row: Epoch, reading: evaluate.Reading, say: Callable[[str], Non
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual.
 
-    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job.
+    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job. In another thread than the main one,
+    where Python hears no signals, nothing is changed.
     """
     asked = False
 
@@ -255,7 +258,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
-    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    main = threading.current_thread() is threading.main_thread()
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
+    heard = [s for s in known if signal.getsignal(s) != signal.SIG_IGN]
     before = {s: signal.signal(s, ask) for s in heard}
     try:
         yield lambda: asked
