@@ -50,7 +50,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(
     assert report["decoder"]["lm_weight"] == found.lm_weight
     greedy = ["evaluate", "--checkpoint", tuned, *lines, "--split", "val", "--decoder", "greedy", "--json", "-"]
     assert json.loads(hwr(*greedy).output)["cer"] == pytest.approx(brought["greedy_val_cer"])
-    assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned).output
+    assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned, *lines).output
     # Calibrated again, it reads as before.
     again = tmp_path / "again.safetensors"
     hwr("lm", "tune", "--checkpoint", tuned, "--out", again)
