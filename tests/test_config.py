@@ -168,7 +168,9 @@ def test_a_name_is_a_bundled_recipe_and_a_path_a_file(tmp_path: Path, monkeypatc
     assert config.load("c.yaml").train.epochs == config.load("./c.yaml").train.epochs == 7
     with pytest.raises(Error, match=r"lines_gpu: no bundled recipe .*lines_cpu.*write its path: \./lines_gpu"):
         config.load("lines_gpu")
-    with pytest.raises(Error, match=r"lines_cpu\.yaml: no such config file here; for the bundled recipe write lines_cpu"):
+    with pytest.raises(
+        Error, match=r"lines_cpu\.yaml: no such config file here; for the bundled recipe write lines_cpu"
+    ):
         config.load("lines_cpu.yaml")
     with pytest.raises(Error, match=r"lines_cpu: no such config file"):
         config.load("./lines_cpu")

@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     "--format",
     "kind",
     type=click.Choice(["txt", "tsv", "json", "page", "alto"]),
-    default="txt",
-    show_default=True,
-    help="Of what is written; json is an object a line.",
+    help="Of what is written; json is an object a line (default: txt).",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -69,7 +67,7 @@ def predict(
     overrides: tuple[str, ...],
     engine: str | None,
     pages: bool,
-    kind: str,
+    kind: str | None,
     as_json: bool,
     out: Path | None,
     characters: bool,
@@ -97,7 +95,9 @@ def predict(
     from hwr.pages.write import place, write
     from hwr.recognizer import default_model, settings_for
 
-    kind = "json" if as_json else kind
+    kind = _kind(kind, as_json)
+    if characters and kind not in ("json", "alto"):
+        raise Error(f"--characters: a {kind} file has no room for them; choose --format json or alto")
     rank, _ = rank_and_world_size()
     _check(kind, out)
     files, others = files_in(inputs)
@@ -155,6 +155,12 @@ def predict(
     if broken:
         click.echo(f"hwr: {broken} of {len(files)} files could not be read, or not whole", err=True)
         sys.exit(1)
+
+
+def _kind(kind: str | None, as_json: bool) -> str:
+    if as_json and kind not in (None, "json"):
+        raise Error(f"--json and --format {kind} contradict each other; give one of them")
+    return "json" if as_json else kind or "txt"
 
 
 def _check(kind: str, out: Path | None) -> None:
