@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
