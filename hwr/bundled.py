@@ -40,7 +40,7 @@ def model(name: str | Path = MODEL) -> Path:
     Raises:
         Error: No bundled model has this name.
     """
-    if isinstance(name, Path) or _has_slash(name) or Path(name).suffix:
+    if not is_model_name(name):
         return Path(name)
     folder = _folder("models")
     models = sorted(path.stem for path in folder.glob(f"{MODEL}.safetensors"))
@@ -49,6 +49,11 @@ def model(name: str | Path = MODEL) -> Path:
             f"{name}: no bundled model has this name; there is {_list(models)}. For a file, write its path: ./{name}"
         )
     return folder / f"{name}.safetensors"
+
+
+def is_model_name(name: str | Path) -> bool:
+    """Whether `model` takes it for the name of a bundled model, and not for a path."""
+    return isinstance(name, str) and not _has_slash(name) and not Path(name).suffix
 
 
 def _has_slash(name: str) -> bool:

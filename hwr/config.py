@@ -205,6 +205,11 @@ class Config(Record):
     decode: Decode = Decode()
     engine: Engine = Engine()
 
+    @classmethod
+    def load(cls, path: str | Path | None = None, overrides: Sequence[str] = ()) -> "Config":
+        """See `hwr.config.load`."""
+        return load(path, overrides)
+
     @model_validator(mode="after")
     def _supported(self) -> "Config":
         if self.engine.name == "mxnet":

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, engines
+from hwr import Error, checkpoint, config, engines, yaml_lines
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
+from hwr.cli import main
 from hwr.config import Config
 from hwr.recognizer import default_model, settings_for
 from hwr.training.finetune import fine_tuning_config
@@ -167,3 +169,24 @@ def test_fine_tuning_a_bare_params_takes_the_image_size_of_the_file(tmp_path: Pa
     assert (settings.image.height, settings.model.hidden) == (32, 16)
     with pytest.raises(Error, match="another size"):
         tuned(tmp_path / "line.params", "")
+
+
+def test_a_config_is_parsed_once_and_checked_once(crnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    checked: list[str] = []
+    read, over = yaml_lines.read, config.over
+    monkeypatch.setattr(yaml_lines, "read", lambda text, path: parsed.append(path) or read(text, path))
+    monkeypatch.setattr(config, "over", lambda found, base=None: checked.append(found.name) or over(found, base))
+    path = write(tmp_path, f"train:\n  init: {crnn}\n")
+    own = f"{crnn} (its config)"
+    settings_for(crnn, path, ["evaluate.worst=1"], dataset=False)
+    assert (parsed, checked) == ([str(path)], [own, str(path)])
+    fine_tuning_config(config.given(path))
+    assert (parsed, checked) == ([str(path)] * 2, [own, str(path)] * 2)
+
+
+def test_the_bundled_model_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["lm", "tune", "--checkpoint", "hwr-latin"])
+    assert result.exit_code == 2
+    assert "hwr-latin is the bundled model" in result.stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.cli.options import (
     Command,
     checkpoint_option,
@@ -66,7 +66,7 @@ def evaluate(
     if picture_path:
         report.write_picture(picture_path, lines, reading.texts)
     if page_path:
-        report_html.write(page_path, result, reading, lines, Path(checkpoint).with_name("history.csv"))
+        report_html.write(page_path, result, reading, lines, bundled.model(checkpoint).with_name("history.csv"))
 
 
 @click.command("export-typo", cls=Command)

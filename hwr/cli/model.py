@@ -27,7 +27,12 @@ def info(checkpoint: str, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("checkpoint", metavar="CHECKPOINT")
 @click.option("--format", "kind", type=click.Choice(["onnx", "torchscript", "params", "safetensors"]), required=True)
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Default: beside the checkpoint.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Default: beside the checkpoint (of hwr-latin: here).",
+)
 @click.option(
     "--quantize", type=click.Choice(["int8", "fp16"]), help="Smaller: int8 for onnx on a CPU, fp16 for safetensors."
 )
