@@ -29,6 +29,9 @@ def write(folder: Path, text: str) -> Path:
             "engine:\n  name: mxnet\n  precision: bf16\n",
             r"c\.yaml: engine\.precision: the mxnet engine computes in fp32 only",
         ),
+        ("image:\n  straighten: 3\n", r"c\.yaml:2: image\.straighten: .*valid boolean, got 3"),
+        ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list, as \[a, b\], got 3"),
+        ("data:\n  str: 3\n", r"c\.yaml:2: unknown key data\.str"),
         ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
     ],
 )
