@@ -105,7 +105,9 @@ def _location(record: Record, location: Sequence[Any]) -> tuple[Key, Record | No
         if len(choices) > 1:
             inner = next((c for c in choices if c.model_fields["arch"].annotation.__args__[0] == parts[1]), inner)  # type: ignore[union-attr]
             del parts[1]
-    return tuple(part for i, part in enumerate(parts) if i < 2 or not (part == "str" or part.startswith("tuple["))), inner
+    return tuple(
+        part for i, part in enumerate(parts) if i < 2 or not (part == "str" or part.startswith("tuple["))
+    ), inner
 
 
 def _message(

@@ -69,7 +69,7 @@ def settings_for(
     _refuse_other_values(given, asked, loaded.config)
     if dataset and config_path is None and (run := path.with_name("config.yaml")).is_file():
         note(f"data keys that are not set are those of {run}")
-        return loaded, settings.model_copy(update={"data": _data_of(run, given, settings)})
+        return loaded, settings.model_copy(update={"data": _data_of(run, given, loaded, path.suffix == ".params")})
     if dataset and "root" not in given.keys("data") and not Path(str(Data().root)).exists():
         raise Error(f"{path}: a checkpoint does not say where lines are; name their folder: --set data.root=FOLDER")
     return loaded, settings
@@ -85,10 +85,12 @@ def _base(own: Config, alone: bool) -> Config:
     return own.model_copy(update={"engine": engine})
 
 
-def _data_of(run: Path, given: Given, settings: Config) -> Data:
+def _data_of(run: Path, given: Given, loaded: Checkpoint, bare: bool) -> Data:
     """The data section of a run's config, under the keys that are set; the text is normalised as the network was taught."""
     found = config.given(run)
-    keys = {**found.keys("data"), **given.keys("data"), "normalise": settings.data.normalise}
+    keys = {**found.keys("data"), **given.keys("data")}
+    if not bare:
+        keys["normalise"] = loaded.config.data.normalise
     places = {**found.places, **given.places}
     return config.over(Given({"data": keys}, places, found.written, str(run))).data
 

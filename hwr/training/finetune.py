@@ -11,9 +11,9 @@ from hwr.config import Config
 from hwr.engines import Engine
 from hwr.given import Given
 
-# The layers whose rows are characters.
 # For training only: may be added or left away.
 _SHORTCUT = "shortcut."
+# The layers whose rows are characters.
 _HEADS = ("head.weight", "head.bias", "shortcut.weight", "shortcut.bias", "decoder.weight", "decoder.bias")
 
 
