@@ -53,7 +53,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(
     assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned, *lines).output
     # Calibrated again, it reads as before.
     again = tmp_path / "again.safetensors"
-    hwr("lm", "tune", "--checkpoint", tuned, "--out", again)
+    hwr("lm", "tune", "--checkpoint", tuned, *lines, "--out", again)
     assert checkpoint.load(again).config.decode == found
     about = json.loads(hwr("info", tuned, "--json").output)
     assert about["decode"]["lm_weight"] == found.lm_weight
