@@ -1,7 +1,5 @@
 """Turns photographed handwriting into text."""
 
-import os
-
 __version__ = "0.1.0"
 
 
@@ -10,9 +8,3 @@ class Error(Exception):
 
     The command line prints the message alone and exits with status 2.
     """
-
-
-def launched() -> tuple[int, int]:
-    """This process's rank, and the number of processes that torchrun started with it: (0, 1) without torchrun."""
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    return (int(os.environ.get("RANK", 0)), size) if size > 1 else (0, 1)

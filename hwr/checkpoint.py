@@ -1,7 +1,7 @@
 """A model on disk: weights, config, alphabet and scores in one `.safetensors` file."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +25,10 @@ class Checkpoint:
 
     Attributes:
         weights: Name (as Gluon names it) -> array.
-        config: The config that it was trained with.
+        config: The config that it was trained with. Keys that name files and folders are neither saved nor loaded.
         alphabet: What it can write.
-        scores: What is known of it: epoch, held-out loss, cer, wer, and on which split.
+        scores: What is known of it: epoch, validation loss, cer, wer, on which split, and the names of the folders that it
+            was trained on.
         exported: The `.onnx` file that it is; then there are no weights.
     """
 
@@ -57,7 +58,7 @@ def about(checkpoint: Checkpoint) -> str:
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "config": config.to_dict(checkpoint.config),
+        "config": _without_paths(config.to_dict(checkpoint.config)),
         "alphabet": checkpoint.alphabet.characters,
         "scores": checkpoint.scores,
     }
@@ -88,10 +89,44 @@ def from_metadata(
     try:
         if found["format"] > FORMAT:
             raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
-        settings = config.from_dict(found["config"], default=f"{path} (its config)")
-        return Checkpoint(weights, settings, Alphabet(found["alphabet"]), found["scores"], exported)
-    except (KeyError, TypeError) as error:
+        root = found["config"].get("data", {}).get("root")  # of a version that kept paths
+        settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
+        letters = Alphabet(found["alphabet"])
+        scores = {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]}
+        return Checkpoint(weights, settings, letters, scores, exported)
+    except (KeyError, TypeError, AttributeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
+
+
+def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """A config's nested dict without the keys that name files and folders: what a checkpoint keeps of it.
+
+    They mean something only where it was trained. A file from elsewhere must not decide what is read or written here.
+    """
+    kept = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
+
+    def drop(section: str, key: str, harmless: Sequence[str] = ()) -> None:
+        keys = kept.get(section)
+        if isinstance(keys, dict) and not (key in keys and keys[key] in harmless):
+            keys.pop(key, None)
+
+    for key in ("root", "lists", "images", "cache"):
+        drop("data", key)
+    drop("data", "alphabet", ("auto", "original"))
+    drop("train", "init")
+    data, model = kept.get("data"), kept.get("model")
+    for key in ("train", "val", "test"):  # names of lists, which may be files elsewhere
+        names = data.get(key) if isinstance(data, dict) else None
+        if isinstance(names, list | tuple) and any("/" in str(name) or "\\" in str(name) for name in names):
+            drop("data", key)
+    if isinstance(model, dict) and model.get("pretrained", "none") not in ("auto", "none"):
+        model["pretrained"] = "none"  # the weights have it all
+    return kept
+
+
+def folder_names(root: Any) -> list[str]:
+    """The last parts of the paths in `data.root`, to say what a network was trained on."""
+    return [Path(str(path)).name or str(path) for path in ([root] if isinstance(root, str) else root)]
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

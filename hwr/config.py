@@ -1,14 +1,14 @@
 """The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from hwr import Error, yaml_lines
+from hwr import Error, fields
+from hwr.given import Given, read
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -125,8 +125,6 @@ def _arch(model: Any) -> str:
     return str(model.get("arch", "original") if isinstance(model, dict) else getattr(model, "arch", "original"))
 
 
-_NETWORKS = {"original": Original, "crnn": CRNN}
-
 Model = Annotated[
     Annotated[Original, Tag("original")] | Annotated[CRNN, Tag("crnn")],
     Discriminator(_arch, custom_error_type="arch", custom_error_message="arch is original or crnn"),
@@ -207,6 +205,11 @@ class Config(Record):
     decode: Decode = Decode()
     engine: Engine = Engine()
 
+    @classmethod
+    def load(cls, path: str | Path | None = None, overrides: Sequence[str] = ()) -> "Config":
+        """See `hwr.config.load`."""
+        return load(path, overrides)
+
     @model_validator(mode="after")
     def _supported(self) -> "Config":
         if self.engine.name == "mxnet":
@@ -236,72 +239,55 @@ class Config(Record):
         return self
 
 
-def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and apply `key=value` overrides, as in `train.epochs=2`.
+def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
+    """What a config file and overrides set, not yet checked: see `hwr.given.read`."""
+    return read(Config, path, overrides)
 
-    Args:
-        path: A YAML file; None starts from the defaults, which are the original system's.
-        overrides: Dotted key and YAML value, `data.train=[trainset]`.
+
+def over(found: Given, base: Config | None = None) -> Config:
+    """The keys that are set, and `base` (by default `Config()`) for all others.
 
     Raises:
-        Error: No such file, not YAML, an unknown or repeated key, a wrong type or range; names file:line or the override.
+        Error: An unknown key, a wrong type or range; names file:line or the override.
     """
-    places: dict[tuple[str, ...], str] = {}
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise Error(f"{path}: no such config file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise Error(f"{path}: could not be read: {error}") from error
-        tree, places = yaml_lines.read(text, str(path))
-    return override(tree, overrides, places, default=str(path or "config"))
+    merged = to_dict(base) if base is not None else {}
+    for name, section in found.tree.items():
+        under = merged.get(name)
+        merged[name] = {**under, **section} if isinstance(section, dict) and isinstance(under, dict) else section
+    try:
+        return Config.model_validate(_tuples(merged))
+    except ValidationError as error:
+        raise Error(fields.explain(Config, error.errors(), found.places, found.written, found.name)) from None
 
 
-def override(
-    tree: dict[str, Any],
-    overrides: Sequence[str],
-    places: dict[tuple[str, ...], str] | None = None,
-    default: str = "config",
-) -> Config:
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, apply `key=value` overrides, and check the whole: see `given`.
+
+    Args:
+        path: None starts from the defaults, which are the original system's.
+
+    Raises:
+        Error: As `given`; an unknown key, a wrong type or range; names file:line or the override.
+    """
+    return over(given(path, overrides))
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
     """Apply `key=value` overrides to a nested dict, and check it as `from_dict` does."""
-    places = dict(places or {})
+    found = Given(tree)
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise Error(f"--set {text}: write it as section.key=value, for example --set train.epochs=2")
-        try:
-            parsed = yaml_lines.value(value)
-        except Error as error:
-            raise Error(f"--set {text}: {error}") from error
-        branch = tree
-        *parents, leaf = key.split(".")
-        for name in parents:
-            if branch.get(name) is None:  # a section without keys is null in YAML
-                branch[name] = {}
-            branch = branch[name]
-            if not isinstance(branch, dict):
-                raise Error(f"--set {text}: {name} is a value, it has no keys of its own")
-        branch[leaf] = parsed
-        places[tuple(key.split("."))] = f"--set {text}"
-    return from_dict(tree, places, default)
+        found.set(Config, text)
+    return over(found)
 
 
-def from_dict(
-    tree: dict[str, Any], places: dict[tuple[str, ...], str] | None = None, default: str = "config"
-) -> Config:
+def from_dict(tree: dict[str, Any], default: str = "config") -> Config:
     """Check a nested dict (as parsed from YAML or JSON) and make it a Config.
 
     Args:
         tree: Sections and their keys.
-        places: Where each key stands, for messages; `default` is the place of all others.
+        default: Where it stands, for messages.
     """
-    try:
-        return Config.model_validate(_tuples(tree))
-    except ValidationError as error:
-        messages = [_explain(e, places or {}, default) for e in error.errors()]
-        raise Error("\n".join(messages)) from None
+    return over(Given(tree, name=default))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -332,35 +318,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
     return value
-
-
-def _explain(error: Any, places: dict[tuple[str, ...], str], default: str) -> str:
-    location, arch = tuple(str(part) for part in error["loc"]), "original"
-    if location[0:1] == ("model",) and location[1:2] and location[1] in _NETWORKS:
-        arch = location[1]
-        location = ("model", *location[2:])  # a key of either network is called model.…
-    # Where the key stands, or what it is part of, or (an unknown section) the first thing in it.
-    inside = (place for where, place in places.items() if location and where[: len(location)] == location)
-    around = (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places)
-    place = next(itertools.chain(around, inside), default)
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key}{_did_you_mean(location, arch)}"
-    message = (
-        error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
-    )
-    if error["type"] == "value_error":  # of our own validators, which name what they got
-        return f"{place}: {key}{': ' if key else ''}{message.removeprefix('Value error, ')}"
-    return f"{place}: {key}: {message}, got {error['input']!r}"
-
-
-def _did_you_mean(location: Iterable[str], arch: str) -> str:
-    import difflib
-
-    *parents, name = location
-    record: Any = Config
-    for parent in parents:
-        record = _NETWORKS[arch] if parent == "model" else record.model_fields[parent].annotation
-    known = list(record.model_fields)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(known)}"

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from hwr import Error, checkpoint, engines, gluon_params, networks
-from hwr.alphabet import ORIGINAL, Alphabet
+from hwr import Error, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.decoding import decode
@@ -139,47 +138,6 @@ class Recognizer:
             Character(c, round(left, 1), round(right, 1), round(p, 4))
             for c, (left, right), p in zip(text, edges.tolist(), sure.tolist(), strict=True)
         )
-
-
-def load_checkpoint(path: str | Path, fallback: Config | None = None) -> Checkpoint:
-    """Read a checkpoint of any kind.
-
-    Args:
-        path: `.safetensors` of this program, Gluon's `.params`, or an `.onnx` of `hwr export`.
-        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
-            replaced by those that the shapes tell; the alphabet is the original one.
-
-    Raises:
-        Error: Missing, truncated, or not such a file; says what is wrong.
-    """
-    path = Path(path)
-    if path.suffix == ".params":
-        return _from_gluon(path, fallback or Config())
-    if path.suffix == ".onnx":
-        from hwr.engines import onnx
-
-        return checkpoint.from_metadata(path, {}, onnx.metadata(path), exported=path)
-    loaded = checkpoint.load(path)
-    try:
-        networks.check(loaded.weights, networks.shapes(loaded.config, loaded.alphabet.classes))
-    except Error as error:
-        raise Error(f"{path}: {error}") from None
-    return loaded
-
-
-def _from_gluon(path: Path, config: Config) -> Checkpoint:
-    weights = {name: array.astype(np.float32) for name, array in gluon_params.read(path).items()}
-    try:
-        settings, classes = networks.from_gluon(weights, config)
-    except Error as error:
-        raise Error(f"{path}: {error}") from None
-    alphabet = Alphabet(ORIGINAL)
-    if classes != alphabet.classes:
-        raise Error(
-            f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
-            f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
-        )
-    return Checkpoint(weights, settings, alphabet)
 
 
 def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:

@@ -1,6 +1,7 @@
 """YAML as people write it, and the line of every key in it."""
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -24,8 +25,23 @@ for _letter, _resolvers in list(_Loader.yaml_implicit_resolvers.items()):
     _Loader.yaml_implicit_resolvers[_letter] = sorted(_resolvers, key=lambda r: r[0].endswith(":float"))
 
 
-def read(text: str, path: str) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
-    """The mapping that a text is, and where each key stands in it, as `path:line`.
+@dataclass(frozen=True)
+class Mapping:
+    """A YAML mapping.
+
+    Attributes:
+        tree: The mapping.
+        places: Where each key stands, as `path:line`.
+        written: How the value of each key is written, before YAML makes a number or a date of it.
+    """
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    places: dict[tuple[str, ...], str] = field(default_factory=dict)
+    written: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+
+def read(text: str, path: str) -> Mapping:
+    """Parse a mapping, and note where each of its keys stands.
 
     Args:
         path: For messages.
@@ -33,46 +49,67 @@ def read(text: str, path: str) -> tuple[dict[str, Any], dict[tuple[str, ...], st
     Raises:
         Error: It is not YAML, no mapping, or a key stands twice; names the line.
     """
-    places: dict[tuple[str, ...], str] = {}
+    found = Mapping()
+    loader = _Loader(text)
     try:
-        node = yaml.compose(text, _Loader)
+        node = loader.get_single_node()
         if node is not None:
-            _walk(node, (), path, places)
-        tree = yaml.load(text, _Loader)
+            _walk(node, (), path, found)
+            tree = loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else path
         raise Error(f"{place}: not valid YAML: {_first_line(error)}") from error
-    if tree is None:
-        return {}, places
+    finally:
+        loader.dispose()
+    if node is None or tree is None:
+        return found
     if not isinstance(tree, dict):
         raise Error(f"{path}: a config is a mapping of sections (data, image, …), this is a {type(tree).__name__}")
-    return tree, places
+    found.tree.update(tree)
+    return found
 
 
 def value(text: str) -> Any:
-    """What a text is that stands for a single value.
+    """Parse a single value.
 
     Raises:
         Error: It is not YAML.
     """
+    return _parsed(text, _Loader)
+
+
+def texts(text: str) -> Any:
+    """Parse a list of texts: none of them becomes a number, a date or a truth value.
+
+    Raises:
+        Error: It is not YAML.
+    """
+    return _parsed(text, yaml.BaseLoader)
+
+
+def _parsed(text: str, loader: Any) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise Error(f"the value is not YAML: {_first_line(error)}") from error
 
 
-def _walk(node: yaml.Node, key: tuple[str, ...], path: str, places: dict[tuple[str, ...], str]) -> None:
+def _walk(node: yaml.Node, key: tuple[str, ...], path: str, found: Mapping) -> None:
     """Note the line of every key, and refuse a key that stands twice (YAML would silently take the last)."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, inner in node.value:
-        here = (*key, str(name.value))
-        place = f"{path}:{name.start_mark.line + 1}"
-        if here in places:
-            raise Error(f"{place}: {'.'.join(here)} is already set at {places[here]}")
-        places[here] = place
-        _walk(inner, here, path, places)
+    if isinstance(node, yaml.ScalarNode):
+        found.written[key] = node.value
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _walk(item, (*key, str(i)), path, found)
+    elif isinstance(node, yaml.MappingNode):
+        for name, inner in node.value:
+            here = (*key, str(name.value))
+            place = f"{path}:{name.start_mark.line + 1}"
+            if here in found.places:
+                raise Error(f"{place}: {'.'.join(here)} is already set at {found.places[here]}")
+            found.places[here] = place
+            _walk(inner, here, path, found)
 
 
 def _first_line(error: yaml.YAMLError) -> str:

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from hwr import checkpoint, config, data, gluon_params
-from hwr.cli import main, options
+from hwr.cli import main
+from hwr.loading import settings_for
 
 from .conftest import REPOSITORY, TINY
 
@@ -120,9 +121,9 @@ def test_a_checkpoint_reads_wherever_it_is(trained: Path, drawn: Path, tmp_path:
     loaded, path = checkpoint.load(trained / "best.safetensors"), tmp_path / "elsewhere.safetensors"
     engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
     checkpoint.save(path, dataclasses.replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
-    _, settings = options.load(str(path), None, (), None)
+    _, settings = settings_for(path)
     assert settings.engine.model_dump() == {"name": "torch", "device": "auto", "threads": None, "precision": "auto"}
-    _, settings = options.load(str(path), None, ("engine.device=cuda:7", "engine.precision=bf16"), None)
+    _, settings = settings_for(path, None, ("engine.device=cuda:7", "engine.precision=bf16"))
     assert (settings.engine.device, settings.engine.precision) == ("cuda:7", "bf16")
 
 

@@ -29,6 +29,9 @@ def write(folder: Path, text: str) -> Path:
             "engine:\n  name: mxnet\n  precision: bf16\n",
             r"c\.yaml: engine\.precision: the mxnet engine computes in fp32 only",
         ),
+        ("image:\n  straighten: 3\n", r"c\.yaml:2: image\.straighten: .*valid boolean, got 3"),
+        ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list, as \[a, b\], got 3"),
+        ("data:\n  str: 3\n", r"c\.yaml:2: unknown key data\.str"),
         ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
     ],
 )
@@ -110,3 +113,67 @@ def test_what_is_for_the_newer_network_only(override: str) -> None:
 def test_what_the_mxnet_engine_lacks_is_refused_by_name(key: str) -> None:
     with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine has none"):
         config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])
+
+
+@pytest.mark.parametrize(
+    "text", ["Box #3", "1914", "12:30", "yes", "null", "1914-08-03", "~/scans", "a: b", "{x}", "x=y", " two ", "'tis"]
+)
+def test_a_text_given_on_the_command_line_is_the_value(text: str) -> None:
+    assert config.load(None, [f"data.root={text}"]).data.root == text
+    assert config.load(None, [f"data.split={text}"]).data.split == text
+
+
+def test_null_unsets_a_text_that_may_be_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "data:\n  lists: own\ntrain:\n  init: a.safetensors\n")
+    loaded = config.load(path, ["data.lists=null", "train.init="])
+    assert loaded.data.lists is loaded.train.init is None
+    assert config.load(None, ["data.lists=1914"]).data.lists == "1914"
+    with pytest.raises(Error, match=r"--set data\.root=: the value is empty"):
+        config.load(None, ["data.root="])
+
+
+def test_lists_and_quotes_on_the_command_line() -> None:
+    assert config.load(None, ["data.root=[Box, 1914, yes]"]).data.root == ("Box", "1914", "yes")
+    assert config.load(None, ["data.train=[1914]"]).data.train == ("1914",)
+    assert config.load(None, ['data.root="Box #3"']).data.root == "Box #3"
+    assert config.load(None, ["data.root='[x]'"]).data.root == "[x]"
+    with pytest.raises(Error, match=r"data\.train: Input should be a list, as \[a, b\], got 'trainset'"):
+        config.load(None, ["data.train=trainset"])
+
+
+@pytest.mark.parametrize("text", ["1914", "12:30", "yes", "null", "1914-08-03"])
+def test_a_file_that_needs_quotes_says_so(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root: {text} is no text.*put it in quotes: root: "{text}"'):
+        config.load(write(tmp_path, f"data:\n  root: {text}\n"))
+    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root\.1: {text} is no text.*in quotes: "{text}"'):
+        config.load(write(tmp_path, f"data:\n  root: [a, {text}]\n"))
+    assert config.load(write(tmp_path, f'data:\n  root: "{text}"\n')).data.root == text
+
+
+def test_the_keys_that_are_set_are_known(tmp_path: Path) -> None:
+    found = config.given(write(tmp_path, "image:\n  height: 60\n"), ["train={lr: 0.1}", "data.root=a"])
+    assert {section: dict(found.keys(section)) for section in found.tree} == {
+        "image": {"height": 60},
+        "train": {"lr": 0.1},
+        "data": {"root": "a"},
+    }
+    assert found.place("image", "height").endswith("c.yaml:2")
+    assert found.place("train", "lr") == "--set train={lr: 0.1}"
+    base = config.load(None, ["image.width=99", "image.height=50", "train.epochs=3"])
+    over = config.over(found, base)
+    assert (over.image.height, over.image.width, over.train.epochs, over.train.lr) == (60, 99, 3, 0.1)
+
+
+def test_a_name_is_a_bundled_recipe_and_a_path_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.load("lines_cpu").model.arch == "crnn"
+    write(tmp_path, "train:\n  epochs: 7\n")
+    assert config.load("c.yaml").train.epochs == config.load("./c.yaml").train.epochs == 7
+    with pytest.raises(Error, match=r"lines_gpu: no bundled recipe .*lines_cpu.*write its path: \./lines_gpu"):
+        config.load("lines_gpu")
+    with pytest.raises(
+        Error, match=r"lines_cpu\.yaml: no such config file here; for the bundled recipe write lines_cpu"
+    ):
+        config.load("lines_cpu.yaml")
+    with pytest.raises(Error, match=r"lines_cpu: no such config file"):
+        config.load("./lines_cpu")

@@ -14,7 +14,7 @@ from hwr import checkpoint, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
-from hwr.recognizer import load_checkpoint
+from hwr.loading import load_checkpoint
 
 from .conftest import REPOSITORY, TINY, whole
 
@@ -74,7 +74,8 @@ def test_onnx_reads_the_same(
         assert "exported network" in hwr(*arguments, status=2).output
     on_gpu = ["--set", "engine.device=cuda"]
     with monkeypatch.context() as torchrun:
-        torchrun.setenv("WORLD_SIZE", "2")
+        for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
+            torchrun.setenv(name, value)
         said = hwr("evaluate", "--checkpoint", out, "--set", f"data.root={drawn}", status=2).output
         assert "can't share its lines with other processes" in said
     assert "reads on the CPU" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
@@ -128,3 +129,10 @@ def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "x.params").exists()
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output
+
+
+def test_info_tells_the_types_as_they_are_stored(model: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", small)
+    for path, kind in ((model, "float32"), (small, "float16")):
+        assert json.loads(hwr("info", path, "--json").stdout)["types"] == [kind]

@@ -58,3 +58,20 @@ def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755, 0o444])
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    write(tmp_path / "a", "old")
+    (tmp_path / "a").chmod(mode)
+    write(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_the_umask_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def umask(mask: int) -> int:
+        raise AssertionError("another thread would make files with this umask")
+
+    monkeypatch.setattr(os, "umask", umask)
+    write(tmp_path / "a", "x")

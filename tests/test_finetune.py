@@ -109,7 +109,8 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     run("train", "--config", str(named), *tune, "--set", "model.dropout=0.4", "--out", str(tmp_path / "third"))
     model = checkpoint.load(tmp_path / "third/best.safetensors")
     assert model.config.model == config.load(None, [*TINY_CRNN, "model.dropout=0.4"]).model
-    assert model.config.train.init == best
+    assert config.load(tmp_path / "third/config.yaml").train.init == best
+    assert model.config.train.init is None  # a path of this machine
     more = ["--set", "model.hidden=3", "--out", str(tmp_path / "fourth")]
     result = CliRunner().invoke(main, ["train", "--config", str(named), *tune, *more])
     assert result.exit_code == 2

@@ -27,9 +27,12 @@ def cer(root: Path, split: str) -> float:
 
 def test_it_is_small_and_does_not_tell_where_it_was_made() -> None:
     assert MODEL.stat().st_size < 16e6
-    settings = checkpoint.load(MODEL).config
+    loaded = checkpoint.load(MODEL)
+    settings = loaded.config
     assert settings.train.init is settings.data.cache is settings.decode.lm is None
-    assert not any("/" in root for root in settings.data.root)
+    assert settings.data == config.Data()
+    assert "copiste-fr" in loaded.scores["trained_on"]
+    assert not any("/" in name for name in loaded.scores["trained_on"])
 
 
 def test_it_reads_drawn_lines(drawn: Path) -> None:

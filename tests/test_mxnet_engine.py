@@ -24,8 +24,9 @@ from hwr.decoding import decode
 from hwr.engines import mxnet_library
 from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
+from hwr.loading import load_checkpoint
 from hwr.networks.original import spec
-from hwr.recognizer import Recognizer, load_checkpoint
+from hwr.recognizer import Recognizer
 from hwr.training.loop import train
 
 from .conftest import REPOSITORY, TINY, encoded, predictions, prepared_images, whole

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hwr import Error, checkpoint, config, data
-from hwr.images import workers
+from hwr import Error, checkpoint, config, data, processes
 from hwr.pages import predict
-from hwr.pages.sources import Target
+from hwr.pages.sources import Job, Target
 from hwr.recognizer import Recognizer
 
 
@@ -21,13 +20,20 @@ def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn:
     recognizer = Recognizer(loaded, loaded.config)
     dataset = data.read(config.Data(root=str(drawn)))
     targets = [Target(line.image) for line in (*dataset.train, *dataset.val, *dataset.test)]
+    jobs = [Job(target.image, target.image, [target]) for target in targets]
     readings = []
     # One thread, several, two processes.
-    for size, number, files in ((1, 1, 0), (3, 4, 0), (16, 2, workers.MANY), (64, None, 0)):
+    for size, number, files in ((1, 1, 0), (3, 4, 0), (16, 2, processes.MANY), (64, None, 0)):
         settings = config.override(config.to_dict(loaded.config), [f"evaluate.batch_size={size}"])
-        with workers.pool(number, files) as pool:
+        with processes.pool(number, files) as pool:
             assert isinstance(pool, ProcessPoolExecutor) == bool(files)
-            readings.append(list(predict.predict(recognizer.with_config(settings), targets, pool)))
+            readings.append(
+                [
+                    prediction
+                    for _, predictions in predict.predict(recognizer.with_config(settings), jobs, pool)
+                    for prediction in predictions
+                ]
+            )
     assert [reading.target for reading in readings[0]] == targets
     assert len({reading.text for reading in readings[0]}) > 30
     for others in readings[1:]:
@@ -41,22 +47,22 @@ def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
     image = data.read(config.Data(root=str(drawn))).test[0].image
     taken = 0
 
-    def endless() -> Iterator[Target]:
+    def endless() -> Iterator[Job]:
         nonlocal taken
         while True:
             taken += 1
-            yield Target(image)
+            yield Job(image, image, [Target(image)])
 
     settings = config.override(config.to_dict(loaded.config), ["evaluate.batch_size=2"])
     reading = predict.predict(Recognizer(loaded, settings), endless())
-    assert len({next(reading).text for _ in range(40)}) == 1
+    assert len({next(reading)[1][0].text for _ in range(40)}) == 1
     assert taken <= 40 + 2 * predict.CHUNK * 2
 
 
 def test_a_worker_that_is_killed_is_an_error() -> None:
     with (
         pytest.raises(Error, match="a process that decodes images was killed"),
-        workers.pool(2, workers.MANY) as pool,
+        processes.pool(2, processes.MANY) as pool,
     ):
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
 
@@ -65,9 +71,9 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, time\n"
-        "from hwr.images import workers\n"
+        "from hwr import processes\n"
         "if __name__ == '__main__':\n"
-        "    with workers.pool(2, workers.MANY) as pool:\n"
+        "    with processes.pool(2, processes.MANY) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        time.sleep(60)\n"
     )

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hwr.data import Line
-from hwr.evaluation import report_html
+from hwr.evaluation import metrics, report_html
 from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
 
@@ -163,3 +163,13 @@ def test_names_that_are_no_unicode_and_another_programs_history(tmp_path: Path) 
     data = json.loads((tmp_path / "r.html").read_text().partition('id="data">')[2].partition("</script>")[0])
     assert data["report"]["worst"][0]["image"] == str(path)
     assert data["history"] == []
+
+
+def test_the_chart_of_confidence_and_the_calibration_error_agree(tmp_path: Path) -> None:
+    page = written(tmp_path, times=5).read_text(encoding="utf-8")
+    data = json.loads(page.split('type="application/json" id="data">')[1].split("</script>")[0])
+    bins = data["calibration"]
+    assert [part["lines"] for part in bins] == [3] * 5 + [2] * 5
+    apart = sum(abs(part["confidence"] - part["accuracy"]) * part["lines"] for part in bins) / 25
+    accuracies = metrics.score(TRUTHS * 5, READ * 5).accuracies
+    assert apart == pytest.approx(metrics.calibration_error(np.linspace(0.99, 0.2, 25), accuracies))

@@ -419,3 +419,25 @@ def test_the_best_epoch_and_patience(
     # It stays ended.
     assert train(settings, tmp_path / "run", resume=True, say=said.append)
     assert len(history(tmp_path / "run")) == chosen + 3
+
+
+def test_a_run_folder_that_is_the_cache_is_refused_before_anything_is_prepared(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"data\.cache: .*run is the run folder"):
+        train(with_(tiny, f"data.cache={tmp_path / 'run'}"), tmp_path / "run", say=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_in_the_precision_that_auto_chose(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hwr.engines import torch as torch_engine
+
+    said: list[str] = []
+    settings, out = with_(tiny, "engine.precision=auto", "train.epochs=1"), tmp_path / "run"
+    for multiplies, epochs in ((False, 1), (True, 2)):  # the second machine's processor would take bf16
+        monkeypatch.setattr(torch_engine, "_multiplies_bf16", lambda device, answer=multiplies: answer)
+        train(with_(settings, f"train.epochs={epochs}"), out, resume=epochs > 1, say=said.append)
+    assert [line.rpartition(", ")[2] for line in said if line.startswith("network:")] == ["fp32", "fp32"]
+    assert config.load(out / "config.yaml").engine.precision == "auto"
+    train(settings, tmp_path / "other", say=said.append)
+    assert said[-1 - next(i for i, x in enumerate(reversed(said)) if x.startswith("network:"))].endswith("bf16")

@@ -28,8 +28,11 @@ def language(model: Path) -> Path:
     return path
 
 
-def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, language: Path, tmp_path: Path) -> None:
+def test_the_weights_are_those_that_read_best_and_are_stored(
+    model: Path, language: Path, drawn: Path, tmp_path: Path
+) -> None:
     tuned = tmp_path / "tuned.safetensors"
+    lines = ["--set", f"data.root={drawn}"]
     said = hwr("lm", "tune", "--checkpoint", model, "--lm", language, "--beam", 8, "--out", tuned).output
     tried = [line.split() for line in said.splitlines() if line.startswith("lm-weight")]
     assert len(tried) > 40
@@ -41,16 +44,16 @@ def test_the_weights_are_those_that_read_best_and_are_stored(model: Path, langua
     assert brought["val_cer"] < brought["greedy_val_cer"] < 1
     assert all(np.array_equal(array, after.weights[name]) for name, array in before.weights.items())
     # Whoever uses the checkpoint has the decoder with it.
-    report = json.loads(hwr("evaluate", "--checkpoint", tuned, "--split", "val", "--json", "-").output)
+    report = json.loads(hwr("evaluate", "--checkpoint", tuned, *lines, "--split", "val", "--json", "-").output)
     assert report["cer"] == pytest.approx(brought["val_cer"])
     assert report["calibration_error"] == pytest.approx(brought["calibration_error"])
     assert report["decoder"]["lm_weight"] == found.lm_weight
-    greedy = ["evaluate", "--checkpoint", tuned, "--split", "val", "--decoder", "greedy", "--json", "-"]
+    greedy = ["evaluate", "--checkpoint", tuned, *lines, "--split", "val", "--decoder", "greedy", "--json", "-"]
     assert json.loads(hwr(*greedy).output)["cer"] == pytest.approx(brought["greedy_val_cer"])
-    assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned).output
+    assert "beam search, 8 texts" in hwr("evaluate", "--checkpoint", tuned, *lines).output
     # Calibrated again, it reads as before.
     again = tmp_path / "again.safetensors"
-    hwr("lm", "tune", "--checkpoint", tuned, "--out", again)
+    hwr("lm", "tune", "--checkpoint", tuned, *lines, "--out", again)
     assert checkpoint.load(again).config.decode == found
     about = json.loads(hwr("info", tuned, "--json").output)
     assert about["decode"]["lm_weight"] == found.lm_weight

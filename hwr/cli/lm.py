@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.cli.options import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
 
 
@@ -81,6 +81,8 @@ def tune(
     from hwr.recognizer import Recognizer
 
     target = out or checkpoint
+    if bundled.is_model_name(target):
+        raise Error(f"{target} is the bundled model, which stays as it is; name a file for the tuned one with --out")
     if target.endswith(".params"):
         raise Error(f"{target}: a .params file holds weights alone; name a .safetensors with --out")
     loaded, settings = load(checkpoint, config_path, overrides, engine)

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error, launched
+from hwr import Error
+from hwr.processes import rank_and_world_size
 
 if TYPE_CHECKING:
     from hwr.checkpoint import Checkpoint
@@ -42,7 +44,9 @@ class Group(click.Group):
         except BrokenPipeError:
             raise  # nobody reads any more; click ends quietly
         except (Error, OSError) as error:
-            rank, size = launched()
+            if context.find_root().params.get("debug"):
+                traceback.print_exc()
+            rank, size = rank_and_world_size()
             click.echo(f"hwr{f' (process {rank} of {size})' if size > 1 else ''}: {error}", err=True)
             context.exit(2)
         except KeyboardInterrupt:
@@ -61,7 +65,10 @@ def examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 config_option = click.option(
-    "--config", "config_path", metavar="FILE", help="YAML config; every key is in configs/iam_line.yaml."
+    "--config",
+    "config_path",
+    metavar="FILE",
+    help="A YAML file, or the name of a bundled recipe, as lines_cpu; every key is in configs/iam_line.yaml.",
 )
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, as train.epochs=2 train.lr=1e-3."
@@ -70,7 +77,10 @@ engine_option = click.option(
     "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
 )
 checkpoint_option = click.option(
-    "--checkpoint", required=True, metavar="FILE", help="A .safetensors of hwr, or a bare Gluon .params."
+    "--checkpoint",
+    required=True,
+    metavar="FILE",
+    help="A .safetensors of hwr, a bare Gluon .params, an exported .onnx, or hwr-latin, the bundled model.",
 )
 
 
@@ -111,18 +121,6 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
     return [*overrides, *([f"engine.name={engine}"] if engine else [])]
 
 
-def with_init(settings: "Config", init: str, overrides: tuple[str, ...]) -> "Config":
-    """The config to fine-tune a checkpoint with: its network and image size are the checkpoint's, but for what --set says."""
-    from hwr import config
-    from hwr.recognizer import load_checkpoint
-
-    loaded = load_checkpoint(init)
-    tree = config.to_dict(settings.model_copy(update={"model": loaded.config.model, "image": loaded.config.image}))
-    again = [text for text in overrides if text.startswith(("model.", "image."))]
-    # Checked again: what goes with one network may not go with the other.
-    return config.override(tree, again, default=f"{init} (its network)")
-
-
 def say(line: str) -> None:
     """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
     try:
@@ -134,34 +132,11 @@ def say(line: str) -> None:
 def load(
     checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
 ) -> "tuple[Checkpoint, Config]":
-    """A checkpoint, and the config to use it with.
+    """`recognizer.settings_for` for a command that reads a dataset."""
+    from hwr.loading import settings_for
 
-    Without --config that is the checkpoint's own, or for a bare .params the original system's. With --config, a .params
-    has its image size from there; another checkpoint keeps its own network and decoder and takes the rest. Which
-    device it was trained on, and with how many threads, says nothing of where it reads.
-    """
-    from hwr import config
-    from hwr.recognizer import load_checkpoint
+    def note(text: str) -> None:
+        if not rank_and_world_size()[0]:
+            click.echo(f"hwr: {text}", err=True)
 
-    bare = checkpoint.endswith(".params")
-    given = with_engine(overrides, engine)
-    if bare:
-        # Its image size is the config's, or that of --set; the network's sizes are its shapes'.
-        loaded = load_checkpoint(checkpoint, config.load(config_path, given))
-        settings = loaded.config
-    else:
-        loaded = load_checkpoint(checkpoint)
-        file = config.load(config_path) if config_path else _anywhere(loaded.config)
-        own = {key: getattr(loaded.config, key) for key in ("model", "image", "decode")}
-        settings = config.override(config.to_dict(file.model_copy(update=own)), given)
-    for text in given:
-        if text.startswith("model.") or (text.startswith("image.") and not bare):
-            raise Error(f"--set {text}: the network belongs to the checkpoint and can't be changed")
-    return loaded, settings
-
-
-def _anywhere(settings: "Config") -> "Config":
-    """A checkpoint's config without what fitted the machine that it was trained on."""
-    precision = "auto" if settings.engine.precision == "bf16" else settings.engine.precision
-    engine = settings.engine.model_copy(update={"device": "auto", "threads": None, "precision": precision})
-    return settings.model_copy(update={"engine": engine})
+    return settings_for(checkpoint, config_path, with_engine(overrides, engine), dataset=True, note=note)

@@ -3,20 +3,19 @@
 import json
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error, launched
-from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, load, set_option
+from hwr import Error
+from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, set_option, with_engine
+from hwr.processes import rank_and_world_size
 
 if TYPE_CHECKING:
     from hwr.pages.predict import Prediction
-    from hwr.pages.sources import Job, Target
+    from hwr.pages.sources import Job
 
 
 @click.command(cls=Command)
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, models/hwr-latin.safetensors).",
+    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, or hwr-latin, the bundled model).",
 )
 @config_option
 @set_option
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
     "--format",
     "kind",
     type=click.Choice(["txt", "tsv", "json", "page", "alto"]),
-    default="txt",
-    show_default=True,
-    help="Of what is written; json is an object a line.",
+    help="Of what is written; json is an object a line (default: txt).",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -68,7 +65,7 @@ def predict(
     overrides: tuple[str, ...],
     engine: str | None,
     pages: bool,
-    kind: str,
+    kind: str | None,
     as_json: bool,
     out: Path | None,
     characters: bool,
@@ -88,17 +85,21 @@ def predict(
     from tqdm import tqdm
 
     from hwr.atomic import replacing
-    from hwr.images.workers import pool
+    from hwr.loading import default_model, settings_for
     from hwr.pages.predict import predict as run
     from hwr.pages.segment import lines_of
     from hwr.pages.sources import files_in, jobs
     from hwr.pages.write import place, write
+    from hwr.processes import pool
     from hwr.recognizer import Recognizer
 
-    kind = "json" if as_json else kind
-    rank, _ = launched()
+    kind = _kind(kind, as_json)
+    if characters and kind not in ("json", "alto"):
+        raise Error(f"--characters: a {kind} file has no room for them; choose --format json or alto")
+    rank, _ = rank_and_world_size()
     _check(kind, out)
-    loaded, settings = load(checkpoint or _default(), config_path, (*overrides, *decoding), engine)
+    model = default_model() if checkpoint is None else checkpoint
+    loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
     files, others = files_in(inputs, settings.data.images)
     if out is not None and kind in ("page", "alto"):
         paths = [Path(file) for file in files]
@@ -113,11 +114,10 @@ def predict(
     broken = unsure = 0
     # A bar on the terminal, unless the texts themselves appear there.
     silent = True if rank or (not to_file and kind in ("txt", "tsv", "json") and sys.stdout.isatty()) else None
-    begun: deque[Job] = deque()
     with ExitStack() as stack:
         predictions = run(
             Recognizer(loaded, settings),
-            _targets(jobs(files, lines_of if pages else None, settings.data.images), begun),
+            jobs(files, lines_of if pages else None, settings.data.images),
             stack.enter_context(pool(workers, len(files))),
             characters or kind == "alto",
         )
@@ -127,7 +127,7 @@ def predict(
         if kind == "tsv" and not rank:
             click.echo("image\tline\ttext\tconfidence", file)
         with tqdm(desc="reading", total=len(files), unit="file", disable=silent) as bar:
-            for job, read in _by_job(predictions, begun):
+            for job, read in predictions:
                 bar.update()
                 if rank:
                     continue  # process 0 tells what all have read
@@ -156,6 +156,12 @@ def predict(
         sys.exit(1)
 
 
+def _kind(kind: str | None, as_json: bool) -> str:
+    if as_json and kind not in (None, "json"):
+        raise Error(f"--json and --format {kind} contradict each other; give one of them")
+    return "json" if as_json else kind or "txt"
+
+
 def _check(kind: str, out: Path | None) -> None:
     if kind in ("page", "alto"):
         if out is None:
@@ -181,42 +187,6 @@ def _check_beside(files: list[Path], places: list[Path]) -> None:
     for file, path in zip(files, places, strict=True):
         if path.exists() and path.parent.resolve() == file.parent.resolve():
             raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
-
-
-def _default() -> str:
-    """The model to read with where none is named."""
-    name = "models/hwr-latin.safetensors"
-    given = os.environ.get("HWR_MODEL")
-    places = [Path(given)] if given else [Path(__file__).parents[1] / name, Path(name)]
-    for path in places:
-        if path.is_file():
-            return str(path)
-    raise Error(
-        f"HWR_MODEL: {given}: no such file"
-        if given
-        else f"there is no {name} here or beside the program: name a model with --checkpoint, or in $HWR_MODEL"
-    )
-
-
-def _targets(all_jobs: "Iterable[Job]", begun: "deque[Job]") -> "Iterator[Target]":
-    """The lines of jobs, which are remembered in their order."""
-    for job in all_jobs:
-        begun.append(job)
-        yield from job.targets
-
-
-def _by_job(predictions: "Iterator[Prediction]", begun: "deque[Job]") -> "Iterator[tuple[Job, list[Prediction]]]":
-    """The jobs, with what was read of each."""
-    read: list[Prediction] = []
-    for prediction in predictions:
-        while not begun[0].targets:  # it could not be read, or has no lines
-            yield begun.popleft(), []
-        read.append(prediction)
-        if len(read) == len(begun[0].targets):
-            yield begun.popleft(), read
-            read = []
-    while begun:
-        yield begun.popleft(), []
 
 
 def _without_text(prediction: "Prediction") -> "Prediction":

@@ -1,10 +1,10 @@
 """`hwr synth`."""
 
-import os
 from pathlib import Path
 
 import click
 
+from hwr import Error
 from hwr.cli.options import Command, examples
 
 
@@ -51,7 +51,10 @@ def synth(
     all its characters; quotes and dashes are drawn as they stand and transcribed as those of ASCII.
     """
     from hwr.data.synth import write
+    from hwr.processes import usable_cores
 
-    processes = processes or (len(os.sched_getaffinity(0)) if fonts and hasattr(os, "sched_getaffinity") else 1)
+    if processes and fonts is None:
+        raise Error("--processes is for --fonts: stroke letters are drawn by one process")
+    processes = processes or (usable_cores() if fonts else 1)
     write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, processes=processes, progress=True)
     click.echo(f"{lines} lines by {writers} drawn writers in {out}")

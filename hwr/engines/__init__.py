@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, launched
+from hwr import Error
 from hwr.config import Config
 from hwr.engines.base import Engine, Group, Trainer, Weights
+from hwr.processes import rank_and_world_size
 
 __all__ = ["Engine", "Group", "Trainer", "Weights", "exported", "reader", "trainer"]
 
@@ -68,5 +69,5 @@ def exported(path: Path, config: Config) -> Engine:
 
 
 def _alone(reason: str) -> None:
-    if launched()[1] > 1:
+    if rank_and_world_size()[1] > 1:
         raise Error(f"{reason}; start it without torchrun")

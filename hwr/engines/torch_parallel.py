@@ -13,8 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hwr import Error, launched
+from hwr import Error
 from hwr.engines.base import Group
+from hwr.processes import rank_and_world_size
 
 # One process may prepare all lines while the others wait for it.
 PATIENCE = timedelta(hours=6)
@@ -24,7 +25,7 @@ class TorchGroup(Group):
     """See `Group`. What it says to the others goes by gloo, gradients on GPUs by NCCL."""
 
     def __init__(self) -> None:
-        self.rank, self.size = launched()
+        self.rank, self.size = rank_and_world_size()
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if self.size > 1 else 0
         if self.size > 1 and not dist.is_initialized():
             try:

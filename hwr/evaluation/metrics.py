@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -95,21 +96,35 @@ class Score:
         return float(low), float(high), by
 
 
-def calibration_error(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al. 2015): how far confidence and accuracy are apart, 0 (not at all) to 1.
+class Bin(NamedTuple):
+    """Lines of similar confidence: the means of their confidences and accuracies, and their number."""
 
-    The lines are sorted by confidence and cut into bins of (nearly) equal numbers; the bins' differences of the means are
-    averaged, weighted by their lines. NaN without lines.
+    confidence: float
+    accuracy: float
+    lines: int
+
+
+def calibration_bins(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> list[Bin]:
+    """Sort lines by confidence and cut them into bins of (nearly) equal numbers; none is empty.
 
     Args:
         confidences: (lines,) in 0..1.
         accuracies: (lines,) in 0..1, see `Score.accuracies`.
     """
-    if not len(confidences):
-        return float("nan")
     order = np.argsort(confidences, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
-    apart = [abs(confidences[part].mean() - accuracies[part].mean()) * len(part) for part in parts]
+    return [Bin(float(confidences[part].mean()), float(accuracies[part].mean()), len(part)) for part in parts]
+
+
+def calibration_error(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error (Naeini et al. 2015): how far confidence and accuracy are apart, 0 (not at all) to 1.
+
+    The differences of the means of `calibration_bins` (whose arguments it takes) are averaged, weighted by their lines.
+    NaN without lines.
+    """
+    if not len(confidences):
+        return float("nan")
+    apart = [abs(x.confidence - x.accuracy) * x.lines for x in calibration_bins(confidences, accuracies, bins)]
     return float(np.sum(apart) / len(confidences))
 
 

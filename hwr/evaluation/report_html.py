@@ -9,21 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from hwr.atomic import replacing
 from hwr.data import Line
-from hwr.evaluation import report
+from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
 
 # Height of the pictures in pixels, and WebP's quality: some 3 KB a line.
 HEIGHT, QUALITY = 56, 45
-# Rows of each table of confusions; characters a bar of the chart by length stands for; bars of that by confidence.
-CONFUSIONS, LENGTHS, BINS = 60, 10, 10
+# Rows of each table of confusions; characters that a bar of the chart by length stands for.
+CONFUSIONS, LENGTHS = 60, 10
 _KINDS = {"replace": "s", "insert": "i", "delete": "d", "equal": "="}
 
 
@@ -50,13 +49,14 @@ def write(
             strict=True,
         )
     ]
+    accuracies = metrics.score([line.text for line in lines], predictions.texts).accuracies
     data = {
         "report": result,
         "lines": rows,
         "confusions": _confusions(rows),
         "writers": _writers(rows),
         "lengths": _lengths(rows),
-        "calibration": _calibration(rows),
+        "calibration": [x._asdict() for x in metrics.calibration_bins(predictions.confidences, accuracies)],
         "history": _history(history),
     }
     page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
@@ -128,18 +128,6 @@ def _lengths(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         of.setdefault(min(row["length"], 10 * LENGTHS - 1) // LENGTHS, []).append(row)
     return [
         {"name": f"{k * LENGTHS}" + ("+" if k == 9 else ""), "lines": len(own), "cer": _rate(own)}
-        for k, own in sorted(of.items())
-    ]
-
-
-def _calibration(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By confidence: how much of the text is right, 1 - edits / length of a line, at least 0."""
-    of: dict[int, list[float]] = {}
-    for row in rows:
-        right = max(0.0, 1 - row["edits"] / max(1, row["length"], len(row["hypothesis"])))
-        of.setdefault(min(BINS - 1, int(row["confidence"] * BINS)), []).append(right)
-    return [
-        {"bin": k, "name": str(100 * k // BINS), "lines": len(own), "accuracy": float(np.mean(own))}
         for k, own in sorted(of.items())
     ]
 

@@ -23,7 +23,7 @@ from hwr.atomic import replacing
 from hwr.data import Line
 from hwr.images import load, prepare
 from hwr.images.geometry import Geometry
-from hwr.images.workers import usable_cores
+from hwr.processes import usable_cores
 
 # Lines that are submitted at once: bounds the memory.
 CHUNK = 256

@@ -1,15 +1,61 @@
-"""Begin with a trained network: its weights, and an alphabet that has what it can write, what is new, or both."""
+"""Initialise from a trained network: its weights, and an alphabet that has what it can write, what is new, or both."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from hwr import Error, alphabet, networks
+from hwr import Error, alphabet, bundled, config, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.engines import Trainer
-from hwr.recognizer import load_checkpoint
+from hwr.given import Given
+from hwr.loading import load_checkpoint
+
+
+def fine_tuning_config(given: Given) -> Config:
+    """The config to fine-tune a checkpoint with, or to train from nothing if `train.init` is not set.
+
+    The network and the image size are the checkpoint's, but for the keys of `model` and `image` that are set: those are
+    obeyed as far as the weights allow.
+
+    Raises:
+        Error: The checkpoint can't be read; the config is wrong; the weights do not fit the network that it asks for.
+    """
+    init = given.keys("train").get("init")
+    if not isinstance(init, str):
+        return config.over(given)
+    path = bundled.model(init)
+    loaded = load_checkpoint(path, config.over(given) if path.suffix == ".params" else None)
+    own = loaded.config
+    arch = given.keys("model").get("arch", own.model.arch)
+    if arch != own.model.arch:
+        raise Error(
+            f"{given.place('model', 'arch')}: the network asked for is not the checkpoint's: model.arch is {own.model.arch} "
+            f"in {init}"
+        )
+    settings = config.over(given, Config().model_copy(update={"model": own.model, "image": own.image}))
+    if loaded.exported or _shapes(settings, loaded) == {name: array.shape for name, array in _kept(loaded).items()}:
+        return settings
+    asked = {
+        f"{section}.{key}": given.place(section, key) for section in ("model", "image") for key in given.keys(section)
+    }
+    changes = [text for text in config.differences(own, settings) if text.split(":")[0] in asked]
+    raise Error(
+        f"{init}: the network asked for is not the checkpoint's, whose weights do not fit it. It would change\n  "
+        + "\n  ".join(f"{asked[text.split(':')[0]]}: {text}" for text in changes)
+    )
+
+
+def _shapes(settings: Config, loaded: Checkpoint) -> dict[str, tuple[int, ...]]:
+    training_only = networks.spec(settings).TRAINING_ONLY
+    shapes = networks.shapes(settings, loaded.alphabet.classes)
+    return {name: shape for name, shape in shapes.items() if name not in training_only}
+
+
+def _kept(loaded: Checkpoint) -> dict[str, np.ndarray]:
+    training_only = networks.spec(loaded.config).TRAINING_ONLY
+    return {name: array for name, array in loaded.weights.items() if name not in training_only}
 
 
 def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint | None]:
@@ -23,7 +69,8 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
-    loaded = load_checkpoint(settings.train.init)
+    path = bundled.model(settings.train.init)
+    loaded = load_checkpoint(path, settings if path.suffix == ".params" else None)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
     known = loaded.alphabet.characters

@@ -13,12 +13,13 @@ from typing import Any, SupportsFloat
 
 from tqdm import tqdm
 
-from hwr import Error, launched
+from hwr import Error
 from hwr.config import Config, Train
 from hwr.decoding import decode
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
+from hwr.processes import rank_and_world_size
 from hwr.training import run_folder, schedule, task
 from hwr.training.run_folder import Epoch, Progress
 from hwr.training.task import Task
@@ -43,7 +44,7 @@ def train(config: Config, out: str | Path, resume: bool = False, say: Callable[[
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
-    rank, size = launched()
+    rank, size = rank_and_world_size()
     if config.train.batch_size % size:
         raise Error(f"train.batch_size {config.train.batch_size} can't be shared evenly by {size} processes")
     if rank:  # process 0 speaks for all, and alone looks after the folder
@@ -300,10 +301,10 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # Python allows handlers in the main thread only
-        return
-    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    # Python allows handlers in the main thread only, and Windows has no SIGHUP.
+    main = threading.current_thread() is threading.main_thread()
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
+    heard = [s for s in known if signal.getsignal(s) != signal.SIG_IGN]
     before = {s: signal.signal(s, ask) for s in heard}
     try:
         yield lambda: asked

@@ -1,7 +1,6 @@
 """The run folder: config.yaml, history.csv, checkpoints, and the state that an exact continuation needs."""
 
 import csv
-import fcntl
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, config
+from hwr import Error, checkpoint, config, processes
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
@@ -69,8 +68,10 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     Raises:
         Error: It can't; says why.
     """
-    if out.resolve() in (kept := cache.folder(settings.data.cache).resolve()).parents:
-        raise Error(f"data.cache: {kept} lies in the run folder {out}; choose a place outside")
+    kept = cache.folder(settings.data.cache).resolve()
+    if out.resolve() in (kept, *kept.parents):
+        where = "is" if kept == out.resolve() else "lies in"
+        raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a place outside")
     if not resume:
         if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
             raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
@@ -94,10 +95,8 @@ def locked(out: Path) -> Iterator[None]:
     except OSError as error:
         raise Error(f"{out}: could not be made: {error.strerror}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Error(f"{out}: another process is training here; wait for it, or choose another --out") from None
+        if not processes.lock(lock):
+            raise Error(f"{out}: another process is training here; wait for it, or choose another --out")
         yield
 
 
@@ -125,7 +124,8 @@ def save_epoch(
         about: What to say of the run in its checkpoints.
         better: Whether this epoch is the best so far.
     """
-    scores = {**about, **asdict(progress.history[-1])}
+    trained_on = checkpoint.folder_names(settings.data.root)
+    scores = {**about, "trained_on": trained_on, **asdict(progress.history[-1])}
     current = Checkpoint(engine.weights(), settings, letters, scores)
     if better:
         checkpoint.save(out / "best.safetensors", current)
@@ -158,6 +158,7 @@ def save_state(
     arrays = {f"weights/{name}": array for name, array in weights.items()}
     arrays |= {f"engine/{name}": array for name, array in state.items()}
     about = {"progress": asdict(progress), "engine": engine.name, "fingerprint": fingerprint}
+    about["precision"] = engine.precision
     about["alphabet"] = letters.characters
     checkpoint.write_arrays(out / "state.safetensors", arrays, about)
 
@@ -173,6 +174,15 @@ def alphabet(out: Path) -> Alphabet:
     if "alphabet" not in about:
         raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out")
     return Alphabet(about["alphabet"])
+
+
+def same_precision(out: Path, settings: Config) -> Config:
+    """The config with `engine.precision: auto` as it was resolved where the run was saved: an exact resume computes alike."""
+    saved = checkpoint.read_about(out / "state.safetensors").get("precision")
+    if settings.engine.precision != "auto" or saved is None:
+        return settings
+    engine = settings.engine.model_copy(update={"precision": saved})
+    return settings.model_copy(update={"engine": engine})
 
 
 def load_state(out: Path, engine: Trainer, fingerprint: str) -> Progress:

@@ -81,7 +81,8 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         )
     batches.check_size(len(train_lines), config.train.batch_size)
     geometry, folder = networks.geometry(config), config.data.cache
-    engine = engines.trainer(config, letters.classes, fresh=not saved)
+    computed_with = run_folder.same_precision(out, config) if saved else config
+    engine = engines.trainer(computed_with, letters.classes, fresh=not saved)
     training = batches.all_writable(prepared(train_lines, letters, geometry, folder, engine.group))
     validation = prepared(val_lines, letters, geometry, folder, engine.group)
     _check_validation(validation, say)

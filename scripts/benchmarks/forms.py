@@ -17,7 +17,8 @@ from hwr.engines import Engine, Group, export, torch_export
 from hwr.engines.onnx import OnnxEngine
 from hwr.evaluation import evaluate, metrics
 from hwr.images.batches import Batch
-from hwr.recognizer import Recognizer, load_checkpoint
+from hwr.loading import load_checkpoint
+from hwr.recognizer import Recognizer
 
 # What is exported, and what torch computes in.
 FORMS = {

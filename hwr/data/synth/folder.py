@@ -17,7 +17,7 @@ from hwr.atomic import replacing
 from hwr.data.formats.iam import LISTS, OFFICIAL
 from hwr.data.synth.lines import Fonts, Sample, Strokes
 from hwr.data.synth.text import tokens
-from hwr.images.workers import MANY, pool
+from hwr.processes import MANY, pool
 
 LINES_PER_FORM = 8
 MARGIN = 60  # px, around the lines of a page

@@ -1,0 +1,71 @@
+"""The recipes and the model that come with the program: a name without a slash is one of them, anything else is a path."""
+
+from pathlib import Path
+
+from hwr import Error
+
+MODEL = "hwr-latin"
+
+
+def recipe(name: str | Path) -> Path:
+    """The config file that `--config` names: `lines_cpu` is a bundled recipe, `./mine.yaml` a file.
+
+    A text that ends with .yaml is a file's name, with or without a slash.
+
+    Raises:
+        Error: There is no such recipe, and no such file.
+    """
+    if isinstance(name, Path) or _has_slash(name):
+        return Path(name)
+    folder = _folder("configs")
+    recipes = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).exists():
+            return Path(name)
+        stem = name.rpartition(".")[0]
+        hint = (
+            f"for the bundled recipe write {stem}" if stem in recipes else f"the bundled recipes are {_list(recipes)}"
+        )
+        raise Error(f"{name}: no such config file here; {hint}")
+    if name not in recipes:
+        raise Error(
+            f"{name}: no bundled recipe has this name; they are {_list(recipes)}. For a file, write its path: ./{name}"
+        )
+    return folder / f"{name}.yaml"
+
+
+def model(name: str | Path = MODEL) -> Path:
+    """The file of a model: `hwr-latin` is the bundled one, what has a slash or an ending is a path.
+
+    Raises:
+        Error: No bundled model has this name.
+    """
+    if not is_model_name(name):
+        return Path(name)
+    folder = _folder("models")
+    models = sorted(path.stem for path in folder.glob(f"{MODEL}.safetensors"))
+    if name not in models:
+        raise Error(
+            f"{name}: no bundled model has this name; there is {_list(models)}. For a file, write its path: ./{name}"
+        )
+    return folder / f"{name}.safetensors"
+
+
+def is_model_name(name: str | Path) -> bool:
+    """Whether `model` takes it for the name of a bundled model, and not for a path."""
+    return isinstance(name, str) and not _has_slash(name) and not Path(name).suffix
+
+
+def _has_slash(name: str) -> bool:
+    return "/" in name or "\\" in name
+
+
+def _folder(name: str) -> Path:
+    """`configs` or `models`: in an installed package they lie inside it, in a checkout beside it."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"

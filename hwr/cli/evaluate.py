@@ -1,0 +1,115 @@
+"""The commands `hwr evaluate` and `hwr export-typo`."""
+
+from pathlib import Path
+
+import click
+
+from hwr import Error, bundled
+from hwr.cli.options import (
+    Command,
+    checkpoint_option,
+    config_option,
+    decoder_options,
+    engine_option,
+    examples,
+    load,
+    set_option,
+)
+from hwr.processes import rank_and_world_size
+
+
+@click.command(cls=Command)
+@checkpoint_option
+@config_option
+@set_option
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@decoder_options
+@engine_option
+@click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
+@click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
+@click.option(
+    "--report", "page_path", metavar="FILE", help="Write a web page with every line, its faults marked (HTML)."
+)
+@examples("""
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
+    hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --insertion 1
+""")
+def evaluate(
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    split: str,
+    engine: str | None,
+    json_path: str | None,
+    picture_path: str | None,
+    page_path: str | None,
+    decoding: list[str],
+) -> None:
+    """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
+    from hwr.evaluation import report, report_html
+    from hwr.evaluation.evaluate import evaluate as run
+    from hwr.recognizer import Recognizer
+
+    for path in filter(None, (json_path, picture_path, page_path)):
+        if not Path(path).parent.is_dir():  # not after minutes of reading
+            raise Error(f"{path}: there is no folder {Path(path).parent}")
+    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
+    result = run(Recognizer(loaded, settings), split=split, checkpoint=checkpoint)
+    if rank_and_world_size()[0]:
+        return  # process 0 has it all
+    if json_path == "-":
+        click.echo(report.to_json(result.to_dict()))
+    else:
+        click.echo(report.table(result.to_dict()))
+        if json_path:
+            report.write_json(json_path, result.to_dict())
+    if picture_path:
+        report.write_picture(picture_path, result.lines, result.predictions.texts)
+    if page_path:
+        history = bundled.model(checkpoint).with_name("history.csv")
+        report_html.write(page_path, result.to_dict(), result.predictions, result.lines, history)
+
+
+@click.command("export-typo", cls=Command)
+@checkpoint_option
+@config_option
+@set_option
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Lines to read."
+)
+@decoder_options
+@click.option(
+    "--n-best", type=click.IntRange(min=1), metavar="K", help="Also write up to K readings a line, with their scores."
+)
+@engine_option
+@click.option("--out", required=True, metavar="FOLDER", help="Where the files go.")
+@examples("""
+    hwr export-typo --checkpoint runs/iam_line/best.safetensors --out typo
+    hwr export-typo --checkpoint models/handwriting_line8.params --split test --out typo
+""")
+def export_typo(
+    checkpoint: str,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    split: str,
+    n_best: int | None,
+    engine: str | None,
+    out: str,
+    decoding: list[str],
+) -> None:
+    """Write what a spelling corrector trains on.
+
+    validating.json: [reference, prediction] pairs of the split's lines; text_train.txt: the training texts, one a line.
+    With --n-best, validating_nbest.json has for each of the lines {"reference", "readings": [[text, score], …]}, the best
+    first; a score is a natural logarithm, of the network's probability plus what the language model adds.
+    """
+    from hwr.evaluation.export_typo import export_typo as run
+    from hwr.recognizer import Recognizer
+
+    loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
+    notes, paths = run(Recognizer(loaded, settings), split, out, n_best)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    for path in paths:
+        click.echo(path)

@@ -1,0 +1,63 @@
+"""The commands `hwr info` and `hwr export`: what a checkpoint is, and other forms of it."""
+
+from pathlib import Path
+
+import click
+
+from hwr import Error
+from hwr.cli.options import Command, examples
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@examples("""
+    hwr info runs/iam_line/best.safetensors
+    hwr info models/handwriting_line8.params --json
+""")
+def info(checkpoint: str, as_json: bool) -> None:
+    """Tell what a checkpoint is: its network, alphabet, data, scores and decoder."""
+    from hwr import describe
+    from hwr.evaluation import report
+
+    about = describe.describe(checkpoint)
+    click.echo(report.to_json(about) if as_json else describe.table(about))
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--format", "kind", type=click.Choice(["onnx", "torchscript", "params", "safetensors"]), required=True)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Default: beside the checkpoint (of hwr-latin: here).",
+)
+@click.option(
+    "--quantize", type=click.Choice(["int8", "fp16"]), help="Smaller: int8 for onnx on a CPU, fp16 for safetensors."
+)
+@examples("""
+    hwr export runs/iam_line/best.safetensors --format onnx
+    hwr export runs/iam_line/best.safetensors --format onnx --quantize int8 --out small.onnx
+    hwr export runs/iam_line/best.safetensors --format params --out line.params
+    hwr predict --checkpoint runs/iam_line/best.onnx line.png
+""")
+def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -> None:
+    """Write a checkpoint for other programs, and see that it reads the same there.
+
+    ONNX and TorchScript go from (N, H, W) uint8 pixels (with arch crnn also (N,) int64 widths) to (N, T, C) logits, any
+    number of lines, any width where the network takes it. params are Gluon's, of the original network.
+    """
+    from hwr.engines.export import FORMATS
+    from hwr.engines.export import export as run
+    from hwr.loading import settings_for
+
+    out = out or Path(checkpoint).with_suffix(FORMATS[kind])
+    if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
+        raise Error(f"{out}: is the checkpoint itself; name another file with --out")
+    loaded, settings = settings_for(
+        checkpoint, None, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch")
+    )
+    away = run(loaded, settings, out, kind, quantize)
+    what = "weights" if kind in ("params", "safetensors") else "logits"
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} are at most {away:.2g} from the checkpoint's")

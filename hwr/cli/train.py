@@ -1,0 +1,67 @@
+"""The command `hwr train`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from hwr.cli.options import Command, config_option, engine_option, examples, say, set_option, with_engine
+
+
+@click.command(cls=Command)
+@config_option
+@set_option
+@engine_option
+@click.option("--out", metavar="FOLDER", help="Run folder (default: runs/NAME-OF-CONFIG).")
+@click.option(
+    "--init",
+    metavar="FILE",
+    help="Fine-tune this checkpoint: its network and weights, and its alphabet as --charset says (default: train.init).",
+)
+@click.option(
+    "--charset",
+    type=click.Choice(["keep", "union", "new"]),
+    help="With --init: write the checkpoint's characters, those and the texts' (default), or data.alphabet's.",
+)
+@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out was stopped or killed.")
+@examples("""
+    hwr train --config configs/iam_line.yaml
+    hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
+    hwr train --config configs/finetune.yaml --set data.root=/data/mine --out runs/mine
+    hwr train --config configs/finetune.yaml --init runs/mine/best.safetensors --set data.root=/data/more
+    hwr train --resume --out runs/mine
+    torchrun --nproc-per-node 4 -m hwr train --config configs/iam_line_best.yaml
+""")
+def train(
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    engine: str | None,
+    out: str | None,
+    init: str | None,
+    charset: str | None,
+    resume: bool,
+) -> None:
+    """Train a recogniser.
+
+    Prints a line per epoch and keeps, in the run folder, the best and the last checkpoint, history.csv, TensorBoard's
+    event files and what an exact --resume needs. Ctrl-C saves and stops. torchrun's processes share each batch: the result
+    is that of one process, but for rounding, for dropout, which each draws for itself, and for batch norm, which sees the
+    lines of each apart.
+    """
+    from hwr import config
+    from hwr.training.finetune import fine_tuning_config
+    from hwr.training.loop import train as run
+
+    if config_path is None and not (resume and out):
+        raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
+    folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
+    keys = with_engine(overrides, engine)
+    keys += [] if init is None else [f"train.init={init}"]
+    keys += [f"train.charset={charset}"] if charset else []
+    given = config.given(config_path or folder / "config.yaml", keys)
+    if charset and not given.keys("train").get("init"):
+        raise click.UsageError("--charset is for fine-tuning: name the checkpoint with --init")
+    # The config of a run that is resumed has the network's keys already.
+    settings = fine_tuning_config(given) if config_path or init else config.over(given)
+    if not run(settings, folder, resume, say=say):
+        sys.exit(130)

@@ -1,0 +1,174 @@
+"""Which checkpoint, and which config goes with it: the only place that decides it."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hwr import Error, bundled, checkpoint, config, fields, gluon_params, networks
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config, Data
+from hwr.given import Given
+
+# Says where a bare network's training begins, and nothing of what it is.
+_NOT_OF_THE_NETWORK = ("pretrained",)
+
+
+def default_model() -> Path:
+    """The model to read with where none is named: $HWR_MODEL, else the bundled one.
+
+    Raises:
+        Error: There is no such file.
+    """
+    named = os.environ.get("HWR_MODEL")
+    path = Path(named) if named else bundled.model()
+    if not path.is_file():
+        raise Error(f"HWR_MODEL: {path}: no such file" if named else f"{path}: the bundled model is missing")
+    return path
+
+
+def settings_for(
+    model: str | Path,
+    config_path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    dataset: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> tuple[Checkpoint, Config]:
+    """Load a checkpoint, with the config to use it with.
+
+    The keys that the config file and the overrides set are obeyed, or refused: the network, its image size and the
+    normalisation of its text are the checkpoint's. Whatever they do not set is, without a config file, the checkpoint's,
+    but for the device and the number of threads, which this machine decides. With a file the decoder alone still comes from
+    the checkpoint, and the rest from `Config()`. A bare `.params` has nothing but its sizes.
+
+    Args:
+        model: The name of a bundled model, or a `.safetensors`, `.params` or `.onnx` file.
+        config_path: A YAML file, or the name of a bundled recipe.
+        dataset: Lines of a dataset will be read. Without a config file, the keys of `data` that are not set are then those
+            of the run in whose folder the checkpoint lies.
+        note: Takes what the user should know of it.
+
+    Raises:
+        Error: The checkpoint can't be loaded; the config is wrong, or contradicts the checkpoint; no dataset is named.
+    """
+    path = bundled.model(model)
+    given = config.given(config_path, overrides)
+    if path.suffix == ".params":
+        asked = config.over(given)
+        loaded = load_checkpoint(path, asked)
+        settings = loaded.config
+    else:
+        loaded = load_checkpoint(path)
+        _refuse_other_keys(given, loaded.config)
+        settings = asked = config.over(given, _base(loaded.config, alone=config_path is None))
+        if settings.data.normalise != loaded.config.data.normalise:
+            raise Error(
+                f"{given.place('data', 'normalise')}: data.normalise belongs to the checkpoint and can't be changed: it is "
+                f"{loaded.config.data.normalise}, not {settings.data.normalise}"
+            )
+    _refuse_other_values(given, asked, loaded.config)
+    if dataset and config_path is None and (run := path.with_name("config.yaml")).is_file():
+        note(f"data keys that are not set are those of {run}")
+        return loaded, settings.model_copy(update={"data": _data_of(run, given, loaded, path.suffix == ".params")})
+    if dataset and "root" not in given.keys("data") and not Path(str(Data().root)).exists():
+        raise Error(f"{path}: a checkpoint does not say where lines are; name their folder: --set data.root=FOLDER")
+    return loaded, settings
+
+
+def load_checkpoint(path: str | Path, fallback: Config | None = None) -> Checkpoint:
+    """Read a checkpoint of any kind.
+
+    Args:
+        path: `.safetensors` of this program, Gluon's `.params`, or an `.onnx` of `hwr export`.
+        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
+            replaced by those that the shapes tell; the alphabet is the original one.
+
+    Raises:
+        Error: Missing, truncated, or not such a file; says what is wrong.
+    """
+    path = Path(path)
+    if path.suffix == ".params":
+        return _from_gluon(path, fallback or Config())
+    if path.suffix == ".onnx":
+        from hwr.engines import onnx
+
+        return checkpoint.from_metadata(path, {}, onnx.metadata(path), exported=path)
+    loaded = checkpoint.load(path)
+    try:
+        networks.check(loaded.weights, networks.shapes(loaded.config, loaded.alphabet.classes))
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+    return loaded
+
+
+def _from_gluon(path: Path, config: Config) -> Checkpoint:
+    weights = {name: array.astype(np.float32) for name, array in gluon_params.read(path).items()}
+    try:
+        settings, classes = networks.from_gluon(weights, config)
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+    alphabet = Alphabet(ORIGINAL)
+    if classes != alphabet.classes:
+        raise Error(
+            f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
+            f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
+        )
+    return Checkpoint(weights, settings, alphabet)
+
+
+def stored_types(path: str | Path) -> list[str]:
+    """The types that a file keeps its parameters in, as NumPy names them; none for an `.onnx`."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return []
+    arrays = gluon_params.read(path) if path.suffix == ".params" else checkpoint.read_arrays(path)[0]
+    return sorted({str(array.dtype) for name, array in arrays.items() if "running_" not in name})
+
+
+def _base(own: Config, alone: bool) -> Config:
+    """What counts for keys that are not set. The device and threads fitted the machine that the network was trained on."""
+    if not alone:
+        kept = {"model": own.model, "image": own.image, "decode": own.decode}
+        return Config().model_copy(update={**kept, "data": Data(normalise=own.data.normalise)})
+    precision = "auto" if own.engine.precision == "bf16" else own.engine.precision
+    engine = own.engine.model_copy(update={"device": "auto", "threads": None, "precision": precision})
+    return own.model_copy(update={"engine": engine})
+
+
+def _data_of(run: Path, given: Given, loaded: Checkpoint, bare: bool) -> Data:
+    """The data section of a run's config, under the keys that are set; the text is normalised as the network was taught."""
+    found = config.given(run)
+    keys = {**found.keys("data"), **given.keys("data")}
+    if not bare:
+        keys["normalise"] = loaded.config.data.normalise
+    places = {**found.places, **given.places}
+    return config.over(Given({"data": keys}, places, found.written, str(run))).data
+
+
+def _refuse_other_keys(given: Given, own: Config) -> None:
+    """Refuse keys of another architecture than the checkpoint's: checked as its own, they would only be unknown."""
+    keys, arch = given.keys("model"), own.model.arch
+    if keys.get("arch", arch) != arch:
+        raise Error(_refusal(given, "model", "arch", arch, keys["arch"]))
+    networks = fields.records(Config.model_fields["model"].annotation)
+    elsewhere = {key for network in networks for key in network.model_fields} - set(type(own.model).model_fields)
+    for key in sorted(elsewhere & set(keys)):
+        raise Error(_refusal(given, "model", key, f"not there (model.arch is {arch})", keys[key]))
+
+
+def _refuse_other_values(given: Given, asked: Config, own: Config) -> None:
+    for section in ("model", "image"):
+        here, there = (getattr(settings, section) for settings in (asked, own))
+        for key in given.keys(section):
+            if key not in _NOT_OF_THE_NETWORK and getattr(here, key) != getattr(there, key):
+                raise Error(_refusal(given, section, key, getattr(there, key), getattr(here, key)))
+
+
+def _refusal(given: Given, section: str, key: str, own: object, asked: object) -> str:
+    return (
+        f"{given.place(section, key)}: the network belongs to the checkpoint and can't be changed: {section}.{key} is "
+        f"{own}, not {asked}"
+    )
