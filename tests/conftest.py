@@ -1,6 +1,11 @@
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +134,47 @@ def predictions(
 def recipe_of(settings: Config) -> batches.Recipe:
     """How batches are made."""
     return batches.Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
+
+
+def events(folder: Path) -> dict[str, Any]:
+    """What TensorBoard reads in a run folder: name -> [step, value] of scalars, [step, width, height, PNG in hex] of images.
+
+    Read in another process, for mxboard and TensorBoard can't be imported into one.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        pytest.skip("no TensorBoard here")
+    code = """
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+found = EventAccumulator(sys.argv[1])
+found.Reload()
+scalars = {name: [[e.step, e.value] for e in found.Scalars(name)] for name in found.Tags()["scalars"]}
+images = {
+    name: [[e.step, e.width, e.height, e.encoded_image_string.hex()] for e in found.Images(name)]
+    for name in found.Tags()["images"]
+}
+print(json.dumps({"scalars": scalars, "images": images}))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """What `engine.device` names."""
+    torch = pytest.importorskip("torch")
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    return str(request.param)
+
+
+def assert_same(found: Any, expected: Any, device: str) -> None:
+    """To the bit, or on a GPU, which sums CTC's gradient in no fixed order, nearly."""
+    if device == "cpu":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """The MXNet engine against the frozen numbers of the original network, against the torch engine, and against Gluon."""
 
+import csv
 import ctypes
 import importlib.util
 import itertools
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +31,7 @@ from hwr.networks.original import spec
 from hwr.recognizer import Recognizer
 from hwr.training.loop import train
 
-from .conftest import REPOSITORY, TINY, encoded, predictions, prepared_images, whole
+from .conftest import REPOSITORY, TINY, encoded, events, predictions, prepared_images, whole
 from .golden import recipe
 
 try:
@@ -37,6 +39,7 @@ try:
 except Error as reason:
     pytest.skip(str(reason), allow_module_level=True)
 from hwr.engines.mxnet import MXNetEngine
+from hwr.networks.original import mxnet as mxnet_network
 
 GOLDEN = Path(__file__).parent / "golden"
 NETWORKS = json.loads((GOLDEN / "networks.json").read_text())
@@ -320,6 +323,23 @@ def test_interrupted_anywhere_and_resumed_equals_unbroken(
         assert all(np.array_equal(array, two[key]) for key, array in one.items())
 
 
+def test_tensorboard_reads_what_mxboard_wrote(unbroken: Path) -> None:
+    """The original's scalars and pictures, under the names that the torch engine's runs use."""
+    read = events(unbroken)
+    with (unbroken / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert read["scalars"].keys() == (rows[0].keys() - {"epoch"}) | {"val_loss_weighted"}
+    for name, points in read["scalars"].items():
+        assert [step for step, _ in points] == [1, 2]
+        if name != "val_loss_weighted":
+            assert [value for _, value in points] == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    ((step, width, *_),) = read["images"]["held_out_lines"]
+    assert step == 2
+    assert width > 300
+    assert "mxboard" in sys.modules
+
+
 def test_the_commands(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="compares with torch")
     model = unbroken / "best.safetensors"
@@ -388,8 +408,13 @@ def test_a_device_that_is_not_there(tiny: Config, name: str) -> None:
 # ---------------------------------------------------------------- the ImageNet trunk
 
 
-def test_the_model_zoos_resnet_34_as_trunk(tmp_path: Path) -> None:
-    zoo = mx.gluon.model_zoo.vision.resnet34_v1(pretrained=False)
+@pytest.mark.parametrize("package", ["mxnet", "gluoncv"])
+def test_the_model_zoos_resnet_34_as_trunk(package: str, tmp_path: Path) -> None:
+    """The file of either package's ResNet-34: they name their parameters alike."""
+    if package == "mxnet":
+        zoo = mx.gluon.model_zoo.vision.resnet34_v1(pretrained=False)
+    else:
+        zoo = sys.modules["gluoncv.model_zoo"].get_model("resnet34_v1", pretrained=False)
     zoo.initialize(mx.init.Xavier())
     zoo(mx.nd.zeros((1, 3, 64, 64)))
     path = tmp_path / "resnet34_v1-48216ba9.params"
@@ -405,6 +430,22 @@ def test_the_model_zoos_resnet_34_as_trunk(tmp_path: Path) -> None:
     for layer in zoo.features[:5]:
         expected = layer(expected)
     np.testing.assert_allclose(engine._net.body(x).asnumpy(), expected.asnumpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [64, 8])
+def test_the_trunk_is_gluoncvs(channels: int) -> None:
+    torch = sys.modules.get("torch")
+    body = mxnet_network.trunk(channels)
+    assert len(body) == 5
+    assert [type(block).__module__ for block in body[4]] == ["gluoncv.model_zoo.resnet"] * spec.BLOCKS
+    assert sys.modules.get("torch") is torch  # gluoncv refuses torch 2, and is not shown it
+
+
+def test_an_environment_without_gluoncv_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    mxnet_network._model_zoo.cache_clear()
+    monkeypatch.setitem(sys.modules, "gluoncv.model_zoo", None)
+    with pytest.raises(Error, match=r"engine mxnet needs gluoncv.*pip install -e '\.\[mxnet\]'"):
+        mxnet_network.trunk(64)
 
 
 def test_torchs_file_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,25 @@ from hwr.engines.torch import TorchTrainer
 from hwr.images import augment, batches
 from hwr.images.batches import Batch
 from hwr.images.cache import Images
-from hwr.networks.original.torch import normed
+from hwr.networks.crnn import torch as torch_crnn
+from hwr.networks.shared import torch as shared
+from hwr.networks.shared.torch import normed
 from hwr.training.loop import train
 
-from .conftest import REPOSITORY, TINY_CRNN, encoded, predictions, prepared_images
+from .conftest import REPOSITORY, TINY, TINY_CRNN, assert_same, encoded, predictions, prepared_images
+
+With = Callable[..., Config]
 
 
 @pytest.fixture
-def settings(drawn: Path) -> Config:
-    return config.load(None, [*TINY_CRNN, f"data.root={drawn}"])
+def with_(device: str) -> With:
+    """The tiny network's config with these overrides, on each device."""
+    return lambda *overrides: config.load(None, [*TINY_CRNN, f"engine.device={device}", *overrides])
 
 
-def with_(*overrides: str) -> Config:
-    return config.load(None, [*TINY_CRNN, *overrides])
+@pytest.fixture
+def settings(drawn: Path, with_: With) -> Config:
+    return with_(f"data.root={drawn}")
 
 
 def engine_of(settings: Config, classes: int = 81) -> TorchTrainer:
@@ -67,7 +74,7 @@ def noise(rng: np.random.Generator) -> Images:
     ],
     ids=str,
 )
-def test_names_shapes_and_time_steps_are_as_described(overrides: list[str], noise: Images) -> None:
+def test_names_shapes_and_time_steps_are_as_described(overrides: list[str], noise: Images, with_: With) -> None:
     settings = with_(*overrides)
     engine = engine_of(settings, 11)
     assert {name: array.shape for name, array in engine.weights().items()} == networks.shapes(settings, 11)
@@ -87,7 +94,7 @@ def test_iam_line_best_is_the_published_network() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images) -> None:
+def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images, with_: With) -> None:
     settings = with_(f"model.frames={frames}")
     engine = engine_of(settings)
     with torch.no_grad():  # statistics as of a trained network: paper is not 0 after batch norm
@@ -108,7 +115,7 @@ def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images
             assert confidence[0] == pytest.approx(sure[place], abs=1e-4)
 
 
-def test_padding_adds_nothing_to_the_loss(noise: Images) -> None:
+def test_padding_adds_nothing_to_the_loss(noise: Images, with_: With) -> None:
     engine = engine_of(with_())
     labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
     together = batch_of(noise, [0, 1, 2, 3, 4], labels)
@@ -118,9 +125,63 @@ def test_padding_adds_nothing_to_the_loss(noise: Images) -> None:
         assert engine.loss(engine.logits(alone), alone.labels)[0] == pytest.approx(losses[i], rel=1e-4)
 
 
-def test_what_is_right_of_a_line_has_no_gradient(noise: Images) -> None:
+@pytest.fixture
+def by_cudnn(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Sends the LSTMs the way that they go on a GPU, on any device."""
+
+    def switch(on: bool) -> None:
+        for module in (shared, torch_crnn):
+            monkeypatch.setattr(module, "by_cudnn", lambda x: on)
+
+    return switch
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_packed_lines_are_read_as_padded_ones(
+    layers: int, noise: Images, by_cudnn: Callable[[bool], None], with_: With
+) -> None:
+    labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
+    out = []
+    for packed in (False, True):
+        by_cudnn(packed)
+        engine = engine_of(with_(f"model.layers={layers}", "model.dropout=0", "model.head_dropout=0"))
+        batch = batch_of(noise, [2, 0, 4, 3, 1], labels)
+        logits = engine.logits(batch)
+        loss = float(engine.train_step(batch, 0.0))
+        out.append((logits, loss, {name: p.grad for name, p in engine._net.named_parameters()}))
+    (padded, loss, gradients), (packed_, loss_, gradients_) = out
+    assert np.abs(padded - packed_).max() < 1e-5
+    assert loss == pytest.approx(loss_, rel=1e-6)
+    for name, gradient in gradients.items():
+        assert (gradient is None) == (gradients_[name] is None)
+        if gradient is not None:
+            assert float((gradient - gradients_[name]).norm()) <= 1e-4 * float(gradient.norm()) + 1e-6, name
+
+
+def test_lstms_by_cudnn_stay_out_of_autocast(device: str, by_cudnn: Callable[[bool], None], with_: With) -> None:
+    """In bf16 their inputs, weights and outputs are fp32; on a CPU they are bf16's, which oneDNN has kernels for."""
+    original = config.load(None, [*TINY, f"engine.device={device}"])
+    found: list[torch.dtype] = []
+    for settings in (with_(), original):
+        engine = engine_of(settings)
+        engine.precision = "bf16"
+        pixels = np.zeros((2, settings.image.height, 320), np.uint8)
+        batch = Batch(pixels, np.array([100, 320], np.int32), np.zeros((2, 1), np.int32), None, np.arange(2))
+        found.clear()
+        for lstm in (module for module in engine._net.modules() if isinstance(module, torch.nn.LSTM)):
+            lstm.register_forward_hook(lambda module, given, out: found.append(getattr(out[0], "data", out[0]).dtype))
+        by_cudnn(True)
+        exact = engine.logits(batch)
+        assert found
+        assert set(found) == {torch.float32}
+        by_cudnn(False)
+        inside = np.abs(exact) < 1e3
+        assert 0 < np.abs(engine.logits(batch) - exact)[inside].max() < 0.15
+
+
+def test_what_is_right_of_a_line_has_no_gradient(noise: Images, device: str, with_: With) -> None:
     net = engine_of(with_("model.dropout=0", "model.head_dropout=0"))._net
-    pixels = torch.from_numpy(noise.batch(np.array([0, 4]))).float()[:, None].requires_grad_()
+    pixels = torch.from_numpy(noise.batch(np.array([0, 4]))).float()[:, None].to(device).requires_grad_()
     net(pixels, torch.tensor([33, 250])).logits[:, ::3].tanh().sum().backward()
     assert pixels.grad is not None
     assert (pixels.grad[0, ..., 33:] == 0).all()
@@ -139,7 +200,7 @@ def test_learns_eight_lines_by_heart(settings: Config) -> None:
     assert predictions(engine, images, lines, alphabet, settings).texts == [line.text for line in lines]
 
 
-def test_what_reads_is_the_average_of_the_weights(noise: Images) -> None:
+def test_what_reads_is_the_average_of_the_weights(noise: Images, with_: With) -> None:
     settings = with_("train.ema=0.5", "train.weight_decay=0.1", "train.clip=1")
     engine = engine_of(settings)
     batch = batch_of(noise, [0, 1], [[1], [2]])
@@ -154,7 +215,7 @@ def test_what_reads_is_the_average_of_the_weights(noise: Images) -> None:
     assert np.abs(engine.weights()["head.weight"] - trained["head.weight"]).max() > 1e-3
 
 
-def test_weight_decay_and_clipping_do_what_they_say(noise: Images) -> None:
+def test_weight_decay_and_clipping_do_what_they_say(noise: Images, with_: With) -> None:
     batch = batch_of(noise, [0, 1], [[1], [2]])
     # Gradients so large that Adam's epsilon is nothing beside them.
     large = "train.loss_weight=1e6"
@@ -173,7 +234,7 @@ def test_weight_decay_and_clipping_do_what_they_say(noise: Images) -> None:
     assert norm == pytest.approx(0.5, rel=1e-3)
 
 
-def test_center_loss_pulls_the_features_of_a_character_together(settings: Config) -> None:
+def test_center_loss_pulls_the_features_of_a_character_together(settings: Config, with_: With) -> None:
     lines = data.read(settings.data).train[:8]
     images, alphabet = prepared_images(lines, settings), Alphabet(ORIGINAL)
     labels = [label.tolist() for label in encoded(lines, alphabet, settings, images.widths)]
@@ -195,7 +256,7 @@ def test_center_loss_pulls_the_features_of_a_character_together(settings: Config
     assert spread[500.0] < 0.7 * spread[0.0]
 
 
-def test_state_makes_the_next_step_the_same(noise: Images) -> None:
+def test_state_makes_the_next_step_the_same(noise: Images, device: str, with_: With) -> None:
     settings = with_("train.ema=0.9")
     labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
     pairs = [(0, i) for i in range(5)]
@@ -206,15 +267,16 @@ def test_state_makes_the_next_step_the_same(noise: Images) -> None:
     for _ in range(3):
         one.train_step(batch, 1e-3, 0.1)
     weights, state = one.weights(), one.state()
-    on = [one.train_step(batch, 1e-3, 0.1) for _ in range(3)]
+    on = [float(one.train_step(batch, 1e-3, 0.1)) for _ in range(3)]
     other = engine_of(settings)
     other.load(weights)
     other.load_state(state)
-    assert [other.train_step(batch, 1e-3, 0.1) for _ in range(3)] == on
-    assert all(np.array_equal(array, other.weights()[name]) for name, array in one.weights().items())
+    assert_same([float(other.train_step(batch, 1e-3, 0.1)) for _ in range(3)], on, device)
+    for name, array in one.weights().items():
+        assert_same(other.weights()[name], array, device)
 
 
-def test_bf16_is_near_fp32(noise: Images) -> None:
+def test_bf16_is_near_fp32(noise: Images, with_: With) -> None:
     engine = engine_of(with_())
     batch = batch_of(noise, [0, 1, 2, 3, 4])
     exact = engine.logits(batch)
@@ -224,7 +286,7 @@ def test_bf16_is_near_fp32(noise: Images) -> None:
     assert 0 < np.abs(rough - exact)[inside].max() < 0.15
 
 
-def test_all_warps_of_a_batch_agree_with_the_reference(rng: np.random.Generator) -> None:
+def test_all_warps_of_a_batch_agree_with_the_reference(rng: np.random.Generator, device: str) -> None:
     """Of smooth pictures: where a warp leaves the picture, rounding decides between a pixel and white."""
     y, x = np.mgrid[:40, :200]
     smooth = [128 + 100 * np.sin(x / rng.uniform(5, 20) + i) * np.sin(y / rng.uniform(5, 20)) for i in range(12)]
@@ -235,7 +297,8 @@ def test_all_warps_of_a_batch_agree_with_the_reference(rng: np.random.Generator)
     warps = augment.draw(settings.augment, 40, images.widths, 0, [(0, i) for i in index], centred=True)
     pixels = images.batch(index)
     reference = augment.apply(pixels, warps)
-    ours = torch_augment.apply(torch.from_numpy(pixels).float()[:, None] / 255, warps, reference.shape[2])[:, 0].numpy()
+    images = torch.from_numpy(pixels).float().to(device)[:, None] / 255
+    ours = torch_augment.apply(images, warps, reference.shape[2])[:, 0].cpu().numpy()
     off = np.abs(ours - reference)
     assert off.mean() < 1e-4
     assert (off > 0.01).mean() < 1e-3
@@ -255,7 +318,7 @@ ALL_WARPS = (
 )
 
 
-def test_interrupted_and_resumed_equals_unbroken(settings: Config, tmp_path: Path) -> None:
+def test_interrupted_and_resumed_equals_unbroken(settings: Config, device: str, tmp_path: Path) -> None:
     """With an average of the weights, a schedule and the center loss, stopped after every fourth batch."""
     import os
     import signal
@@ -290,7 +353,8 @@ def test_interrupted_and_resumed_equals_unbroken(settings: Config, tmp_path: Pat
     assert tries == 3
     for name in ("best", "last"):
         one, two = (checkpoint.load(tmp_path / run / f"{name}.safetensors") for run in ("unbroken", "broken"))
-        assert all(np.array_equal(array, two.weights[key]) for key, array in one.weights.items())
+        for key, array in one.weights.items():
+            assert_same(two.weights[key], array, device)
 
 
 def test_memory_does_not_grow_with_the_widths_seen() -> None:

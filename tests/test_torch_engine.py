@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
 from hwr.networks.original import spec
 
-from .conftest import encoded, predictions, prepared_images, whole
+from .conftest import assert_same, encoded, predictions, prepared_images, whole
 from .golden import recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,13 +29,13 @@ NETWORKS = json.loads((GOLDEN / "networks.json").read_text())
 IMAGES = np.load(GOLDEN / "images.npz")
 
 
-def golden(name: str, **model: float) -> tuple[TorchTrainer, Batch, Any]:
+def golden(name: str, device: str, **model: float) -> tuple[TorchTrainer, Batch, Any]:
     """An engine with the golden weights, the batch that the golden numbers were made of, and those numbers."""
     about = NETWORKS[name]
     height, width = about["size"]
     sizes = {key: about[key] for key in ("steps", "hidden", "layers", "downsamples", "channels")}
     settings = config.from_dict(
-        {"image": {"height": height, "width": width}, "model": {**sizes, **model}, "engine": {"device": "cpu"}}
+        {"image": {"height": height, "width": width}, "model": {**sizes, **model}, "engine": {"device": device}}
     )
     engine = TorchTrainer(settings, 81, fresh=False)
     shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
@@ -44,12 +46,21 @@ def golden(name: str, **model: float) -> tuple[TorchTrainer, Batch, Any]:
     return engine, whole(np.stack(pixels), frozen["labels"]), frozen
 
 
+@pytest.fixture
+def tiny(tiny: Config, device: str) -> Config:
+    return config.override(config.to_dict(tiny), [f"engine.device={device}"])
+
+
+# Of logits; a GPU adds up in another order.
+TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}
+
+
 @pytest.mark.parametrize("name", ["small", "full"])
-def test_logits_losses_and_text_are_the_originals(name: str) -> None:
-    engine, batch, frozen = golden(name)
+def test_logits_losses_and_text_are_the_originals(name: str, device: str) -> None:
+    engine, batch, frozen = golden(name, device)
     logits = engine.logits(batch)
     steps, classes = (slice(None, None, 8), slice(None, None, 4)) if name == "full" else (slice(None), slice(None))
-    assert np.abs(logits[:, steps, classes] - frozen["logits"]).max() < 1e-5
+    assert np.abs(logits[:, steps, classes] - frozen["logits"]).max() < TOLERANCE[device]
     loss = engine.loss(logits, batch.labels)
     np.testing.assert_allclose(loss, frozen["loss"], rtol=1e-5)
     np.testing.assert_allclose(0.2 * loss, frozen["loss_weighted"], rtol=1e-5)
@@ -57,13 +68,13 @@ def test_logits_losses_and_text_are_the_originals(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["small", "full"])
-def test_the_first_training_steps_loss_is_the_originals(name: str) -> None:
-    engine, batch, frozen = golden(name, dropout=0.0)
-    assert 0.2 * engine.train_step(batch, 1e-4) == pytest.approx(frozen["train_loss_weighted"].mean(), rel=1e-5)
+def test_the_first_training_steps_loss_is_the_originals(name: str, device: str) -> None:
+    engine, batch, frozen = golden(name, device, dropout=0.0)
+    assert 0.2 * float(engine.train_step(batch, 1e-4)) == pytest.approx(frozen["train_loss_weighted"].mean(), rel=1e-5)
 
 
-def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None:
-    engine, batch, frozen = golden("small", dropout=0.0)
+def test_gradients_running_statistics_and_adams_step_are_the_originals(device: str) -> None:
+    engine, batch, frozen = golden("small", device, dropout=0.0)
     engine.train_step(batch, 1e-4)
     gradients = {engine._net.saved_name(n): p.grad for n, p in engine._net.named_parameters()}
     for name, norm in zip(frozen["gradient_names"], frozen["gradient_norms"], strict=True):
@@ -91,7 +102,7 @@ def test_pixels_are_the_originals() -> None:
             np.testing.assert_allclose(normalised[::10, ::40], IMAGES[f"normalised_{size}"][i], rtol=1e-6)
 
 
-def test_warps_are_scikit_images() -> None:
+def test_warps_are_scikit_images(device: str) -> None:
     """Both ways to apply a warp, against what scikit-image made of the same maps."""
     frozen = np.load(GOLDEN / "warps.npz")
     for i, (gamma, tx, ty, sx, sy, shear) in enumerate(frozen["parameters"]):
@@ -100,7 +111,7 @@ def test_warps_are_scikit_images() -> None:
         matrix = [[sx, -sy * np.sin(shear), tx * 800], [0, sy * np.cos(shear), ty * 60]]
         warps = augment.Warps(np.array([gamma], np.float32), np.array([matrix], np.float32), np.array([800]))
         reference = augment.apply(pixels, warps)[0]
-        on_device = _applied(pixels, warps)[0]
+        on_device = _applied(pixels, warps, device)[0]
         # float32 places are off by some 1e-5 of a pixel, and a pixel may differ from its neighbour by all of black to white.
         for out in (reference, on_device):
             assert np.abs(out[::5, ::16] - frozen["values"][i]).max() < 2e-3
@@ -108,25 +119,25 @@ def test_warps_are_scikit_images() -> None:
             assert out.std() == pytest.approx(frozen["deviation"][i], abs=1e-4)
 
 
-def test_warps_of_a_whole_batch_agree_with_the_reference(rng: np.random.Generator) -> None:
+def test_warps_of_a_whole_batch_agree_with_the_reference(rng: np.random.Generator, device: str) -> None:
     pixels = rng.integers(0, 256, (16, 60, 800), np.uint8)  # noise is the hardest to interpolate alike
     warps = augment.draw(config.Augment(), 60, np.full(16, 800), 0, [(0, i) for i in range(16)])
-    assert np.abs(_applied(pixels, warps) - augment.apply(pixels, warps)).max() < 2e-3
+    assert np.abs(_applied(pixels, warps, device) - augment.apply(pixels, warps)).max() < 2e-3
 
 
-def _applied(pixels: np.ndarray, warps: augment.Warps) -> np.ndarray:
-    tiny = Config(model={"hidden": 4, "layers": 1, "pretrained": "none"}, engine={"device": "cpu"})  # type: ignore[arg-type]
+def _applied(pixels: np.ndarray, warps: augment.Warps, device: str) -> np.ndarray:
+    tiny = Config(model={"hidden": 4, "layers": 1, "pretrained": "none"}, engine={"device": device})  # type: ignore[arg-type]
     engine = TorchTrainer(tiny, 3, fresh=False)
     normalised, _ = engine._pixels(whole(pixels, np.full((len(pixels), 1), -1, np.int32), warps))
-    out: np.ndarray = (normalised[:, 0] * spec.STD + spec.MEAN).numpy()
+    out: np.ndarray = (normalised[:, 0] * spec.STD + spec.MEAN).cpu().numpy()
     return out
 
 
-def test_ctc_against_brute_force(rng: np.random.Generator) -> None:
+def test_ctc_against_brute_force(rng: np.random.Generator, device: str) -> None:
     """All paths of tiny cases, the blank last; labels of different lengths in one batch."""
     logits = rng.normal(size=(6, 5, 4)).astype(np.float32) * 2
     labels = np.array([[0, 1, 2], [0, 0, -1], [1, -1, -1], [2, 1, 2], [-1, -1, -1], [1, 1, 1]], np.int32)
-    losses = _ctc(torch.from_numpy(logits), labels).numpy()
+    losses = _ctc(torch.from_numpy(logits).to(device), labels).cpu().numpy()
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
     for n, label in enumerate(labels):
         wanted = [c for c in label if c >= 0]
@@ -160,19 +171,20 @@ def test_eight_lines_are_learnt_by_heart(tiny: Config, drawn: Path) -> None:
     assert predictions(engine, images, lines, alphabet, tiny).texts == [line.text for line in lines]
 
 
-def test_state_makes_the_next_step_the_same(tiny: Config, rng: np.random.Generator) -> None:
+def test_state_makes_the_next_step_the_same(tiny: Config, device: str, rng: np.random.Generator) -> None:
     warps = augment.draw(tiny.augment, 32, np.full(4, 320), 0, [(0, i) for i in range(4)])
     batch = whole(rng.integers(0, 256, (4, 32, 320), np.uint8), rng.integers(0, 80, (4, 9), np.int32), warps)
     one = engines.trainer(tiny, 81)
     for _ in range(3):
         one.train_step(batch, 1e-3)
     weights, state = one.weights(), one.state()
-    on = [one.train_step(batch, 1e-3) for _ in range(3)]
+    on = [float(one.train_step(batch, 1e-3)) for _ in range(3)]
     other = engines.trainer(tiny, 81)
     other.load(weights)
     other.load_state(state)
-    assert [other.train_step(batch, 1e-3) for _ in range(3)] == on  # dropout included
-    assert all(np.array_equal(a, other.weights()[name]) for name, a in one.weights().items())
+    assert_same([float(other.train_step(batch, 1e-3)) for _ in range(3)], on, device)  # dropout included
+    for name, array in one.weights().items():
+        assert_same(other.weights()[name], array, device)
 
 
 def test_the_same_seed_is_the_same_network_and_another_is_not(tiny: Config) -> None:
@@ -182,21 +194,51 @@ def test_the_same_seed_is_the_same_network_and_another_is_not(tiny: Config) -> N
     assert not np.array_equal(one["decoder.weight"], engines.trainer(seeded, 81).weights()["decoder.weight"])
 
 
-def test_a_line_reads_the_same_alone_and_in_a_batch() -> None:
-    engine, batch, _ = golden("small")
+def test_a_line_reads_the_same_alone_and_in_a_batch(device: str) -> None:
+    engine, batch, _ = golden("small", device)
     together = engine.logits(batch)
     for i in range(len(batch.index)):
         alone = engine.logits(whole(batch.images[i : i + 1], batch.labels[i : i + 1]))
-        assert np.abs(alone[0] - together[i]).max() < 1e-5
+        assert np.abs(alone[0] - together[i]).max() < TOLERANCE[device]
 
 
-def test_bf16_is_near_fp32() -> None:
-    engine, batch, _ = golden("small")
+def test_bf16_is_near_fp32(device: str) -> None:
+    engine, batch, _ = golden("small", device)
     exact = engine.logits(batch)
     engine.precision = "bf16"
     rough = engine.logits(batch)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - exact).max() < 0.15
+
+
+@pytest.mark.parametrize(("precision", "rounds"), [("fp32", False), ("bf16", True)])
+def test_what_computing_on_a_gpu_changes_is_put_back(
+    precision: str, rounds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN rounds to TF32 with bf16 alone, and the caller's choice and device return, an error or not."""
+    entered: list[object] = []
+
+    @contextmanager
+    def current(device: object) -> Iterator[None]:
+        entered.append(device)
+        try:
+            yield
+        finally:
+            entered.pop()
+
+    engine, *_ = golden("small", "cpu")
+    engine._device, engine.precision = torch.device("cuda", 1), precision
+    monkeypatch.setattr(torch.cuda, "device", current)
+    for chosen in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", chosen)
+        with engine._computing():
+            assert torch.backends.cudnn.allow_tf32 == rounds
+            assert entered == [torch.device("cuda", 1)]
+        assert not entered
+        assert torch.backends.cudnn.allow_tf32 == chosen
+        with pytest.raises(ZeroDivisionError), engine._computing():
+            1 / 0  # noqa: B018
+        assert torch.backends.cudnn.allow_tf32 == chosen
 
 
 def test_unsuitable_steps_are_refused_with_what_would_do() -> None:

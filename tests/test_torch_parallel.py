@@ -47,6 +47,29 @@ def _as(work: Callable[..., None], rank: int, size: int, port: int, *arguments: 
     work(rank, size, *arguments)
 
 
+def test_only_gloo_waits_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL keeps its own time limit, whether or not there are GPUs."""
+    from hwr.engines import torch_parallel
+
+    calls: list[tuple[str, Any]] = []
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch_parallel.atexit, "register", lambda function: None)
+    monkeypatch.setattr(
+        torch_parallel.dist, "init_process_group", lambda backend, timeout: calls.append((backend, timeout))
+    )
+    monkeypatch.setattr(
+        torch_parallel.dist, "new_group", lambda backend, timeout=None: calls.append((backend, timeout))
+    )
+    torch_parallel._nccl.cache_clear()
+    torch_parallel.TorchGroup()
+    assert torch_parallel._group(torch.device("cpu")) is None
+    torch_parallel._group(torch.device("cuda"))
+    torch_parallel._nccl.cache_clear()
+    assert calls == [("gloo", torch_parallel.PATIENCE), ("nccl", None)]
+
+
 def _step(rank: int, size: int, settings: dict[str, Any], batch: batches.Batch, out: Path) -> None:
     """One training step as process `rank` of `size`, which gives its rows of the batch; gradients and all go to a file."""
     from hwr import engines

@@ -22,7 +22,7 @@ from hwr.training import loop, run_folder
 from hwr.training.loop import train
 from hwr.training.run_folder import Epoch
 
-from .conftest import TINY
+from .conftest import TINY, events
 
 
 def history(out: Path) -> list[dict[str, str]]:
@@ -70,18 +70,14 @@ def test_a_run_folder_holds_what_it_should(unbroken: Path) -> None:
 
 
 def test_tensorboard_reads_the_events(unbroken: Path) -> None:
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="no TensorBoard here"
-    )
-    events = accumulator.EventAccumulator(str(unbroken))
-    events.Reload()
-    rows = history(unbroken)
+    read, rows = events(unbroken), history(unbroken)
     for name in ("train_loss", "val_loss", "val_cer", "val_wer"):
-        assert [e.step for e in events.Scalars(name)] == [1, 2, 3]
-        assert [e.value for e in events.Scalars(name)] == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
-    (picture,) = events.Images("held_out_lines")
-    assert picture.step == 3
-    assert picture.width > 300
+        assert [step for step, _ in read["scalars"][name]] == [1, 2, 3]
+        values = [value for _, value in read["scalars"][name]]
+        assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    ((step, width, *_),) = read["images"]["held_out_lines"]
+    assert step == 3
+    assert width > 300
 
 
 def test_tells_what_it_does(tiny: Config, tmp_path: Path) -> None:

@@ -17,70 +17,9 @@ from hwr.networks.original import spec, trunk
 
 mx = mxnet_library.load()
 
-from mxnet import autograd, gluon, nd  # noqa: E402 (not before its libraries are there)
-from mxnet.gluon import nn  # noqa: E402
-from mxnet.gluon.model_zoo.vision import BasicBlockV1  # noqa: E402
+from mxnet import autograd, gluon, nd  # noqa: E402 (only once its libraries are found)
 
-
-class Encoder(gluon.HybridBlock):
-    """Features of one scale, cut into time steps and read by a biLSTM in both directions."""
-
-    def __init__(self, model: Original) -> None:
-        super().__init__()
-        self._steps = model.steps
-        with self.name_scope():
-            self.lstm = gluon.rnn.LSTM(model.hidden, model.layers, layout="NTC", bidirectional=True)
-
-    def hybrid_forward(self, F: Any, features: Any) -> Any:
-        """(N, c, H, W) -> (N, T, 2 * hidden)."""
-        # Cut evenly, not by columns: in the original a step is 1.25 columns wide. 0 stands for N.
-        columns = features.transpose((0, 3, 1, 2))  # (N, W, c, H)
-        return self.lstm(columns.reshape((0, self._steps, -1)))  # of (N, T, W * c * H / T)
-
-
-class OriginalNetwork(gluon.HybridBlock):
-    """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
-
-    What is an attribute here, and where it stands in its sequence, makes the names in a `.params` file.
-    """
-
-    def __init__(self, model: Original, classes: int) -> None:
-        super().__init__()
-        self._dropout = model.dropout
-        with self.name_scope():
-            self.body = nn.HybridSequential()
-            self.body.add(nn.Conv2D(model.channels, 7, strides=2, padding=3, use_bias=False))
-            self.body.add(nn.BatchNorm())
-            self.body.add(nn.Activation("relu"))
-            self.body.add(nn.MaxPool2D(3, strides=2, padding=1))
-            # Stage 1 of the model zoo's resnet34_v1, of any width.
-            stage1 = nn.HybridSequential()
-            for _ in range(spec.BLOCKS):
-                stage1.add(BasicBlockV1(model.channels, stride=1))
-            self.body.add(stage1)
-            self.downsampler = nn.HybridSequential()
-            for _ in range(2):
-                self.downsampler.add(nn.Conv2D(model.channels, 3, padding=1))
-                self.downsampler.add(nn.BatchNorm())
-                self.downsampler.add(nn.Activation("relu"))
-            self.downsampler.add(nn.MaxPool2D(2))
-            self.encoders = nn.HybridSequential()
-            for _ in range(model.downsamples):
-                scale = nn.HybridSequential()
-                scale.add(Encoder(model))
-                self.encoders.add(scale)
-            self.decoder = nn.Dense(classes, flatten=False)
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """(N, 1, H, W) normalised pixels -> (N, T, C) logits."""
-        features = self.body(x)  # (N, c, H/4, W/4)
-        hidden = []
-        for i in range(len(self.encoders)):
-            if i:
-                features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
-            # cuDNN's dropout has a generator of its own; MXNet's obeys mx.random.seed.
-            hidden.append(F.Dropout(self.encoders[i](features), p=self._dropout, cudnn_off=True))
-        return self.decoder(F.concat(*hidden, dim=2))
+from hwr.networks.original.mxnet import OriginalNetwork  # noqa: E402
 
 
 class MXNetEngine:

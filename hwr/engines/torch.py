@@ -49,7 +49,6 @@ class TorchEngine:
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
-            torch.cuda.set_device(self._device)
         if config.engine.threads:
             torch.set_num_threads(config.engine.threads)
         self._config = config
@@ -62,7 +61,11 @@ class TorchEngine:
 
     def logits(self, batch: Batch) -> np.ndarray:
         self._reader.eval()
-        with torch.inference_mode(), _memory(f"evaluate.batch_size (now {len(batch.images)}) or image.width"):
+        with (
+            self._computing(),
+            torch.inference_mode(),
+            _memory(f"evaluate.batch_size (now {len(batch.images)}) or image.width"),
+        ):
             out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
         return out
 
@@ -85,6 +88,24 @@ class TorchEngine:
         net.to(self._device)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """CUDA's global state as the engine needs it, put back afterwards: the current device, and how cuDNN rounds.
+
+        In fp32 cuDNN must not round to TF32's 10 bits, as it does by default. In bf16 only LSTMs remain in fp32, where
+        TF32 is faster and still has more bits than bf16.
+        """
+        if self._device.type != "cuda":
+            yield
+            return
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = self.precision == "bf16"
+        try:
+            with torch.cuda.device(self._device):
+                yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
     def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output: Output = net(pixels, widths)
@@ -93,13 +114,13 @@ class TorchEngine:
         return Output(output.logits.float(), shortcut, features)
 
     def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line."""
+        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line, on the CPU."""
         images = upload(batch.images, self._device).float() / 255
         images, widths = images[:, None], batch.widths  # (N, 1, H, W)
         if batch.warps is not None:
             widths, step = batch.warps.widths, self._multiple
             images = torch_augment.apply(images, batch.warps, -(-int(widths.max()) // step) * step)
-        return self.normalise(images), upload(widths, self._device).long()
+        return self.normalise(images), torch.from_numpy(widths).long()
 
     def _fill(self, net: Any, weights: Mapping[str, np.ndarray]) -> None:
         state = net.state_dict()
@@ -156,7 +177,7 @@ class TorchTrainer(TorchEngine):
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
-        with _memory(f"train.batch_size (now {settings.batch_size}) or image.width"):
+        with self._computing(), _memory(f"train.batch_size (now {settings.batch_size}) or image.width"):
             losses = self._backward(self._trainer, batch, center_loss)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
@@ -192,7 +213,8 @@ class TorchTrainer(TorchEngine):
     def rehearse(self, batch: Batch) -> None:
         buffers = [buffer.clone() for buffer in self._net.buffers()]
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices), _memory(f"train.batch_size (now {len(batch.images)}) or image.width"):
+        remedy = f"train.batch_size (now {len(batch.images)}) or image.width"
+        with self._computing(), torch.random.fork_rng(devices), _memory(remedy):
             self._backward(self._net, batch, 0.0)
         self._optimizer.zero_grad()
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """Several processes that train or read as one, as torch's own launcher starts them: `torchrun -m hwr …`."""
 
 import atexit
+import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -17,19 +18,20 @@ from hwr import Error
 from hwr.engines.base import Group
 from hwr.processes import rank_and_world_size
 
-# One process may prepare all lines while the others wait for it.
+# One process may prepare all lines while the others wait for it. That wait is a message, and messages go by gloo; NCCL keeps
+# its own time limit, so that a GPU that hangs is noticed within minutes.
 PATIENCE = timedelta(hours=6)
 
 
 class TorchGroup(Group):
-    """See `Group`. What it says to the others goes by gloo, gradients on GPUs by NCCL."""
+    """See `Group`. Messages and tensors on the CPU go by gloo, the default group; tensors on GPUs by NCCL."""
 
     def __init__(self) -> None:
         self.rank, self.size = rank_and_world_size()
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if self.size > 1 else 0
         if self.size > 1 and not dist.is_initialized():
             try:
-                dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+                dist.init_process_group("gloo", timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
             atexit.register(_leave)
@@ -58,15 +60,15 @@ class TorchGroup(Group):
         """
         if self.size == 1:
             return net
-        devices = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
+        # Without device_ids: its inputs stay where the engine puts them.
+        return DistributedDataParallel(net, process_group=_group(device), find_unused_parameters=unused)
 
     def add(self, tensors: list[Tensor]) -> None:
         """Replace tensors by their sums over the processes, in one message."""
         if self.size > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             with _all_there():
-                dist.all_reduce(flat)
+                dist.all_reduce(flat, group=_group(flat.device))
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
@@ -75,6 +77,17 @@ class TorchGroup(Group):
         if self.size > 1:
             self.add(tensors)
             torch._foreach_div_(tensors, self.size)
+
+
+def _group(device: torch.device) -> dist.ProcessGroup | None:
+    """The group that tensors on the device take; None is the default one."""
+    return _nccl() if device.type == "cuda" else None
+
+
+@functools.cache
+def _nccl() -> dist.ProcessGroup:
+    group: dist.ProcessGroup = dist.new_group(backend="nccl")
+    return group
 
 
 @contextmanager

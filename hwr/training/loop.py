@@ -71,7 +71,7 @@ def train(config: Config, out: str | Path, resume: bool = False, say: Callable[[
 
 def _loop(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
     settings, first = run.config.train, not run.engine.group.rank
-    with closing(Board(run.out, progress.epoch + 1)) if first else nullcontext() as board:
+    with closing(Board(run.out, progress.epoch + 1, run.engine.name)) if first else nullcontext() as board:
         while not _over(run, progress):
             try:
                 _train_epoch(run, progress, interrupted)

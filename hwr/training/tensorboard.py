@@ -1,8 +1,9 @@
-"""TensorBoard's event files, for either engine."""
+"""TensorBoard's event files: written by tensorboardX for the torch engine, by mxboard for the MXNet engine."""
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,42 +17,84 @@ from hwr.images.batches import Examples
 from hwr.training.run_folder import Epoch
 
 
-class Board:
-    """Writes scalars and pictures into a new event file.
+class EventFile:
+    """One event file, by either package.
 
-    tensorboardX's writer is used without the thread that its SummaryWriter puts before it: what can't be written is
-    then an error here and now, not a traceback of a thread.
+    Both packages put a thread in front of the file, in which an error would be a mere traceback. So their writers are
+    used without it.
 
     Args:
-        folder: The run folder.
-        first_step: Where a resumed run goes on: TensorBoard forgets what earlier files have from here on.
+        messages: The package's module of protobuf messages.
+        writer: Its writer of such a file.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        # Imports torch if it finds it, which only engines may: so not before an engine is built.
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+    def __init__(self, messages: Any, writer: Any) -> None:
+        self._messages, self._writer = messages, writer
 
-        self._folder = folder
-        try:
-            self._writer = EventsWriter(str(folder / "events"), f".{uuid.uuid4().hex[:8]}")
-        except OSError as error:
-            raise Error(f"{folder}: TensorBoard's events could not be written: {error.strerror}") from error
-        self._write(first_step, session_log=SessionLog(status=SessionLog.START))
+    def write(self, **content: Any) -> None:
+        """Append an event and flush it."""
+        self._writer.write_event(self._messages.Event(wall_time=time.time(), **content))
+        self._writer.flush()
+
+    def start(self, step: int) -> None:
+        """Note that a run starts or resumes here."""
+        self.write(step=step, session_log=self._messages.SessionLog(status=self._messages.SessionLog.START))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        raise NotImplementedError
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         self._writer.close()
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        from tensorboardX.summary import scalar
+    def abandon(self) -> None:
+        """Close the file after an error, whatever its buffer still holds."""
+        raise NotImplementedError
 
-        self._write(step, summary=scalar(name, value))
+
+class Board:
+    """Writes scalars and pictures into a new event file.
+
+    Args:
+        folder: The run folder.
+        first_step: The first step that a resumed run writes: TensorBoard drops what earlier files have from there on.
+        engine: The name of the engine that trains.
+
+    Raises:
+        Error: From every method: the file could not be written.
+    """
+
+    def __init__(self, folder: Path, first_step: int, engine: str) -> None:
+        self._folder = folder
+        self._file: EventFile | None = None
+        with self._errors():
+            match engine:
+                case "torch":
+                    self._file = TensorboardX(folder)
+                case "mxnet":
+                    self._file = MXBoard(folder)
+                case _:
+                    raise AssertionError(engine)
+            self._file.start(first_step)
+
+    def close(self) -> None:
+        if self._file is not None:
+            with self._errors():
+                self._file.close()
+            self._file = None
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        assert self._file is not None
+        with self._errors():
+            self._file.scalar(name, value, step)
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Pixels are (H, W, 3) uint8."""
-        from tensorboardX.summary import image
-
-        self._write(step, summary=image(name, pixels, dataformats="HWC"))
+        assert self._file is not None
+        with self._errors():
+            self._file.picture(name, pixels, step)
 
     def epoch(self, row: Epoch, settings: Train, validation: Examples, texts: Sequence[str]) -> None:
         """Write an epoch's numbers, and now and then some validation lines with their predictions.
@@ -74,11 +117,87 @@ class Board:
             )
             self.picture("held_out_lines", sheet, step)
 
-    def _write(self, step: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
-            self._writer.flush()
+            yield
         except OSError as error:
+            if self._file is not None:
+                self._file.abandon()
+                self._file = None
             raise Error(f"{self._folder}: TensorBoard's events could not be written: {error.strerror}") from error
+
+
+class TensorboardX(EventFile):
+    """Imports torch where it finds it, which only engines may: so create one after an engine."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        super().__init__(event_pb2, EventsWriter(str(folder / "events"), _suffix()))
+        self._summary = summary
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self.write(step=step, summary=self._summary.scalar(name, value))
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        self.write(step=step, summary=self._summary.image(name, pixels, dataformats="HWC"))
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._writer._py_recordio_writer.close()
+
+
+class MXBoard(EventFile):
+    """Raises:
+    Error: mxboard can't be imported. It defines TensorBoard's messages under TensorBoard's own names, so no process can
+        import both.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from mxboard import summary
+            from mxboard.event_file_writer import EventsWriter
+            from mxboard.proto import event_pb2
+        except ImportError as error:
+            raise Error(
+                f"engine mxnet needs mxboard, which can't be imported ({error}): pip install -e '.[mxnet]' or "
+                "-e '.[mxnet-cu112]'"
+            ) from error
+        except TypeError as error:
+            raise Error(
+                "mxboard, which writes the mxnet engine's events, can't be imported into a process that has imported "
+                f"TensorBoard ({error}); train in a new process, or use --engine torch"
+            ) from error
+        super().__init__(event_pb2, EventsWriter(str(folder / "events"), verbose=False))
+        self._summary = summary
+        try:
+            self._writer.init_with_suffix(_suffix())
+            # mxboard writes no version; without it TensorBoard ignores where a run resumes.
+            self.write(file_version="brain.Event:2")
+        except OSError:
+            self.abandon()
+            raise
+        except ValueError as error:  # what mxboard makes of an OSError
+            raise error.__context__ or error from None
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self.write(step=step, summary=self._summary.scalar_summary(name, value))
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        self.write(step=step, summary=self._summary.image_summary(name, pixels.transpose(2, 0, 1)))
+
+    def abandon(self) -> None:
+        # Taken from mxboard, whose destructors would flush again.
+        records, self._writer._recordio_writer = self._writer._recordio_writer, None
+        if records is not None:
+            with suppress(OSError):
+                records._writer.close()
+            records._writer = None
+
+
+def _suffix() -> str:
+    """Keeps apart the files of runs that start in the same second."""
+    return f".{uuid.uuid4().hex[:8]}"

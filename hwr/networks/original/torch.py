@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hwr import Error
 from hwr.config import Image, Original
 from hwr.networks.original import spec, trunk
-from hwr.networks.shared.torch import Output, normed
+from hwr.networks.shared.torch import Output, normed, recurrent
 
 
 class BasicBlock(nn.Module):
@@ -77,7 +77,7 @@ class OriginalNetwork(nn.Module):
                 features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
             # Cut evenly, not by columns: in the original a step is 1.25 columns wide.
             steps = features.permute(0, 3, 1, 2).reshape(x.shape[0], self.steps, -1)  # (N, T, W * c * H / T)
-            hidden.append(self.dropout(lstm(steps)[0]))  # (N, T, 2 * hidden)
+            hidden.append(self.dropout(recurrent(lstm, steps)))  # (N, T, 2 * hidden)
         return Output(self.decoder(torch.cat(hidden, 2)))  # (N, T, C)
 
     def initial(self, seed: int) -> tuple[dict[str, np.ndarray] | None, list[str]]:
