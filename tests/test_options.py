@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import checkpoint, config
+from hwr import checkpoint, config, processes
 from hwr.cli import main
 
 from .conftest import REPOSITORY, TINY_CRNN
