@@ -1,6 +1,26 @@
-"""Turns photographed handwriting into text."""
+"""Turns photographed handwriting into text.
+
+    import hwr
+
+    model = hwr.load()                       # the bundled model, or a file: .safetensors, .params, .onnx
+    model.read("line.png").text
+    model.read_page("photo.jpg").text        # the lines in reading order
+    hwr.evaluate(model, "data/mine").cer
+    hwr.train("lines_cpu", out="runs/mine", overrides=["data.root=data/mine"])
+
+The names are imported when they are first used: `import hwr` itself is quick.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Config", "Error", "Reading", "Recognizer", "Report", "evaluate", "load", "train"]
+
+if TYPE_CHECKING:
+    from hwr.config import Config
+    from hwr.evaluation.evaluate import Report, evaluate
+    from hwr.recognizer import Reading, Recognizer, load
+    from hwr.training.loop import train
 
 
 class Error(Exception):
@@ -8,3 +28,23 @@ class Error(Exception):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+def __getattr__(name: str) -> Any:
+    module: Any
+    match name:
+        case "Config":
+            from hwr import config as module
+        case "Report" | "evaluate":
+            from hwr.evaluation import evaluate as module
+        case "Reading" | "Recognizer" | "load":
+            from hwr import recognizer as module
+        case "train":
+            from hwr.training import loop as module
+        case _:
+            raise AttributeError(f"module 'hwr' has no attribute {name!r}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

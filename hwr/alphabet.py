@@ -15,6 +15,10 @@ ORIGINAL = " !\"#&\\'()*+,-./" + string.digits + ":;?" + string.ascii_uppercase 
 indices of every checkpoint of it depend on that."""
 
 
+# What `data.alphabet` may be beside a file's path.
+NAMES = ("auto", "original")
+
+
 @dataclass(frozen=True)
 class Alphabet:
     """The characters that a network can write; character i is class i, and the blank is class `len(characters)`.

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hwr import Error, config
+from hwr import Error, alphabet, config
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.config import Config
@@ -112,7 +112,7 @@ def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
 
     for key in ("root", "lists", "images", "cache"):
         drop("data", key)
-    drop("data", "alphabet", ("auto", "original"))
+    drop("data", "alphabet", alphabet.NAMES)
     drop("train", "init")
     data, model = kept.get("data"), kept.get("model")
     for key in ("train", "val", "test"):  # names of lists, which may be files elsewhere

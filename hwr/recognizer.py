@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,9 +14,14 @@ from hwr import Error, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.decoding import decode
-from hwr.images import batches, load, prepare
+from hwr.images import batches, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
+from hwr.images.load import read as read_image
+from hwr.loading import default_model, settings_for
+
+if TYPE_CHECKING:
+    from hwr.pages import PageReading
 
 
 class Character(NamedTuple):
@@ -95,6 +100,12 @@ class Recognizer:
         (found,) = self.read_prepared([self.prepare(_pixels(image))], characters)
         return found
 
+    def read_page(self, path: str | Path, characters: bool = False) -> "PageReading":
+        """Read the lines of a page: see `hwr.pages.read_page`."""
+        from hwr.pages import read_page  # above this module; a convenience of the Python API
+
+        return read_page(self, path, characters)
+
     def prepare(self, pixels: np.ndarray) -> Prepared:
         """A line's pixels, (H, W) uint8, as the network takes them."""
         return Prepared(prepare.prepare(pixels, self.geometry), (pixels.shape[0], pixels.shape[1]))
@@ -140,6 +151,24 @@ class Recognizer:
         )
 
 
+def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Recognizer:
+    """Load a model to read with.
+
+    It runs on this machine's best device, in the precision that suits it, whatever it was trained on. The caller's random
+    generators and torch's global flags stay as they are.
+
+    Args:
+        model: A `.safetensors`, `.params` or `.onnx` file, or the name of a bundled model; None: $HWR_MODEL, else the
+            bundled model.
+        overrides: Settings, as `--set` takes them: `["decode.name=greedy", "engine.device=cpu"]`.
+
+    Raises:
+        Error: The file is missing or damaged, a setting contradicts the model, or an engine is not installed.
+    """
+    checkpoint, config = settings_for(default_model() if model is None else model, None, overrides)
+    return Recognizer(checkpoint, config)
+
+
 def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
     """(H, W) uint8."""
     if isinstance(image, Image.Image):
@@ -147,7 +176,7 @@ def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
         image.save(content, "PNG")
         image = content.getvalue()
     if not isinstance(image, np.ndarray):
-        return load.read(image)
+        return read_image(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
         raise Error(f"an image is (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

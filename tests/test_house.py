@@ -1,7 +1,9 @@
 """The rules of the house: what may be imported, and what a file may be."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,81 @@ def test_every_key_of_the_reference_has_a_comment() -> None:
     keys = [(number, line) for number, line in enumerate(path.read_text().splitlines(), 1) if line.startswith("  ")]
     assert len(keys) > 30
     assert not [f"{path}:{number}" for number, line in keys if "#" not in line]
+
+
+# From the top of the program to its base: a module imports only from its own layer and those after it.
+LAYERS = [
+    ["hwr.cli", "hwr.__main__"],
+    ["hwr.training"],
+    ["hwr.evaluation", "hwr.pages", "hwr.describe"],
+    ["hwr.recognizer"],
+    ["hwr.loading"],
+    ["hwr.engines"],
+    ["hwr.networks", "hwr.decoding"],
+    ["hwr.images"],
+    ["hwr.data"],
+    # `images.load` decodes files and knows nothing of the rest.
+    ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load"],
+    ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic", "hwr.given", "hwr.fields", "hwr.yaml_lines"],
+    ["hwr"],
+]
+# The Python API offers reading a page as a method of what reads lines.
+UPWARDS = {("hwr.recognizer", "hwr.pages")}
+
+
+def _layer(module: str) -> int:
+    found = [
+        (len(name), number)
+        for number, names in enumerate(LAYERS)
+        for name in names
+        if module == name or (name != "hwr" and module.startswith(f"{name}."))
+    ]
+    assert found, f"{module} is in no layer"
+    return max(found)[1]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Modules of hwr that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "hwr")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hwr":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if _is_module(inner) else str(node.module)
+
+
+def _is_module(name: str) -> bool:
+    path = REPOSITORY / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_imports_point_down() -> None:
+    seen, wrong = 0, []
+    for path in (REPOSITORY / "hwr").rglob("*.py"):
+        module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        if module == "hwr":
+            continue  # it imports its API on demand
+        for imported in _imports(path):
+            seen += 1
+            if _layer(imported) < _layer(module) and (module, imported) not in UPWARDS:
+                wrong.append(f"{module} imports {imported}")
+    assert seen > 200
+    assert not wrong
+
+
+def test_only_networks_and_the_config_name_an_architecture() -> None:
+    """In code: prose may speak of the original system."""
+    wrong = []
+    for path in (REPOSITORY / "hwr").rglob("*.py"):
+        place = path.relative_to(REPOSITORY / "hwr").as_posix()
+        if place.startswith("networks/") or place == "config.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        # The alphabet of the original system is called so, too.
+        names = {"crnn", "CRNN", "Original"} | (set() if place == "alphabet.py" else {"original"})
+        for node in ast.walk(tree):
+            used = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "value", None)
+            if isinstance(used, str) and used in names:
+                wrong.append(f"{place}:{node.lineno}: {used}")  # type: ignore[attr-defined]
+    assert not wrong

@@ -260,7 +260,7 @@ def test_a_whole_network_goes_through(tmp_path):
         ("x", np.float32(1), "is a scalar"),
         ("x", np.zeros((1,) * 33, np.float32) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else None, "33 dim"),
         ("a\0b", SIX, "holds a NUL"),
-        ("arg:x", SIX, "initialised from 'arg:'"),
+        ("arg:x", SIX, "begins with 'arg:'"),
         ("\ud800", SIX, "can't be written as UTF-8"),
     ],
 )

@@ -2,24 +2,20 @@
 
 import ctypes
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwr import Error, networks
-from hwr.config import Config, Original
+from hwr.config import Config
 from hwr.engines import mxnet_library
 from hwr.engines.base import Group, Weights
 from hwr.images import augment
 from hwr.images.batches import Batch
-from hwr.networks.original import spec, trunk
 
 mx = mxnet_library.load()
 
 from mxnet import autograd, gluon, nd  # noqa: E402 (only once its libraries are found)
-
-from hwr.networks.original.mxnet import OriginalNetwork  # noqa: E402
 
 
 class MXNetEngine:
@@ -46,11 +42,11 @@ class MXNetEngine:
         if config.train.batch_size < len(contexts):
             raise Error(f"train.batch_size {config.train.batch_size} is too small for {len(contexts)} GPUs")
         self.threads = _threads(config.engine.threads)
-        assert isinstance(config.model, Original)  # the config's check
         self.notes: list[str] = []
         self.group = Group()
-        self._shapes = spec.shapes(config.model, config.image, classes)
-        net = OriginalNetwork(config.model, classes)
+        self._shapes = networks.shapes(config, classes)
+        self._normalise = networks.normaliser(config)
+        net = networks.mxnet_network(config, classes)
         self._parameters: dict[str, Any] = net._collect_params_with_prefix()
         for name, parameter in self._parameters.items():
             parameter.shape = self._shapes[name]
@@ -58,20 +54,14 @@ class MXNetEngine:
         net.hybridize(static_alloc=True)
         self._net = net
         if fresh:
-            weights = spec.initial(self._shapes, config.train.seed)
-            path, note = trunk.pretrained(config.model.pretrained, weights, pth=False)
-            if path is not None:
-                weights |= _read_trunk(path)
-            self.notes.append(note)
+            weights, self.notes = net.initial(config.train.seed)
             self.load(weights)
         self._weight = config.train.loss_weight
         self._seed = config.train.seed
         self._updates = 0
-        # One scale alone has no use for the downsampler, and Gluon refuses to update what got no gradient.
+        # Gluon refuses to update what got no gradient.
         self._trained = [
-            name
-            for name, parameter in self._parameters.items()
-            if parameter.grad_req != "null" and (config.model.downsamples > 1 or not name.startswith("downsampler"))
+            name for name, parameter in self._parameters.items() if parameter.grad_req != "null" and net.is_used(name)
         ]
         parameters = [self._parameters[name] for name in self._trained]
         self._trainer = gluon.Trainer(parameters, "adam", update_on_kvstore=False)
@@ -81,7 +71,7 @@ class MXNetEngine:
         # MXNet can't tell the state of its generators: seeded for each update anew, they have none to go on from.
         seed = np.random.SeedSequence((self._seed, self._updates)).generate_state(1)[0]
         mx.random.seed(int(seed) & 0x7FFFFFFF)
-        pixels = gluon.utils.split_and_load(_pixels(batch), self._contexts, even_split=False)
+        pixels = gluon.utils.split_and_load(self._pixels(batch), self._contexts, even_split=False)
         labels = np.array_split(batch.labels, len(pixels))
         with autograd.record():
             losses = [_ctc(self._net(x), y, self._weight) for x, y in zip(pixels, labels, strict=True)]
@@ -92,7 +82,7 @@ class MXNetEngine:
         return float(np.concatenate([loss.asnumpy() for loss in losses]).mean()) / self._weight
 
     def logits(self, batch: Batch) -> np.ndarray:
-        out: np.ndarray = self._net(nd.array(_pixels(batch), self._contexts[0])).asnumpy()
+        out: np.ndarray = self._net(nd.array(self._pixels(batch), self._contexts[0])).asnumpy()
         return out
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -104,6 +94,12 @@ class MXNetEngine:
 
     def rehearse(self, batch: Batch) -> None:
         """Nothing: every batch has the same size, so the first step needs as much memory as any other."""
+
+    def _pixels(self, batch: Batch) -> np.ndarray:
+        """(N, 1, H, W) float32: warped if the batch says so, normalised."""
+        pixels = batch.images / 255 if batch.warps is None else augment.apply(batch.images, batch.warps)
+        out: np.ndarray = self._normalise(pixels).astype(np.float32)[:, None]
+        return out
 
     def weights(self) -> Weights:
         return {name: p.data(self._contexts[0]).asnumpy() for name, p in self._parameters.items()}
@@ -135,19 +131,6 @@ class MXNetEngine:
 
 # Of Adam: the means of gradients and of their squares, as torch calls them.
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def _pixels(batch: Batch) -> np.ndarray:
-    """(N, 1, H, W) float32: warped if the batch says so, normalised."""
-    if batch.warps is None:
-        return _normalised(batch.images / 255)
-    return _normalised(augment.apply(batch.images, batch.warps))
-
-
-def _normalised(pixels: np.ndarray) -> np.ndarray:
-    """(N, H, W) in 0..1 -> (N, 1, H, W) float32."""
-    out: np.ndarray = spec.normalise(pixels).astype(np.float32)[:, None]
-    return out
 
 
 def _ctc(logits: Any, labels: np.ndarray, weight: float) -> Any:
@@ -193,12 +176,3 @@ def _threads(wanted: int | None) -> int:
         # The limit of MXNet's own loops, beside oneDNN's and OpenBLAS's.
         mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(wanted))
     return found[0]
-
-
-def _read_trunk(path: Path) -> Weights:
-    if path.suffix == ".pth":
-        raise Error(
-            f"{path}: engine mxnet can't read torch's .pth; set model.pretrained to a Gluon .params or a .safetensors of "
-            "ResNet-34, or to none"
-        )
-    return trunk.read_trunk(path)

@@ -48,7 +48,15 @@ class Spec(Protocol):
         ...
 
     def torch_network(self, model: Any, image: Image, classes: int) -> Any:
-        """The network on PyTorch: see `hwr.engines.torch.TorchNetwork`."""
+        """The network on PyTorch, with torch's initial weights."""
+        ...
+
+    def mxnet_network(self, model: Any, image: Image, classes: int) -> Any:
+        """The network on MXNet.
+
+        Raises:
+            Error: It has none.
+        """
         ...
 
 
@@ -80,6 +88,11 @@ def shapes(config: Config, classes: int) -> Shapes:
 def torch_network(config: Config, classes: int) -> Any:
     """The config's network on PyTorch, with torch's initial weights."""
     return spec(config).torch_network(config.model, config.image, classes)
+
+
+def mxnet_network(config: Config, classes: int) -> Any:
+    """The config's network on MXNet, not initialised yet."""
+    return spec(config).mxnet_network(config.model, config.image, classes)
 
 
 def normaliser(config: Config) -> Callable[[Any], Any]:

@@ -5,7 +5,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Any, SupportsFloat
 from tqdm import tqdm
 
 from hwr import Error
-from hwr.config import Config, Train
+from hwr.config import Config, Train, given
 from hwr.decoding import decode
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
 from hwr.processes import rank_and_world_size
-from hwr.training import run_folder, schedule, task
+from hwr.training import finetune, run_folder, schedule, task
 from hwr.training.run_folder import Epoch, Progress
 from hwr.training.task import Task
 from hwr.training.tensorboard import Board
@@ -29,13 +29,21 @@ from hwr.training.tensorboard import Board
 LOSS_SECONDS = 1.0
 
 
-def train(config: Config, out: str | Path, resume: bool = False, say: Callable[[str], None] = print) -> bool:
+def train(
+    config: Config | str | Path,
+    out: str | Path,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    overrides: Sequence[str] = (),
+) -> bool:
     """Train to the end, or until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
+        config: A config; or a YAML file or the name of a bundled recipe, as `lines_cpu`.
         out: The run folder. Must be new, unless `resume`.
         resume: Go on exactly from the folder's saved state; from the start if it has none yet.
         say: Takes each line for the user.
+        overrides: Settings on top of a file or a recipe, as `--set` takes them: `["data.root=data/mine"]`.
 
     Returns:
         Whether the run is complete; False if it was interrupted (and saved).
@@ -44,6 +52,10 @@ def train(config: Config, out: str | Path, resume: bool = False, say: Callable[[
         Error: Anything that the user can put right, before training where possible.
     """
     out = Path(out)
+    if not isinstance(config, Config):
+        config = finetune.fine_tuning_config(given(config, overrides))
+    elif overrides:
+        raise Error("overrides belong to a config file or a recipe; a Config is used as it is")
     rank, size = rank_and_world_size()
     if config.train.batch_size % size:
         raise Error(f"train.batch_size {config.train.batch_size} can't be shared evenly by {size} processes")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hwr import Error
 from hwr.config import CRNN, Image
 from hwr.images.geometry import Geometry
 
@@ -31,6 +32,10 @@ def torch_network(model: CRNN, image: Image, classes: int) -> Any:
     from hwr.networks.crnn.torch import Network
 
     return Network(model, classes)
+
+
+def mxnet_network(model: CRNN, image: Image, classes: int) -> Any:
+    raise Error("the mxnet engine has no crnn; set engine.name=torch")
 
 
 def shapes(model: CRNN, image: Image, classes: int) -> dict[str, tuple[int, ...]]:

@@ -5,15 +5,18 @@ Import this after `hwr.engines.mxnet_library.load`, which finds MXNet's librarie
 
 import functools
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from mxnet import gluon
 from mxnet.gluon import nn
 
 from hwr import Error
-from hwr.config import Original
+from hwr.config import Image, Original
 from hwr.networks.original import spec
+from hwr.networks.original import trunk as files
 
 
 class Encoder(gluon.HybridBlock):
@@ -36,10 +39,15 @@ class OriginalNetwork(gluon.HybridBlock):
     """Truncated ResNet-34, a biLSTM on each of several scales, one dense layer over all of them.
 
     The attributes' names, and each layer's place in its sequence, make up the names in a `.params` file.
+
+    Args:
+        image: The size of the line images.
+        classes: C, with the blank.
     """
 
-    def __init__(self, model: Original, classes: int) -> None:
+    def __init__(self, model: Original, image: Image, classes: int) -> None:
         super().__init__()
+        self._model, self._shapes = model, spec.shapes(model, image, classes)
         self._dropout = model.dropout
         with self.name_scope():
             self.body = trunk(model.channels)
@@ -66,6 +74,18 @@ class OriginalNetwork(gluon.HybridBlock):
             # cuDNN's dropout has its own generator; MXNet's obeys mx.random.seed.
             hidden.append(F.Dropout(self.encoders[i](features), p=self._dropout, cudnn_off=True))
         return self.decoder(F.concat(*hidden, dim=2))
+
+    def initial(self, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Weights to start from, the same on every engine, and a sentence on where the trunk's come from."""
+        weights = spec.initial(self._shapes, seed)
+        path, note = files.pretrained(self._model.pretrained, weights, pth=False)
+        if path is not None:
+            weights |= _read_trunk(path)
+        return weights, [note]
+
+    def is_used(self, name: str) -> bool:
+        """Whether a parameter takes part: one scale alone has no use for the downsampler."""
+        return self._model.downsamples > 1 or not name.startswith("downsampler")
 
 
 def trunk(channels: int) -> Any:
@@ -109,3 +129,12 @@ def _model_zoo() -> ModuleType:
             sys.modules["torch"] = found  # type: ignore[assignment]
     zoo: ModuleType = gluoncv.model_zoo
     return zoo
+
+
+def _read_trunk(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".pth":
+        raise Error(
+            f"{path}: engine mxnet can't read torch's .pth; set model.pretrained to a Gluon .params or a .safetensors of "
+            "ResNet-34, or to none"
+        )
+    return files.read_trunk(path)

@@ -41,6 +41,12 @@ def torch_network(model: Original, image: Image, classes: int) -> Any:
     return OriginalNetwork(model, image, classes)
 
 
+def mxnet_network(model: Original, image: Image, classes: int) -> Any:
+    from hwr.networks.original.mxnet import OriginalNetwork
+
+    return OriginalNetwork(model, image, classes)
+
+
 def scales(model: Original, image: Image) -> list[tuple[int, int, int]]:
     """Channels, height and width of each scale's features.
 

@@ -1,0 +1,132 @@
+"""The Python API: what it returns, that the command line gives the same, and what it leaves alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import hwr
+from hwr import config, data
+from hwr.cli import main
+from hwr.pages import segment
+from hwr.pages.sources import Target
+
+from .conftest import REPOSITORY, TINY_CRNN
+
+
+@pytest.fixture(scope="module")
+def image(drawn: Path) -> Path:
+    return data.read(config.Data(root=str(drawn))).test[0].image
+
+
+def command(*arguments: object) -> str:
+    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_read_gives_what_predict_prints(model: Path, image: Path) -> None:
+    reader = hwr.load(model)
+    reading = reader.read(image, characters=True)
+    said = json.loads(command("predict", "--checkpoint", model, image, "--json", "--characters"))
+    assert reading.text
+    assert (reading.text, [list(c) for c in reading.characters]) == (said["text"], said["characters"])
+    assert reading.confidence == pytest.approx(said["confidence"])
+    pixels = np.asarray(Image.open(image))
+    for form in (str(image), image.read_bytes(), pixels, np.dstack([pixels] * 3), Image.open(image)):
+        assert reader.read(form).text == reading.text
+    with pytest.raises(hwr.Error, match=r"\(H, W\) or \(H, W, 3\) uint8"):
+        reader.read(pixels.astype(np.float32))
+    with pytest.raises(hwr.Error, match="nowhere"):
+        reader.read("nowhere.png")
+
+
+def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of a page, found by a stand-in for kraken."""
+    lines = data.read(config.Data(root=str(drawn))).test[:3]
+    pictures = [np.asarray(Image.open(line.image)) for line in lines]
+    page = np.full((sum(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)), 255, np.uint8)
+    targets, top = [], 0
+    path = drawn.parent / "page.png"
+    for number, pixels in enumerate(pictures):
+        height, width = pixels.shape
+        page[top : top + height, :width] = pixels
+        corners = ((0, top), (width - 1, top), (width - 1, top + height - 1), (0, top + height - 1))
+        targets.append(Target(path, corners, id=f"line{number}", upright=True))
+        top += height
+    Image.fromarray(page).save(path)
+    monkeypatch.setattr("hwr.pages.lines_of", lambda path: targets)
+    reader = hwr.load(model)
+    found = reader.read_page(path)
+    assert [line.text for line in found.lines] == [reader.read(pixels).text for pixels in pictures]
+    assert found.text.splitlines() == [line.text for line in found.lines]
+    assert [line.region for line in found.lines] == [target.region for target in targets]
+    monkeypatch.setattr("hwr.pages.lines_of", segment.lines_of)
+    with pytest.raises(hwr.Error, match="gone"):
+        reader.read_page(drawn / "gone.xml")
+
+
+def test_evaluate_gives_what_the_command_reports(model: Path, drawn: Path) -> None:
+    report = hwr.evaluate(hwr.load(model), drawn, split="val")
+    said = json.loads(
+        command("evaluate", "--checkpoint", model, "--split", "val", "--set", f"data.root={drawn}", "--json", "-")
+    )
+    assert (report.cer, report.wer, list(report.cer_interval)) == (said["cer"], said["wer"], said["cer_ci95"])
+    mine = report.to_dict()
+    assert {key: mine[key] for key in ("lines", "edits", "worst")} == {
+        key: said[key] for key in ("lines", "edits", "worst")
+    }
+    assert set(mine) == set(said)
+
+
+def test_train_takes_a_config_or_a_recipe(drawn: Path, tmp_path: Path) -> None:
+    keys = [*TINY_CRNN, "train.epochs=1", f"data.root={drawn}"]
+    assert hwr.train(hwr.Config.load(None, keys), tmp_path / "config", say=lambda line: None)
+    recipe = [key for key in keys if not key.startswith("augment")]
+    assert hwr.train("lines_cpu", tmp_path / "recipe", say=lambda line: None, overrides=recipe)
+    assert hwr.load(tmp_path / "recipe/best.safetensors").geometry.straighten  # the recipe's
+    with pytest.raises(hwr.Error, match="a Config is used as it is"):
+        hwr.train(hwr.Config(), tmp_path / "x", overrides=["train.lr=1"])
+
+
+def test_loading_a_model_leaves_the_callers_torch_alone(model: Path, image: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    def state() -> list[object]:
+        generators = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()]  # noqa: NPY002 (a caller's)
+        flags = [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.is_grad_enabled()]
+        return [*generators, *flags, torch.get_num_threads(), torch.get_default_dtype()]
+
+    before = state()
+    reader = hwr.load(model)
+    reader.read(image)
+    after = state()
+    assert before == after
+    assert not hasattr(reader.engine, "_optimizer")
+    assert not any(parameter.grad is not None for parameter in reader.engine._reader.parameters())
+
+
+def test_another_machines_device_threads_and_precision_do_not_count(model: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from hwr import checkpoint
+
+    loaded = checkpoint.load(model)
+    engine = loaded.config.engine.model_copy(update={"device": "cuda:3", "threads": 77, "precision": "bf16"})
+    path = tmp_path / "elsewhere.safetensors"
+    checkpoint.save(path, replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
+    own = hwr.load(path).config.engine
+    assert (own.device, own.threads, own.precision) == ("auto", None, "auto")
+
+
+def test_import_is_quick_and_complete() -> None:
+    code = "import hwr, sys; assert 'numpy' not in sys.modules; print([getattr(hwr, n).__name__ for n in hwr.__all__])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert eval(done.stdout) == hwr.__all__
+    with pytest.raises(AttributeError, match="nothing"):
+        hwr.nothing  # noqa: B018
