@@ -1,22 +1,34 @@
 """A model on disk: weights, config, alphabet and scores in one `.safetensors` file."""
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as safetensors_arrays
+from safetensors.numpy import save as safetensors_bytes
 from safetensors.numpy import save_file
 
-from hwr import Error, alphabet, config
+from hwr import Error, alphabet, config, decoder_settings
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.config import Config
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Arrays and JSON values that are stored with a network; what they mean, `decoding` knows, and checks."""
+
+    arrays: Mapping[str, np.ndarray]
+    about: Mapping[str, Any]
+    source: str = "the checkpoint"  # for messages
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class Checkpoint:
         scores: What is known of it: epoch, validation loss, cer, wer, on which split, and the names of the folders that it
             was trained on.
         exported: The `.onnx` file that it is; then there are no weights.
+        language_model: What `decoding.language_model` stores, or None.
+        lexicon: What `decoding.lexicon` stores, or None.
     """
 
     weights: dict[str, np.ndarray]
@@ -37,6 +51,12 @@ class Checkpoint:
     alphabet: Alphabet
     scores: dict[str, Any] = field(default_factory=dict)
     exported: Path | None = None
+    language_model: Part | None = None
+    lexicon: Part | None = None
+
+
+# Names of a part's arrays begin with its key and a slash.
+_PARTS = {"lm": "language_model", "lexicon": "lexicon"}
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -47,20 +67,34 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """
     if checkpoint.exported:
         raise Error(f"{path}: {checkpoint.exported} is an exported network, which has no weights to save")
-    write_arrays(path, checkpoint.weights, _about(checkpoint))
+    arrays = dict(checkpoint.weights)
+    for key, part in _parts(checkpoint).items():
+        arrays |= {f"{key}/{name}": array for name, array in part.arrays.items()}
+    write_arrays(path, arrays, _about(checkpoint))
 
 
 def about(checkpoint: Checkpoint) -> str:
-    """All but the weights, as JSON: what `load` reads them by."""
-    return json.dumps(_about(checkpoint), ensure_ascii=False)
+    """All but the weights, as JSON: what `load` reads them by. The arrays of a language model are in it, as base64."""
+    found = _about(checkpoint)
+    for key, part in _parts(checkpoint).items():
+        arrays = {name: np.asarray(array, order="C") for name, array in part.arrays.items()}
+        found[f"{key}_arrays"] = base64.b64encode(safetensors_bytes(arrays)).decode()
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _parts(checkpoint: Checkpoint) -> dict[str, Part]:
+    return {key: part for key, name in _PARTS.items() if (part := getattr(checkpoint, name)) is not None}
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    tree = config.to_dict(checkpoint.config)
+    tree["decode"] = decoder_settings.without_paths(tree["decode"], config.DECODER)
     return {
         "format": FORMAT,
-        "config": _without_paths(config.to_dict(checkpoint.config)),
+        "config": _without_paths(tree),
         "alphabet": checkpoint.alphabet.characters,
         "scores": checkpoint.scores,
+        **{key: dict(part.about) for key, part in _parts(checkpoint).items()},
     }
 
 
@@ -70,18 +104,17 @@ def load(path: str | Path) -> Checkpoint:
     Raises:
         Error: Missing, truncated, or not such a file; says what is wrong.
     """
-    weights, found = read_arrays(path)
-    # Weights may be kept in 16 bits; engines take 32.
-    return from_metadata(path, {name: array.astype(np.float32) for name, array in weights.items()}, found)
+    return from_metadata(path, *read_arrays(path))
 
 
 def from_metadata(
-    path: str | Path, weights: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
+    path: str | Path, arrays: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
 ) -> Checkpoint:
-    """The checkpoint that weights and the metadata of `about` make.
+    """The checkpoint that arrays and the metadata of `about` make.
 
     Args:
         path: For messages.
+        arrays: The weights, and those of a language model and a word list, unless they are in the metadata.
 
     Raises:
         Error: The metadata is incomplete, invalid or a newer version's.
@@ -93,8 +126,13 @@ def from_metadata(
         settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
         letters = Alphabet(found["alphabet"])
         scores = {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]}
-        return Checkpoint(weights, settings, letters, scores, exported)
-    except (KeyError, TypeError, AttributeError) as error:
+        stored = {name: _stored(path, key, arrays, found) for key, name in _PARTS.items() if key in found}
+        names = [name for name in arrays if not name.startswith(tuple(f"{key}/" for key in _PARTS))]
+        # Weights may be kept in 16 bits; engines take 32.
+        weights = {name: arrays[name].astype(np.float32) for name in names}
+        loaded = Checkpoint(weights, settings, letters, scores, exported)
+        return replace(loaded, language_model=stored.get("language_model"), lexicon=stored.get("lexicon"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
 
 
@@ -127,6 +165,20 @@ def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
 def folder_names(root: Any) -> list[str]:
     """The last parts of the paths in `data.root`, to say what a network was trained on."""
     return [Path(str(path)).name or str(path) for path in ([root] if isinstance(root, str) else root)]
+
+
+def _stored(path: str | Path, key: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Part:
+    if f"{key}_arrays" in found:
+        return Part(_unpacked(path, found[f"{key}_arrays"]), dict(found[key]), str(path))
+    own = {name.removeprefix(f"{key}/"): array for name, array in arrays.items() if name.startswith(f"{key}/")}
+    return Part(own, dict(found[key]), str(path))
+
+
+def _unpacked(path: str | Path, text: Any) -> dict[str, np.ndarray]:
+    try:
+        return dict(safetensors_arrays(base64.b64decode(text, validate=True)))
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise Error(f"{path}: the language model or the word list in it is damaged: {error}") from error
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -1,17 +1,23 @@
 """The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from hwr import Error, fields
+from hwr import Error, decoder_settings, fields
+from hwr.decoder_settings import Option
 from hwr.given import Given, read
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class RenamedKey(FutureWarning):
+    """A key or an option was given under its old name."""
 
 
 class Record(BaseModel):
@@ -164,24 +170,70 @@ class Evaluate(Record):
 
 
 class Decode(Record):
-    """How text is read off the network's output."""
+    """How text is read off the network's output. None: the default for what is given; see `complete`."""
 
-    name: Literal["greedy", "beam"] = "greedy"
-    beam: Count = 16
-    lm: str | None = None
-    lm_weight: Annotated[float, Field(ge=0)] = 0.0
-    insertion: float = 0.0
-    words: str | None = None
-    unknown: Annotated[float, Field(ge=0)] = 0.0
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    name: Annotated[
+        Literal["greedy", "beam"] | None,
+        Option("Default: greedy, or beam if one of its options is given.", flag="--decoder"),
+    ] = None
+    beam: Annotated[
+        Count | None,
+        Option("Texts kept per step of the beam search.", needs="beam", default=16, says="{} texts"),
+    ] = None
+    lm: Annotated[
+        str | None,
+        Option(
+            "A language model of `hwr lm build`, in place of one stored in the checkpoint.",
+            metavar="FILE",
+            needs="beam",
+            says="language model: {}",
+        ),
+    ] = None
+    lm_weight: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Option("Weight of the language model; `hwr lm tune` finds it.", needs="lm", default=0.7, says="weight {:g}"),
+    ] = None
+    length_bonus: Annotated[
+        float | None,
+        Option(
+            "Nats added per character, since a language model favours short texts.",
+            needs="beam",
+            default=0.0,
+            default_with=("lm", 1.0),
+            says="length bonus {:g}",
+            old="insertion",
+        ),
+    ] = None
+    words: Annotated[
+        str | None,
+        Option("A word list, or any text.", metavar="FILE", needs="beam", says="word list: {}"),
+    ] = None
+    unknown_penalty: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Option(
+            "Nats that a word costs that is not in the list.",
+            needs="words",
+            default=2.0,
+            says="unknown-word penalty {:g}",
+            old="unknown",
+        ),
+    ] = None
+    temperature: Annotated[Annotated[float, Field(gt=0)], Option()] = 1.0
 
     @model_validator(mode="after")
-    def _complete(self) -> "Decode":
-        if self.lm_weight and self.lm is None:
-            raise ValueError(f"lm_weight {self.lm_weight:g} needs lm, a file of `hwr lm build`")
-        if self.unknown and self.words is None:
-            raise ValueError(f"unknown {self.unknown:g} needs words, a file of words")
+    def _consistent(self) -> "Decode":
+        decoder_settings.check(self.model_dump(), DECODER)
         return self
+
+    def complete(self) -> "Decode":
+        """These settings with every default filled in."""
+        return Decode(**decoder_settings.complete(self.model_dump(), DECODER))
+
+
+DECODER = decoder_settings.options(Decode)
+
+# Keys that were renamed, which are read under their old names for one release more.
+RENAMED = {("decode", option.old): ("decode", key) for key, option in DECODER.items() if option.old}
 
 
 class Engine(Record):
@@ -241,7 +293,59 @@ class Config(Record):
 
 def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
     """What a config file and overrides set, not yet checked: see `hwr.given.read`."""
-    return read(Config, path, overrides)
+    found = _renamed(read(Config, path))
+    file = dict(found.keys("decode"))
+    return _overridden(found, file, overrides)
+
+
+def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[str]) -> Given:
+    """The same with overrides; of the decoder's settings they take away what they rule out."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        section, _, name = key.partition(".")
+        new = RENAMED.get((section, name))
+        if new:
+            _warn(f"--set {text}", key, ".".join(new))
+        found.set(Config, f"{'.'.join(new)}{equals}{value}" if new else text)
+    found = _renamed(found, whole=False)  # of decode={…}
+    later = {
+        key: value for key, value in found.keys("decode").items() if found.place("decode", key).startswith("--set")
+    }
+    if later:
+        found.tree["decode"] = decoder_settings.merge(decoder, later, DECODER)
+    return found
+
+
+def _renamed(found: Given, whole: bool = True) -> Given:
+    """What is set, with the renamed keys under their new names; warns of those that somebody wrote.
+
+    Args:
+        whole: The keys are of one source; if one is old, all are as the older version wrote them or read them.
+
+    Raises:
+        Error: A key is set under both names.
+    """
+    tree = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in found.tree.items()}
+    places, written = dict(found.places), dict(found.written)
+    old = [key for key in RENAMED if isinstance(tree.get(key[0]), dict) and key[1] in tree[key[0]]]
+    for key in old:
+        new, section = RENAMED[key], tree[key[0]]
+        if new[1] in section:
+            place = found.place(*key)
+            raise Error(f"{place}: {'.'.join(key)} is the old name of {'.'.join(new)}, which is set too")
+        if key in places or key[:1] in places:
+            _warn(found.place(*key), ".".join(key), ".".join(new))
+        section[new[1]] = section.pop(key[1])
+        for noted in (places, written):
+            if key in noted:
+                noted[new] = noted.pop(key)
+    if whole and any(section == "decode" for section, _ in old):
+        tree["decode"] = decoder_settings.from_old(tree["decode"], strict=bool(places))
+    return Given(tree, places, written, found.name)
+
+
+def _warn(place: str, old: str, new: str) -> None:
+    warnings.warn(f"{place}: {old} is now called {new}; the old name will go", RenamedKey, 3)
 
 
 def over(found: Given, base: Config | None = None) -> Config:
@@ -253,7 +357,10 @@ def over(found: Given, base: Config | None = None) -> Config:
     merged = to_dict(base) if base is not None else {}
     for name, section in found.tree.items():
         under = merged.get(name)
-        merged[name] = {**under, **section} if isinstance(section, dict) and isinstance(under, dict) else section
+        if name == "decode" and isinstance(section, dict) and isinstance(under, dict):
+            merged[name] = decoder_settings.merge(under, section, DECODER)
+        else:
+            merged[name] = {**under, **section} if isinstance(section, dict) and isinstance(under, dict) else section
     try:
         return Config.model_validate(_tuples(merged))
     except ValidationError as error:
@@ -274,10 +381,8 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
     """Apply `key=value` overrides to a nested dict, and check it as `from_dict` does."""
-    found = Given(tree)
-    for text in overrides:
-        found.set(Config, text)
-    return over(found)
+    found = _renamed(Given(tree))
+    return over(_overridden(found, dict(found.keys("decode")), overrides))
 
 
 def from_dict(tree: dict[str, Any], default: str = "config") -> Config:
@@ -287,7 +392,7 @@ def from_dict(tree: dict[str, Any], default: str = "config") -> Config:
         tree: Sections and their keys.
         default: Where it stands, for messages.
     """
-    return over(Given(tree, name=default))
+    return over(_renamed(Given(tree, name=default)))
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from hwr import bundled, config
+from hwr import bundled, config, decoder_settings
+from hwr.checkpoint import Checkpoint, Part
+from hwr.decoding import language_model, lexicon
 from hwr.loading import load_checkpoint, stored_types
 
 
@@ -27,11 +29,37 @@ def describe(model: str | Path) -> dict[str, Any]:
         "parameters": int(sum(array.size for array in trained.values())),
         "types": stored_types(path),
         "alphabet": loaded.alphabet.characters,
-        **{section: tree[section] for section in ("model", "image", "decode")},
+        **{section: tree[section] for section in ("model", "image")},
+        "decode": decoder_settings.as_json(loaded.config.decode.model_dump(), config.DECODER),
         "data": trained_on[0] if len(trained_on) == 1 else trained_on,
+        **_stored(loaded),
         "differs_from_defaults": changed,
         "scores": scores,
     }
+
+
+def _stored(loaded: Checkpoint) -> dict[str, Any]:
+    """What is stored for the decoder, checked."""
+    found: dict[str, Any] = {}
+    if loaded.language_model:
+        lm, size = (
+            language_model.from_arrays(loaded.language_model.arrays, loaded.language_model.about),
+            _size(loaded.language_model),
+        )
+        found["language_model"] = {
+            "order": lm.order,
+            "counts": list(lm.counts),
+            "characters": lm.characters,
+            "megabytes": size,
+        }
+    if loaded.lexicon:
+        words = lexicon.from_arrays(loaded.lexicon.arrays, loaded.alphabet).words
+        found["word_list"] = {"words": len(words), "megabytes": _size(loaded.lexicon)}
+    return found
+
+
+def _size(part: Part) -> float:
+    return sum(array.nbytes for array in part.arrays.values()) / 1e6
 
 
 def table(about: dict[str, Any]) -> str:
@@ -50,9 +78,17 @@ def table(about: dict[str, Any]) -> str:
         ("alphabet", f"{len(about['alphabet'])} characters: {about['alphabet']}"),
         ("trained on", (data if isinstance(data, str) else ", ".join(data)) or "nothing is known of it"),
         ("scores", words(scores) or "none are kept"),
-        ("decoder", words(about["decode"])),
+        ("decoder", decoder_settings.describe(about["decode"], config.DECODER)),
     ]
+    if lm := about.get("language_model"):
+        counts = ", ".join(f"{count:,}" for count in lm["counts"])
+        known = f"{len(lm['characters'])} characters"
+        rows.append(("language model", f"{known}; n-grams of 1 to {lm['order']}: {counts}; {lm['megabytes']:.1f} MB"))
+    if listed := about.get("word_list"):
+        rows.append(("word list", f"{listed['words']:,} words, {listed['megabytes']:.1f} MB"))
+    if about["decode"]["temperature"] != 1:
+        rows.append(("confidence", f"temperature {about['decode']['temperature']:g}"))
     if brought:
-        rows.append(("  on held-out lines", words({key: f"{value:.4g}" for key, value in brought.items()})))
+        rows.append(("  on validation lines", words({key: f"{value:.4g}" for key, value in brought.items()})))
     rows += [("not the default", difference) for difference in about["differs_from_defaults"]]
     return "\n".join(f"{name:<20}{value}" for name, value in rows)

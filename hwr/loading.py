@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, bundled, checkpoint, config, fields, gluon_params, networks
+from hwr import Error, bundled, checkpoint, config, decoder_settings, fields, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config, Data
@@ -35,6 +35,7 @@ def settings_for(
     overrides: Sequence[str] = (),
     *,
     dataset: bool = False,
+    decodes: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Checkpoint, Config]:
     """Load a checkpoint, with the config to use it with.
@@ -49,6 +50,7 @@ def settings_for(
         config_path: A YAML file, or the name of a bundled recipe.
         dataset: Lines of a dataset will be read. Without a config file, the keys of `data` that are not set are then those
             of the run in whose folder the checkpoint lies.
+        decodes: Text will be read, so the language model that the decoder uses must be stored in the checkpoint or be named.
         note: Takes what the user should know of it.
 
     Raises:
@@ -62,6 +64,8 @@ def settings_for(
         settings = loaded.config
     else:
         loaded = load_checkpoint(path)
+        if decodes:
+            decoder_settings.own(loaded.config.decode.model_dump(), given.keys("decode"), str(path))
         _refuse_other_keys(given, loaded.config)
         settings = asked = config.over(given, _base(loaded.config, alone=config_path is None))
         if settings.data.normalise != loaded.config.data.normalise:

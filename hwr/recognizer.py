@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from hwr import Error, engines, networks
+from hwr import Error, decoding, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.decoding import decode
+from hwr.decoding import align
 from hwr.images import batches, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
@@ -70,12 +70,14 @@ class Recognizer:
     Attributes:
         geometry: The line images that the network takes.
         engine: What the network runs on.
+        decoder: What makes texts of the network's output.
     """
 
     def __init__(self, checkpoint: Checkpoint, config: Config) -> None:
         self.checkpoint, self.config = checkpoint, config
         self.alphabet = checkpoint.alphabet
         self.geometry = networks.geometry(config)
+        self.decoder = self._decoder()
         if checkpoint.exported:
             self.engine = engines.exported(checkpoint.exported, config)
         else:
@@ -85,7 +87,13 @@ class Recognizer:
         """The same engine, with other settings for data, reading and decoding."""
         out = copy.copy(self)
         out.config = config
+        if config.decode != self.config.decode:
+            out.decoder = out._decoder()
         return out
+
+    def _decoder(self) -> decoding.Decoder:
+        stored = (self.checkpoint.language_model, self.checkpoint.lexicon)
+        return decoding.build(self.config.decode, self.alphabet, self.config.model.edge_spaces, *stored)
 
     def read(self, image: str | Path | bytes | np.ndarray | Image.Image, characters: bool = False) -> Reading:
         """Read one line.
@@ -128,7 +136,7 @@ class Recognizer:
 
     def decode(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         """(N, T, C) logits -> N texts, and their confidences, (N,) in 0..1."""
-        return decode.texts(logits, self.alphabet, self.config)
+        return self.decoder(logits)
 
     def _characters(self, logits: np.ndarray, text: str, line: Prepared, per_step: float) -> tuple[Character, ...]:
         """Where the characters of a text are in the line's image.
@@ -140,7 +148,7 @@ class Recognizer:
         label = self.alphabet.encode(self.geometry.written(text))
         if steps_needed(label) > len(logits):  # the spaces at the ends find no room
             label = self.alphabet.encode(text)
-        places, sure = decode.align(logits, label, self.config.decode.temperature)
+        places, sure = align.align(logits, label, self.config.decode.temperature)
         if len(label) > len(text):
             places, sure = places[1:-1], sure[1:-1]
         offset, factor = prepare.columns(*line.size, line.pixels.shape[1], self.geometry)

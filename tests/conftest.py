@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwr import config, networks
+from hwr import config, decoding, networks
 from hwr.alphabet import Alphabet
 from hwr.config import Config
 from hwr.data import Line, synth
-from hwr.decoding import decode
 from hwr.engines import Engine
 from hwr.evaluation import evaluate
 from hwr.images import augment, batches, cache
@@ -126,7 +125,7 @@ def predictions(
     examples = batches.encode(lines, images, alphabet, geometry)
 
     def read(logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        return decode.texts(logits, alphabet, settings)
+        return decoding.build(settings.decode, alphabet, settings.model.edge_spaces)(logits)
 
     return evaluate.read(engine, read, examples, settings.evaluate.batch_size, geometry.multiple)
 

@@ -9,7 +9,7 @@ import pytest
 
 from hwr import Error
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.decoding import beam, decode, lexicon, ngram
+from hwr.decoding import beam, greedy, lexicon, ngram
 
 TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
 
@@ -59,7 +59,9 @@ def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
     alphabet, listed = Alphabet(characters), {"a", "ab", "bba"}
     known = lexicon.build(["A", "ab", "Bba", "héé"], alphabet)
     logits = rng.normal(0, 2, (6, 5, len(characters) + 1)).astype(np.float32)
-    found = beam.search(logits, alphabet, 9000, insertion=0.3, n_best=9000, prune=0, words=known, unknown=1.7)
+    found = beam.search(
+        logits, alphabet, 9000, length_bonus=0.3, n_best=9000, prune=0, lexicon=known, unknown_penalty=1.7
+    )
     for line, hypotheses in zip(logits, found, strict=True):
         scores = {
             text: ctc + 0.3 * len(text) - 1.7 * sum(w not in listed for w in re.findall("[a-z]+", text.lower()))
@@ -68,7 +70,7 @@ def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
         assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
         assert all(h.score == pytest.approx(scores[h.text], abs=1e-5) for h in hypotheses)
     with pytest.raises(Error, match="needs a word list"):
-        beam.search(logits, alphabet, unknown=1.0)
+        beam.search(logits, alphabet, unknown_penalty=1.0)
 
 
 def test_word_lists(tmp_path: Path) -> None:
@@ -90,14 +92,14 @@ def test_word_lists(tmp_path: Path) -> None:
 )
 def test_all_texts_against_brute_force(steps: int, characters: str, with_lm: bool, rng: np.random.Generator) -> None:
     model = ngram.build(TEXTS, 3) if with_lm else None
-    weight, insertion = (0.7, 0.9) if with_lm else (0.0, 0.0)
+    weight, bonus = (0.7, 0.9) if with_lm else (0.0, 0.0)
     logits = rng.normal(0, 2, (5, steps, len(characters) + 1)).astype(np.float32)
-    found = beam.search(logits, Alphabet(characters), 1000, model, weight, insertion, 1000, prune=0)
+    found = beam.search(logits, Alphabet(characters), 1000, model, weight, bonus, 1000, prune=0)
     for line, hypotheses in zip(logits, found, strict=True):
         texts = enumerate_texts(line, characters)
         scores = {}
         for text, ctc in texts.items():
-            scores[text] = ctc + insertion * len(text)
+            scores[text] = ctc + bonus * len(text)
             if model:
                 scores[text] += weight * math.log(10) * model.log10(text)
         assert [h.text for h in hypotheses] == sorted(texts, key=lambda text: -scores[text])
@@ -136,7 +138,7 @@ def test_peaky_outputs_read_as_greedily(rng: np.random.Generator) -> None:
     # No doubtful steps, so the best path holds nearly all of its text's probability.
     best = logits.argmax(2)
     np.put_along_axis(logits, best[..., None], logits.max(2, keepdims=True) + 8, 2)
-    texts, _ = decode.greedy(logits, alphabet)
+    texts, _ = greedy.greedy(logits, alphabet)
     assert min(map(len, texts)) > 20
     for size in (1, 4, 16):
         assert [h[0].text for h in beam.search(logits, alphabet, size)] == texts
@@ -160,7 +162,7 @@ def test_the_language_model_chooses(rng: np.random.Generator) -> None:
     assert beam.search(logits, alphabet)[0][0].text == "cot"
     assert beam.search(logits, alphabet, lm=model, lm_weight=1.0)[0][0].text == "cat"
     assert beam.search(logits, alphabet, lm=model)[0][0].text == "cot"
-    long = beam.search(np.zeros((1, 5, 6), np.float32), alphabet, insertion=9.0)[0][0].text
+    long = beam.search(np.zeros((1, 5, 6), np.float32), alphabet, length_bonus=9.0)[0][0].text
     assert len(long) == 5
 
 
@@ -197,10 +199,16 @@ def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
             beam.search(logits, alphabet, size, n_best=wanted)
     with pytest.raises(Error, match="needs a language model"):
         beam.search(logits, alphabet, lm_weight=1.0)
-    for bad in ({"lm_weight": -1.0}, {"lm_weight": math.nan}, {"insertion": math.inf}, {"prune": 1.0}, {"prune": -0.1}):
+    for bad in (
+        {"lm_weight": -1.0},
+        {"lm_weight": math.nan},
+        {"length_bonus": math.inf},
+        {"prune": 1.0},
+        {"prune": -0.1},
+    ):
         with pytest.raises(Error, match="must be"):
             beam.search(logits, alphabet, **bad)  # type: ignore[arg-type]
-    beam._compiled.cache_clear()
+    monkeypatch.delitem(sys.modules, "hwr.decoding.beam_compiled", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(Error, match=r"needs numba: pip install -e '\.\[lm\]'"):
         beam.search(logits, alphabet)

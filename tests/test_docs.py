@@ -33,7 +33,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference/index.html").read_text()
-    for name in ("hwr.images.prepare", "hwr.decoding.decode.align", "hwr.training.loop.train"):
+    for name in ("hwr.images.prepare", "hwr.decoding.align.align", "hwr.training.loop.train"):
         assert f'id="{name}"' in reference
     assert len(list(tmp_path.rglob("index.html"))) > 9
 

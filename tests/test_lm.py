@@ -1,12 +1,14 @@
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hwr import Error, checkpoint
-from hwr.decoding import arpa, ngram
+from hwr.alphabet import Alphabet
+from hwr.decoding import arpa, beam, language_model, ngram, prune
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",
@@ -229,8 +231,8 @@ def test_texts_that_make_no_model() -> None:
 @pytest.mark.parametrize("suffix", [".arpa", ".bin"])
 def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -> None:
     model = ngram.build(["the quick brown fox", "été à l'eau", "a  b"], 4)
-    ngram.save(tmp_path / f"m{suffix}", model)
-    again = ngram.load(tmp_path / f"m{suffix}")
+    language_model.save(tmp_path / f"m{suffix}", model)
+    again = language_model.load(tmp_path / f"m{suffix}")
     assert (again.order, again.characters, again.counts) == (model.order, model.characters, model.counts)
     for name in ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix"):
         assert np.array_equal(getattr(again, name), getattr(model, name)), name
@@ -238,10 +240,171 @@ def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -
 
 def test_other_files_are_no_language_models(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"m\.txt: a language model's file ends with \.arpa or \.bin"):
-        ngram.save(tmp_path / "m.txt", ngram.build(["ab"], 2))
+        language_model.save(tmp_path / "m.txt", ngram.build(["ab"], 2))
     (tmp_path / "x.bin").write_bytes(b"nothing")
     with pytest.raises(Error, match=r"x\.bin: not a whole"):
-        ngram.load(tmp_path / "x.bin")
+        language_model.load(tmp_path / "x.bin")
     checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": 1})
     with pytest.raises(Error, match=r"y\.bin: not a language model"):
-        ngram.load(tmp_path / "y.bin")
+        language_model.load(tmp_path / "y.bin")
+
+
+def damaged(**changes: object) -> None:
+    """Load a small model with some of its arrays or its header replaced."""
+    arrays, about = language_model.to_arrays(ngram.build(TEXTS, 3))
+    for name in ("log10_p", "log10_backoff"):
+        if f"{name}_values" in arrays:
+            arrays[name] = arrays.pop(f"{name}_values")[arrays[name]]
+    for name, change in changes.items():
+        if name in about:
+            about[name] = change
+        elif change is None:
+            del arrays[name]
+        else:
+            arrays[name] = change(arrays[name].copy()) if callable(change) else change
+    language_model.from_arrays(arrays, about)
+
+
+def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(array: np.ndarray) -> np.ndarray:
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        array[index] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token": None}, "token is not"),
+        ({"token": lambda a: a[:-1]}, "token is not"),
+        ({"token": lambda a: a.astype(np.float32)}, "token is not"),
+        ({"token": lambda a: a[:, None]}, "token is not"),
+        ({"token": put(40, 10**6)}, "token is out of its bounds"),
+        ({"token": put(40, -1)}, "token is out of its bounds"),
+        ({"token": put(3, 4)}, "the 1-grams are not in their order"),
+        ({"children": None}, "children is not"),
+        ({"children": put(0, 10**12)}, "children is out of its bounds"),
+        ({"children": put(5, -1)}, "children is out of its bounds"),
+        ({"children": put(0, 3)}, "children do not add up"),
+        ({"children": lambda a: np.zeros_like(a)}, "children do not add up"),
+        ({"log10_p": put(5, math.nan)}, "not finite"),
+        ({"log10_p": put(5, 0.5)}, "log10_p is above 0"),
+        ({"log10_p": lambda a: a.astype(np.float64)}, "log10_p is not"),
+        (
+            {"log10_p": lambda a: (a * 0).astype(np.uint8), "log10_p_values": np.zeros(0, np.float32)},
+            "out of its bounds",
+        ),
+        ({"log10_p": lambda a: (a * 0).astype(np.int64), "log10_p_values": np.zeros(3, np.float32)}, "or its values"),
+        ({"log10_backoff": lambda a: np.full_like(a, math.inf, np.float32)}, "log10_backoff"),
+        ({"characters": 7}, "its characters"),
+        ({"characters": "aa"}, "its characters"),
+        ({"characters": "abc"}, "the 1-grams are not the characters|is out of its bounds"),
+        ({"counts": []}, "counts"),
+        ({"counts": [1.5, 2]}, "counts"),
+        ({"counts": [True]}, "counts"),
+        ({"counts": [2**40]}, "counts"),
+        ({"counts": [1] * 1000}, "counts"),
+        ({"counts": "abc"}, "counts"),
+    ],
+)
+def test_a_damaged_model_is_an_error(changes: dict[str, object], message: str) -> None:
+    damaged()
+    with pytest.raises(Error, match=message):
+        damaged(**changes)
+
+
+def test_no_damage_leads_the_search_astray(rng: np.random.Generator) -> None:
+    """Any array with some of its values replaced is refused, or is a model that reads."""
+    alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz ")
+    logits = rng.normal(0, 1, (2, 20, 28)).astype(np.float32)
+    refused = 0
+    for _ in range(150):
+        arrays, about = language_model.to_arrays(ngram.build(TEXTS[:3], 3))
+        name = rng.choice(["children", "token", "log10_p", "log10_backoff"])
+        array = arrays[name].copy()
+        at = rng.integers(len(array), size=rng.integers(1, 4))
+        array[at] = rng.permutation(array)[: len(at)] if rng.random() < 0.5 else rng.integers(0, 255, len(at))
+        try:
+            model = language_model.from_arrays({**arrays, name: array}, about)
+        except Error:
+            refused += 1
+            continue
+        assert beam.search(logits, alphabet, 8, model, 0.7, 1.0)[0][0].text
+    assert 20 < refused < 150
+
+
+def test_files_of_the_former_kind_are_read(tmp_path: Path) -> None:
+    model = ngram.build(TEXTS, 4)
+    names = ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix")
+    arrays = {name: getattr(model, name) for name in names}
+    about = {"lm": {"characters": model.characters, "counts": list(model.counts)}}
+    checkpoint.write_arrays(tmp_path / "old.bin", arrays, about)
+    again = language_model.load(tmp_path / "old.bin")
+    for name in names:
+        assert np.array_equal(getattr(again, name), getattr(model, name)), name
+    checkpoint.write_arrays(tmp_path / "bad.bin", {**arrays, "first": arrays["first"] * 3}, about)
+    with pytest.raises(Error, match=r"bad\.bin: the language model is damaged"):
+        language_model.load(tmp_path / "bad.bin")
+
+
+def test_a_quantised_model_is_nearly_the_same(tmp_path: Path, rng: np.random.Generator) -> None:
+    texts = sentences(rng, 300)
+    model = ngram.build(texts, 5)
+    small = language_model.quantised(model)
+    language_model.save(tmp_path / "whole.bin", model)
+    language_model.save(tmp_path / "small.bin", small)
+    assert (tmp_path / "small.bin").stat().st_size < 0.6 * (tmp_path / "whole.bin").stat().st_size
+    again = language_model.load(tmp_path / "small.bin")
+    assert np.array_equal(again.log10_p, small.log10_p)
+    assert np.array_equal(again.log10_backoff, small.log10_backoff)
+    for text in texts[::20]:
+        assert again.log10(text) == pytest.approx(model.log10(text), rel=0.01)
+
+
+def total(model: ngram.LM, state: int) -> float:
+    """The sum of the probabilities of all tokens after a state."""
+    return sum(10 ** model.step(state, token)[0] for token in range(len(model.characters) + 3) if token != ngram.START)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.2])
+def test_a_pruned_model_is_small_and_sums_to_one(share: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    texts = sentences(rng, 400)
+    model, times = ngram.count(texts, 5)
+    whole = prune.megabytes(language_model.quantised(model))
+    small = prune.to_size(model, times, whole * share)
+    assert 0.9 * whole * share < prune.megabytes(small) <= whole * share
+    language_model.save(tmp_path / "m.bin", small)
+    again = language_model.load(tmp_path / "m.bin")
+    assert (again.order, again.counts) == (small.order, small.counts)
+    states = [0, *rng.integers(len(small.suffix), size=20).tolist()]
+    assert [total(small, state) for state in states] == pytest.approx([1] * len(states), abs=0.1)  # it is quantised
+    # It costs less than a model of a lower order and about as many n-grams.
+    unseen = sentences(np.random.default_rng(0), 50)
+    assert sum(map(small.log10, unseen)) > sum(map(ngram.build(texts, 2).log10, unseen)) or share < 0.5
+
+
+def test_pruning_removes_what_matters_least() -> None:
+    """After `a` comes `b` or what comes anywhere; only the n-gram that says something new stays."""
+    model, times = ngram.count(["ab" * 30, "cccbaca", "bcacb"], 2)
+    before = prune._pruned(model, prune._below(model), np.ones(sum(model.counts), bool))
+    np.testing.assert_allclose(before.log10_backoff, model.log10_backoff, atol=1e-5)
+    assert np.array_equal(before.log10_p, model.log10_p)
+    losses = prune._losses(model, times)
+    assert losses[np.isfinite(losses)].min() > -1e-9
+    # By hand: how much worse the model without one n-gram describes what the model says.
+    e = sum(model.counts[:1]) + 3
+    context = int(np.searchsorted(model.first, e, side="right")) - 1
+    keep = np.ones(len(losses), bool)
+    keep[e] = False
+    without = prune._pruned(model, prune._below(model), keep)
+    p = [10 ** model.step(context, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START]
+    q = [10 ** without.step(context, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START]
+    assert sum(q) == pytest.approx(1)
+    likely = times[context - 1] / times[: model.counts[0]].sum()
+    expected = likely * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert losses[e] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    with pytest.raises(Error, match="no room even for the 6 characters"):
+        prune.to_size(model, times, 1e-6)
+    assert prune.to_size(model, times, 1.0).counts == model.counts

@@ -22,7 +22,7 @@ from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config
-from hwr.decoding import decode
+from hwr.decoding import greedy
 from hwr.engines import mxnet_library
 from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
@@ -94,7 +94,7 @@ def test_logits_losses_and_text_are_the_originals(name: str) -> None:
     steps, classes = (slice(None, None, 8), slice(None, None, 4)) if name == "full" else (slice(None), slice(None))
     assert np.abs(logits[:, steps, classes] - frozen["logits"]).max() < 1e-5
     np.testing.assert_allclose(engine.loss(logits, batch.labels), frozen["loss"], rtol=1e-5)
-    assert decode.greedy(logits, Alphabet(ORIGINAL))[0] == frozen["decoded"].tolist()
+    assert greedy.greedy(logits, Alphabet(ORIGINAL))[0] == frozen["decoded"].tolist()
 
 
 @pytest.mark.parametrize("name", ["small", "full"])
@@ -175,7 +175,7 @@ def test_both_engines_give_the_same(name: str) -> None:
     assert np.abs(logits[0] - logits[1]).max() < 1e-5
     losses = [engine.loss(read, batch.labels) for (engine, batch, _), read in zip(pair, logits, strict=True)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    texts = [decode.greedy(read, Alphabet(ORIGINAL))[0] for read in logits]
+    texts = [greedy.greedy(read, Alphabet(ORIGINAL))[0] for read in logits]
     assert texts[0] == texts[1] != ["", ""]
     steps = [float(engine.train_step(batch, 1e-4)) for engine, batch, _ in pair]
     assert steps[0] == pytest.approx(steps[1], rel=1e-5)

@@ -245,18 +245,18 @@ def texts(world: World, command: str, *more: object) -> list[str]:
 READERS = ("evaluate", "export-typo", "predict")
 
 
-@check(*(f"{command} --{option}" for command in READERS for option in ("decoder", "beam", "insertion")))
+@check(*(f"{command} --{option}" for command in READERS for option in ("decoder", "beam", "length-bonus")))
 def _beam(world: World) -> None:
     def length(command: str, *more: object) -> int:
         return sum(map(len, texts(world, command, *more)))
 
     for command in READERS:
-        plain, long = length(command), length(command, "--decoder", "beam", "--insertion", 6)
+        plain, long = length(command), length(command, "--decoder", "beam", "--length-bonus", 6)
         assert long > plain
-        assert length(command, "--decoder", "beam", "--beam", 1, "--insertion", 6) != long
+        assert length(command, "--decoder", "beam", "--beam", 1, "--length-bonus", 6) != long
 
 
-@check(*(f"{command} --{option}" for command in READERS for option in ("lm", "lm-weight", "words", "unknown")))
+@check(*(f"{command} --{option}" for command in READERS for option in ("lm", "lm-weight", "words", "unknown-penalty")))
 def _language(world: World) -> None:
     words = world.file("words.txt", "jewel\n")
     world.file("text.txt", "zzzz zzzz\nzzzzz\n")
@@ -265,14 +265,20 @@ def _language(world: World) -> None:
     for command in READERS:
         plain = texts(world, command)
         assert texts(world, command, "--lm", lm, "--lm-weight", 3) != plain
-        assert texts(world, command, "--words", words, "--unknown", 20) != plain
+        assert texts(world, command, "--words", words, "--unknown-penalty", 20) != plain
         out = ["--out", world.folder / "typo"] if command == "export-typo" else []
         start = [command, *([world.image] if command == "predict" else []), *world.named, *out]
         gone = world.folder / "gone.txt"
         world.refuses("gone.txt", *start, "--lm", gone, "--lm-weight", 1)
-        world.refuses("gone.txt", *start, "--words", gone, "--unknown", 1)
+        world.refuses("gone.txt", *start, "--words", gone, "--unknown-penalty", 1)
         world.refuses("needs", *start, "--lm-weight", 1)
-        world.refuses("needs", *start, "--unknown", 1)
+        world.refuses("needs", *start, "--unknown-penalty", 1)
+
+
+# Hidden, under their old names.
+for command in READERS:
+    for option in ("insertion", "unknown"):
+        elsewhere("test_tune.py::test_old_names_are_read_with_a_warning", f"{command} --{option}")
 
 
 # --- predict
@@ -360,11 +366,25 @@ elsewhere(
 elsewhere("test_iam_download.py::test_archives_can_be_kept", "iam download --keep-archives")
 
 
-@check("lm build --text", "lm build --order", "lm build --out")
+@check(*(f"lm build --{option}" for option in ("text", "order", "normalise", "max-mb", "out")))
 def _build(world: World) -> None:
     text, out = world.file("t.txt", "one two three\nfour five\n"), world.folder / "m.arpa"
     assert "n-grams of 1 to 3" in world.hwr("lm", "build", "--text", text, "--order", 3, "--out", out).output
     assert out.read_text().count("-grams:") == 3
+    form = [
+        "lm",
+        "build",
+        "--text",
+        world.file("nfc.txt", "\u00e9t\u00e9\n"),
+        "--order",
+        2,
+        "--out",
+        world.folder / "nfd.arpa",
+    ]
+    world.hwr(*form, "--normalise", "NFD")
+    assert "\u0301" in (world.folder / "nfd.arpa").read_text(encoding="utf-8")
+    world.refuses("--max-mb is for a .bin", *form, "--max-mb", 1)
+    world.refuses("no room", *form[:-1], world.folder / "m.bin", "--max-mb", 0.0001)
     world.refuses("ends with .arpa or .bin", "lm", "build", "--text", text, "--out", world.folder / "m.txt")
     world.refuses("gone.txt", "lm", "build", "--text", "gone.txt", "--out", out)
 

@@ -17,7 +17,7 @@ from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked
 from hwr.data.formats.xml import children, descendants
-from hwr.decoding import decode
+from hwr.decoding import align
 from hwr.images import load, prepare
 
 from .conftest import TINY_CRNN
@@ -314,7 +314,7 @@ def test_the_alignment_is_the_likeliest_path(rng: np.random.Generator, steps: in
 
     paths = [path for path in itertools.product(range(3), repeat=steps) if written(path) == text]
     best = max(paths, key=lambda path: sum(log_p[t, c] for t, c in enumerate(path)))
-    places, sure = decode.align(logits, np.array(text, np.int64))
+    places, sure = align.align(logits, np.array(text, np.int64))
     expected, t = [], 0
     for c, run in itertools.groupby(best):
         length = len(list(run))

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import checkpoint, config, data, engines, networks
+from hwr import checkpoint, config, data, decoding, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
-from hwr.decoding import decode
 from hwr.engines import torch_augment
 from hwr.engines.torch import TorchTrainer
 from hwr.images import augment, batches
@@ -101,16 +100,16 @@ def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images
         for name, buffer in engine._net.named_buffers():
             if "running_mean" in name:
                 buffer.uniform_(-1, 1)
-    alphabet = Alphabet(ORIGINAL)
+    decoder = decoding.build(settings.decode, Alphabet(ORIGINAL), settings.model.edge_spaces)
     for others in ([0, 1, 2, 3, 4], [4, 2], [2, 1, 0]):
         together = engine.logits(batch_of(noise, others))
-        texts, sure = decode.texts(together, alphabet, settings)
+        texts, sure = decoder(together)
         for place, i in enumerate(others):
             alone = engine.logits(batch_of(noise, [i], multiple=1))
             steps = networks.geometry(settings).time_steps(noise.widths[[i]])[0]
             assert np.abs(together[place, :steps] - alone[0, :steps]).max() < 1e-4
             assert (together[place, steps:].argmax(1) == 80).all()
-            text, confidence = decode.texts(alone, alphabet, settings)
+            text, confidence = decoder(alone)
             assert text == [texts[place]]
             assert confidence[0] == pytest.approx(sure[place], abs=1e-4)
 

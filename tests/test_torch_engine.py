@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from hwr import Error, config, engines, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
-from hwr.decoding import decode
+from hwr.decoding import greedy
 from hwr.engines.torch import TorchTrainer, _ctc
 from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
@@ -64,7 +64,7 @@ def test_logits_losses_and_text_are_the_originals(name: str, device: str) -> Non
     loss = engine.loss(logits, batch.labels)
     np.testing.assert_allclose(loss, frozen["loss"], rtol=1e-5)
     np.testing.assert_allclose(0.2 * loss, frozen["loss_weighted"], rtol=1e-5)
-    assert decode.greedy(logits, Alphabet(ORIGINAL))[0] == frozen["decoded"].tolist()
+    assert greedy.greedy(logits, Alphabet(ORIGINAL))[0] == frozen["decoded"].tolist()
 
 
 @pytest.mark.parametrize("name", ["small", "full"])

@@ -16,7 +16,7 @@ import pytest
 from hwr import Error, checkpoint, config, engines
 from hwr.config import Config
 from hwr.data import synth
-from hwr.decoding import decode
+from hwr.decoding import greedy
 from hwr.evaluation import evaluate
 from hwr.training import loop, run_folder
 from hwr.training.loop import train
@@ -300,16 +300,16 @@ def test_interrupted_while_reading_the_held_out_lines(
     unbroken: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"])
-    real, calls = decode.greedy, 0
+    real, calls = greedy.best_path, 0
 
-    def greedy(*args: object) -> object:
+    def best_path(*args: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decode, "greedy", greedy)
+    monkeypatch.setattr(greedy, "best_path", best_path)
     assert not train(settings, tmp_path / "run", say=lambda line: None)
     _, about = checkpoint.read_arrays(tmp_path / "run/state.safetensors")
     assert (about["progress"]["epoch"], about["progress"]["batch"]) == (0, 2)

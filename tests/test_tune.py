@@ -1,4 +1,7 @@
+import dataclasses
 import json
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,12 @@ from click.testing import CliRunner, Result
 from hwr import Error, checkpoint, config, data, networks
 from hwr.alphabet import Alphabet
 from hwr.cli import main
-from hwr.decoding import decode, ngram
+from hwr.decoding import arpa, greedy, language_model, ngram
 from hwr.decoding.lexicon import split as words_of
 from hwr.evaluation import metrics, tune
+from hwr.training.loop import train
+
+from .conftest import TINY
 
 
 def hwr(*arguments: object, code: int = 0) -> Result:
@@ -38,7 +44,7 @@ def test_the_weights_are_those_that_read_best_and_are_stored(
     assert len(tried) > 40
     before, after = checkpoint.load(model), checkpoint.load(tuned)
     found = after.config.decode
-    assert (found.name, found.beam, found.lm) == ("beam", 8, str(language))
+    assert (found.name, found.beam, found.lm) == ("beam", 8, "stored")
     brought = after.scores["decode"]
     assert brought["val_cer"] == pytest.approx(min(float(row[7]) for row in tried) / 100, abs=1e-4)
     assert brought["val_cer"] < brought["greedy_val_cer"] < 1
@@ -72,18 +78,18 @@ def test_options_of_the_decoder(model: Path, language: Path, drawn: Path, tmp_pa
     assert hwr("predict", "--checkpoint", model, image, *helped).output != plain
     words = tmp_path / "words.txt"
     words.write_text("nothing\n")
-    listed = hwr("predict", "--checkpoint", model, image, "--words", words, "--unknown", "30").output
+    listed = hwr("predict", "--checkpoint", model, image, "--words", words, "--unknown-penalty", "30").output
     assert {*words_of(listed)} <= {"nothing"} != {*words_of(plain)}
     said = hwr("lm", "tune", "--checkpoint", model, "--words", words, "--out", model.parent / "w.safetensors").output
-    assert "unknown 0.5" in said
-    assert "needs words" in hwr("predict", "--checkpoint", model, image, "--unknown", "1", code=2).output
+    assert "unknown-penalty 0.5" in said
+    assert "needs words" in hwr("predict", "--checkpoint", model, image, "--unknown-penalty", "1", code=2).output
     assert "needs lm" in hwr("predict", "--checkpoint", model, image, "--lm-weight", "1", code=2).output
     missing = hwr("predict", "--checkpoint", model, image, "--lm", "no.arpa", code=2).output
-    assert "decode.lm: no.arpa: no such file. --lm says where it is now, --decoder greedy reads without it" in missing
+    assert "decode.lm: no.arpa: No such file or directory. --lm names the file" in missing
 
 
 def test_n_best_leaves_the_pairs_as_they_are(model: Path, language: Path, tmp_path: Path) -> None:
-    decoder = ["--lm", language, "--lm-weight", "0.5", "--insertion", "0.5"]
+    decoder = ["--lm", language, "--lm-weight", "0.5", "--length-bonus", "0.5"]
     hwr("export-typo", "--checkpoint", model, *decoder, "--out", tmp_path / "one")
     hwr("export-typo", "--checkpoint", model, *decoder, "--n-best", 5, "--out", tmp_path / "two")
     pairs = (tmp_path / "two/validating.json").read_bytes()
@@ -112,11 +118,11 @@ def test_a_temperature_makes_confidences_tell_accuracies(rng: np.random.Generato
     truth = [[rng.choice(classes, p=line[t]) for t in range(0, steps, 2)] for line in p]
     alphabet = Alphabet("abcd")
     references = ["".join("abcd"[c] for c in line) for line in truth]
-    texts, overconfident = decode.greedy(3 * logits, alphabet)
+    texts, overconfident = greedy.greedy(3 * logits, alphabet)
     accuracies = metrics.score(references, texts).accuracies
     assert metrics.calibration_error(overconfident, accuracies) > 0.15
     errors = {
-        t: metrics.calibration_error(decode.greedy(3 * logits, alphabet, t)[1], accuracies) for t in (1, 2, 3, 4, 6)
+        t: metrics.calibration_error(greedy.greedy(3 * logits, alphabet, t)[1], accuracies) for t in (1, 2, 3, 4, 6)
     }
     # A geometric mean is a little below the mean that accuracy is, so a little less than 3 may serve too.
     assert min(errors, key=lambda t: errors[t]) in (2, 3)
@@ -141,3 +147,239 @@ def test_texts_to_build_from(tmp_path: Path) -> None:
     with pytest.raises(Error, match="no text in it"):
         tune.texts_of([tmp_path / "c.txt"])
     assert ngram.build(["ab"], 2).order == 2
+
+
+def test_the_language_model_is_stored_in_the_checkpoint(
+    model: Path, language: Path, drawn: Path, tmp_path: Path
+) -> None:
+    """It is read without the file, others replace it, and --decoder greedy turns it off."""
+    file, tuned = tmp_path / "lm.arpa", tmp_path / "tuned.safetensors"
+    shutil.copy(language, file)
+    words = tmp_path / "words.txt"
+    words.write_text("the\nof Été\n", encoding="utf-8")
+    hwr("lm", "tune", "--checkpoint", model, "--lm", file, "--words", words, "--beam", 4, "--out", tuned)
+    file.unlink()
+    words.unlink()
+    assert str(tmp_path).encode() not in tuned.read_bytes()
+    stored = checkpoint.load(tuned)
+    assert (stored.config.decode.lm, stored.config.decode.words) == ("stored", "stored")
+    assert stored.language_model is not None
+    lm, original = (
+        language_model.from_arrays(stored.language_model.arrays, stored.language_model.about),
+        arpa.read(language),
+    )
+    assert np.array_equal(lm.log10_p, original.log10_p)
+    assert np.array_equal(lm.suffix, original.suffix)
+    arguments = ["evaluate", "--checkpoint", tuned, "--split", "val", "--set", f"data.root={drawn}", "--json", "-"]
+    helped = json.loads(hwr(*arguments).stdout)
+    assert helped["cer"] == pytest.approx(stored.scores["decode"]["val_cer"])
+    assert json.loads(hwr(*arguments, "--decoder", "greedy").stdout)["decoder"]["lm"] is None
+    assert json.loads(hwr(*arguments, "--set", "decode.lm=null").stdout)["decoder"]["lm_weight"] is None
+    other = json.loads(hwr(*arguments, "--lm", language, "--lm-weight", "4").stdout)
+    assert (other["decoder"]["lm"], other["decoder"]["lm_weight"]) == (str(language), 4)
+    assert other["cer"] != helped["cer"]
+    # The former names of the settings stay in JSON.
+    assert helped["decoder"]["insertion"] == helped["decoder"]["length_bonus"]
+    assert helped["decoder"]["unknown"] == helped["decoder"]["unknown_penalty"]
+    about = json.loads(hwr("info", tuned, "--json").stdout)
+    assert about["language_model"]["counts"] == list(original.counts)
+    assert about["word_list"]["words"] == 2 + ("é" in stored.alphabet.characters)
+    said = hwr("info", tuned).output
+    assert "language model" in said
+    assert f"n-grams of 1 to 4: {original.counts[0]:,}, " in said
+
+
+def test_without_a_language_model_nothing_is_stored(model: Path, tmp_path: Path) -> None:
+    loaded = checkpoint.load(model)
+    assert loaded.language_model is loaded.lexicon is None
+    checkpoint.save(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == model.read_bytes()
+
+
+def test_a_path_in_a_checkpoint_is_not_followed(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
+    """As older versions stored it, under the old names; the file would even be there."""
+    arrays, about = checkpoint.read_arrays(model)
+    old = {"name": "beam", "beam": 4, "lm": str(language), "lm_weight": 0.5, "insertion": 0.5}
+    about["config"]["decode"] = {**old, "words": None, "unknown": 0.0, "temperature": 1.0}
+    path = tmp_path / "old.safetensors"
+    checkpoint.write_arrays(path, arrays, about)
+    arguments = ["evaluate", "--checkpoint", path, "--split", "val", "--set", f"data.root={drawn}", "--json", "-"]
+    said = hwr(*arguments, code=2).output
+    assert f"uses a language model that is not stored in it, {language}: --lm FILE says where it is" in said
+    report = json.loads(hwr(*arguments, "--lm", language).stdout)
+    assert (report["decoder"]["beam"], report["decoder"]["lm_weight"], report["decoder"]["length_bonus"]) == (
+        4,
+        0.5,
+        0.5,
+    )
+    assert json.loads(hwr(*arguments, "--decoder", "greedy").stdout)["decoder"]["name"] == "greedy"
+    assert "beam search" in hwr("info", path).output
+    hwr("export", path, "--format", "safetensors", "--out", tmp_path / "out.safetensors")  # it reads no text
+    # Whoever saves it again does not hand the path on.
+    checkpoint.save(tmp_path / "again.safetensors", checkpoint.load(path))
+    assert str(language).encode() not in (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_a_damaged_language_model_in_a_checkpoint(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
+    loaded, path = checkpoint.load(model), tmp_path / "c.safetensors"
+    arrays, about = language_model.to_arrays(language_model.load(language))
+    arrays["token"] = np.full_like(arrays["token"], 255)
+    decode = config.Decode(lm="stored")
+    damaged = dataclasses.replace(
+        loaded,
+        config=loaded.config.model_copy(update={"decode": decode}),
+        language_model=checkpoint.Part(arrays, about),
+    )
+    checkpoint.save(path, damaged)
+    said = hwr("evaluate", "--checkpoint", path, "--split", "val", "--set", f"data.root={drawn}", code=2).output
+    assert f"{path}: the language model is damaged" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--decoder", "greedy", "--lm", "no.arpa"], "lm no.arpa is for the beam search, and the decoder is greedy"),
+        (["--decoder", "greedy", "--beam", "16"], "beam 16 is for the beam search"),
+        (["--decoder", "greedy", "--length-bonus", "0"], "length_bonus 0 is for the beam search"),
+        (["--decoder", "greedy", "--words", "w"], "words w is for the beam search"),
+        (["--lm-weight", "0"], "lm_weight 0 needs lm"),
+        (["--unknown-penalty", "0"], "unknown_penalty 0 needs words"),
+        (["--decoder", "beam", "--lm-weight", "0.7"], "lm_weight 0.7 needs lm"),
+        (["--set", "decode.name=greedy", "--beam", "8"], "beam 8 is for the beam search"),
+        (["--set", "decode={name: greedy, beam: 8}"], "beam 8 is for the beam search"),
+        (["--lm", "no.arpa"], "decode.lm: no.arpa: No such file"),
+        (["--words", "none.txt"], "decode.words: none.txt: No such file"),
+        (["--lm", "stored"], "has no language model stored"),
+        (["--beam", "0"], "0 is not in the range x>=1"),
+        (["--lm-weight", "-1"], "-1.0 is not in the range x>=0"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "export-typo"])
+def test_what_the_decoder_would_ignore_is_refused(
+    command: str, options: list[str], message: str, model: Path, tmp_path: Path
+) -> None:
+    out = ["--out", tmp_path / "out"] if command == "export-typo" else []
+    assert message in " ".join(hwr(command, "--checkpoint", model, *options, *out, code=2).output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_contradictions_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    for keys, message in (
+        ("{name: greedy, beam: 16}", "c.yaml:1: decode: beam 16 is for the beam search"),
+        ("{name: greedy, lm: x}", "c.yaml:1: decode: lm x is for"),
+        ("{lm_weight: 0.0}", "c.yaml:1: decode: lm_weight 0 needs lm"),
+    ):
+        path.write_text(f"decode: {keys}\n")
+        with pytest.raises(Error, match=message):
+            config.load(path)
+    # What the command line says takes the place of what it rules out in the file.
+    path.write_text("decode: {lm: x, lm_weight: 0.5, beam: 4, temperature: 2.0}\n")
+    assert config.load(path, ["decode.name=greedy"]).decode == config.Decode(name="greedy", temperature=2.0)
+    assert config.load(path, ["decode.lm=null"]).decode == config.Decode(beam=4, temperature=2.0)
+    path.write_text("decode: {name: greedy}\n")
+    assert config.load(path, ["decode.lm=x"]).decode == config.Decode(lm="x")
+
+
+def test_old_names_are_read_with_a_warning(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    # Every key, as the first version's example had it.
+    whole = "name: greedy, beam: 16, lm: null, lm_weight: 0.0, insertion: 0.0, words: null, unknown: 0.0"
+    path.write_text(f"decode: {{{whole}, temperature: 1.0}}\n")
+    with pytest.warns(config.RenamedKey) as said:
+        assert config.load(path).decode == config.Decode(name="greedy")
+    assert [str(w.message) for w in said] == [
+        f"{path}:1: decode.insertion is now called decode.length_bonus; the old name will go",
+        f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will go",
+    ]
+    path.write_text("decode: {insertion: 0.5, length_bonus: 0.5}\n")
+    with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus, which is set too"):
+        config.load(path)
+    arguments = [
+        "evaluate",
+        "--checkpoint",
+        model,
+        "--split",
+        "val",
+        "--set",
+        f"data.root={drawn}",
+        "--json",
+        "-",
+        "--lm",
+        language,
+    ]
+    with pytest.warns(config.RenamedKey, match=r"^--insertion is now called --length-bonus"):
+        assert json.loads(hwr(*arguments, "--insertion", "0.25").stdout)["decoder"]["length_bonus"] == 0.25
+    with pytest.warns(config.RenamedKey, match="decode.insertion is now called"):
+        assert json.loads(hwr(*arguments, "--set", "decode.insertion=0.25").stdout)["decoder"]["length_bonus"] == 0.25
+    both = ["--insertion", "1", "--length-bonus", "1"]
+    assert "--insertion is the old name of --length-bonus" in hwr(*arguments, *both, code=2).output
+    assert "--insertion" not in hwr("evaluate", "--help").output
+    assert "--length-bonus" in hwr("evaluate", "--help").output
+
+
+def test_n_best_of_the_greedy_decoder_is_refused_before_anything_is_read(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("hwr.data.read", read)
+    out = ["--out", tmp_path / "out", "--n-best", "20"]
+    said = hwr("export-typo", "--checkpoint", model, "--decoder", "greedy", *out, code=2).output
+    assert "the greedy decoder has one reading of a line" in said
+    assert "the beam (16) holds fewer than 20" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_language_model_of_another_normal_form(tmp_path: Path) -> None:
+    text = tmp_path / "nfd.txt"
+    text.write_text(unicodedata.normalize("NFD", "été à l'hôtel\n"), encoding="utf-8")
+    hwr("lm", "build", "--text", text, "--order", 3, "--out", tmp_path / "c.bin")
+    assert "é" in language_model.load(tmp_path / "c.bin").characters
+    hwr("lm", "build", "--text", text, "--order", 3, "--normalise", "none", "--out", tmp_path / "d.bin")
+    assert "é" not in language_model.load(tmp_path / "d.bin").characters
+
+
+def test_an_exported_network_has_its_language_model_with_it(
+    model: Path, language: Path, drawn: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    loaded = checkpoint.load(model)
+    part = checkpoint.Part(*language_model.to_arrays(language_model.load(language)))
+    settings = loaded.config.model_copy(update={"decode": config.Decode(lm="stored", lm_weight=2.0)})
+    checkpoint.save(tmp_path / "c.safetensors", dataclasses.replace(loaded, config=settings, language_model=part))
+    hwr("export", tmp_path / "c.safetensors", "--format", "onnx", "--out", tmp_path / "c.onnx")
+    half = ["--format", "safetensors", "--quantize", "fp16", "--out", tmp_path / "half.safetensors"]
+    hwr("export", tmp_path / "c.safetensors", *half)
+    reports = [
+        json.loads(
+            hwr(
+                "evaluate",
+                "--checkpoint",
+                tmp_path / name,
+                "--split",
+                "val",
+                "--set",
+                f"data.root={drawn}",
+                "--json",
+                "-",
+            ).stdout
+        )
+        for name in ("c.safetensors", "c.onnx", "half.safetensors")
+    ]
+    assert len({report["cer"] for report in reports}) == 1
+    assert {report["decoder"]["lm"] for report in reports} == {"stored"}
+
+
+def test_a_run_stores_the_language_model_that_its_lines_were_read_with(
+    language: Path, drawn: Path, tmp_path: Path
+) -> None:
+    settings = config.load(
+        None, [*TINY, "train.epochs=1", f"data.root={drawn}", f"decode.lm={language}", "decode.beam=2"]
+    )
+    assert train(settings, tmp_path / "run", say=lambda line: None)
+    best = checkpoint.load(tmp_path / "run/best.safetensors")
+    assert best.config.decode.lm == "stored"
+    assert best.language_model is not None
+    assert str(language).encode() not in (tmp_path / "run/best.safetensors").read_bytes()

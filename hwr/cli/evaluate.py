@@ -33,7 +33,7 @@ from hwr.processes import rank_and_world_size
 @examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
     hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
-    hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --insertion 1
+    hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --length-bonus 1
 """)
 def evaluate(
     checkpoint: str,

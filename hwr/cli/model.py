@@ -56,7 +56,7 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
         raise Error(f"{out}: is the checkpoint itself; name another file with --out")
     loaded, settings = settings_for(
-        checkpoint, None, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch")
+        checkpoint, None, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch"), decodes=False
     )
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"

@@ -2,11 +2,13 @@
 
 import functools
 import inspect
+import itertools
 import json
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,19 @@ if TYPE_CHECKING:
 
 class Command(click.Command):
     """Lets one --set be followed by several: `--set train.epochs=2 train.lr=1e-3`."""
+
+    _params: list[click.Parameter]
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The options; those of the decoder are made when they are first asked for."""
+        made = [param.made() if isinstance(param, _DecoderOptions) else [param] for param in self._params]
+        self._params = list(itertools.chain.from_iterable(made))
+        return self._params
+
+    @params.setter
+    def params(self, params: list[click.Parameter]) -> None:
+        self._params = params
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
@@ -39,6 +54,7 @@ class Group(click.Group):
     command_class = Command
 
     def invoke(self, context: click.Context) -> Any:
+        warnings.formatwarning = _warning  # type: ignore[assignment]
         try:
             return super().invoke(context)
         except BrokenPipeError:
@@ -51,6 +67,16 @@ class Group(click.Group):
             context.exit(2)
         except KeyboardInterrupt:
             context.exit(130)
+
+
+def _warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """A warning as the command line shows it: our own are for the user, and say nothing of the code."""
+    if category.__module__.startswith("hwr"):
+        return f"hwr: {message}\n"
+    return _python_warning(message, category, *place)
+
+
+_python_warning = warnings.formatwarning
 
 
 def examples(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -84,36 +110,82 @@ checkpoint_option = click.option(
 )
 
 
-_DECODER = {
-    **{"decoder": "name", "beam": "beam", "lm": "lm", "lm_weight": "lm_weight", "insertion": "insertion"},
-    **{"words": "words", "unknown": "unknown"},
-}
-
-
 def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of the decoder, handed on as one argument: overrides of the config."""
+    """The options of the decoder, handed on as one argument, `decoding`: overrides of the config."""
 
     @functools.wraps(function)
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        given = {key: kwargs.pop(option) for option, key in _DECODER.items()}
-        if (given["lm"] or given["words"]) and given["name"] is None:
-            given["name"] = "beam"
-        settings = [f"decode.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+        from hwr.config import DECODER
+
+        settings = []
+        for key, option in DECODER.items():
+            value, old = kwargs.pop(_argument(key), None), kwargs.pop(_argument(key, option.old), None)
+            if old is not None:
+                if value is not None:
+                    raise Error(f"--{option.old} is the old name of {_flag(key)}, which is given too")
+                _warn_renamed(f"--{option.old}", _flag(key))
+                value = old
+            if value is not None:
+                settings.append(f"decode.{key}={json.dumps(value)}")
         return function(*args, decoding=settings, **kwargs)
 
-    for option in reversed(
-        [
-            click.option("--decoder", type=click.Choice(["greedy", "beam"]), help="Default: the checkpoint's."),
-            click.option("--beam", type=click.IntRange(min=1), help="Texts kept per step of the beam search."),
-            click.option("--lm", metavar="FILE", help="A language model of `hwr lm build`; means --decoder beam."),
-            click.option("--lm-weight", type=click.FloatRange(min=0), help="Of the language model; see `hwr lm tune`."),
-            click.option("--insertion", type=float, help="Nats added per character."),
-            click.option("--words", metavar="FILE", help="A word list, or any text; means --decoder beam."),
-            click.option("--unknown", type=click.FloatRange(min=0), help="Nats that a word costs that is not in it."),
-        ]
-    ):
-        gathered = option(gathered)
-    return gathered
+    return click.option("--decoder-options", cls=_DecoderOptions, expose_value=False)(gathered)
+
+
+class _DecoderOptions(click.Option):
+    """Stands for the options that `config.Decode` declares until they are wanted: importing it takes a tenth of a second."""
+
+    def made(self) -> list[click.Parameter]:
+        from hwr.config import DECODER, Decode
+
+        made: list[click.Parameter] = []
+        for key, option in DECODER.items():
+            if option.help:
+                default = "" if option.default is None else f" (default: {option.default:g})"
+                if option.default_with:
+                    default = f"{default[:-1]}, with --{option.default_with[0]} {option.default_with[1]:g})"
+                kind, text = _click_type(Decode.model_fields[key]), option.help.removesuffix(".") + default + "."
+                made.append(click.Option([_flag(key), _argument(key)], type=kind, metavar=option.metavar, help=text))
+                if option.old:
+                    names = [f"--{option.old}", _argument(key, option.old)]
+                    made.append(click.Option(names, type=kind, hidden=True))
+        return made
+
+
+def _argument(key: str, old: str = "") -> str:
+    return f"decoder_{old or key}"
+
+
+def _flag(key: str) -> str:
+    from hwr.config import DECODER
+
+    return DECODER[key].flag or "--" + key.replace("_", "-")
+
+
+def _click_type(field: Any) -> Any:
+    """The type of an option, from the field's: `int | None` with what it must be at least, …"""
+    import typing
+
+    from annotated_types import Ge
+    from pydantic.fields import FieldInfo
+
+    inner = next(part for part in typing.get_args(field.annotation) if part is not type(None))
+    if typing.get_origin(inner) is typing.Literal:
+        return click.Choice(typing.get_args(inner))
+    least: Any = None
+    if typing.get_origin(inner) is typing.Annotated:
+        inner, *rest = typing.get_args(inner)
+        limits = [limit for entry in rest if isinstance(entry, FieldInfo) for limit in entry.metadata]
+        least = next((limit.ge for limit in limits if isinstance(limit, Ge)), None)
+    if inner is str or least is None:
+        return inner
+    return click.IntRange(min=least) if inner is int else click.FloatRange(min=least)
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    from hwr.config import RenamedKey
+
+    warnings.warn(f"{old} is now called {new}; the old name will go", RenamedKey, 2)
 
 
 def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:

@@ -1,20 +1,24 @@
 """A word list, as the beam search walks it: a trie of case-folded words."""
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
+from hwr.decoding.normal_form import normal_form
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class Lexicon:
     """A trie for one alphabet. Node 0 is the beginning of a word.
 
     Attributes:
+        words: What it holds, case-folded and sorted.
         letter: (C - 1,) int32: what a class is in a word: a case-folded letter's number; -1 of what parts words (spaces,
             digits, punctuation: `l'eau` is two words, and numbers are none).
         first: (nodes + 1,) int64: the entries of node n are first[n]:first[n + 1].
@@ -23,6 +27,7 @@ class Words:
         is_word: (nodes,) bool: whether a word may end there.
     """
 
+    words: tuple[str, ...]
     letter: np.ndarray
     first: np.ndarray
     entry: np.ndarray
@@ -30,23 +35,30 @@ class Words:
     is_word: np.ndarray
 
 
+def _is_letter(character: str) -> bool:
+    return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc")
+
+
 def split(text: str) -> list[str]:
-    """The words of a text, case-folded: its runs of letters."""
-    return "".join(c if c.isalpha() else " " for c in text).casefold().split()
+    """The words of a text, case-folded: its runs of letters, with the accents that stand after them."""
+    return "".join(c if _is_letter(c) else " " for c in text).casefold().split()
 
 
-def build(words: Iterable[str], alphabet: Alphabet) -> Words:
-    """The trie of a list of words; those that the alphabet can't write are of no use and left out."""
+def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
+    """The trie of a list of words, in the alphabet's normal form; words that the alphabet cannot write are of no use."""
     numbers: dict[str, int] = {}
     for character in alphabet.characters:
-        if character.isalpha():
+        if _is_letter(character):
             numbers.setdefault(character.casefold(), len(numbers))
-    letter = [numbers[c.casefold()] if c.isalpha() else -1 for c in alphabet.characters]
+    letter = [numbers[c.casefold()] if _is_letter(c) else -1 for c in alphabet.characters]
     children: list[dict[int, int]] = [{}]
     ends: set[int] = set()
-    for word in {part for entry in words for part in split(entry)}:
+    form = normal_form(alphabet.characters)
+    known = []
+    for word in sorted({part for entry in words for part in split(unicodedata.normalize(form, entry))}):
         # Some letters fold to two (ß), which no class of the alphabet is.
         if all(c in numbers for c in word):
+            known.append(word)
             at = 0
             for c in word:
                 if numbers[c] not in children[at]:
@@ -55,7 +67,8 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Words:
                 at = children[at][numbers[c]]
             ends.add(at)
     counts = [len(found) for found in children]
-    return Words(
+    return Lexicon(
+        tuple(known),
         np.array(letter, np.int32),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.array([key for found in children for key in found], np.int32),
@@ -64,7 +77,7 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Words:
     )
 
 
-def read(path: str | Path, alphabet: Alphabet) -> Words:
+def read(path: str | Path, alphabet: Alphabet) -> Lexicon:
     """The trie of a UTF-8 file of words (or of any text: its words).
 
     Raises:
@@ -74,6 +87,30 @@ def read(path: str | Path, alphabet: Alphabet) -> Words:
         found = build(Path(path).read_text(encoding="utf-8-sig").splitlines(), alphabet)
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"{path}: could not be read as a UTF-8 word list: {error}") from error
-    if not found.is_word.any():
+    if not found.words:
         raise Error(f"{path}: no word that the alphabet can write")
+    return found
+
+
+def to_arrays(lexicon: Lexicon) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The word list as arrays and JSON values, for a checkpoint."""
+    text = "\n".join(lexicon.words).encode()
+    return {"words": np.frombuffer(text, np.uint8)}, {"words": len(lexicon.words)}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], alphabet: Alphabet) -> Lexicon:
+    """What `to_arrays` wrote.
+
+    Raises:
+        Error: It is damaged.
+    """
+    words = arrays.get("words")
+    if words is None or words.dtype != np.uint8 or words.ndim != 1:
+        raise Error("the word list is damaged: its array `words` is missing or no row of bytes")
+    try:
+        found = build(words.tobytes().decode().split("\n"), alphabet)
+    except UnicodeDecodeError as error:
+        raise Error(f"the word list is damaged: {error}") from error
+    if not found.words:
+        raise Error("the word list is damaged: it has no word that the alphabet can write")
     return found

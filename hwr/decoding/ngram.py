@@ -5,15 +5,16 @@ language modeling", Computer Speech and Language 13, section 4.1.6); the lowest 
 distribution over the characters, `</s>` and `<unk>`, which is all that `<unk>` gets (as in KenLM: Heafield et al. 2013).
 """
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from hwr import Error
+from hwr.decoding.normal_form import normal_form
 
 UNKNOWN, START, END = 0, 1, 2
 SPECIAL = ("<unk>", "<s>", "</s>")
@@ -23,8 +24,6 @@ NEVER = -99.0
 NO_UNKNOWN = -100.0
 # KenLM's `--discount_fallback`: for one count, two, and three or more.
 FALLBACK = (0.5, 1.0, 1.5)
-
-_ARRAYS = ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +65,30 @@ class LM:
     def ids(self, text: str) -> np.ndarray:
         """Token ids, (len(text),) int32; `<unk>` for a character that the model does not know."""
         return np.array([self._ids.get(character, UNKNOWN) for character in text], np.int32)
+
+    def spelled(self, characters: str) -> list[np.ndarray]:
+        """The token ids that each character of an alphabet is for the model; `<unk>` for one that it does not know.
+
+        A character that the model knows in another normal form is that: é may be two tokens, e and its accent.
+
+        Raises:
+            Error: The alphabet has accents apart and the model's texts do not, so one would have to guess ahead.
+        """
+        if normal_form(characters) == "NFD":
+            for character in self.characters:
+                parts = unicodedata.normalize("NFD", character)
+                if parts != character and all(part in characters for part in parts):
+                    raise Error(
+                        f"the language model has {character!r} as one character and the network writes {len(parts)}: "
+                        "build the model with --normalise NFD"
+                    )
+        return [self.ids(self._form(character)) for character in characters]
+
+    def _form(self, character: str) -> str:
+        for form in (character, *(unicodedata.normalize(name, character) for name in ("NFC", "NFD"))):
+            if all(part in self._ids for part in form):
+                return form
+        return character
 
     def step(self, state: int, token: int) -> tuple[float, int]:
         """log10 p(token | state), and the state after it."""
@@ -154,11 +177,19 @@ def discounts(counts: np.ndarray) -> tuple[float, float, float]:
 
 
 def build(texts: Iterable[str], order: int) -> LM:
+    """Estimate a model; see `count`."""
+    return count(texts, order)[0]
+
+
+def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
     """Estimate a model; the lines are independent of each other.
 
     Args:
         texts: Lines, without their line ends.
         order: Characters of the longest n-gram, >= 1. (KenLM reads models from order 2 on.)
+
+    Returns:
+        The model, and (entries,) int64: how often the texts have each of its n-grams.
 
     Raises:
         Error: No text, a line break in one (counted from 1), or an order below 1.
@@ -184,6 +215,7 @@ def build(texts: Iterable[str], order: int) -> LM:
     context, token = [np.zeros(vocabulary, np.int64)], [np.arange(vocabulary)]
     suffix = [np.zeros(vocabulary, np.int64)]
     counts = [np.bincount(stream, minlength=vocabulary)]
+    times = [counts[0].copy()]
     for n in range(2, order + 1):
         ends = np.flatnonzero(column >= n - 1)
         keys, inverse, seen = np.unique(
@@ -200,6 +232,7 @@ def build(texts: Iterable[str], order: int) -> LM:
         continuations = np.bincount(suffix[-1], minlength=len(counts[-1]))
         counts[-1] = np.where(at_start, counts[-1], continuations)
         counts.append(seen)
+        times.append(seen)
         which = np.full(len(stream), -1)
         which[ends] = inverse
     counts[0][START] = 0  # never predicted
@@ -207,54 +240,16 @@ def build(texts: Iterable[str], order: int) -> LM:
     grams: list[Grams] = []
     lower = np.full(1, 1 / (vocabulary - 1))
     for n in range(order):
-        count = counts[n]
-        d = np.array([0.0, *discounts(count)])[np.minimum(count, 3)]
+        own = counts[n]
+        d = np.array([0.0, *discounts(own)])[np.minimum(own, 3)]
         contexts = len(counts[n - 1]) if n else 1
-        total = np.bincount(context[n], count, contexts)
+        total = np.bincount(context[n], own, contexts)
         # A context that nothing follows leaves all to the lower order.
         backoff = np.where(total > 0, np.bincount(context[n], d, contexts) / np.maximum(total, 1), 1)
-        p = (count - d) / total[context[n]] + backoff[context[n]] * lower[suffix[n]]
+        p = (own - d) / total[context[n]] + backoff[context[n]] * lower[suffix[n]]
         if n:
             grams[-1] = grams[-1]._replace(log10_backoff=np.log10(backoff))
         grams.append(Grams(context[n], token[n], np.log10(p), np.zeros(len(p))))
         lower = p
     grams[0].log10_p[START] = NEVER
-    return assemble(characters, grams)
-
-
-def save(path: str | Path, lm: LM) -> None:
-    """Write a model: `.arpa`, which other programs read too, or `.bin`, hwr's own, which is read at once.
-
-    Raises:
-        Error: Another ending, or it could not be written; what stood there before is untouched.
-    """
-    from hwr import checkpoint  # which import this
-    from hwr.decoding import arpa
-
-    match Path(path).suffix:
-        case ".arpa":
-            arpa.write(path, lm)
-        case ".bin":
-            arrays = {name: getattr(lm, name) for name in _ARRAYS}
-            checkpoint.write_arrays(path, arrays, {"lm": {"characters": lm.characters, "counts": list(lm.counts)}})
-        case _:
-            raise Error(f"{path}: a language model's file ends with .arpa or .bin")
-
-
-def load(path: str | Path) -> LM:
-    """Read what `save` wrote, or any tool's ARPA file of characters.
-
-    Raises:
-        Error: No such file, or it is malformed.
-    """
-    from hwr import checkpoint
-    from hwr.decoding import arpa
-
-    if Path(path).suffix != ".bin":
-        return arpa.read(path)
-    arrays, about = checkpoint.read_arrays(path)
-    try:
-        counts = tuple(about["lm"]["counts"])
-        return LM(len(counts), about["lm"]["characters"], counts, **{name: arrays[name] for name in _ARRAYS})
-    except (KeyError, TypeError) as error:
-        raise Error(f"{path}: not a language model of `hwr lm build`: {error}") from error
+    return assemble(characters, grams), np.concatenate(times)

@@ -73,7 +73,7 @@ def _safetensors(loaded: Checkpoint, config: Config, out: Path, quantize: str | 
         weights = {name: array.astype(np.float16) for name, array in weights.items()}
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise Error(f"{out}: a weight is too large for fp16")
-    checkpoint.save(out, Checkpoint(weights, loaded.config, loaded.alphabet, loaded.scores))
+    checkpoint.save(out, replace(loaded, weights=weights))
     return max(float(np.abs(a - weights[name]).max()) for name, a in loaded.weights.items())
 
 

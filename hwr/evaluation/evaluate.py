@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, __version__, data
+from hwr import Error, __version__, data, decoder_settings
 from hwr.alphabet import Alphabet
-from hwr.config import Data
+from hwr.config import DECODER, Data
 from hwr.data import Dataset, Line
 from hwr.engines import Engine, Group
 from hwr.evaluation import metrics
@@ -198,7 +198,7 @@ class Report:
             "wer_punct": score.tokens.rate,
             "confidence": float(predictions.confidences.mean()),
             "calibration_error": metrics.calibration_error(predictions.confidences, score.accuracies),
-            "decoder": config.decode.model_dump(mode="json"),
+            "decoder": decoder_settings.as_json(config.decode.model_dump(), DECODER),
             "ctc_loss": predictions.loss,
             "ctc_loss_weighted": predictions.loss * config.train.loss_weight,
             # References with characters that the network can't write: their edits count, and they have no loss.

@@ -1,12 +1,14 @@
 """`hwr export-typo`: what a spelling corrector trains on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hwr import Error, data
 from hwr.atomic import replacing
-from hwr.decoding import decode
+from hwr.config import Decode
+from hwr.decoding import Decoder
 from hwr.evaluation.evaluate import lines_of, prepared, read_with
 from hwr.images import batches
 from hwr.recognizer import Recognizer
@@ -27,6 +29,7 @@ def export_typo(
     Returns:
         What one should know of the data, and the paths.
     """
+    searching = _searching(model.decoder, model.config.decode, n_best) if n_best else None
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -44,10 +47,10 @@ def export_typo(
     with replacing(train_path) as temporary:
         temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
     paths = [pairs_path, train_path]
-    if n_best:
+    if searching and n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
         for batch in batches.reading(examples.images, None, config.evaluate.batch_size, model.geometry.multiple):
-            found = decode.n_best(model.engine.logits(batch), model.alphabet, config, n_best)
+            found = searching.n_best(model.engine.logits(batch), n_best)
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
                 readings[i] = {"reference": lines[i].text, "readings": alternatives}
@@ -55,3 +58,15 @@ def export_typo(
         with replacing(paths[-1]) as temporary:
             temporary.write_text(json.dumps(readings, ensure_ascii=False), encoding="utf-8")
     return dataset.notes, paths
+
+
+def _searching(decoder: Decoder, settings: Decode, n_best: int) -> Decoder:
+    """The decoder, or the beam search where none was chosen, for the best path is one reading only.
+
+    Raises:
+        Error: It cannot give so many readings.
+    """
+    if settings.name is None and decoder.settings.name == "greedy":
+        decoder = replace(decoder, settings=replace(decoder.settings, name="beam"))
+    decoder.check_n_best(n_best)
+    return decoder

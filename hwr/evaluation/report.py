@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
+from hwr import decoder_settings
 from hwr.atomic import replacing
+from hwr.config import DECODER, Decode
 from hwr.data import Line
 from hwr.images import load
 
@@ -57,7 +59,7 @@ def table(report: dict[str, Any]) -> str:
             "confidence",
             f"{percent(report['confidence'])} on average; {percent(report['calibration_error'])} off (ECE, ten bins)",
         ),
-        ("decoder", _decoder(report["decoder"])),
+        ("decoder", decoder_settings.describe(report["decoder"], DECODER)),
         ("CTC loss", f"{report['ctc_loss']:.3f} nats a line; weighted {report['ctc_loss_weighted']:.3f}"),
         (
             "speed",
@@ -82,15 +84,9 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _decoder(settings: dict[str, Any]) -> str:
-    if settings["name"] == "greedy":
-        return "greedy"
-    words = f"beam search, {settings['beam']} texts"
-    if settings["lm"]:
-        words += f", {settings['lm']} x {settings['lm_weight']:g}, {settings['insertion']:+g} a character"
-    if settings["words"]:
-        words += f", {settings['words']}, an unknown word costs {settings['unknown']:g}"
-    return words
+def described(settings: Decode) -> str:
+    """A decoder in words."""
+    return decoder_settings.describe(settings.complete().model_dump(), DECODER)
 
 
 def percent(rate: float) -> str:

@@ -1,16 +1,19 @@
-"""`hwr lm tune`: the decoder's weights, and the temperature of confidences, on held-out lines; never on test lines."""
+"""`hwr lm tune`: the decoder's weights, and the temperature of confidences, on validation lines; never on test lines."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, checkpoint, data
+from hwr import Error, checkpoint, data, decoding
 from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
-from hwr.decoding import decode
+from hwr.decoding import Decoder, Settings
+from hwr.decoding.greedy import confidences
 from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache
@@ -18,24 +21,29 @@ from hwr.recognizer import Recognizer
 
 # Where the search for the two weights begins; it goes on in halved steps about the best.
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
-INSERTIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+LENGTH_BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 REFINEMENTS = 2
-UNKNOWN = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+UNKNOWN_PENALTIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 TEMPERATURES = tuple(np.geomspace(0.5, 8, 41).tolist())
+
+# lm_weight, length_bonus, unknown_penalty.
+Weights = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found on the held-out lines.
+    """What was found on the validation lines.
 
     Attributes:
         decode: The settings.
+        decoder: The same with what they name.
         greedy_cer: CER without a language model; `cer` with the settings.
-        tried: (lm_weight, insertion, unknown, CER) of each combination, in their order.
+        tried: (lm_weight, length_bonus, unknown_penalty, CER) of each combination, in their order.
         error_before: Expected calibration error at temperature 1, and `error` at the settings' temperature.
     """
 
     decode: Decode
+    decoder: Decoder
     greedy_cer: float
     cer: float
     tried: list[tuple[float, float, float, float]]
@@ -43,79 +51,108 @@ class Tuned:
     error: float
 
 
-def tune(model: Recognizer, lm: str | None, words: str | None, beam: int) -> Tuned:
-    """Choose lm_weight and insertion, then unknown, by the CER of the held-out lines; then the temperature.
+def tune(model: Recognizer, beam: int | None) -> Tuned:
+    """Choose lm_weight and length_bonus, then unknown_penalty, by the CER of the validation lines; then the temperature.
 
     Args:
-        lm: A file of `hwr lm build`, or None.
-        words: A word list, or None. With neither the config's decoder stays, and the temperature alone is found.
-        beam: Texts kept per step.
+        model: Its decoder has the language model and the word list that weights are chosen for.
+        beam: Texts kept per step; None leaves the decoder as it is, and only the temperature is found.
     """
-    config, geometry = model.config, model.geometry
+    config, geometry, decoder = model.config, model.geometry, model.decoder
     lines = lines_of(data.read(config.data), "val", config.data)
     images = cache.prepared(lines, geometry, config.data.cache, progress=True)
     reading = batches.reading(images, None, config.evaluate.batch_size, geometry.multiple)
     # Of a validation list: some thousands of lines of 100 kB.
     bar = tqdm(reading, "validation lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
     outputs = [(batch.index, model.engine.logits(batch)) for batch in bar]
+    references = [line.text for line in lines]
 
-    def read(settings: Decode) -> tuple[metrics.Score, np.ndarray]:
-        used = config.model_copy(update={"decode": settings})
-        texts, confidences = [""] * len(lines), np.zeros(len(lines))
+    def read(decoder: Decoder) -> tuple[metrics.Score, list[np.ndarray]]:
+        """The score, and the paths of the texts of each batch."""
+        texts, paths = [""] * len(lines), []
         for index, logits in outputs:
-            found, confidences[index] = decode.texts(logits, model.alphabet, used)
+            found, path = decoder.read(logits)
+            paths.append(path)
             for i, text in zip(index.tolist(), found, strict=True):
                 texts[i] = text
-        return metrics.score([line.text for line in lines], texts), confidences
+        return metrics.score(references, texts), paths
 
-    score, _ = read(Decode())
+    score, paths = read(replace(decoder, settings=Settings()))
     greedy_cer, settings = score.cer, config.decode
-    tried: dict[tuple[float, float, float], float] = {}
-    if lm is not None or words is not None:
-        settings = _weights(Decode(name="beam", beam=beam, lm=lm, words=words), lambda s: read(s)[0].cer, tried)
-    if settings.name == "beam":
-        score, _ = read(settings)
+    tried: dict[Weights, float] = {}
+    if beam is not None:
+        start = replace(decoder.settings, beam=beam)
+        found = _weights(decoder, start, lambda s: read(replace(decoder, settings=s))[0].cer, tried)
+        decoder = replace(decoder, settings=found)
+        settings = _said(found, config.decode)
+    if decoder.settings.name == "beam":
+        score, paths = read(decoder)
 
     def error(temperature: float) -> float:
-        # The texts are settled; confidences are of the network's output and need no beam search.
-        _, confidences = read(Decode(temperature=temperature))
-        return metrics.calibration_error(confidences, score.accuracies)
+        # The texts are settled; only how sure the network is of them changes.
+        sure = np.zeros(len(lines))
+        for (index, logits), path in zip(outputs, paths, strict=True):
+            sure[index] = confidences(logits, path, temperature)
+        return metrics.calibration_error(sure, score.accuracies)
 
     temperature = min(TEMPERATURES, key=error)
     settings = settings.model_copy(update={"temperature": round(temperature, 3)})
     combinations = [(*key, cer) for key, cer in tried.items()]
-    return Tuned(settings, greedy_cer, score.cer, combinations, error(1.0), error(settings.temperature))
+    return Tuned(settings, decoder, greedy_cer, score.cer, combinations, error(1.0), error(settings.temperature))
 
 
-def _weights(start: Decode, cer: Callable[[Decode], float], tried: dict[tuple[float, float, float], float]) -> Decode:
-    """The best weights of a coarse grid, refined; then what an unknown word should cost. Of equals the smaller ones."""
-    keys = ("lm_weight", "insertion", "unknown")
+def _weights(
+    decoder: Decoder, start: Settings, cer: Callable[[Settings], float], tried: dict[Weights, float]
+) -> Settings:
+    """The best weights of a coarse grid, refined; then the unknown-word penalty. Of equals the smaller ones."""
 
-    def best(grid: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    def settings(key: Weights) -> Settings:
+        return replace(start, lm_weight=key[0], length_bonus=key[1], unknown_penalty=key[2])
+
+    def best(grid: Sequence[Weights]) -> Weights:
         for key in tqdm(grid, "weights", disable=None, leave=False):
             if key not in tried:
-                tried[key] = cer(start.model_copy(update=dict(zip(keys, key, strict=True))))
+                tried[key] = cer(settings(key))
         return min(tried, key=lambda key: (tried[key], key))
 
-    weights = LM_WEIGHTS if start.lm else (0.0,)
-    a, b, c = best([(a, b, 0.0) for a in weights for b in INSERTIONS])
+    has_lm = decoder.lm is not None
+    weights = LM_WEIGHTS if has_lm else (0.0,)
+    a, b, c = best([(a, b, 0.0) for a in weights for b in LENGTH_BONUSES])
     for turn in range(1, REFINEMENTS + 1):
-        step_a, step_b = LM_WEIGHTS[1] / 2**turn * bool(start.lm), INSERTIONS[1] / 2**turn
+        step_a, step_b = LM_WEIGHTS[1] / 2**turn * has_lm, LENGTH_BONUSES[1] / 2**turn
         a, b, c = best([(max(0.0, a + i * step_a), b + j * step_b, 0.0) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    if start.words:
-        a, b, c = best([(a, b, c) for c in UNKNOWN])
-    return start.model_copy(update=dict(zip(keys, (a, b, c), strict=True)))
+    if decoder.lexicon is not None:
+        a, b, c = best([(a, b, c) for c in UNKNOWN_PENALTIES])
+    return settings((a, b, c))
+
+
+def _said(found: Settings, before: Decode) -> Decode:
+    """The settings as the config says them, of what there is."""
+    return before.model_copy(
+        update={
+            "name": "beam",
+            "beam": found.beam,
+            "lm_weight": found.lm_weight if before.lm else None,
+            "length_bonus": found.length_bonus,
+            "unknown_penalty": found.unknown_penalty if before.words else None,
+        }
+    )
 
 
 def save(path: str | Path, loaded: Checkpoint, tuned: Tuned) -> None:
-    """Write the checkpoint with the settings in its config, and what they brought among its scores."""
+    """Write the checkpoint with the settings, the language model and the word list, and what they brought as scores."""
     brought = {"greedy_val_cer": tuned.greedy_cer, "val_cer": tuned.cer, "calibration_error": tuned.error}
-    settings = loaded.config.model_copy(update={"decode": tuned.decode})
-    checkpoint.save(path, replace(loaded, config=settings, scores={**loaded.scores, "decode": brought}))
+    changes, lm, words = decoding.stored(tuned.decoder, tuned.decode)
+    settings = loaded.config.model_copy(update={"decode": tuned.decode.model_copy(update=changes)})
+    scores = {**loaded.scores, "decode": brought}
+    checkpoint.save(path, replace(loaded, config=settings, scores=scores, language_model=lm, lexicon=words))
 
 
-def texts_of(paths: list[Path]) -> list[str]:
-    """The lines of text files, UTF-8, empty ones left out.
+def texts_of(paths: list[Path], normalise: Literal["NFC", "NFKC", "NFD", "none"] = "NFC") -> list[str]:
+    """The lines of text files, UTF-8, without empty ones.
+
+    Args:
+        normalise: The Unicode normal form to bring them to, as of `data.normalise`.
 
     Raises:
         Error: A file can't be read, or all are empty.
@@ -128,4 +165,4 @@ def texts_of(paths: list[Path]) -> list[str]:
             raise Error(f"{path}: could not be read as UTF-8 text: {error}") from error
     if not texts:
         raise Error(f"{', '.join(map(str, paths))}: no text in it")
-    return texts
+    return texts if normalise == "none" else [unicodedata.normalize(normalise, text) for text in texts]

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.config import Config, Train, given
-from hwr.decoding import decode
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
@@ -195,7 +194,7 @@ def _validate(run: Task, progress: Progress, interrupted: Callable[[], bool]) ->
     started = time.monotonic() - progress.spent
     predictions = read(
         run.engine,
-        lambda logits: decode.texts(logits, run.alphabet, run.config),
+        run.decoder,
         run.validation,
         run.config.evaluate.batch_size,
         run.recipe.geometry.multiple,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, config, processes
+from hwr import Error, checkpoint, config, decoding, processes
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
@@ -126,7 +126,11 @@ def save_epoch(
     """
     trained_on = checkpoint.folder_names(settings.data.root)
     scores = {**about, "trained_on": trained_on, **asdict(progress.history[-1])}
-    current = Checkpoint(engine.weights(), settings, letters, scores)
+    # What the validation lines were read with belongs to the checkpoint; a path would not.
+    decoder = decoding.build(settings.decode, letters, settings.model.edge_spaces)
+    changes, lm, words = decoding.stored(decoder, settings.decode)
+    settings = settings.model_copy(update={"decode": settings.decode.model_copy(update=changes)})
+    current = Checkpoint(engine.weights(), settings, letters, scores, language_model=lm, lexicon=words)
     if better:
         checkpoint.save(out / "best.safetensors", current)
     checkpoint.save(out / "last.safetensors", current)

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwr import Error, alphabet, data, engines, networks
+from hwr import Error, alphabet, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
+from hwr.decoding import Decoder
 from hwr.engines import Trainer
 from hwr.evaluation.evaluate import lines_of, prepared
 from hwr.images import batches
@@ -25,6 +26,7 @@ class Task:
         out: The run folder.
         alphabet: What the network writes.
         engine: What trains.
+        decoder: What reads the validation lines.
         split: The split's name.
         training: The training lines.
         validation: The validation lines.
@@ -37,6 +39,7 @@ class Task:
     out: Path
     alphabet: Alphabet
     engine: Trainer
+    decoder: Decoder
     split: str
     training: Examples
     validation: Examples
@@ -81,6 +84,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         )
     batches.check_size(len(train_lines), config.train.batch_size)
     geometry, folder = networks.geometry(config), config.data.cache
+    decoder = decoding.build(config.decode, letters, config.model.edge_spaces)
     computed_with = run_folder.same_precision(out, config) if saved else config
     engine = engines.trainer(computed_with, letters.classes, fresh=not saved)
     training = batches.all_writable(prepared(train_lines, letters, geometry, folder, engine.group))
@@ -96,7 +100,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         finetune.load(engine, start, letters)
     recipe = Recipe(geometry, config.train.batch_size, config.train.seed, config.augment)
     fingerprint = _fingerprint(letters, training, validation)
-    return Task(config, out, letters, engine, dataset.name, training, validation, recipe, fingerprint, say)
+    return Task(config, out, letters, engine, decoder, dataset.name, training, validation, recipe, fingerprint, say)
 
 
 def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:

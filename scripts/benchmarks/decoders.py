@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.common import conditions, json_option, write
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.data.synth import text as synth_text
-from hwr.decoding import beam, decode, ngram
+from hwr.decoding import beam, greedy, ngram
 
 
 @click.command("decode")
@@ -30,7 +30,7 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     texts = [synth_text.compose(np.random.default_rng((1, i))) for i in range(lines + 4000)]
     logits = np.stack([made_up(text[:55], alphabet, rng) for text in texts[:lines]])
     model = ngram.build(texts[lines:], order)
-    ways: dict[str, Callable[[], object]] = {"greedy": lambda: decode.greedy(logits, alphabet)}
+    ways: dict[str, Callable[[], object]] = {"greedy": lambda: greedy.greedy(logits, alphabet)}
     for size in beams:
         ways[f"beam {size}"] = functools.partial(beam.search, logits, alphabet, size)
         ways[f"beam {size}, {order}-gram"] = functools.partial(beam.search, logits, alphabet, size, model, 0.5, 0.5)

@@ -9,10 +9,9 @@ import click
 import numpy as np
 
 from benchmarks.common import conditions, json_option, write
-from hwr import Error, config, networks
+from hwr import Error, config, decoding, networks
 from hwr import data as datasets
 from hwr.config import Config
-from hwr.decoding import decode
 from hwr.engines import Engine, Group, export, torch_export
 from hwr.engines.onnx import OnnxEngine
 from hwr.evaluation import evaluate, metrics
@@ -65,6 +64,8 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
         dataset = datasets.read(settings.data)
         lines = evaluate.lines_of(dataset, split, settings.data)
         geometry = networks.geometry(settings)
+        stored = (loaded.language_model, loaded.lexicon)
+        decoder = decoding.build(settings.decode, loaded.alphabet, settings.model.edge_spaces, *stored)
         examples = evaluate.prepared(lines, loaded.alphabet, geometry, settings.data.cache)
         click.echo(f"{len(lines)} lines, {split} of {dataset.name}")
         click.echo(f"{'':>24}{'CER':>10}{'lines/s':>12}{'MB':>8}")
@@ -79,7 +80,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 for _ in range(2):  # the first time does not count
                     reading = evaluate.read(
                         engine,
-                        lambda logits: decode.texts(logits, loaded.alphabet, settings),
+                        decoder,
                         examples,
                         settings.evaluate.batch_size,
                         geometry.multiple,

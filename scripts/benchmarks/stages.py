@@ -16,7 +16,7 @@ from benchmarks.decoders import made_up
 from hwr import Error, config, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
-from hwr.decoding import decode
+from hwr.decoding import Decoder
 from hwr.evaluation import metrics
 from hwr.images import batches
 from hwr.images.batches import Batch
@@ -145,8 +145,9 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     # The network has learnt nothing: what a trained one would give is made up.
     rng, truth = np.random.default_rng(0), [texts[i % len(texts)][:55] for i in range(SCORED)]
     many = np.stack([made_up(text, alphabet, rng) for text in truth])
-    read, _ = decode.texts(many, alphabet, recipe)
-    stage("decode, greedy", lambda: decode.texts(many, alphabet, recipe), 3)
+    decoder = Decoder(alphabet, edge_spaces=recipe.model.edge_spaces)
+    read, _ = decoder(many)
+    stage("decode, greedy", lambda: decoder(many), 3)
     stage("score", lambda: metrics.score(truth, read), 3)
     for name in ("decode, greedy", "score"):
         rows[name] *= size / SCORED

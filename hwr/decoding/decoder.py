@@ -1,0 +1,217 @@
+"""A network's logits -> texts and how sure they are, as the settings of `config.Decode` say."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from hwr import Error
+from hwr.alphabet import Alphabet
+from hwr.decoder_settings import STORED
+from hwr.decoding import align, greedy, lexicon
+from hwr.decoding.lexicon import Lexicon
+from hwr.decoding.ngram import LM
+
+if TYPE_CHECKING:
+    from hwr.checkpoint import Part
+    from hwr.config import Decode
+    from hwr.decoding.beam import Hypothesis
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a decoder, all of them given; see `config.Decode`."""
+
+    name: Literal["greedy", "beam"] = "greedy"
+    beam: int = 16
+    lm_weight: float = 0.0
+    length_bonus: float = 0.0
+    unknown_penalty: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Reads texts off logits.
+
+    Attributes:
+        edge_spaces: Whether the network writes a space before and after each text, for the paper there; it is dropped.
+        lm: A character n-gram, or None.
+        lexicon: A word list for this alphabet, or None.
+    """
+
+    alphabet: Alphabet
+    settings: Settings = Settings()
+    edge_spaces: bool = False
+    lm: LM | None = None
+    lexicon: Lexicon | None = None
+
+    def __post_init__(self) -> None:
+        if self.lm is not None:
+            self.lm.spelled(self.alphabet.characters)  # refuses a model that does not fit, before anything is read
+
+    def __call__(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Read lines.
+
+        Args:
+            logits: (N, T, C) float, before the softmax; the blank is the last class.
+
+        Returns:
+            The N texts, and (N,) confidences in 0..1 of these texts, see `greedy.confidences`.
+        """
+        texts, paths = self.read(logits)
+        return texts, greedy.confidences(logits, paths, self.settings.temperature)
+
+    def read(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """The N texts, and (N, T) the likeliest path of each, which its confidence is of (at any temperature)."""
+        paths = greedy.best_path(logits)
+        texts = greedy.collapse(paths, self.alphabet)
+        if self.settings.name == "beam":
+            found = [best[0].text for best in self._search(logits, 1)]
+            # The best path is the likeliest of its own text.
+            other = [i for i, (a, b) in enumerate(zip(found, texts, strict=True)) if a != b]
+            if other:
+                labels = [self.alphabet.encode(found[i]) for i in other]
+                paths[other] = align.paths(logits[other], labels)
+            texts = found
+        return [self.stripped(text) for text in texts], paths
+
+    def n_best(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
+        """The likeliest readings of each line, best first, with their scores; at most `n`, each text once.
+
+        Raises:
+            Error: See `check_n_best`.
+        """
+        self.check_n_best(n)
+        # Texts that differ in the spaces at their ends alone become one, so more are asked for.
+        asked = min(max(n, self.settings.beam), 4 * n) if self.edge_spaces and n > 1 else n
+        out = []
+        for hypotheses in self._search(logits, asked):
+            by_text: dict[str, Hypothesis] = {}
+            for hypothesis in hypotheses:
+                text = self.stripped(hypothesis.text)
+                by_text.setdefault(text, replace(hypothesis, text=text))
+            out.append(list(by_text.values())[:n])
+        return out
+
+    def check_n_best(self, n: int) -> None:
+        """Refuse to give `n` readings of a line.
+
+        Raises:
+            Error: The decoder is greedy, or its beam is narrower.
+        """
+        if self.settings.name == "greedy":
+            raise Error("the greedy decoder has one reading of a line; --decoder beam has several")
+        if n > self.settings.beam:
+            raise Error(f"the beam ({self.settings.beam}) holds fewer than {n} readings; widen it with --beam {n}")
+
+    def stripped(self, text: str) -> str:
+        """The text without the spaces that are for the paper."""
+        return text.strip(" ") if self.edge_spaces else text
+
+    def _search(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
+        from hwr.decoding import beam
+
+        return beam.search(
+            logits,
+            self.alphabet,
+            self.settings.beam,
+            self.lm,
+            self.settings.lm_weight,
+            self.settings.length_bonus,
+            n_best=n,
+            edges=self.edge_spaces,
+            lexicon=self.lexicon,
+            unknown_penalty=self.settings.unknown_penalty,
+        )
+
+
+def build(
+    settings: "Decode",
+    alphabet: Alphabet,
+    edge_spaces: bool,
+    stored_lm: "Part | None" = None,
+    stored_words: "Part | None" = None,
+) -> Decoder:
+    """The decoder of a config; reads the files that it names.
+
+    Args:
+        settings: `lm` and `words` are paths, or `stored`.
+        stored_lm: A checkpoint's language model.
+        stored_words: A checkpoint's word list.
+
+    Raises:
+        Error: A file is missing or malformed, or `stored` and there is none.
+    """
+    full = settings.complete()
+    lm = words = None
+    if full.lm == STORED:
+        part = _stored(stored_lm, "lm", "language model")
+        lm = _named(part, lambda: _model_of(part))
+    elif full.lm:
+        lm = _language_model(full.lm, *_changed("lm", full.lm))
+    if full.words == STORED:
+        list_part = _stored(stored_words, "words", "word list")
+        words = _named(list_part, lambda: lexicon.from_arrays(list_part.arrays, alphabet))
+    elif full.words:
+        words = _word_list(full.words, alphabet, *_changed("words", full.words))
+    given = {key: getattr(full, key) for key in Settings.__dataclass_fields__ if getattr(full, key) is not None}
+    return Decoder(alphabet, Settings(**given), edge_spaces, lm, words)
+
+
+def _stored(part: T | None, key: str, what: str) -> T:
+    if part is None:
+        raise Error(f"decode.{key}: the checkpoint has no {what} stored in it; name a file with --{key}")
+    return part
+
+
+def _named(part: "Part", make: Callable[[], T]) -> T:
+    """What `make` makes of a part; its errors name the checkpoint."""
+    try:
+        return make()
+    except Error as error:
+        raise Error(f"{part.source}: {error}") from None
+
+
+def _model_of(part: "Part") -> LM:
+    from hwr.decoding import language_model
+
+    return language_model.from_arrays(part.arrays, part.about)
+
+
+def _changed(key: str, path: str) -> tuple[int, int]:
+    """When a file was changed, and its size: by these it is known again."""
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise Error(f"decode.{key}: {path}: {error.strerror or error}. --{key} names the file") from None
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=2)
+def _language_model(path: str, changed: int, size: int) -> LM:
+    """A file's language model; in training it is wanted after every epoch."""
+    from hwr.decoding import language_model
+
+    return language_model.load(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _word_list(path: str, alphabet: Alphabet, changed: int, size: int) -> Lexicon:
+    return lexicon.read(path, alphabet)
+
+
+def stored(decoder: Decoder, settings: "Decode") -> "tuple[dict[str, Any], Part | None, Part | None]":
+    """What a checkpoint needs to read as a decoder does: changes to its `decode` settings, language model, word list."""
+    from hwr.checkpoint import Part
+    from hwr.decoding import language_model
+
+    changes = {key: STORED for key in ("lm", "words") if getattr(settings, key)}
+    lm = Part(*language_model.to_arrays(decoder.lm)) if decoder.lm else None
+    words = Part(*lexicon.to_arrays(decoder.lexicon)) if decoder.lexicon else None
+    return changes, lm, words

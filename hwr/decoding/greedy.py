@@ -1,0 +1,71 @@
+"""Logits -> text by the best path, and the confidence of any path."""
+
+import numpy as np
+
+from hwr import Error
+from hwr.alphabet import Alphabet
+
+
+def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:
+    """CTC best path: the likeliest class of every step, repeats merged, blanks dropped (Graves et al. 2006, 3.2).
+
+    Args:
+        logits: (N, T, C) float, before the softmax; the blank is the last class.
+        temperature: See `confidences`; the texts do not depend on it.
+
+    Returns:
+        The N texts, and (N,) float confidences in 0..1.
+
+    Raises:
+        Error: Logits that are not finite, which only a network whose training diverged gives.
+    """
+    path = best_path(logits)
+    return collapse(path, alphabet), confidences(logits, path, temperature)
+
+
+def best_path(logits: np.ndarray) -> np.ndarray:
+    """(N, T) int64: the likeliest class of every step of (N, T, C) logits, which must be finite."""
+    if not np.isfinite(logits).all():
+        raise Error("the network's output is not finite: its training has diverged; train again with a lower train.lr")
+    return np.asarray(logits.argmax(2), np.int64)
+
+
+def collapse(path: np.ndarray, alphabet: Alphabet) -> list[str]:
+    """The texts of (N, T) paths: repeats merged, blanks dropped."""
+    written = _starts(path) & (path != alphabet.blank)
+    return [alphabet.decode(row[keep]) for row, keep in zip(path, written, strict=True)]
+
+
+def confidences(logits: np.ndarray, path: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """How sure the network is of the texts that paths give.
+
+    Args:
+        logits: (N, T, C) float, before the softmax; the blank is the last class.
+        path: (N, T) int, a class for each step.
+        temperature: Logits are divided by it (Guo et al. 2017).
+
+    Returns:
+        (N,) float in 0..1: the geometric mean of the characters' probabilities, each taken at the surest step of its run;
+        of an empty text, the probability of the least sure blank.
+    """
+    if not path.size:
+        return np.ones(len(path))
+    blank = logits.shape[2] - 1
+    own = np.take_along_axis(logits, path[..., None], 2)
+    log_p = -np.log(np.exp((logits - logits.max(2, keepdims=True)) / temperature).sum(2))
+    log_p = log_p + (own - logits.max(2, keepdims=True))[..., 0] / temperature  # (N, T)
+    # One number per run: its surest step. Runs are numbered through the batch, row after row.
+    starts = np.flatnonzero(_starts(path))
+    surest = np.maximum.reduceat(log_p.ravel(), starts)
+    is_character = path.ravel()[starts] != blank
+    row = starts[is_character] // path.shape[1]
+    total = np.bincount(row, surest[is_character], len(path))
+    number = np.bincount(row, minlength=len(path))
+    return np.asarray(np.exp(np.where(number > 0, total / np.maximum(number, 1), log_p.min(1))))
+
+
+def _starts(path: np.ndarray) -> np.ndarray:
+    """(N, T) bool: the steps at which another class begins."""
+    new = np.ones(path.shape, bool)
+    new[:, 1:] = path[:, 1:] != path[:, :-1]
+    return new

@@ -1,0 +1,176 @@
+"""Language models in files and in checkpoints."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr import Error, checkpoint
+from hwr.decoding import arpa
+from hwr.decoding.ngram import LM, SPECIAL, Grams, assemble
+
+# More than anybody counts: orders and characters.
+MOST_ORDERS = 64
+MOST_CHARACTERS = 0x110000
+
+
+def save(path: str | Path, lm: LM) -> None:
+    """Write a model: `.arpa`, which other programs read too, or `.bin`, hwr's own, which is read faster.
+
+    Raises:
+        Error: Another ending, or it could not be written; what was there before is untouched.
+    """
+    match Path(path).suffix:
+        case ".arpa":
+            arpa.write(path, lm)
+        case ".bin":
+            arrays, about = to_arrays(lm)
+            checkpoint.write_arrays(path, arrays, {"lm": about})
+        case _:
+            raise Error(f"{path}: a language model's file ends with .arpa or .bin")
+
+
+def load(path: str | Path) -> LM:
+    """Read what `save` wrote, or any tool's ARPA file of characters.
+
+    Raises:
+        Error: No such file, or it is malformed.
+    """
+    if Path(path).suffix != ".bin":
+        return arpa.read(path)
+    arrays, about = checkpoint.read_arrays(path)
+    if not isinstance(about.get("lm"), dict):
+        raise Error(f"{path}: not a language model of `hwr lm build`")
+    try:
+        return from_arrays(arrays, about["lm"])
+    except Error as error:
+        raise Error(f"{path}: {error}") from None
+
+
+def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A model as arrays and JSON values, for a file or a checkpoint.
+
+    Only what cannot be worked out is kept: how many n-grams go on from each context, their last tokens, probabilities and
+    back-off weights. If these have at most 256 values, as in a model that was quantised, a byte says which.
+    """
+    arrays = {
+        "children": _smallest(np.diff(lm.first)),
+        "token": _smallest(lm.token),
+        "log10_p": lm.log10_p,
+        "log10_backoff": lm.log10_backoff,
+    }
+    for name in ("log10_p", "log10_backoff"):
+        values, code = np.unique(arrays[name], return_inverse=True)
+        if len(values) <= 256:
+            arrays[name], arrays[f"{name}_values"] = code.reshape(-1).astype(np.uint8), values
+    return arrays, {"characters": lm.characters, "counts": list(lm.counts)}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> LM:
+    """What `to_arrays` gave, checked: nothing in it can lead the compiled search out of its arrays.
+
+    Raises:
+        Error: Something is missing, of another type or shape, or out of its bounds.
+    """
+    characters, counts = _header(about)
+    vocabulary, states = len(characters) + len(SPECIAL), 1 + sum(counts[:-1])
+    if "first" in arrays:  # as written before the arrays were made smaller
+        first = _integers(arrays, "first", states + 1)
+        _require(first[0] == 0, "first does not begin with 0")
+        children = np.diff(first)
+    else:
+        children = _integers(arrays, "children", states)
+    token = _integers(arrays, "token", sum(counts))
+    log10_p = _numbers(arrays, "log10_p", sum(counts))
+    log10_backoff = _numbers(arrays, "log10_backoff", states)
+    _require((log10_p <= 0).all(), "log10_p is above 0")
+    _require((children >= 0).all() and (children <= vocabulary).all(), "children is out of its bounds")
+    _require((token >= 0).all() and (token < vocabulary).all(), "token is out of its bounds")
+    _require(counts[0] == vocabulary, "the 1-grams are not the characters")
+    grams, done, contexts = [], 0, 1
+    for n, count in enumerate(counts):
+        # The contexts of an order's n-grams are the n-grams of the order below.
+        own = children[1 + done - contexts : 1 + done] if n else children[:1]
+        _require(int(own.sum()) == count, f"children do not add up to the {count} {n + 1}-grams")
+        context, mine = np.repeat(np.arange(contexts), own), slice(done, done + count)
+        keys = context * vocabulary + token[mine]
+        _require((keys[1:] > keys[:-1]).all(), f"the {n + 1}-grams are not in their order")
+        # Of the highest order back-off weights mean nothing.
+        backoff = log10_backoff[1 + done : 1 + done + count] if n + 1 < len(counts) else np.zeros(count, np.float32)
+        grams.append(Grams(context, token[mine], log10_p[mine], backoff))
+        done, contexts = done + count, count
+    return assemble(characters, grams)
+
+
+def _require(holds: Any, fault: str) -> None:
+    if not holds:
+        raise Error(f"the language model is damaged: {fault}")
+
+
+def _header(about: Mapping[str, Any]) -> tuple[str, list[int]]:
+    characters, counts = about.get("characters"), about.get("counts")
+    _require(isinstance(characters, str) and len(set(characters)) == len(characters), "its characters")
+    _require(isinstance(counts, list) and 0 < len(counts) <= MOST_ORDERS, "its counts of n-grams")
+    assert isinstance(characters, str)
+    assert isinstance(counts, list)
+    _require(all(type(count) is int and 0 <= count < 2**31 for count in counts), "its counts of n-grams")
+    _require(sum(counts) < 2**31, "its counts of n-grams")
+    return characters, counts
+
+
+def _integers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
+    array = arrays.get(name)
+    _require(
+        array is not None and array.dtype.kind in "iu" and array.shape == (length,), f"{name} is not {length} integers"
+    )
+    assert array is not None
+    _require(length == 0 or int(array.max()) < 2**31, f"{name} is out of its bounds")
+    return array.astype(np.int64)
+
+
+def _numbers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
+    array, values = arrays.get(name), arrays.get(f"{name}_values")
+    if values is not None and array is not None:
+        _require(array.dtype == np.uint8 and values.dtype == np.float32 and values.ndim == 1, f"{name} or its values")
+        _require(int(array.max(initial=0)) < len(values), f"{name} is out of its bounds")
+        array = values[array]
+    _require(
+        array is not None and array.dtype == np.float32 and array.shape == (length,), f"{name} is not {length} numbers"
+    )
+    assert array is not None
+    _require(np.isfinite(array).all(), f"{name} has a value that is not finite")
+    return array
+
+
+def _smallest(array: np.ndarray) -> np.ndarray:
+    """Integers, none below 0, in the smallest type that holds them."""
+    most = int(array.max(initial=0))
+    return array.astype(np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.uint32)
+
+
+def quantised(lm: LM) -> LM:
+    """The model with its probabilities and back-off weights rounded to 256 values each, so that a byte holds one."""
+    return replace(lm, log10_p=_rounded(lm.log10_p), log10_backoff=_rounded(lm.log10_backoff))
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """(n,) float32 rounded to the means of 254 bins, narrower where there are more values.
+
+    The bins' density goes with the cube root of the values', which for many bins has the least squared error (Panter and
+    Dite 1951, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels"). The least value and 0
+    are bins of their own: `<s>`'s mark and the weight of a context without n-grams stay whole.
+    """
+    low = float(values.min())
+    common = values[(values != low) & (values != 0)]
+    code = np.ones(len(values), np.int64)
+    if len(common):
+        number, edges = np.histogram(common, 4096)
+        density = np.concatenate([[0.0], np.cumsum(np.cbrt(number))])
+        inner = np.interp(np.linspace(0, density[-1], 255)[1:-1], density, edges)
+        code += np.searchsorted(inner, values, side="right")
+    code[values == low], code[values == 0] = 0, 255
+    means = np.bincount(code, values, 256) / np.maximum(np.bincount(code, minlength=256), 1)
+    means[0], means[255] = low, 0.0
+    return np.asarray(means[code], np.float32)

@@ -1,0 +1,125 @@
+"""A smaller language model: the n-grams that matter least go, and numbers are rounded.
+
+An n-gram matters as much as the model's relative entropy grows without it (Stolcke 1998, "Entropy-based pruning of backoff
+language models"). How likely a context is comes from its count in the texts: the lower orders of a Kneser-Ney model tell it
+wrongly (Chelba et al. 2010, "Study on interaction between entropy pruning and Kneser-Ney smoothing").
+"""
+
+import numpy as np
+
+from hwr import Error
+from hwr.decoding.language_model import quantised, to_arrays
+from hwr.decoding.ngram import LM, SPECIAL, Grams, assemble
+
+STEPS = 20
+
+
+def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
+    """The model quantised, and pruned as far as it must be for its arrays to take at most so much.
+
+    Args:
+        lm: As `ngram.count` gives it, not pruned.
+        times: (entries,) int64, how often the texts have each n-gram.
+
+    Raises:
+        Error: Its characters alone take more.
+    """
+    losses = _losses(lm, times)
+    below = _below(lm)
+
+    def size(threshold: float) -> float:
+        keep = _kept(lm, below, losses >= threshold)
+        return _bytes(lm, keep) / 1e6
+
+    if size(-np.inf) <= megabytes:
+        return quantised(lm)
+    # The least threshold that is enough, by bisection over the sorted losses.
+    ordered = np.sort(losses[np.isfinite(losses)])
+    if size(np.inf) > megabytes:
+        raise Error(f"a language model of {megabytes:g} MB has no room even for the {lm.counts[0]} characters")
+    low, high = 0, len(ordered)  # what comes at ordered[low] is too large
+    for _ in range(STEPS):
+        middle = (low + high) // 2
+        if size(ordered[middle]) <= megabytes:
+            high = middle
+        else:
+            low = middle
+    threshold = float(ordered[high]) if high < len(ordered) else np.inf
+    return quantised(_pruned(lm, below, _kept(lm, below, losses >= threshold)))
+
+
+def _below(lm: LM) -> np.ndarray:
+    """(entries,) the entry of each n-gram without its first token; -1 of the 1-grams."""
+    states = len(lm.suffix)
+    return np.concatenate([lm.suffix[1:], lm.next_state[states - 1 :]]).astype(np.int64) - 1
+
+
+def _contexts(lm: LM) -> np.ndarray:
+    """(entries,) the state that each n-gram is an entry of."""
+    return np.repeat(np.arange(len(lm.first) - 1), np.diff(lm.first))
+
+
+def _losses(lm: LM, times: np.ndarray) -> np.ndarray:
+    """(entries,) by how many nats per character the relative entropy grows without each n-gram; inf of the 1-grams."""
+    context, below = _contexts(lm), _below(lm)
+    p = 10 ** lm.log10_p.astype(np.float64)
+    higher = below >= 0
+    p_below = np.where(higher, p[below], 0.0)
+    states = len(lm.suffix)
+    # The mass that a context leaves to the lower order, and the lower order's mass of what it leaves.
+    left = np.maximum(1 - np.bincount(context, p, states), 1e-12)
+    left_below = np.maximum(1 - np.bincount(context, p_below, states), 1e-12)
+    likely = np.concatenate([[1.0], times[: states - 1] / max(1, times[: lm.counts[0]].sum())])
+    out = np.full(len(p), np.inf)
+    e = np.flatnonzero(higher)
+    c = context[e]
+    backoff = np.log((left[c] + p[e]) / (left_below[c] + p_below[e]))
+    change = p[e] * (np.log(p_below[e]) + backoff - np.log(p[e]))
+    change += left[c] * (backoff - np.log(left[c] / left_below[c]))
+    out[e] = -likely[c] * change
+    return out
+
+
+def _kept(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """(entries,) bool: these, and those that they need: their contexts, and themselves without the first token."""
+    keep, context = keep.copy(), _contexts(lm)
+    ends = np.cumsum(lm.counts)
+    for n in range(lm.order - 1, 0, -1):
+        mine = np.flatnonzero(keep[ends[n - 1] : ends[n]]) + ends[n - 1]
+        keep[context[mine] - 1] = True
+        keep[below[mine]] = True
+    keep[: lm.counts[0]] = True
+    return keep
+
+
+def _bytes(lm: LM, keep: np.ndarray) -> int:
+    """What `to_arrays` gives of the quantised model, in bytes."""
+    entries, states = int(keep.sum()), 1 + int(keep[: sum(lm.counts[:-1])].sum())
+    vocabulary = len(lm.characters) + len(SPECIAL)
+    wide = 1 if vocabulary <= 2**8 else 2 if vocabulary <= 2**16 else 4
+    return entries * (wide + 1) + states * (wide + 1) + 2 * 4 * 256
+
+
+def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
+    """The model of the kept n-grams, with the back-off weights that make it sum to 1 again."""
+    context = _contexts(lm)
+    p = 10 ** lm.log10_p.astype(np.float64)
+    states = len(lm.suffix)
+    kept_p, kept_below = np.where(keep, p, 0), np.where(keep & (below >= 0), p[below], 0)
+    left = 1 - np.bincount(context, kept_p, states)
+    left_below = 1 - np.bincount(context, kept_below, states)
+    safe = (left > 1e-9) & (left_below > 1e-9)
+    backoff = np.where(safe, np.log10(np.where(safe, left, 1) / np.where(safe, left_below, 1)), lm.log10_backoff)
+    grams, done, number = [], 0, np.zeros(0, np.int64)
+    for n, count in enumerate(lm.counts):
+        mine = np.flatnonzero(keep[done : done + count]) + done
+        own = number[context[mine] - 1 - (done - lm.counts[n - 1])] if n else np.zeros(len(mine), np.int64)
+        weights = backoff[mine + 1] if n + 1 < lm.order else np.zeros(len(mine))
+        grams.append(Grams(own, lm.token[mine], lm.log10_p[mine], weights))
+        number, done = np.cumsum(keep[done : done + count]) - 1, done + count
+    return assemble(lm.characters, [g for g in grams if len(g.token)])
+
+
+def megabytes(lm: LM) -> float:
+    """What a model takes in a file, but for the header."""
+    return sum(array.nbytes for array in to_arrays(lm)[0].values()) / 1e6
