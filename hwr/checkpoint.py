@@ -14,10 +14,10 @@ from safetensors.numpy import load as safetensors_arrays
 from safetensors.numpy import save as safetensors_bytes
 from safetensors.numpy import save_file
 
-from hwr import Error, alphabet, config, decoder_settings
+from hwr import Error, alphabet, config
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
-from hwr.config import Config
+from hwr.config import Config, decoder_settings
 
 FORMAT = 1
 

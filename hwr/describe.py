@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from hwr import bundled, config, decoder_settings
+from hwr import bundled, config
 from hwr.checkpoint import Checkpoint, Part
+from hwr.config import decoder_settings
 from hwr.decoding import language_model, lexicon
 from hwr.loading import load_checkpoint, stored_types
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, bundled, checkpoint, config, decoder_settings, fields, gluon_params, networks
+from hwr import Error, bundled, checkpoint, config, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
-from hwr.config import Config, Data
-from hwr.given import Given
+from hwr.config import Config, Data, decoder_settings, fields
+from hwr.config.source import Given
 
 # Says where a bare network's training begins, and nothing of what it is.
 _NOT_OF_THE_NETWORK = ("pretrained",)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, gluon_params, networks, yaml_lines
+from hwr import Error, checkpoint, config, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
-from hwr.config import Config
+from hwr.config import Config, yaml_lines
 from hwr.loading import default_model, settings_for
 from hwr.training.finetune import fine_tuning_config
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
-from hwr.decoder_settings import STORED
+from hwr.config.decoder_settings import STORED
 from hwr.decoding import align, greedy, lexicon
 from hwr.decoding.lexicon import Lexicon
 from hwr.decoding.ngram import LM

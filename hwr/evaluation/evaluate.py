@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, __version__, data, decoder_settings
+from hwr import Error, __version__, data
 from hwr.alphabet import Alphabet
-from hwr.config import DECODER, Data
+from hwr.config import DECODER, Data, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.engines import Engine, Group
 from hwr.evaluation import metrics

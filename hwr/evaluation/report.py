@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
-from hwr import decoder_settings
 from hwr.atomic import replacing
-from hwr.config import DECODER, Decode
+from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
 

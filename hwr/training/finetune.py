@@ -8,8 +8,8 @@ from hwr import Error, alphabet, bundled, config, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
+from hwr.config.source import Given
 from hwr.engines import Trainer
-from hwr.given import Given
 from hwr.loading import load_checkpoint
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, bundled, fields, yaml_lines
+from hwr import Error, bundled
+from hwr.config import fields, yaml_lines
 
 
 @dataclass(frozen=True)

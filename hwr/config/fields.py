@@ -9,7 +9,8 @@ from typing import Any
 
 import pydantic
 
-from hwr import Error, yaml_lines
+from hwr import Error
+from hwr.config import yaml_lines
 
 Record = type[pydantic.BaseModel]
 Key = tuple[str, ...]

@@ -1,0 +1,152 @@
+"""Config files and overrides -> a checked `Config`, and back."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hwr import Error
+from hwr.config import decoder_settings, fields
+from hwr.config.records import DECODER, RENAMED, Config
+from hwr.config.source import Given, read
+
+
+class RenamedKey(FutureWarning):
+    """A key or an option was given under its old name."""
+
+
+def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
+    """What a config file and overrides set, not yet checked: see `hwr.config.source.read`."""
+    found = _renamed(read(Config, path))
+    file = dict(found.keys("decode"))
+    return _overridden(found, file, overrides)
+
+
+def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[str]) -> Given:
+    """The same with overrides; of the decoder's settings they take away what they rule out."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        section, _, name = key.partition(".")
+        new = RENAMED.get((section, name))
+        if new:
+            _warn(f"--set {text}", key, ".".join(new))
+        found.set(Config, f"{'.'.join(new)}{equals}{value}" if new else text)
+    found = _renamed(found, whole=False)  # of decode={…}
+    later = {
+        key: value for key, value in found.keys("decode").items() if found.place("decode", key).startswith("--set")
+    }
+    if later:
+        found.tree["decode"] = decoder_settings.merge(decoder, later, DECODER)
+    return found
+
+
+def _renamed(found: Given, whole: bool = True) -> Given:
+    """What is set, with the renamed keys under their new names; warns of those that somebody wrote.
+
+    Args:
+        whole: The keys are of one source; if one is old, all are as the older version wrote them or read them.
+
+    Raises:
+        Error: A key is set under both names.
+    """
+    tree = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in found.tree.items()}
+    places, written = dict(found.places), dict(found.written)
+    old = [key for key in RENAMED if isinstance(tree.get(key[0]), dict) and key[1] in tree[key[0]]]
+    for key in old:
+        new, section = RENAMED[key], tree[key[0]]
+        if new[1] in section:
+            place = found.place(*key)
+            raise Error(f"{place}: {'.'.join(key)} is the old name of {'.'.join(new)}, which is set too")
+        if key in places or key[:1] in places:
+            _warn(found.place(*key), ".".join(key), ".".join(new))
+        section[new[1]] = section.pop(key[1])
+        for noted in (places, written):
+            if key in noted:
+                noted[new] = noted.pop(key)
+    if whole and any(section == "decode" for section, _ in old):
+        tree["decode"] = decoder_settings.from_old(tree["decode"], strict=bool(places))
+    return Given(tree, places, written, found.name)
+
+
+def _warn(place: str, old: str, new: str) -> None:
+    warnings.warn(f"{place}: {old} is now called {new}; the old name will go", RenamedKey, 3)
+
+
+def over(found: Given, base: Config | None = None) -> Config:
+    """The keys that are set, and `base` (by default `Config()`) for all others.
+
+    Raises:
+        Error: An unknown key, a wrong type or range; names file:line or the override.
+    """
+    merged = to_dict(base) if base is not None else {}
+    for name, section in found.tree.items():
+        under = merged.get(name)
+        if name == "decode" and isinstance(section, dict) and isinstance(under, dict):
+            merged[name] = decoder_settings.merge(under, section, DECODER)
+        else:
+            merged[name] = {**under, **section} if isinstance(section, dict) and isinstance(under, dict) else section
+    try:
+        return Config.model_validate(_tuples(merged))
+    except ValidationError as error:
+        raise Error(fields.explain(Config, error.errors(), found.places, found.written, found.name)) from None
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, apply `key=value` overrides, and check the whole: see `given`.
+
+    Args:
+        path: None starts from the defaults, which are the original system's.
+
+    Raises:
+        Error: As `given`; an unknown key, a wrong type or range; names file:line or the override.
+    """
+    return over(given(path, overrides))
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
+    """Apply `key=value` overrides to a nested dict, and check it as `from_dict` does."""
+    found = _renamed(Given(tree))
+    return over(_overridden(found, dict(found.keys("decode")), overrides))
+
+
+def from_dict(tree: dict[str, Any], default: str = "config") -> Config:
+    """Check a nested dict (as parsed from YAML or JSON) and make it a Config.
+
+    Args:
+        tree: Sections and their keys.
+        default: Where it stands, for messages.
+    """
+    return over(_renamed(Given(tree, name=default)))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The nested dict of plain JSON values that `from_dict` takes."""
+    return config.model_dump(mode="json")
+
+
+def dump(config: Config) -> str:
+    """The config as YAML, every key said."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """The keys in which two configs differ, each as `train.lr: 0.0001 -> 0.001`."""
+    one, other = to_dict(a), to_dict(b)
+    return [
+        f"{section}.{key}: {one[section].get(key, 'not there')} -> {other[section].get(key, 'not there')}"
+        for section in one
+        for key in {**one[section], **other[section]}  # two networks have different keys
+        if one[section].get(key, ...) != other[section].get(key, ...)
+    ]
+
+
+def _tuples(value: Any) -> Any:
+    """YAML's lists as tuples: strict validation takes no list for a tuple, and a frozen record holds no list."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
