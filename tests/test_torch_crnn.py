@@ -13,7 +13,7 @@ from hwr import checkpoint, config, data, decoding, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.engines import torch_augment
-from hwr.engines.torch import TorchTrainer
+from hwr.engines.torch_trainer import TorchTrainer
 from hwr.images import augment, batches
 from hwr.images.batches import Batch
 from hwr.images.cache import Images

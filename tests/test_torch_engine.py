@@ -16,7 +16,8 @@ from hwr import Error, config, engines, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.decoding import greedy
-from hwr.engines.torch import TorchTrainer, _ctc
+from hwr.engines.torch import ctc_loss
+from hwr.engines.torch_trainer import TorchTrainer
 from hwr.images import augment, batches, prepare
 from hwr.images.batches import Batch
 from hwr.networks.original import spec
@@ -88,7 +89,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals(device: s
     np.testing.assert_allclose(weights["body.1.running_var"], frozen["running_var_after_step"], rtol=2e-4)
     engine._net.train()
     with torch.no_grad():
-        after = _ctc(engine._forward(engine._net, *engine._pixels(batch)).logits, batch.labels).mean()
+        after = ctc_loss(engine._forward(engine._net, *engine._pixels(batch)).logits, batch.labels).mean()
     assert 0.2 * float(after) == pytest.approx(frozen["train_loss_weighted_after_step"].mean(), rel=1e-4)
 
 
@@ -137,7 +138,7 @@ def test_ctc_against_brute_force(rng: np.random.Generator, device: str) -> None:
     """All paths of tiny cases, the blank last; labels of different lengths in one batch."""
     logits = rng.normal(size=(6, 5, 4)).astype(np.float32) * 2
     labels = np.array([[0, 1, 2], [0, 0, -1], [1, -1, -1], [2, 1, 2], [-1, -1, -1], [1, 1, 1]], np.int32)
-    losses = _ctc(torch.from_numpy(logits).to(device), labels).cpu().numpy()
+    losses = ctc_loss(torch.from_numpy(logits).to(device), labels).cpu().numpy()
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
     for n, label in enumerate(labels):
         wanted = [c for c in label if c >= 0]

@@ -114,7 +114,7 @@ def test_the_gradient_of_two_processes_is_that_of_one(
 
 def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: Path) -> None:
     """The center loss, twice, of lines of which all but the last are read as their labels."""
-    from hwr.engines.torch import TorchTrainer
+    from hwr.engines.torch_trainer import TorchTrainer
     from hwr.networks.original.torch import Output
 
     engine = TorchTrainer(config.load(None, TINY_CRNN), 6)

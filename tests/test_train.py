@@ -18,7 +18,7 @@ from hwr.config import Config
 from hwr.data import synth
 from hwr.decoding import greedy
 from hwr.evaluation import evaluate
-from hwr.training import loop, run_folder
+from hwr.training import interrupt, loop, run_folder
 from hwr.training.loop import train
 from hwr.training.run_folder import Epoch
 
@@ -138,7 +138,7 @@ def killed(out: Path, drawn: Path, code: str) -> None:
 
 
 IN_MID_EPOCH = """
-from hwr.engines.torch import TorchTrainer
+from hwr.engines.torch_trainer import TorchTrainer
 step = TorchTrainer.train_step
 def train_step(self, *arguments):
     if self._updates == 4: die()
@@ -187,7 +187,7 @@ def test_what_is_ignored_stays_so() -> None:
     """As nohup and a script's background jobs have it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with loop._interruptible() as interrupted:
+        with interrupt.interruptible() as interrupted:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not interrupted()
             os.kill(os.getpid(), signal.SIGTERM)

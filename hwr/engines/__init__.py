@@ -27,7 +27,7 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
     """
     match config.engine.name:
         case "torch":
-            from hwr.engines.torch import TorchTrainer
+            from hwr.engines.torch_trainer import TorchTrainer
 
             return TorchTrainer(config, classes, fresh)
         case "mxnet":

@@ -2,11 +2,9 @@
 
 import math
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -20,6 +18,7 @@ from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
 from hwr.processes import rank_and_world_size
 from hwr.training import finetune, run_folder, schedule, task
+from hwr.training.interrupt import interruptible
 from hwr.training.run_folder import Epoch, Progress
 from hwr.training.task import Task
 from hwr.training.tensorboard import Board
@@ -76,7 +75,7 @@ def train(
         if run.recipe.geometry.any_width and not _over(run, progress):
             # Else the batch that needs the most memory might come hours into the run.
             run.engine.rehearse(batches.widest(run.training, run.recipe, run.share))
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             return _loop(run, progress, interrupted)
 
 
@@ -293,34 +292,6 @@ def _check_blank(row: Epoch, predictions: Predictions, say: Callable[[str], None
             "raise train.lr by 3 to 10 times, use a smaller train.batch_size (more updates), look whether the images and "
             "texts belong together, and whether the network has well more time steps than the longest text has characters"
         )
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual.
-
-    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job.
-    """
-    asked = False
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        restore()
-
-    def restore() -> None:
-        for signal_, handler in before.items():
-            signal.signal(signal_, handler)
-
-    # Python allows handlers in the main thread only, and Windows has no SIGHUP.
-    main = threading.current_thread() is threading.main_thread()
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    heard = [s for s in known if signal.getsignal(s) != signal.SIG_IGN]
-    before = {s: signal.signal(s, ask) for s in heard}
-    try:
-        yield lambda: asked
-    finally:
-        restore()
 
 
 def _silent(line: str) -> None:

@@ -120,14 +120,14 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     stage("forward", lambda: engine._forward(engine._net, pixels, widths))
     output = engine._forward(engine._net, pixels, widths)
 
-    stage("CTC loss", lambda: torch._ctc(output.logits, batch.labels))
+    stage("CTC loss", lambda: torch.ctc_loss(output.logits, batch.labels))
 
     def there_and_back() -> None:
         engine._optimizer.zero_grad()
         out = engine._forward(engine._net, pixels, widths)
-        loss = torch._ctc(out.logits, batch.labels).mean()
+        loss = torch.ctc_loss(out.logits, batch.labels).mean()
         if out.shortcut is not None:
-            loss = loss + torch._ctc(out.shortcut, batch.labels).mean()
+            loss = loss + torch.ctc_loss(out.shortcut, batch.labels).mean()
         loss.backward()
 
     stage("forward, loss and backward", there_and_back)

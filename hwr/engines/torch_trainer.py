@@ -1,0 +1,210 @@
+"""Training on PyTorch."""
+
+import copy
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwr import Error, networks
+from hwr.config import Config
+from hwr.engines.base import Weights
+from hwr.engines.torch import TorchEngine, ctc_loss, memory_errors
+from hwr.images.batches import Batch
+from hwr.networks.shared.torch import Output
+
+# The share of a batch in the running centre of each character's features (center loss).
+CENTER_RATE = 0.1
+
+
+class TorchTrainer(TorchEngine):
+    """See `hwr.engines.base.Trainer`.
+
+    Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+
+    Args:
+        fresh: Whether to start from initial weights; else the caller loads some.
+    """
+
+    def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
+        self._begin(config, classes)
+        torch.manual_seed(config.train.seed)
+        self._net: Any = networks.torch_network(config, classes)
+        # What trains; what reads is the network itself, or the running average of its weights. Copied before it goes to a
+        # GPU, where an LSTM's weights lie in one piece, and a copy's would not.
+        self._reader = copy.deepcopy(self._net) if config.train.ema else self._net
+        for net in (self._net, self._reader):
+            self._place(net)
+        self._reader.requires_grad_(not config.train.ema)
+        initial, notes = self._net.initial(config.train.seed) if fresh else (None, [])
+        self.notes: list[str] = notes
+        if initial is not None:
+            self.load(initial)
+            torch.manual_seed(config.train.seed)
+        # All processes start from the same weights, and each has a dropout of its own.
+        if self.group.rank:
+            torch.manual_seed(config.train.seed + self.group.rank)
+        # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
+        groups = [
+            {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
+            for decays, decay in ((True, config.train.weight_decay), (False, 0.0))
+        ]
+        # One kernel for all of an update: on a CPU three times as fast as one for each operation.
+        self._optimizer = torch.optim.AdamW(groups, fused=True)
+        self._updates = 0
+        self._centers: Tensor | None = None
+
+    @functools.cached_property
+    def _trainer(self) -> nn.Module:
+        """What trains: the network itself, or in several processes what also averages its gradients over them.
+
+        Made by the first step: who only reads needs none.
+        """
+        return self.group.parallel(self._net, self._device, self._net.has_unused)
+
+    def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
+        settings = self._config.train
+        with self._computing(), memory_errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
+            losses = self._backward(self._trainer, batch, center_loss)
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
+        self._updates += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+            # MXNet's Adam adds 1e-8 to the root of the second moment before that is corrected for its bias, torch's
+            # after (mxnet/optimizer/adam.py); this makes them the same.
+            group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
+        self._optimizer.step()
+        loss = losses.detach().mean()
+        self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
+        if settings.ema:
+            # While there are few, the average is over all updates so far.
+            self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
+        return loss
+
+    def _backward(self, net: nn.Module, batch: Batch, center_loss: float) -> Tensor:
+        """Leave the gradients of a batch; returns the CTC losses, (N,) nats per line."""
+        weight = self._config.train.loss_weight
+        self._net.train()
+        output = self._forward(net, *self._pixels(batch))
+        losses = ctc_loss(output.logits, batch.labels)
+        total = losses.mean() * weight
+        if output.shortcut is not None:
+            total = total + self._net.shortcut_weight * weight * ctc_loss(output.shortcut, batch.labels).mean()
+        if center_loss:
+            total = total + center_loss * self._center_loss(output, batch.labels)
+        self._optimizer.zero_grad()
+        total.backward()
+        return losses
+
+    def rehearse(self, batch: Batch) -> None:
+        buffers = [buffer.clone() for buffer in self._net.buffers()]
+        devices = [self._device] if self._device.type == "cuda" else []
+        remedy = f"train.batch_size (now {len(batch.images)}) or image.width"
+        with self._computing(), torch.random.fork_rng(devices), memory_errors(remedy):
+            self._backward(self._net, batch, 0.0)
+        self._optimizer.zero_grad()
+        with torch.no_grad():
+            for buffer, before in zip(self._net.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+    def weights(self) -> Weights:
+        return self._arrays(self._reader)
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        networks.check(weights, self._shapes)
+        for net in (self._net, self._reader):
+            self._fill(net, weights)
+
+    def state(self) -> Weights:
+        out = {"updates": np.array(self._updates)}
+        generators = {"cpu": torch.get_rng_state().numpy()}
+        if self._device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self._device).numpy()
+        for rank, each in enumerate(self.group.all_gather(generators)):
+            out |= {f"rng.{rank}.{name}": values for name, values in each.items()}
+        for name, parameter in self._net.named_parameters():
+            for key, value in self._optimizer.state[parameter].items():
+                out[f"adam.{self._net.saved_name(name)}.{key}"] = _array(value)
+        if self._reader is not self._net:
+            out |= {f"trained.{name}": array for name, array in self._arrays(self._net).items()}
+        if self._centers is not None:
+            out["centers"] = _array(self._centers)
+        return out
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        processes = sum(name.startswith("rng.") and name.endswith(".cpu") for name in state)
+        if processes != self.group.size:
+            raise Error(f"the run was trained by {processes} processes, not by {self.group.size}; go on with as many")
+        self._updates = int(state["updates"])
+        self._optimizer.state.clear()
+        for name, parameter in self._net.named_parameters():
+            prefix = f"adam.{self._net.saved_name(name)}."
+            moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if moments:
+                self._optimizer.state[parameter] = {
+                    # The moments lie in memory as their parameter does.
+                    key: torch.tensor(value, device=parameter.device)
+                    if key == "step"
+                    else torch.empty_like(parameter).copy_(torch.tensor(value))
+                    for key, value in moments.items()
+                }
+        if self._reader is not self._net:
+            prefix = "trained."
+            self._fill(self._net, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._centers = torch.tensor(state["centers"], device=self._device) if "centers" in state else None
+        own = f"rng.{self.group.rank}"
+        torch.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cpu"])))
+        if self._device.type == "cuda" and f"{own}.cuda" in state:
+            torch.cuda.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cuda"])), self._device)
+
+    def _average(self, decay: float) -> None:
+        with torch.no_grad():
+            torch._foreach_lerp_(_averaged(self._reader), _averaged(self._net), 1 - decay)
+
+    def _center_loss(self, output: Output, labels: np.ndarray) -> Tensor:
+        """Mean squared distance of the features at each character from the running centre of its class.
+
+        After Corbillé and Barney Smith (IJCNN 2025): features through a sigmoid; only in lines that are read without a
+        fault; blank and space (class 0 of the original alphabet, and of those that extend it) excluded.
+        """
+        assert output.features is not None
+        best = output.logits.detach().argmax(2)  # (N, T)
+        frames = best.shape[1] // output.features.shape[1]
+        features = torch.sigmoid(output.features).repeat_interleave(frames, 1)  # (N, T, features)
+        blank = output.logits.shape[2] - 1
+        right = []
+        for path, label in zip(best.cpu().numpy(), labels, strict=True):
+            runs = path[np.flatnonzero(np.diff(path, prepend=-1))]
+            right.append(np.array_equal(runs[runs != blank], label[label >= 0]))
+        chosen = torch.tensor(right, device=best.device)[:, None] & (best != blank) & (best != 0)
+        classes, found = best[chosen], features[chosen]
+        if self._centers is None:
+            self._centers = torch.full((blank, found.shape[1]), 0.5, device=best.device)
+        with torch.no_grad():
+            number = torch.bincount(classes, minlength=blank).float()[:, None]
+            total = torch.zeros_like(self._centers).index_add_(0, classes, found)
+            self.group.add([number, total])
+        # The mean over all processes, whose gradients will be averaged; of no features at all a sum of 0.
+        share = self.group.size / (number.sum() * found.shape[1]).clamp(min=1)
+        loss = F.mse_loss(found, self._centers[classes], reduction="sum") * share
+        self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
+        return loss
+
+    def _arrays(self, net: Any) -> Weights:
+        state = net.state_dict()
+        return {saved: _array(tensor) for name, tensor in state.items() if (saved := net.saved_name(name))}
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.array(tensor.detach().cpu().numpy(), order="C")
+
+
+def _averaged(net: nn.Module) -> list[Tensor]:
+    """Parameters, and batch norm's running statistics."""
+    return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]

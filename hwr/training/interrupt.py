@@ -1,0 +1,34 @@
+"""Ctrl-C and its like as a polite request."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual.
+
+    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job.
+    """
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        restore()
+
+    def restore() -> None:
+        for signal_, handler in before.items():
+            signal.signal(signal_, handler)
+
+    # Python allows handlers in the main thread only, and Windows has no SIGHUP.
+    main = threading.current_thread() is threading.main_thread()
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
+    heard = [s for s in known if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, ask) for s in heard}
+    try:
+        yield lambda: asked
+    finally:
+        restore()
