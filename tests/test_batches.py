@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,21 @@ def test_warps_leave_every_text_the_steps_that_it_needs() -> None:
             assert batch.warps is not None
             assert (networks.geometry(settings).time_steps(batch.warps.widths) >= (batch.labels >= 0).sum(1)).all()
             assert (batch.warps.widths > batch.widths).any()
+
+
+def test_an_epochs_order_is_not_drawn_from_the_numbers_of_a_warp() -> None:
+    """A warp's stream is (seed, pass, line); NumPy pads keys with zeros, so (seed, pass) would be that of line 0."""
+    for seed, turn in itertools.product(range(3), range(3)):
+        drawn = np.random.default_rng((seed, turn, 0)).permutation(1000).tolist()
+        many = examples(Images.of([np.zeros((1, 1), np.uint8)] * 1000), [LABELS[0]] * 1000)
+        taken = [i for batch in batches.training(many, recipe_of(settings(seed=seed)), turn) for i in batch.index]
+        assert taken != drawn
+
+
+def test_the_widest_batch_has_the_widest_lines() -> None:
+    labels = [np.array([i % 80], np.int32) for i in range(100)]
+    settings_ = config.load(None, CRNN)
+    batch = batches.widest(examples(ANY_WIDTH, labels), recipe_of(settings_))
+    assert sorted(batch.widths.tolist()) == sorted(WIDE)[-4:]
+    parts = [batches.widest(examples(ANY_WIDTH, labels), recipe_of(settings_), (k, 2)) for k in (0, 1)]
+    assert sorted(i for part in parts for i in part.index.tolist()) == sorted(batch.index.tolist())

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 from hwr import Error, config, data
 from hwr.config import Config
 from hwr.data import Line
-from hwr.images import load, prepare
+from hwr.images import cache, load, prepare
 
 from .conftest import REPOSITORY, TINY, prepared_images
 
@@ -107,3 +108,50 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path, content: bytes | None) ->
     (built,) = files(tmp_path)
     built.write_bytes(built.read_bytes()[:5000] if content is None else content)
     assert np.array_equal(prepared_images(lines, settings).pixels, before)
+
+
+def pages(folder: Path, number: int, lines: int) -> list[Line]:
+    """Pages with lines of 10 pixels one below the other."""
+    folder.mkdir()
+    out = []
+    for page in range(number):
+        path = folder / f"{page}.png"
+        Image.fromarray(np.random.default_rng(page).integers(0, 255, (10 * lines, 90), dtype=np.uint8)).save(path)
+        for i in range(lines):
+            region = ((0, 10 * i), (89, 10 * i), (89, 10 * i + 9), (0, 10 * i + 9))
+            out.append(Line(f"{page}/{i}", path, "x", "", f"{path}:1", region))
+    return out
+
+
+def test_a_page_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    real = load.read
+
+    def read(path: Path, upright: bool = True) -> np.ndarray:
+        decoded.append(str(path))
+        return real(path, upright)
+
+    monkeypatch.setattr(load, "read", read)
+    monkeypatch.setattr(cache, "usable_cores", lambda: 16)
+    lines = pages(tmp_path / "pages", 60, 9)
+    assert len(prepared_images(lines, Config())) == 540
+    assert sorted(decoded) == sorted({str(line.image) for line in lines})
+
+
+def test_the_cache_has_the_hash_of_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = lines_in(tmp_path / "l")
+    first = prepared_images(lines, Config())
+    digest = hashlib.sha256(np.ascontiguousarray(first.pixels)).hexdigest()
+    key = files(tmp_path)[0].stem.removeprefix("lines-")
+    monkeypatch.setattr(cache, "_key", lambda *arguments: key)
+    monkeypatch.setattr(cache.hashlib, "sha256", None)  # nothing hashes the pixels again
+    assert prepared_images(lines, Config()).digest == digest
+
+
+def test_other_preparing_code_makes_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = lines_in(tmp_path / "l")
+    prepared_images(lines, Config())
+    real = cache.inspect.getsource
+    monkeypatch.setattr(cache.inspect, "getsource", lambda module: real(module) + "# changed\n")
+    prepared_images(lines, Config())
+    assert len(files(tmp_path)) == 2

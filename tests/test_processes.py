@@ -134,3 +134,15 @@ def test_a_lock_is_free_again_when_its_file_is_closed(tmp_path: Path) -> None:
     with open(tmp_path / "a", "w") as one:
         assert processes.lock(one)
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7, 9}, raising=False)
+    assert processes.usable_cores() == 4
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert processes.usable_cores() == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert processes.usable_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert processes.usable_cores() == os.cpu_count()

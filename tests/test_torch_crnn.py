@@ -360,7 +360,7 @@ def test_memory_does_not_grow_with_the_widths_seen() -> None:
     """Batches are padded to multiples of so many pixels: what a library keeps for each shape is then bounded."""
     code = """
 import numpy as np
-from hwr import config, engines, networks
+from hwr import Error, config, engines, networks
 from hwr.images import batches
 from tests.conftest import TINY_CRNN
 settings = config.load(None, TINY_CRNN)
@@ -394,3 +394,53 @@ def test_batch_norm_is_part_of_its_convolution_in_reading_alone() -> None:
     out = normed(conv, norm, x)
     assert torch.allclose(out.mean((0, 2, 3)), norm.bias, atol=1e-5)  # of this batch, not of the running statistics
     assert not torch.equal(norm.running_mean, before)
+
+
+def test_a_rehearsed_batch_leaves_no_trace(settings: Config, noise: Images) -> None:
+    engine, other = engine_of(settings), engine_of(settings)
+    batch = batch_of(noise, [0, 1, 2], [[1], [2, 3], [4]])
+    torch.manual_seed(0)
+    engine.train_step(batch, 1e-3)
+    before = torch.get_rng_state()
+    engine.rehearse(batch_of(noise, [3, 4], [[1], [2]]))
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(0)
+    other.train_step(batch, 1e-3)
+    for one, two in ((engine.weights(), other.weights()), (engine.state(), other.state())):
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(one[name], two[name]) for name in one if not name.startswith("rng"))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_running_out_of_memory_names_the_setting_to_lower(
+    settings: Config, noise: Images, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    engine = engine_of(settings)
+
+    def full(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "_forward", full)
+    batch = batch_of(noise, [0, 1], [[1], [2]])
+    with pytest.raises(Error, match=r"out of memory: lower evaluate\.batch_size \(now 2\)"):
+        engine.logits(batch)
+    for step in (lambda: engine.train_step(batch, 1e-3), lambda: engine.rehearse(batch)):
+        with pytest.raises(Error, match=r"out of memory: lower train\.batch_size \(now \d+\)"):
+            step()
+
+
+def test_a_run_rehearses_its_widest_batch_first(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[tuple[str, int]] = []
+    for name in ("rehearse", "train_step"):
+        real = getattr(TorchTrainer, name)
+
+        def noted(self: TorchTrainer, batch: Batch, *rest: object, name: str = name, real: object = real) -> object:
+            order.append((name, int(batch.widths.max())))
+            return real(self, batch, *rest)  # type: ignore[operator]
+
+        monkeypatch.setattr(TorchTrainer, name, noted)
+    train(settings, tmp_path / "run", say=lambda line: None)
+    assert [name for name, _ in order[:2]] == ["rehearse", "train_step"]
+    assert order[0][1] == max(width for _, width in order)

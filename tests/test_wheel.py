@@ -79,4 +79,4 @@ def test_it_reads_and_trains_from_any_folder(installed: Path, drawn: Path, tmp_p
     assert "best epoch 1" in hwr("train", "--config", "lines_cpu", *sets)
     assert (tmp_path / "runs/lines_cpu/best.safetensors").is_file()
     sets = [part for key in keys for part in ("--set", key)]
-    assert "begins with hwr-latin" in hwr("train", "--config", "finetune", *sets)
+    assert "initialised from hwr-latin" in hwr("train", "--config", "finetune", *sets)
