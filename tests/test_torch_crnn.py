@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import checkpoint, config, data, decoding, engines, networks
+from hwr import Error, checkpoint, config, data, decoding, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.engines import torch_augment
