@@ -81,7 +81,6 @@ class Original(Record):
     """The original system's network."""
 
     # All lines are brought to one width, and nothing stands for the paper before and after a text.
-    any_width: ClassVar[bool] = False
     edge_spaces: ClassVar[bool] = False
     arch: Literal["original"] = "original"
     channels: Count = 64
@@ -96,7 +95,6 @@ class Original(Record):
 class CRNN(Record):
     """Residual convolutions, the highest value of each column, biLSTMs: for lines of any width."""
 
-    any_width: ClassVar[bool] = True
     arch: Literal["crnn"]
     stem: Count = 32
     stride: tuple[Count, Count] = (4, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.images.load import Polygon
-from hwr.pages.predict import predict
+from hwr.pages.predict import predict as predict_jobs
 from hwr.pages.segment import lines_of
 from hwr.pages.sources import jobs
 from hwr.recognizer import Reading, Recognizer
@@ -55,7 +55,7 @@ def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False
     Raises:
         Error: The page can't be read, or kraken is not installed. A broken line is reported in its place.
     """
-    found = predict(recognizer, jobs([str(path)], lines_of, recognizer.config.data.images), characters=characters)
+    found = predict_jobs(recognizer, jobs([str(path)], lines_of, recognizer.config.data.images), characters=characters)
     for job, predictions in found:
         if job.error:
             raise Error(job.error)

@@ -1,14 +1,98 @@
-"""Predictions as PAGE or ALTO: in a copy of the XML that marked the lines, or in a new file."""
+"""Predictions as text, TSV or JSON, a line each; or as PAGE or ALTO: in a copy of the XML that marked the lines, or new."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked, check_name
 from hwr.images import load
 from hwr.pages.predict import Prediction
 from hwr.pages.sources import Job
+
+# Formats with a line for each line, and the first row of TSV.
+BY_LINE = ("txt", "tsv", "json")
+HEADER = "image\tline\ttext\tconfidence"
+
+
+def check_folder(kind: str, out: Path | None) -> None:
+    """See that the predictions can go where they are wanted; makes the folder of page files.
+
+    Raises:
+        Error: There is no such folder, or none is named for page files.
+    """
+    if kind not in BY_LINE:
+        if out is None:
+            raise Error(f"--format {kind} writes a file for each page: name a folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
+    elif out is not None and not out.parent.is_dir():
+        raise Error(f"{out}: there is no folder {out.parent}")
+
+
+def check_places(kind: str, out: Path | None, files: Sequence[str]) -> None:
+    """See that nothing that is read, and no XML beside a page's image, will be overwritten.
+
+    Raises:
+        Error: It would be; or two pages would go into one file.
+    """
+    if out is None:
+        return
+    if kind in BY_LINE:
+        if out.exists():  # what is not there is not read either
+            _check_overwriting([Path(file) for file in files], [out])
+        return
+    paths = [Path(file) for file in files]
+    places = [place(out, path) for path in paths]
+    _check_overwriting(paths, places)
+    _check_beside(paths, places)
+
+
+def _check_overwriting(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over what is read, or one page over another."""
+    read = {path.resolve() for path in files}
+    of: dict[Path, Path] = {}
+    for i, path in enumerate(places):
+        if path.resolve() in read:
+            raise Error(f"--out: {path} would be written over what is read")
+        if of.setdefault(path.resolve(), files[i]) != files[i]:
+            raise Error(f"--out: {of[path.resolve()]} and {files[i]} would both become {path}")
+
+
+def _check_beside(files: list[Path], places: list[Path]) -> None:
+    """Refuse to write over the XML that lies beside a page's image, for somebody may have made it by hand."""
+    for file, path in zip(files, places, strict=True):
+        if path.exists() and path.parent.resolve() == file.parent.resolve():
+            raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
+
+
+def without_text(prediction: Prediction) -> Prediction:
+    """The prediction with its text left empty."""
+    return replace(prediction, text="", characters=())
+
+
+def shown(path: Path) -> str:
+    """A path as text; what is not UTF-8 in it is replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def row(job: Job, prediction: Prediction, kind: str, characters: bool) -> str:
+    """A line's prediction as text, TSV or JSON."""
+    name = shown(job.source)
+    if kind == "txt":
+        return prediction.text or ""
+    if kind == "tsv":
+        cells = (name, prediction.target.id, prediction.text or "", f"{prediction.confidence:.4f}")
+        return "\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells)
+    found: dict[str, Any] = {"image": name, "text": prediction.text, "confidence": prediction.confidence}
+    if prediction.target.id:
+        found["line"] = prediction.target.id
+    if characters:
+        found["characters"] = [list(character) for character in prediction.characters]
+    return json.dumps(found, ensure_ascii=False)
 
 
 def place(folder: Path, source: Path) -> Path:
