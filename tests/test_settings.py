@@ -11,7 +11,7 @@ from hwr import Error, checkpoint, config, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
-from hwr.config import Config, yaml_lines
+from hwr.config import Config, reading, yaml_lines
 from hwr.loading import default_model, settings_for
 from hwr.training.finetune import fine_tuning_config
 
@@ -176,7 +176,8 @@ def test_a_config_is_parsed_once_and_checked_once(crnn: Path, tmp_path: Path, mo
     checked: list[str] = []
     read, over = yaml_lines.read, config.over
     monkeypatch.setattr(yaml_lines, "read", lambda text, path: parsed.append(path) or read(text, path))
-    monkeypatch.setattr(config, "over", lambda found, base=None: checked.append(found.name) or over(found, base))
+    for module in (config, reading):
+        monkeypatch.setattr(module, "over", lambda found, base=None: checked.append(found.name) or over(found, base))
     path = write(tmp_path, f"train:\n  init: {crnn}\n")
     own = f"{crnn} (its config)"
     settings_for(crnn, path, ["evaluate.worst=1"], dataset=False)
