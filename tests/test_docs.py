@@ -39,13 +39,14 @@ def test_the_site_builds(tmp_path: Path) -> None:
 
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "models/hwr-latin.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TOP = [REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", REPOSITORY / "models/README.md"]
 
 
 def commands(path: Path) -> list[list[str]]:
     """The words of each `hwr` command in a page's blocks of code."""
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     rows = "".join(blocks).replace("\\\n", " ").splitlines()
-    found = [re.fullmatch(r"(?:torchrun .* -m |python -m )?hwr (.*?)(?:\s+>.*)?", row) for row in rows]
+    found = [re.fullmatch(r"(?:torchrun .* -m |python -m |\$ )?hwr (.*?)(?:\s+>.*)?", row) for row in rows]
     return [shlex.split(match[1], comments=True) for match in found if match and "…" not in match[1]]
 
 
@@ -63,6 +64,15 @@ def test_commands_and_configs_in_the_text_are_there(path: Path) -> None:
                 assert override.split("=")[0] in keys, (words, override)
     for name in re.findall(r"configs/([a-z_]+\.yaml)", path.read_text()):
         assert (REPOSITORY / "configs" / name).is_file() or path.name == "experiments.md", name
+
+
+@pytest.mark.parametrize("path", [*PAGES, *TOP], ids=lambda path: path.name)
+def test_links_lead_to_files_and_lines_are_at_most_120_characters(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        assert "://" in target or (path.parent / target).exists(), target
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert not [row for row in prose.splitlines() if len(row) > 120 and not row.startswith(("|", "!["))]
 
 
 def test_commands_are_found_in_the_text() -> None:
