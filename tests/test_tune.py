@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import Error, checkpoint, config, data, networks
+from hwr import Error, checkpoint, config, data, decoding, networks
 from hwr.alphabet import Alphabet
 from hwr.cli import main
 from hwr.decoding import arpa, greedy, language_model, ngram
@@ -383,3 +383,25 @@ def test_a_run_stores_the_language_model_that_its_lines_were_read_with(
     assert best.config.decode.lm == "stored"
     assert best.language_model is not None
     assert str(language).encode() not in (tmp_path / "run/best.safetensors").read_bytes()
+
+
+def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn: Path, tmp_path: Path) -> None:
+    """Also over a resume; and a decoder that the config asks for counts instead."""
+    loaded = checkpoint.load(model)
+    settings = config.load(None, [f"decode.lm={language}", "decode.lm_weight=0.3", "decode.temperature=1.2"]).decode
+    decoder = decoding.build(settings, loaded.alphabet, loaded.config.model.edge_spaces)
+    changes, lm, words = decoding.stored(decoder, settings)
+    own = loaded.config.model_copy(update={"decode": settings.model_copy(update=changes)})
+    start = tmp_path / "start.safetensors"
+    checkpoint.save(start, dataclasses.replace(loaded, config=own, language_model=lm, lexicon=words))
+    keys = [f"train.init={start}", "train.epochs=1", "train.batch_size=8", f"data.root={drawn}", "engine.threads=1"]
+    assert train("finetune", tmp_path / "run", say=lambda line: None, overrides=keys)
+    resumed = config.load(tmp_path / "run/config.yaml", ["train.epochs=2"])
+    assert train(resumed, tmp_path / "run", resume=True, say=lambda line: None)
+    for name in ("best", "last"):
+        found = checkpoint.load(tmp_path / f"run/{name}.safetensors")
+        assert found.config.decode == own.decode
+        assert found.language_model is not None
+        assert all(np.array_equal(a, lm.arrays[key]) for key, a in found.language_model.arrays.items())
+    assert train("finetune", tmp_path / "greedy", say=lambda line: None, overrides=[*keys, "decode.name=greedy"])
+    assert checkpoint.load(tmp_path / "greedy/best.safetensors").language_model is None

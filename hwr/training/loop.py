@@ -100,7 +100,9 @@ def _loop(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> boo
             # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
             if first:
                 about = {"split_name": run.split, "notes": progress.notes}
-                run_folder.save_epoch(run.out, run.engine, run.config, run.alphabet, about, progress, better)
+                run_folder.save_epoch(
+                    run.out, run.engine, run.config, run.alphabet, about, run.language, progress, better
+                )
             _save_state(run, progress)
             run.say(_line(row, run, progress, better))
             _check_blank(row, predictions, run.say)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, config, decoding, processes
+from hwr import Error, checkpoint, config, processes
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
-from hwr.checkpoint import Checkpoint
-from hwr.config import Config
+from hwr.checkpoint import Checkpoint, Part
+from hwr.config import Config, Decode
 from hwr.engines import Trainer
 from hwr.images import cache
 
@@ -44,6 +44,21 @@ class Epoch:
     lr: float
     seconds: float
     lines_per_second: float
+
+
+@dataclass(frozen=True)
+class Language:
+    """What the checkpoints of a run are read with.
+
+    Attributes:
+        decode: The decoder's settings; they name no files.
+        model: The language model to store, or None.
+        lexicon: The word list to store, or None.
+    """
+
+    decode: Decode
+    model: Part | None = None
+    lexicon: Part | None = None
 
 
 @dataclass
@@ -114,6 +129,7 @@ def save_epoch(
     settings: Config,
     letters: Alphabet,
     about: Mapping[str, Any],
+    language: Language,
     progress: Progress,
     better: bool,
 ) -> None:
@@ -122,15 +138,13 @@ def save_epoch(
 
     Args:
         about: What to say of the run in its checkpoints.
+        language: What its checkpoints are read with.
         better: Whether this epoch is the best so far.
     """
     trained_on = checkpoint.folder_names(settings.data.root)
     scores = {**about, "trained_on": trained_on, **asdict(progress.history[-1])}
-    # What the validation lines were read with belongs to the checkpoint; a path would not.
-    decoder = decoding.build(settings.decode, letters, settings.model.edge_spaces)
-    changes, lm, words = decoding.stored(decoder, settings.decode)
-    settings = settings.model_copy(update={"decode": settings.decode.model_copy(update=changes)})
-    current = Checkpoint(engine.weights(), settings, letters, scores, language_model=lm, lexicon=words)
+    settings = settings.model_copy(update={"decode": language.decode})
+    current = Checkpoint(engine.weights(), settings, letters, scores, None, language.model, language.lexicon)
     if better:
         checkpoint.save(out / "best.safetensors", current)
     checkpoint.save(out / "last.safetensors", current)

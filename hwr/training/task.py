@@ -5,16 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwr import Error, alphabet, data, decoding, engines, networks
+from hwr import Error, alphabet, bundled, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
-from hwr.config import Config
+from hwr.config import Config, Decode
 from hwr.decoding import Decoder
 from hwr.engines import Trainer
 from hwr.evaluation.evaluate import lines_of, prepared
 from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
+from hwr.loading import load_checkpoint
 from hwr.training import finetune, run_folder
+from hwr.training.run_folder import Language
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Task:
         alphabet: What the network writes.
         engine: What trains.
         decoder: What reads the validation lines.
+        language: What the run's checkpoints are read with.
         split: The split's name.
         training: The training lines.
         validation: The validation lines.
@@ -40,6 +43,7 @@ class Task:
     alphabet: Alphabet
     engine: Trainer
     decoder: Decoder
+    language: Language
     split: str
     training: Examples
     validation: Examples
@@ -98,9 +102,28 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
             + (f"; these characters are new to it: {''.join(new)}" if new else "")
         )
         finetune.load(engine, start, letters)
+    language = _language(config, out, decoder, start)
     recipe = Recipe(geometry, config.train.batch_size, config.train.seed, config.augment)
     fingerprint = _fingerprint(letters, training, validation)
-    return Task(config, out, letters, engine, decoder, dataset.name, training, validation, recipe, fingerprint, say)
+    return Task(
+        config, out, letters, engine, decoder, language, dataset.name, training, validation, recipe, fingerprint, say
+    )
+
+
+def _language(config: Config, out: Path, decoder: Decoder, start: Checkpoint | None) -> Language:
+    """The decoder of the config, if it says anything of one, else that of the checkpoint that the run starts from.
+
+    A language model helps a fine-tuned network as it helped before. The validation lines are read without it all the same:
+    they judge the network.
+    """
+    if config.decode == Decode() and config.train.init:
+        last = out / "last.safetensors"
+        if start is None:  # resumed
+            path = last if last.exists() else bundled.model(config.train.init)
+            start = load_checkpoint(path, config)
+        return Language(start.config.decode, start.language_model, start.lexicon)
+    changes, model, lexicon = decoding.stored(decoder, config.decode)
+    return Language(config.decode.model_copy(update=changes), model, lexicon)
 
 
 def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
