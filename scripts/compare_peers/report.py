@@ -1,6 +1,7 @@
 """The table and the picture of what the entrants brought."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,27 @@ import click
 from compare_peers.task import REPOSITORY
 
 _GENERAL = (
-    "Each entrant ran once, with one seed: the intervals tell of other test lines, not of other seeds.",
-    "All start from random weights, and minutes on a CPU are not what the other toolkits were made for. Their settings are "
-    "defaults\n  or their documentation's but for what stands below and in the commands, and not tuned for this.",
-    "hwr brings its step size down as its minutes run out, and validates its last weights after them. The others keep theirs, and "
-    "lose\n  what they learnt after their last validation.",
-    "Preparing images (scaling, converting, hwr's cache) doesn't count in the budget. Starting the program does; hwr counts its "
-    "own\n  minutes (`train.minutes`), which may leave that out. How long each took in all stands under conditions.",
+    "Each entrant ran once, with one seed: the intervals cover other test lines, not other seeds.",
+    "All start from random weights. The other toolkits were not made for minutes on a CPU. Their settings are their defaults or "
+    "those of their documentation, except as noted below and in the commands. Nobody tuned them for this comparison.",
+    "hwr lowers its learning rate as its time runs out, and validates its last weights afterwards. The others keep their learning "
+    "rate, and lose what they learned after their last validation.",
+    "Preparing images (scaling, conversion, hwr's cache) does not count towards the time. Starting the program does, but hwr measures "
+    "its own time (`train.minutes`), which may exclude its start. The conditions above give the total time of each entrant.",
 )
 _CHOSEN = (
-    "hwr's recipe was chosen on these training and validation lines, by a dozen shorter runs (docs/experiments.md); that lines "
-    "should\n  be made level was seen on a report of these test lines."
+    "hwr's recipe was chosen in a dozen shorter runs on these training and validation lines (docs/experiments.md). The idea to "
+    "straighten lines came from a report on these test lines."
 )
 _PECULIAR = {
-    "kraken": "kraken trains on single lines by default (`-B 1`), and read them one by one, through its API "
-    "(`RecognitionTaskModel`).\n  It had as many threads as hwr (`--threads`) and `--augment`, which is off by default, and validated more often "
-    "than once\n  an epoch (`-F`), for in these minutes it would hardly have finished one. It straightens lines as it trains, in every epoch "
-    "anew;\n  hwr does so beforehand.",
-    "pylaia": "PyLaia took 8 lines at once. They are scaled to 48 px beforehand, where its documentation recommends 128; as its "
-    "pooling of the\n  width by 8 would leave long lines fewer steps than characters, the last pooling leaves the width alone. It "
-    "validates once per epoch,\n  so what it learnt in the last, unfinished one is lost. Version 1.0.7 doesn't shuffle the training "
-    "lines: they were, once, beforehand.\n  Its file has the optimizer's state too. It needs torch 1.13.",
+    "kraken": "kraken trains on single lines by default (`-B 1`). It read the test lines one at a time through its API "
+    "(`RecognitionTaskModel`). It had as many threads as hwr (`--threads`). We turned on `--augment`, which is off by default, and "
+    "let it validate more than once an epoch (`-F`), because it hardly finishes an epoch in this time. It straightens lines anew in "
+    "every epoch; hwr does so once, beforehand.",
+    "pylaia": "PyLaia took 8 lines at a time. We scaled them to 48 px beforehand; its documentation recommends 128. Its pooling "
+    "of the width by 8 would leave long lines fewer time steps than characters, so our last pooling keeps the width. It validates "
+    "once an epoch and loses what it learned in its last, unfinished epoch. Version 1.0.7 does not shuffle the training lines: we "
+    "shuffled them once, beforehand. Its file includes the state of the optimizer. It needs torch 1.13.",
 }
 
 
@@ -70,34 +71,43 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _text(results: list[dict[str, Any]], done: list[dict[str, Any]]) -> str:
     first = results[0]
     lines, minutes = first["lines"], f"{first['minutes']:g}"
-    rows = ["| entrant | CER [95 %] | WER | lines/s training | lines/s reading | epochs | parameters | MB |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
+    rows = [
+        "| entrant | CER, % | 95 % interval | WER, % | training, lines/s | reading, lines/s | epochs | parameters | MB |"
+    ]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
     for result in results:
         if "failure" in result:
-            rows.append(f"| {result['entrant']}: {result['about']} | none: {result['failure']} | | | | | | |")
+            rows.append(f"| {result['entrant']}: {result['about']} | none: {result['failure']} | | | | | | | |")
             continue
         low, high = (f"{100 * bound:.1f}" for bound in result["cer_ci95"])
-        cells = [f"{result['entrant']}: {result['about']}", f"{100 * result['cer']:.1f} % [{low}, {high}]"]
-        cells += [f"{100 * result['wer']:.1f} %", _number(result["training_lines_per_second"], 1)]
+        cells = [f"{result['entrant']}: {result['about']}", f"{100 * result['cer']:.1f}", f"{low} to {high}"]
+        cells += [f"{100 * result['wer']:.1f}", _number(result["training_lines_per_second"], 1)]
         cells += [_number(result["reading_lines_per_second"], 1), _number(result["epochs"], 1)]
         cells += [f"{result['parameters'] / 1e6:.2f} M", _number(result["megabytes"], 1)]
         rows.append("| " + " | ".join(cells) + " |")
     over = sorted({result["over"] for result in done})
     smoke = "\nThis was a smoke run, on a few lines: the figures mean nothing.\n" if first["smoke"] else ""
+    task = (
+        f"Each toolkit trained for {minutes} minutes on {lines['train']:,} lines of {first['data']}, kept the checkpoint that "
+        f"read the {lines['val']:,} validation lines best, and read the {lines['test']:,} test lines with it: greedily, "
+        "without a language model. `scripts/compare` runs all of it."
+    )
+    measures = (
+        "The same function computes CER and WER for all, over all test lines, cased, spaces counted. The intervals are "
+        f"bootstraps over {' and '.join(over) or 'lines'}. Training speed is lines per second of wall-clock time up to the last "
+        "validation, including starting and validating. Reading speed goes from image files to texts, with the model loaded."
+    )
     text = f"""# Which toolkit reads better after {minutes} minutes of training?
 
-Each trained for {minutes} minutes on {lines["train"]:,} lines of {first["data"]}, kept what read the {lines["val"]:,} validation lines
-best, and read the {lines["test"]:,} test lines with that: greedily, without a language model. `scripts/compare` does it all.
+{_wrapped(task)}
 {smoke}
 {chr(10).join(rows)}
 
-CER and WER are over all test lines, cased, spaces counted, by the same function for all; the intervals are bootstraps over
-{" and ".join(over) or "lines"}. Training speed is lines seen per second of wall clock up to the last validation, with starting and
-validating. Reading speed is from image files to texts, the model loaded.
+{_wrapped(measures)}
 
 ![Learning curves](comparison.png)
 
-*CER on the validation lines, each toolkit's own count of it, over the wall clock.*
+*CER on the validation lines, as each toolkit counts it, over wall-clock time.*
 
 ## Conditions
 
@@ -107,24 +117,31 @@ validating. Reading speed is from image files to texts, the model loaded.
         text += "- Not all ran on the same kind of processor: a newer one does more in the same minutes.\n"
     for result in results:
         versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
-        text += f"- {result['entrant']}: {result['date']}, commit {result['commit']}, on {result['cpu']}"
+        item = f"- {result['entrant']}: {result['date']}, commit {result['commit']}, on {result['cpu']}"
         if "failure" not in result:
-            text += f"; trained for {result['seconds']:.0f} s"
+            item += f"; trained for {result['seconds']:.0f} s"
             if "other_cpus" in result:
-                text += f", while other programs took {result['other_cpus']:.2f} CPUs"
-            text += f"; {versions}"
-        text += "\n"
+                item += f", while other programs used {result['other_cpus']:.2f} CPUs"
+            item += f"; {versions}"
+        text += _wrapped(item) + "\n"
     for result in done:
         if result["note"]:
             text += f"- {result['entrant']}: {result['note']}.\n"
     own = [_CHOSEN] if first["data"] == "copiste-fr" and "hwr" in {result["entrant"] for result in done} else []
-    text += "\n## What the figures don't say\n\n" + "".join(f"- {words}\n" for words in (*_GENERAL, *own))
+    text += "\n## What the figures do not say\n\n" + "".join(
+        _wrapped(f"- {words}") + "\n" for words in (*_GENERAL, *own)
+    )
     peers = {result["entrant"].removesuffix("48") for result in done}
-    text += "".join(f"- {words}\n" for peer, words in _PECULIAR.items() if peer in peers)
+    text += "".join(_wrapped(f"- {words}") + "\n" for peer, words in _PECULIAR.items() if peer in peers)
     text += "\n## Commands\n\n"
     for result in done:
         text += f"{result['entrant']}:\n\n```\n" + "\n".join(result["commands"]) + "\n```\n\n"
     return text.rstrip() + "\n"
+
+
+def _wrapped(text: str) -> str:
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _number(value: float | None, digits: int) -> str:
