@@ -194,9 +194,9 @@ def _no_words(alphabet: Alphabet) -> Lexicon:
 
 
 def _compiled() -> Callable[..., tuple[Any, Any, Any]]:
-    # Here, not on top: numba is an extra, and importing it takes half a second.
+    # Here, not on top: importing numba takes half a second, which the greedy decoder need not wait for.
     try:
         from hwr.decoding.beam_compiled import search as compiled
     except ImportError as error:
-        raise Error(f"the beam search needs numba: pip install -e '.[lm]' ({error})") from error
+        raise Error(f"the beam search needs numba: pip install numba ({error}); --decoder greedy does without") from error
     return compiled  # type: ignore[no-any-return,unused-ignore]
