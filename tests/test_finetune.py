@@ -130,7 +130,7 @@ def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
     nothing.write_text("")
     result = CliRunner().invoke(main, ["train", "--config", str(nothing), "--charset", "keep"])
     assert result.exit_code == 2
-    assert "--charset is for fine-tuning" in result.output
+    assert "--charset applies to fine-tuning only" in result.output
 
 
 def test_no_init_is_no_checkpoint(tiny: Config) -> None:

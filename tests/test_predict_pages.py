@@ -224,7 +224,7 @@ def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp
     (folder / "a page.xml").write_text("by hand")
     done = hwr("predict", folder / "a page.png", "--checkpoint", model, "--format", "page", "--out", folder)
     assert done.exit_code == 2
-    assert "is there already, beside" in done.stderr
+    assert "exists already, next to" in done.stderr
     assert (folder / "a page.xml").read_text() == "by hand"
     done = hwr("predict", paths[0], "--checkpoint", model, "--out", paths[0])
     assert done.exit_code == 2

@@ -289,8 +289,8 @@ def test_old_names_are_read_with_a_warning(model: Path, language: Path, drawn: P
     with pytest.warns(config.RenamedKey) as said:
         assert config.load(path).decode == config.Decode(name="greedy")
     assert [str(w.message) for w in said] == [
-        f"{path}:1: decode.insertion is now called decode.length_bonus; the old name will go",
-        f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will go",
+        f"{path}:1: decode.insertion is now called decode.length_bonus; the old name will be removed",
+        f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will be removed",
     ]
     path.write_text("decode: {insertion: 0.5, length_bonus: 0.5}\n")
     with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus, which is set too"):

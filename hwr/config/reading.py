@@ -72,7 +72,7 @@ def _renamed(found: Given, whole: bool = True) -> Given:
 
 
 def _warn(place: str, old: str, new: str) -> None:
-    warnings.warn(f"{place}: {old} is now called {new}; the old name will go", RenamedKey, 3)
+    warnings.warn(f"{place}: {old} is now called {new}; the old name will be removed", RenamedKey, 3)
 
 
 def over(found: Given, base: Config | None = None) -> Config:

@@ -74,7 +74,7 @@ def check(out: Path, settings: Config, resume: bool) -> None:
         raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a place outside")
     if not resume:
         if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
-            raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
+            raise Error(f"{out} exists already; resume it with --resume, or choose another folder with --out")
         return
     before = config.load(out / "config.yaml")
     changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
