@@ -88,7 +88,7 @@ def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.arch=lstm", r"arch is original or crnn"),
+        ("model.arch=lstm", r"arch must be original or crnn"),
         ("model.steps=9", r"unknown key model\.steps; did you mean stem"),
         ("model.pools=[[2, 2]]", r"3 stages need 2 pools, got 1"),
         ("engine.name=mxnet", r"model\.arch: the mxnet engine has no crnn"),

@@ -299,7 +299,7 @@ def _output(world: World) -> None:
     world.refuses("--json and --format tsv contradict", *start, "--json", "--format", "tsv")
     world.refuses("name a folder with --out", *start, "--format", "page")
     for more in ([], ["--format", "tsv"], ["--format", "page", "--out", world.folder]):
-        world.refuses("--characters: a ", *start, "--characters", *more)
+        world.refuses("--characters: the ", *start, "--characters", *more)
 
 
 @check("predict --workers")

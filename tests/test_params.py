@@ -259,7 +259,7 @@ def test_a_whole_network_goes_through(tmp_path):
         ("x", np.array([None]), "of dtype object"),
         ("x", np.float32(1), "is a scalar"),
         ("x", np.zeros((1,) * 33, np.float32) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else None, "33 dim"),
-        ("a\0b", SIX, "holds a NUL"),
+        ("a\0b", SIX, "contains a NUL"),
         ("arg:x", SIX, "begins with 'arg:'"),
         ("\ud800", SIX, "can't be written as UTF-8"),
     ],

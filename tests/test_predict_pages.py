@@ -163,7 +163,7 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     (folder / "page/b.xml").unlink()
     done = hwr("predict", folder, "--checkpoint", model)
     assert len(done.stdout.splitlines()) == 6
-    assert "1 other files in the folders are not read" in done.stderr
+    assert "skipped 1 other files in the folders" in done.stderr
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
@@ -180,7 +180,7 @@ def test_only_pages_displace_the_images_that_they_mark(
         done = hwr("predict", mixed, "--checkpoint", model)
         assert done.exit_code == 0, done.stderr
         assert done.stdout.splitlines() == alone[:1]
-        assert "other files in the folders are not read" in done.stderr
+        assert "other files in the folders" in done.stderr
     (mixed / "some.xml").unlink()
     # A page beside it: its own image is not a line, the other one still is.
     (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
@@ -188,7 +188,7 @@ def test_only_pages_displace_the_images_that_they_mark(
     done = hwr("predict", mixed, "--checkpoint", model)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [alone[0], *alone]
-    assert "3 other files in the folders are not read" in done.stderr
+    assert "skipped 3 other files in the folders" in done.stderr
     # As a shell names the files of an export.
     done = hwr("predict", mixed / "mets.xml", mixed / "one.xml", "--checkpoint", model)
     assert (done.exit_code, done.stdout.splitlines()) == (0, alone)

@@ -123,7 +123,7 @@ def test_the_lines_of_a_run_are_the_default(crnn: Path, tmp_path: Path, monkeypa
     _, settings = settings_for(crnn, None, ["data.test=[y]"], dataset=True, note=notes.append)
     assert settings.data == config.Data(root="mine", test=("y",), normalise="NFD")
     assert settings.evaluate.worst == 20
-    assert notes == [f"data keys that are not set are those of {run}"]
+    assert notes == [f"unset data keys come from {run}"]
     assert settings_for(crnn)[1].data.root == "data/iam"  # reading images needs none of them
 
 

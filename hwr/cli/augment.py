@@ -13,7 +13,9 @@ from hwr.cli.options import Command, config_option, examples, set_option
 @set_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
 @click.option("--out", required=True, metavar="FILE", help="Image to write (PNG).")
-@click.option("--lines", default=6, show_default=True, type=click.IntRange(min=1), help="Number of lines, spread over the split.")
+@click.option(
+    "--lines", default=6, show_default=True, type=click.IntRange(min=1), help="Number of lines, spread over the split."
+)
 @click.option("--times", default=5, show_default=True, type=click.IntRange(min=1), help="Augmented versions per line.")
 @examples("""
     hwr augment --config configs/lines_cpu.yaml --set data.root=/data/mine --out sheet.png

@@ -25,10 +25,15 @@ from hwr.processes import rank_and_world_size
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @decoder_options
 @engine_option
-@click.option("--json", "json_path", metavar="FILE", help="Write the full report as JSON (-: print it instead of the table).")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the full report as JSON (-: print it instead of the table)."
+)
 @click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with their predictions (PNG).")
 @click.option(
-    "--report", "page_path", metavar="FILE", help="Write a web page that shows every line with its errors marked (HTML)."
+    "--report",
+    "page_path",
+    metavar="FILE",
+    help="Write a web page that shows every line with its errors marked (HTML).",
 )
 @examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
@@ -80,7 +85,10 @@ def evaluate(
 )
 @decoder_options
 @click.option(
-    "--n-best", type=click.IntRange(min=1), metavar="K", help="Also write the K best hypotheses of each line, with scores."
+    "--n-best",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Also write the K best hypotheses of each line, with scores.",
 )
 @engine_option
 @click.option("--out", required=True, metavar="FOLDER", help="Output folder.")

@@ -7,9 +7,7 @@ import click
 
 from hwr.cli.options import Group, examples
 
-root_option = click.option(
-    "--root", default="data/iam", show_default=True, metavar="FOLDER", help="IAM's folder."
-)
+root_option = click.option("--root", default="data/iam", show_default=True, metavar="FOLDER", help="IAM's folder.")
 
 
 @click.group(cls=Group)
@@ -19,7 +17,9 @@ def iam() -> None:
 
 @iam.command()
 @root_option
-@click.option("--email", envvar="HWR_IAM_EMAIL", prompt="E-mail", help="The e-mail you registered with [env: HWR_IAM_EMAIL].")
+@click.option(
+    "--email", envvar="HWR_IAM_EMAIL", prompt="E-mail", help="The e-mail you registered with [env: HWR_IAM_EMAIL]."
+)
 @click.option(
     "--password",
     envvar="HWR_IAM_PASSWORD",

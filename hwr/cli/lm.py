@@ -25,7 +25,13 @@ def lm() -> None:
     type=click.Path(path_type=Path),
     help="Text file with one transcribed line per line, such as export-typo's text_train.txt; repeatable.",
 )
-@click.option("--order", default=6, show_default=True, type=click.IntRange(min=2), help="Length of the longest n-grams, in characters.")
+@click.option(
+    "--order",
+    default=6,
+    show_default=True,
+    type=click.IntRange(min=2),
+    help="Length of the longest n-grams, in characters.",
+)
 @click.option(
     "--normalise",
     type=click.Choice(["NFC", "NFKC", "NFD", "none"]),
@@ -89,7 +95,9 @@ def build(
 @click.option("--beam", default=16, show_default=True, type=click.IntRange(min=1), help="Beam width.")
 @engine_option
 @click.option(
-    "--out", metavar="FILE", help="Checkpoint to write, with the settings and models stored in it (default: overwrite --checkpoint)."
+    "--out",
+    metavar="FILE",
+    help="Checkpoint to write, with the settings and models stored in it (default: overwrite --checkpoint).",
 )
 @examples("""
     hwr lm tune --checkpoint runs/iam_line/best.safetensors --lm lm.arpa

@@ -34,7 +34,9 @@ def info(checkpoint: str, as_json: bool) -> None:
     help="Output file (default: next to the checkpoint; for hwr-latin, the current folder).",
 )
 @click.option(
-    "--quantize", type=click.Choice(["int8", "fp16"]), help="Shrink the file: int8 for onnx on a CPU, fp16 for safetensors."
+    "--quantize",
+    type=click.Choice(["int8", "fp16"]),
+    help="Shrink the file: int8 for onnx on a CPU, fp16 for safetensors.",
 )
 @examples("""
     hwr export runs/iam_line/best.safetensors --format onnx
@@ -60,4 +62,6 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     )
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} differ from the checkpoint's by at most {away:.2g}")
+    click.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} differ from the checkpoint's by at most {away:.2g}"
+    )

@@ -100,7 +100,9 @@ set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, e.g. train.epochs=2 train.lr=1e-3."
 )
 engine_option = click.option(
-    "--engine", type=click.Choice(["torch", "mxnet"]), help="Engine that runs the network (default: engine.name, normally torch)."
+    "--engine",
+    type=click.Choice(["torch", "mxnet"]),
+    help="Engine that runs the network (default: engine.name, normally torch).",
 )
 checkpoint_option = click.option(
     "--checkpoint",
@@ -204,7 +206,7 @@ def say(line: str) -> None:
 def load(
     checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
 ) -> "tuple[Checkpoint, Config]":
-    """`recognizer.settings_for` for a command that reads a dataset."""
+    """`loading.settings_for` for a command that reads a dataset."""
     from hwr.loading import settings_for
 
     def note(text: str) -> None:

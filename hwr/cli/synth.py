@@ -28,7 +28,9 @@ from hwr.cli.options import Command, examples
     help="Text to write with the fonts: a UTF-8 file with one paragraph per line, or a folder of .txt; repeatable, in equal shares.",
 )
 @click.option(
-    "--processes", type=click.IntRange(min=1), help="Processes that draw in parallel with --fonts (default: one per CPU core)."
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes that draw in parallel with --fonts (default: one per CPU core).",
 )
 @examples("""
     hwr synth --out data/drawn --lines 5000 --writers 100
