@@ -167,7 +167,7 @@ class _Reader:
         at = self.offset
         ndim = self.unpack("i", f"the number of dimensions of {what}")[0] if versioned else magic
         if not 0 <= ndim <= MAX_NDIM:
-            raise self.fault(at, f"{what} has {ndim} dimensions; the limit is {MAX_NDIM}")
+            raise self.fault(at, f"{what} has {ndim} dimensions; 0 to {MAX_NDIM} are allowed")
         if ndim == 0 and magic != V3_MAGIC:
             raise self.fault(at, f"{what} has no dimensions, which in MXNet means no array")
         at = self.offset

@@ -205,7 +205,7 @@ def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path
     (tmp_path / "empty").mkdir()
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", tmp_path / "empty")
     assert result.exit_code == 2
-    assert "no images in this folder" in result.stderr
+    assert "no PAGE or ALTO files in this folder" in result.stderr
 
 
 def test_synth(tmp_path: Path) -> None:

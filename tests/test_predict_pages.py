@@ -143,7 +143,7 @@ def test_unsure_lines_are_left_empty(page: tuple[Path, list[Path]], model: Path)
     assert done.exit_code == 0
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["", "", ""]
     assert all(json.loads(line)["confidence"] > 0 for line in done.stdout.splitlines())
-    assert "the text of 3 lines is left empty" in done.stderr
+    assert "left the text of 3 lines empty" in done.stderr
 
 
 def test_what_can_not_be_read_does_not_stop_the_rest(

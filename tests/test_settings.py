@@ -153,8 +153,8 @@ def test_fine_tuning_obeys_the_network_keys_of_a_file(crnn: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model:\n  hidden: 9\n", r"not the checkpoint's.*\n.*c\.yaml:2: model\.hidden: 24 -> 9"),
-        ("model:\n  arch: original\n", r"c\.yaml:2: .*not the checkpoint's: model\.arch is crnn"),
+        ("model:\n  hidden: 9\n", r"differs from the checkpoint's.*\n.*c\.yaml:2: model\.hidden: 24 -> 9"),
+        ("model:\n  arch: original\n", r"c\.yaml:2: .*differs from the checkpoint's: model\.arch is crnn"),
         ("model:\n  channels: 8\n", r"unknown key model\.channels"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Predictions as text, TSV or JSON, a line each; or as PAGE or ALTO: in a copy of the XML that marked the lines, or new."""
+"""Write predictions: one per line as text, TSV or JSON; or as PAGE or ALTO, into a copy of the input XML or a new file."""
 
 import json
 import os
@@ -96,30 +96,30 @@ def row(job: Job, prediction: Prediction, kind: str, characters: bool) -> str:
 
 
 def place(folder: Path, source: Path) -> Path:
-    """The file that the predictions for a source file are written to."""
+    """The output file for a source file."""
     return folder / f"{source.stem}.xml"
 
 
 def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) -> Path:
     """Write a page's texts and confidences.
 
-    If the page was read from the same format, the rest of its XML stays, except for what belonged to the old texts.
-    Otherwise the page is new, and has an image and its lines.
+    If the input has the same format, its XML is kept, except for what belonged to the old texts. Otherwise the page is
+    new, with its image and lines.
 
     Args:
         kind: A name in `PAGE_FORMATS`.
 
     Returns:
-        The file, named like the source.
+        The file, named after the source.
 
     Raises:
-        Error: It can't be written, or the image's name can't be written into it.
+        Error: The file can't be written, or can't contain the image's name.
     """
     path = place(folder, job.source)
     lines = [_line(job, number, prediction) for number, prediction in enumerate(predictions, 1)]
     root = job.root
     if job.kind != kind:
-        # In a line image or a photo without XML, positions are those in the upright picture.
+        # Without XML, positions refer to the upright image.
         size = load.size(job.image, upright=not job.kind)
         root = PAGE_FORMATS[kind].new(check_name(job.image).name, size, [replace(line, text="") for line in lines])
     PAGE_FORMATS[kind].update(root, lines)
