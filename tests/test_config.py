@@ -46,7 +46,7 @@ def test_a_fault_is_named_with_its_place(tmp_path: Path, text: str, message: str
         ("train.epoch=3", r"--set train\.epoch=3: unknown key"),
         ("nope.a=3", r"--set nope\.a=3: unknown key nope"),
         ("train.epochs", r"write it as section\.key=value"),
-        ("train.epochs=[", "not YAML"),
+        ("train.epochs=[", "not valid YAML"),
         ("train.epochs.x=1", r"unknown key|is a value|valid integer"),
     ],
 )
@@ -80,8 +80,8 @@ def test_no_such_file() -> None:
 def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
     found = config.differences(config.Config(), config.load(None, ["model.arch=crnn", "train.lr=1"]))
     assert "model.arch: original -> crnn" in found
-    assert "model.channels: 64 -> not there" in found
-    assert "model.stem: not there -> 32" in found
+    assert "model.channels: 64 -> absent" in found
+    assert "model.stem: absent -> 32" in found
     assert "train.lr: 0.0001 -> 1.0" in found
 
 
@@ -91,7 +91,7 @@ def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
         ("model.arch=lstm", r"arch must be original or crnn"),
         ("model.steps=9", r"unknown key model\.steps; did you mean stem"),
         ("model.pools=[[2, 2]]", r"3 stages need 2 pools, got 1"),
-        ("engine.name=mxnet", r"model\.arch: the mxnet engine has no crnn"),
+        ("engine.name=mxnet", r"model\.arch: the mxnet engine does not support crnn"),
         ("image.margin=400", r"image\.margin: 400 on each side leaves no room in image\.width 800"),
         ("decode.lm_weight=0.5", r"lm_weight 0\.5 needs lm"),
     ],

@@ -162,7 +162,7 @@ def _init(world: World) -> None:
 
 @check("train --engine", "evaluate --engine", "export-typo --engine", "predict --engine", "lm tune --engine")
 def _engine(world: World) -> None:
-    message = "the mxnet engine has no crnn"
+    message = "the mxnet engine does not support crnn"
     assert message in world.train("--engine", "mxnet", refused=True).stderr
     for arguments in (
         ["evaluate"],

@@ -62,7 +62,7 @@ def test_a_file_may_repeat_what_the_checkpoint_says(crnn: Path, tmp_path: Path) 
         ("image:\n  height: 64\n", [], r"c\.yaml:2: the network .* can't be changed: image\.height is 24, not 64"),
         ("model:\n  arch: crnn\n  hidden: 9\n", [], r"c\.yaml:3: .*model\.hidden is 24, not 9"),
         ("model:\n  arch: original\n", [], r"c\.yaml:2: .*model\.arch is crnn, not original"),
-        ("model:\n  channels: 8\n", [], r"c\.yaml:2: .*model\.channels is not there \(model\.arch is crnn\), not 8"),
+        ("model:\n  channels: 8\n", [], r"c\.yaml:2: .*model\.channels is absent \(model\.arch is crnn\), not 8"),
         ("", ["image={height: 64}"], r"--set image=\{height: 64\}: .*image\.height is 24, not 64"),
         ("", ["image.height=64"], r"--set image\.height=64: .*image\.height is 24, not 64"),
         ("data:\n  normalise: NFC\n", [], r"c\.yaml:2: data\.normalise belongs to the checkpoint.* is NFD, not NFC"),

@@ -205,7 +205,7 @@ def test_a_path_in_a_checkpoint_is_not_followed(model: Path, language: Path, dra
     checkpoint.write_arrays(path, arrays, about)
     arguments = ["evaluate", "--checkpoint", path, "--split", "val", "--set", f"data.root={drawn}", "--json", "-"]
     said = hwr(*arguments, code=2).output
-    assert f"uses a language model that is not stored in it, {language}: --lm FILE says where it is" in said
+    assert f"uses a language model that is not stored in the checkpoint, {language}. Name it with --lm FILE" in said
     report = json.loads(hwr(*arguments, "--lm", language).stdout)
     assert (report["decoder"]["beam"], report["decoder"]["lm_weight"], report["decoder"]["length_bonus"]) == (
         4,
@@ -267,7 +267,7 @@ def test_contradictions_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     for keys, message in (
         ("{name: greedy, beam: 16}", "c.yaml:1: decode: beam 16 needs the beam search"),
-        ("{name: greedy, lm: x}", "c.yaml:1: decode: lm x is for"),
+        ("{name: greedy, lm: x}", "c.yaml:1: decode: lm x needs"),
         ("{lm_weight: 0.0}", "c.yaml:1: decode: lm_weight 0 needs lm"),
     ):
         path.write_text(f"decode: {keys}\n")
@@ -293,7 +293,7 @@ def test_old_names_are_read_with_a_warning(model: Path, language: Path, drawn: P
         f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will be removed",
     ]
     path.write_text("decode: {insertion: 0.5, length_bonus: 0.5}\n")
-    with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus, which is set too"):
+    with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus; set only one"):
         config.load(path)
     arguments = [
         "evaluate",
