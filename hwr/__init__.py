@@ -1,4 +1,4 @@
-"""Turns photographed handwriting into text.
+"""Handwritten text recognition.
 
     import hwr
 
@@ -8,7 +8,7 @@
     hwr.evaluate(model, "data/mine").cer
     hwr.train("lines_cpu", out="runs/mine", overrides=["data.root=data/mine"])
 
-The names are imported when they are first used: `import hwr` itself is quick.
+These names are imported on first use, so that `import hwr` is fast.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Error(Exception):
-    """Something the user can put right: the message names the file, line or key, and says what would be right.
+    """An error that the user can fix. The message names the file, line or key, and the remedy.
 
-    The command line prints the message alone and exits with status 2.
+    The command line prints only the message, and exits with status 2.
     """
 
 

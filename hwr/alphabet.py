@@ -1,4 +1,4 @@
-"""Text <-> label ids, and where the CTC blank is: always the last class, as in Gluon."""
+"""Text <-> label ids. The CTC blank is always the last class, as in Gluon."""
 
 import string
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ import numpy as np
 from hwr import Error
 
 ORIGINAL = " !\"#&\\'()*+,-./" + string.digits + ":;?" + string.ascii_uppercase + string.ascii_lowercase
-"""The 80 characters of the original system, in its order. The backslash got in by way of a raw string there; the class
-indices of every checkpoint of it depend on that."""
+"""The 80 characters of the original system, in its order. The backslash comes from a raw string in its code, but the class
+indices of all its checkpoints depend on it."""
 
 
-# What `data.alphabet` may be beside a file's path.
+# Values of `data.alphabet` other than a file's path.
 NAMES = ("auto", "original")
 
 
@@ -24,7 +24,7 @@ class Alphabet:
     """The characters that a network can write; character i is class i, and the blank is class `len(characters)`.
 
     Raises:
-        Error: A character stands twice, or there is none.
+        Error: It repeats a character, or is empty.
     """
 
     characters: str
@@ -34,7 +34,7 @@ class Alphabet:
             raise Error("an alphabet needs at least one character")
         if len(set(self.characters)) != len(self.characters):
             twice = sorted({c for c in self.characters if self.characters.count(c) > 1})
-            raise Error(f"the alphabet has {''.join(twice)!r} more than once")
+            raise Error(f"the alphabet repeats {''.join(twice)!r}")
 
     @property
     def blank(self) -> int:
@@ -50,15 +50,15 @@ class Alphabet:
         return {character: i for i, character in enumerate(self.characters)}
 
     def missing(self, text: str) -> str:
-        """The characters of `text` that the alphabet lacks, each once, sorted."""
+        """The characters of `text` that are not in the alphabet, each once, sorted."""
         return "".join(sorted(set(text) - self._ids.keys()))
 
     def encode(self, text: str) -> np.ndarray:
-        """Label ids, (len(text),) int32. The alphabet must have every character (see `missing`)."""
+        """Label ids, (len(text),) int32. Every character must be in the alphabet (see `missing`)."""
         return np.array([self._ids[character] for character in text], np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of label ids without blanks."""
+        """The text for label ids without blanks."""
         return "".join(self.characters[i] for i in ids)
 
 
@@ -66,13 +66,13 @@ def resolve(name: str, texts: Sequence[str]) -> Alphabet:
     """The alphabet that `data.alphabet` names.
 
     Args:
-        name: `original` (the 80 characters), `auto` (those 80 and then, in code-point order, whatever else the texts
-            have; on IAM that is the original alphabet), or the path of a UTF-8 file that holds the characters in their
-            order (line ends are not part of it).
+        name: `original` (the 80 characters), `auto` (those 80, then all other characters of the texts in code-point
+            order; on IAM this is the original alphabet), or the path of a UTF-8 file with the characters in order (line
+            breaks are ignored).
         texts: The training texts.
 
     Raises:
-        Error: No such file, or a character in it stands twice.
+        Error: The file can't be read, or repeats a character.
     """
     match name:
         case "original":
@@ -84,8 +84,8 @@ def resolve(name: str, texts: Sequence[str]) -> Alphabet:
                 text = Path(name).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise Error(
-                    f"data.alphabet: {name} is neither original nor auto, and as a UTF-8 file of characters "
-                    f"it could not be read: {error}"
+                    f"data.alphabet: {name} is neither original nor auto, and could not be read as a UTF-8 file "
+                    f"of characters: {error}"
                 ) from error
             try:
                 return Alphabet(text.replace("\r", "").replace("\n", ""))

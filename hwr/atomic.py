@@ -1,4 +1,4 @@
-"""Write files so that a kill at any moment leaves either the old content or the new, never half of it."""
+"""Write files atomically: a kill at any moment leaves the old content or the new, never half of it."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ from hwr import Error
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield the path of an empty temporary file beside `path`; on success flush it to disk and rename it onto `path`.
+    """Yield the path of an empty temporary file next to `path`; on success flush it to disk and rename it to `path`.
 
-    On any exception the temporary file is removed and `path` is left as it was. The new file has the permissions of the
-    one that it replaces, or else those that the umask allows. A link stays a link to what is replaced; a device or a pipe is
-    not replaced, but written to.
+    On any exception the temporary file is removed and `path` stays as it was. The new file gets the permissions of the file
+    that it replaces, or those that the umask allows. A link is kept, and its target replaced. A device or a pipe is written
+    to directly.
 
     Raises:
-        Error: The file system refused (disk full, no permission, no such folder); names `path`.
+        Error: The file system refuses (disk full, no permission, no such folder); names `path`.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -27,18 +27,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        # Asking for the umask would change it for a moment, in all threads: let the system apply it to a new file.
+        # Querying the umask would change it for a moment, in all threads. Creating a file lets the system apply it.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
         yield temporary
-        with open(temporary, "rb+") as file:  # Windows flushes no handle that only reads
+        with open(temporary, "rb+") as file:  # Windows can't flush a read-only handle
             os.fsync(file.fileno())
-        temporary.chmod(mode)  # some writers make files that nobody else may read
+        temporary.chmod(mode)  # some libraries create files that only the owner may read
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise Error(
-            f"{path}: could not be written: {error.strerror or error}. What stood there before is untouched."
+            f"{path}: could not be written: {error.strerror or error}. The previous file is unchanged."
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)

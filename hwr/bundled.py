@@ -1,4 +1,4 @@
-"""The recipes and the model that come with the program: a name without a slash is one of them, anything else is a path."""
+"""The bundled recipes and model: a name without a slash means one of them, anything else is a path."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ MODEL = "hwr-latin"
 def recipe(name: str | Path) -> Path:
     """The config file that `--config` names: `lines_cpu` is a bundled recipe, `./mine.yaml` a file.
 
-    A text that ends with .yaml is a file's name, with or without a slash.
+    A name that ends in .yaml is a file, with or without a slash.
 
     Raises:
-        Error: There is no such recipe, and no such file.
+        Error: No recipe or file has this name.
     """
     if isinstance(name, Path) or _has_slash(name):
         return Path(name)
@@ -29,13 +29,13 @@ def recipe(name: str | Path) -> Path:
         raise Error(f"{name}: no such config file here; {hint}")
     if name not in recipes:
         raise Error(
-            f"{name}: no bundled recipe has this name; they are {_list(recipes)}. For a file, write its path: ./{name}"
+            f"{name}: no bundled recipe has this name (there are {_list(recipes)}). For a file, write its path: ./{name}"
         )
     return folder / f"{name}.yaml"
 
 
 def model(name: str | Path = MODEL) -> Path:
-    """The file of a model: `hwr-latin` is the bundled one, what has a slash or an ending is a path.
+    """The file of a model: `hwr-latin` is the bundled one; a name with a slash or an extension is a path.
 
     Raises:
         Error: No bundled model has this name.
@@ -46,13 +46,13 @@ def model(name: str | Path = MODEL) -> Path:
     models = sorted(path.stem for path in folder.glob(f"{MODEL}.safetensors"))
     if name not in models:
         raise Error(
-            f"{name}: no bundled model has this name; there is {_list(models)}. For a file, write its path: ./{name}"
+            f"{name}: no bundled model has this name (there is {_list(models)}). For a file, write its path: ./{name}"
         )
     return folder / f"{name}.safetensors"
 
 
 def is_model_name(name: str | Path) -> bool:
-    """Whether `model` takes it for the name of a bundled model, and not for a path."""
+    """Whether `model` treats the name as a bundled model rather than a path."""
     return isinstance(name, str) and not _has_slash(name) and not Path(name).suffix
 
 
@@ -61,7 +61,7 @@ def _has_slash(name: str) -> bool:
 
 
 def _folder(name: str) -> Path:
-    """`configs` or `models`: in an installed package they lie inside it, in a checkout beside it."""
+    """`configs` or `models`: inside an installed package, next to the package in a checkout."""
     package = Path(__file__).parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name

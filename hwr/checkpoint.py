@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Part:
-    """Arrays and JSON values that are stored with a network; what they mean, `decoding` knows, and checks."""
+    """Arrays and JSON values stored with a network. `decoding` interprets and checks them."""
 
     arrays: Mapping[str, np.ndarray]
     about: Mapping[str, Any]
@@ -36,14 +36,13 @@ class Checkpoint:
     """A trained network.
 
     Attributes:
-        weights: Name (as Gluon names it) -> array.
-        config: The config that it was trained with. Keys that name files and folders are neither saved nor loaded.
-        alphabet: What it can write.
-        scores: What is known of it: epoch, validation loss, cer, wer, on which split, and the names of the folders that it
-            was trained on.
-        exported: The `.onnx` file that it is; then there are no weights.
-        language_model: What `decoding.language_model` stores, or None.
-        lexicon: What `decoding.lexicon` stores, or None.
+        weights: Name (in Gluon's naming) -> array.
+        config: The training config. Keys that name files and folders are neither saved nor loaded.
+        alphabet: The characters that it can write.
+        scores: Epoch, validation loss, CER and WER, the split, and the names of the folders that it was trained on.
+        exported: The `.onnx` file, if it is an exported network; then there are no weights.
+        language_model: As stored by `decoding.language_model`, or None.
+        lexicon: As stored by `decoding.lexicon`, or None.
     """
 
     weights: dict[str, np.ndarray]
@@ -55,7 +54,7 @@ class Checkpoint:
     lexicon: Part | None = None
 
 
-# Names of a part's arrays begin with its key and a slash.
+# The names of a part's arrays start with its key and a slash.
 _PARTS = {"lm": "language_model", "lexicon": "lexicon"}
 
 
@@ -63,7 +62,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write `.safetensors`.
 
     Raises:
-        Error: No room, no permission; what stood there before is untouched. Or the checkpoint is an exported network.
+        Error: The file can't be written (a previous file is unchanged), or the checkpoint is an exported network.
     """
     if checkpoint.exported:
         raise Error(f"{path}: {checkpoint.exported} is an exported network, which has no weights to save")
@@ -74,7 +73,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def about(checkpoint: Checkpoint) -> str:
-    """All but the weights, as JSON: what `load` reads them by. The arrays of a language model are in it, as base64."""
+    """Everything but the weights, as JSON, including the arrays of a language model as base64."""
     found = _about(checkpoint)
     for key, part in _parts(checkpoint).items():
         arrays = {name: np.asarray(array, order="C") for name, array in part.arrays.items()}
@@ -99,10 +98,10 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a `.safetensors` checkpoint; `hwr.recognizer.load_checkpoint` reads the other kinds too.
+    """Read a `.safetensors` checkpoint; `hwr.loading.load_checkpoint` also reads the other kinds.
 
     Raises:
-        Error: Missing, truncated, or not such a file; says what is wrong.
+        Error: The file is missing, truncated, or of another kind.
     """
     return from_metadata(path, *read_arrays(path))
 
@@ -110,25 +109,25 @@ def load(path: str | Path) -> Checkpoint:
 def from_metadata(
     path: str | Path, arrays: dict[str, np.ndarray], found: Mapping[str, Any], exported: Path | None = None
 ) -> Checkpoint:
-    """The checkpoint that arrays and the metadata of `about` make.
+    """Build a checkpoint from arrays and the metadata of `about`.
 
     Args:
         path: For messages.
-        arrays: The weights, and those of a language model and a word list, unless they are in the metadata.
+        arrays: The weights, and the arrays of a language model and a word list unless the metadata has them.
 
     Raises:
-        Error: The metadata is incomplete, invalid or a newer version's.
+        Error: The metadata is incomplete, invalid or from a newer version.
     """
     try:
         if found["format"] > FORMAT:
             raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
-        root = found["config"].get("data", {}).get("root")  # of a version that kept paths
+        root = found["config"].get("data", {}).get("root")  # only in files of a version that stored paths
         settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
         letters = Alphabet(found["alphabet"])
         scores = {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]}
         stored = {name: _stored(path, key, arrays, found) for key, name in _PARTS.items() if key in found}
         names = [name for name in arrays if not name.startswith(tuple(f"{key}/" for key in _PARTS))]
-        # Weights may be kept in 16 bits; engines take 32.
+        # Weights may be stored in 16 bits; engines take 32.
         weights = {name: arrays[name].astype(np.float32) for name in names}
         loaded = Checkpoint(weights, settings, letters, scores, exported)
         return replace(loaded, language_model=stored.get("language_model"), lexicon=stored.get("lexicon"))
@@ -137,9 +136,9 @@ def from_metadata(
 
 
 def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
-    """A config's nested dict without the keys that name files and folders: what a checkpoint keeps of it.
+    """A config's nested dict without the keys that name files and folders: the part that a checkpoint keeps.
 
-    They mean something only where it was trained. A file from elsewhere must not decide what is read or written here.
+    Paths are meaningful only on the machine where it was trained, and must not decide what is read or written here.
     """
     kept = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
 
@@ -153,17 +152,17 @@ def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
     drop("data", "alphabet", alphabet.NAMES)
     drop("train", "init")
     data, model = kept.get("data"), kept.get("model")
-    for key in ("train", "val", "test"):  # names of lists, which may be files elsewhere
+    for key in ("train", "val", "test"):  # names of lists, which may be paths
         names = data.get(key) if isinstance(data, dict) else None
         if isinstance(names, list | tuple) and any("/" in str(name) or "\\" in str(name) for name in names):
             drop("data", key)
     if isinstance(model, dict) and model.get("pretrained", "none") not in ("auto", "none"):
-        model["pretrained"] = "none"  # the weights have it all
+        model["pretrained"] = "none"  # the weights already include it
     return kept
 
 
 def folder_names(root: Any) -> list[str]:
-    """The last parts of the paths in `data.root`, to say what a network was trained on."""
+    """The last components of the paths in `data.root`, which say what a network was trained on."""
     return [Path(str(path)).name or str(path) for path in ([root] if isinstance(root, str) else root)]
 
 
@@ -178,17 +177,17 @@ def _unpacked(path: str | Path, text: Any) -> dict[str, np.ndarray]:
     try:
         return dict(safetensors_arrays(base64.b64decode(text, validate=True)))
     except (SafetensorError, ValueError, TypeError) as error:
-        raise Error(f"{path}: the language model or the word list in it is damaged: {error}") from error
+        raise Error(f"{path}: its language model or word list is damaged: {error}") from error
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Write arrays and JSON metadata as one `.safetensors`, whole or not at all."""
+    """Write arrays and JSON metadata as one `.safetensors` file, atomically."""
     with replacing(path) as temporary:
         try:
-            # safetensors takes no arrays of strange layout, and writes them wrong if it is given one.
+            # safetensors silently writes arrays that are not contiguous wrongly.
             contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
             save_file(contiguous, temporary, {"hwr": json.dumps(dict(about), ensure_ascii=False)})
-        except SafetensorError as error:  # how it reports a full disk
+        except SafetensorError as error:  # this is how it reports a full disk
             raise OSError(0, str(error)) from error
 
 
@@ -196,14 +195,14 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     """Read what `write_arrays` wrote.
 
     Raises:
-        Error: Missing, truncated or another program's file.
+        Error: The file is missing, truncated or another program's.
     """
     with _opened(path) as (file, about):
-        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (it is no dict)
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """The metadata alone of what `write_arrays` wrote; Error as `read_arrays`."""
+    """Only the metadata of what `write_arrays` wrote; raises Error like `read_arrays`."""
     with _opened(path) as (_, about):
         return about
 
@@ -216,7 +215,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         with safe_open(str(path), "np") as file:
             about = json.loads((file.metadata() or {}).get("hwr", "null"))
             if not isinstance(about, dict):
-                raise Error(f"{path}: was not written by hwr (there is no hwr in its metadata)")
+                raise Error(f"{path}: was not written by hwr (no hwr entry in its metadata)")
             yield file, about
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise Error(f"{path}: not a whole .safetensors file: {error}") from error
+        raise Error(f"{path}: not a complete .safetensors file: {error}") from error

@@ -1,4 +1,4 @@
-"""What a checkpoint is, without reading anything with it."""
+"""Describe a checkpoint without building its network."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from hwr.loading import load_checkpoint, stored_types
 
 
 def describe(model: str | Path) -> dict[str, Any]:
-    """What is known of a checkpoint, as JSON values.
+    """Everything known about a checkpoint, as JSON values.
 
     Args:
         model: The name of a bundled model, or a file.
@@ -40,7 +40,7 @@ def describe(model: str | Path) -> dict[str, Any]:
 
 
 def _stored(loaded: Checkpoint) -> dict[str, Any]:
-    """What is stored for the decoder, checked."""
+    """The language model and word list stored in it, checked."""
     found: dict[str, Any] = {}
     if loaded.language_model:
         lm, size = (
@@ -77,8 +77,8 @@ def table(about: dict[str, Any]) -> str:
         ("network", words(about["model"])),
         ("image", words(about["image"])),
         ("alphabet", f"{len(about['alphabet'])} characters: {about['alphabet']}"),
-        ("trained on", (data if isinstance(data, str) else ", ".join(data)) or "nothing is known of it"),
-        ("scores", words(scores) or "none are kept"),
+        ("trained on", (data if isinstance(data, str) else ", ".join(data)) or "unknown"),
+        ("scores", words(scores) or "none"),
         ("decoder", decoder_settings.describe(about["decode"], config.DECODER)),
     ]
     if lm := about.get("language_model"):
@@ -91,5 +91,5 @@ def table(about: dict[str, Any]) -> str:
         rows.append(("confidence", f"temperature {about['decode']['temperature']:g}"))
     if brought:
         rows.append(("  on validation lines", words({key: f"{value:.4g}" for key, value in brought.items()})))
-    rows += [("not the default", difference) for difference in about["differs_from_defaults"]]
+    rows += [("not default", difference) for difference in about["differs_from_defaults"]]
     return "\n".join(f"{name:<20}{value}" for name, value in rows)

@@ -11,7 +11,7 @@ and an array is, by its version:
 
     2 and 3 uint32 magic, int32 storage type (0 dense), int32 ndim, int64 dims
     1       uint32 magic, uint32 ndim, int64 dims
-    0       uint32 ndim, uint32 dims: before there were magics
+    0       uint32 ndim, uint32 dims: no magic yet
     all     int32 device type, int32 device number, int32 dtype flag, the values in C order
 
 Version 3 is version 2 saved under NumPy's shape rules: it alone has scalars (ndim 0). In the others ndim 0 stands for
@@ -31,7 +31,7 @@ from hwr.atomic import replacing
 
 LIST_MAGIC = 0x112
 V1_MAGIC, V2_MAGIC, V3_MAGIC = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-# mshadow/base.h, `enum TypeFlag`. Flags from 7 on (bool, bfloat16) have no place among weights.
+# mshadow/base.h, `enum TypeFlag`. Flags from 7 on (bool, bfloat16) do not occur among weights.
 DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "|u1", 4: "<i4", 5: "|i1", 6: "<i8"}
 FLAGS = {np.dtype(name): flag for flag, name in DTYPES.items()}
 # include/mxnet/base.h, `Context::DeviceType`: cpu, gpu, cpu_pinned, cpu_shared.
@@ -39,7 +39,7 @@ DEVICES = (1, 2, 3, 5)
 STORAGES = {1: "row_sparse", 2: "csr"}
 # NumPy 1's limit on the number of dimensions.
 MAX_NDIM = 32
-# The fewest bytes that an array takes: version 0 with one dimension of size 0.
+# The size of the smallest array: version 0 with one dimension of size 0.
 MIN_ARRAY = 20
 PREFIXES = ("arg:", "aux:")
 
@@ -47,24 +47,24 @@ PREFIXES = ("arg:", "aux:")
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """Read a `.params` file.
 
-    Nothing is allocated before the file is seen to hold that many bytes, so the memory needed is the file's size (a
-    dozen times that where every array is empty), whatever the file says.
+    Memory is allocated only after checking that the file holds that many bytes. So the memory needed is the file's size (a
+    dozen times that if every array is empty), whatever its headers claim.
 
     Args:
-        path: What `Block.save_parameters` or `mx.nd.save` of a dict wrote; also a Module checkpoint, whose `arg:` and
-            `aux:` before the names are taken off.
+        path: A file written by `Block.save_parameters` or by `mx.nd.save` of a dict; also a Module checkpoint, whose
+            prefixes `arg:` and `aux:` are removed.
 
     Returns:
         Name -> array, in the file's order, each writable, in native byte order, with the shape and dtype it was saved
-        in (float32, float64, float16, uint8, int32, int8 or int64). Shapes and names are not judged here.
+        in (float32, float64, float16, uint8, int32, int8 or int64). Shapes and names are not checked.
 
     Raises:
-        Error: No such file, or the file is cut off, damaged, holds sparse arrays, arrays without names, a name twice,
-            or is something else altogether; names the file, what was found and at which byte.
+        Error: The file is missing, truncated, damaged or of another kind, or holds sparse arrays, unnamed arrays or a name
+            twice; names the file, the problem and the byte.
     """
     path = Path(path)
     try:
-        # A pipe would block, a folder can't be opened: only plain files have a size to check lengths against.
+        # A pipe would block, and a folder can't be opened. Only plain files have a size to check lengths against.
         if not path.is_file():
             raise Error(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         with open(path, "rb") as file:
@@ -78,11 +78,11 @@ def write(path: str | Path, weights: dict[str, np.ndarray]) -> None:
 
     Args:
         path: The file to write or replace.
-        weights: Name -> array, in the order in which they shall stand. The bytes are those of MXNet 1.9.1's writer.
+        weights: Name -> array, in file order. The bytes equal those of MXNet 1.9.1's writer.
 
     Raises:
-        Error: An array that the format can't hold (a dtype other than those that `read` lists, a scalar), a name that
-            would not read back the same, or the file system refused.
+        Error: The format can't hold an array (a scalar, or a dtype that `read` does not list), a name would not read back
+            the same, or the file can't be written.
     """
     path = Path(path)
     for name, array in weights.items():
@@ -103,15 +103,15 @@ def write(path: str | Path, weights: dict[str, np.ndarray]) -> None:
 def _check_writable(path: Path, name: str, array: np.ndarray) -> None:
     if array.dtype.newbyteorder("<") not in FLAGS:
         known = ", ".join(dtype.name for dtype in FLAGS)
-        raise Error(f"{path}: {name!r} is of dtype {array.dtype}; a .params file holds {known}")
+        raise Error(f"{path}: {name!r} has dtype {array.dtype}; a .params file can hold {known}")
     if array.ndim == 0:
-        raise Error(f"{path}: {name!r} is a scalar, which a .params file can't hold; give it the shape (1,)")
+        raise Error(f"{path}: {name!r} is a scalar, which a .params file can't hold; reshape it to (1,)")
     if array.ndim > MAX_NDIM:
         raise Error(f"{path}: {name!r} has {array.ndim} dimensions; at most {MAX_NDIM} can be read back")
     if "\0" in name:
-        raise Error(f"{path}: the name {name!r} holds a NUL, where MXNet would cut it off")
+        raise Error(f"{path}: the name {name!r} contains a NUL, where MXNet would truncate it")
     if name.startswith(PREFIXES):
-        raise Error(f"{path}: the name {name!r} begins with {name[:4]!r}, which reading takes off; leave it out")
+        raise Error(f"{path}: the name {name!r} starts with {name[:4]!r}, which is removed on reading; rename it")
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -119,7 +119,7 @@ def _check_writable(path: Path, name: str, array: np.ndarray) -> None:
 
 
 class _Reader:
-    """A file, the place in it, and its size."""
+    """A file with the current offset, and its size."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -131,7 +131,7 @@ class _Reader:
         start = self.offset
         (magic,) = self.unpack("Q", "the list's magic")
         if magic != LIST_MAGIC:
-            raise self.fault(start, f"not a .params file: it begins with 0x{magic:x} instead of 0x{LIST_MAGIC:x}")
+            raise self.fault(start, f"not a .params file: it starts with 0x{magic:x} instead of 0x{LIST_MAGIC:x}")
         start = self.offset
         (reserved,) = self.unpack("Q", "the reserved field")
         if reserved:
@@ -148,7 +148,7 @@ class _Reader:
         weights: dict[str, np.ndarray] = {}
         for (start, name), array in zip(names, arrays, strict=True):
             if name in weights:
-                raise self.fault(start, f"the name {name[:80]!r} stands twice")
+                raise self.fault(start, f"the name {name[:80]!r} occurs twice")
             weights[name] = array
         return weights
 
@@ -157,19 +157,19 @@ class _Reader:
         (magic,) = self.unpack("I", f"the header of {what}")
         versioned = magic in (V1_MAGIC, V2_MAGIC, V3_MAGIC)
         if not versioned and magic > MAX_NDIM:
-            raise self.fault(start, f"{what} begins with 0x{magic:x}, which is no known header")
+            raise self.fault(start, f"{what} starts with 0x{magic:x}, an unknown header")
         if magic in (V2_MAGIC, V3_MAGIC):
             at = self.offset
             (storage,) = self.unpack("i", f"the storage type of {what}")
             if storage:
                 kind = STORAGES.get(storage, "unknown")
-                raise self.fault(at, f"{what} has storage type {storage} ({kind}); only dense arrays (0) are read")
+                raise self.fault(at, f"{what} has storage type {storage} ({kind}); only dense arrays (0) are supported")
         at = self.offset
         ndim = self.unpack("i", f"the number of dimensions of {what}")[0] if versioned else magic
         if not 0 <= ndim <= MAX_NDIM:
-            raise self.fault(at, f"{what} has {ndim} dimensions; 0 to {MAX_NDIM} are possible")
+            raise self.fault(at, f"{what} has {ndim} dimensions; 0 to {MAX_NDIM} are allowed")
         if ndim == 0 and magic != V3_MAGIC:
-            raise self.fault(at, f"{what} has no dimensions, MXNet's way to say that it holds nothing")
+            raise self.fault(at, f"{what} has no dimensions, which in MXNet means no array")
         at = self.offset
         shape = self.unpack(f"{ndim}{'q' if versioned else 'I'}", f"the shape of {what}")
         if any(size < 0 for size in shape):
@@ -177,19 +177,19 @@ class _Reader:
         start = self.offset
         device, _, flag = self.unpack("3i", f"the device and dtype of {what}")
         if device not in DEVICES:
-            raise self.fault(start, f"{what} is on a device of type {device}; known are {DEVICES}")
+            raise self.fault(start, f"{what} is on a device of type {device}; known types are {DEVICES}")
         if flag not in DTYPES:
-            raise self.fault(start + 8, f"{what} has dtype flag {flag}; known are 0 to {max(DTYPES)}")
+            raise self.fault(start + 8, f"{what} has dtype flag {flag}; known flags are 0 to {max(DTYPES)}")
         dtype = np.dtype(DTYPES[flag])
         length = math.prod(shape) * dtype.itemsize
         self.need(length, f"the values of {what}, shape {shape}, {dtype.name}")
         try:
             array = np.empty(shape, dtype)
-        except ValueError:  # An array of no elements may still be too large for NumPy: (0, 2**62).
+        except ValueError:  # An empty array may still be too large for NumPy: (0, 2**62).
             raise self.fault(at, f"{what} has the impossible shape {shape}") from None
-        # A view of bytes refuses arrays without elements, and there is nothing to read for them.
+        # An empty array has no byte view, and no bytes to read.
         if length and self.file.readinto(array.reshape(-1).view(np.uint8)) != length:  # type: ignore[attr-defined]
-            raise self.fault(self.offset, f"ended while the values of {what} were being read")
+            raise self.fault(self.offset, f"the file ended while reading the values of {what}")
         self.offset += length
         return array.astype(dtype.newbyteorder("="), copy=False)
 
@@ -208,7 +208,7 @@ class _Reader:
         (count,) = self.unpack("Q", f"the number of {what}")
         if count * least > self.size - self.offset:
             left = self.size - self.offset
-            raise self.fault(start, f"says that {count} {what} follow, which {left} bytes can't hold")
+            raise self.fault(start, f"{count} {what} should follow, but only {left} bytes are left")
         return int(count)
 
     def unpack(self, layout: str, what: str) -> tuple[int, ...]:
@@ -218,14 +218,14 @@ class _Reader:
         self.need(length, what)
         data = self.file.read(length)
         if len(data) != length:
-            raise self.fault(self.offset, f"ended while {what} was being read")
+            raise self.fault(self.offset, f"the file ended while reading {what}")
         self.offset += length
         return data
 
     def need(self, length: int, what: str) -> None:
         left = self.size - self.offset
         if length > left:
-            raise self.fault(self.offset, f"cut off: {what} needs {length} bytes, {left} are left")
+            raise self.fault(self.offset, f"truncated: {what} needs {length} bytes, {left} are left")
 
     def fault(self, offset: int, found: str) -> Error:
         return Error(f"{self.path}: byte {offset}: {found}")

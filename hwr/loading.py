@@ -1,4 +1,4 @@
-"""Which checkpoint, and which config goes with it: the only place that decides it."""
+"""Load a checkpoint and determine the config to use with it. No other module decides this."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Config, Data, decoder_settings, fields
 from hwr.config.source import Given
 
-# Says where a bare network's training begins, and nothing of what it is.
+# Keys of `model` that affect only how training starts, not the network itself.
 _NOT_OF_THE_NETWORK = ("pretrained",)
 
 
 def default_model() -> Path:
-    """The model to read with where none is named: $HWR_MODEL, else the bundled one.
+    """The default model for reading: $HWR_MODEL, else the bundled model.
 
     Raises:
-        Error: There is no such file.
+        Error: The file does not exist.
     """
     named = os.environ.get("HWR_MODEL")
     path = Path(named) if named else bundled.model()
@@ -38,23 +38,23 @@ def settings_for(
     decodes: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Checkpoint, Config]:
-    """Load a checkpoint, with the config to use it with.
+    """Load a checkpoint, and determine the config to use with it.
 
-    The keys that the config file and the overrides set are obeyed, or refused: the network, its image size and the
-    normalisation of its text are the checkpoint's. Whatever they do not set is, without a config file, the checkpoint's,
-    but for the device and the number of threads, which this machine decides. With a file the decoder alone still comes from
-    the checkpoint, and the rest from `Config()`. A bare `.params` has nothing but its sizes.
+    Keys set in the config file and the overrides are obeyed or refused: the network, its image size and the text
+    normalisation belong to the checkpoint. Without a config file, all other keys come from the checkpoint, except the device
+    and the number of threads, which depend on this machine. With a config file, the checkpoint provides the decoder, and
+    `Config()` the rest. A bare `.params` provides only the network's sizes.
 
     Args:
         model: The name of a bundled model, or a `.safetensors`, `.params` or `.onnx` file.
         config_path: A YAML file, or the name of a bundled recipe.
-        dataset: Lines of a dataset will be read. Without a config file, the keys of `data` that are not set are then those
-            of the run in whose folder the checkpoint lies.
-        decodes: Text will be read, so the language model that the decoder uses must be stored in the checkpoint or be named.
-        note: Takes what the user should know of it.
+        dataset: The caller will read a dataset. Without a config file, unset `data` keys then come from the run folder that
+            contains the checkpoint.
+        decodes: The caller will decode text, so the decoder's language model must be stored in the checkpoint or named.
+        note: Receives messages for the user.
 
     Raises:
-        Error: The checkpoint can't be loaded; the config is wrong, or contradicts the checkpoint; no dataset is named.
+        Error: The checkpoint can't be loaded; the config is invalid or contradicts the checkpoint; no dataset is named.
     """
     path = bundled.model(model)
     given = config.given(config_path, overrides)
@@ -75,10 +75,12 @@ def settings_for(
             )
     _refuse_other_values(given, asked, loaded.config)
     if dataset and config_path is None and (run := path.with_name("config.yaml")).is_file():
-        note(f"data keys that are not set are those of {run}")
+        note(f"unset data keys come from {run}")
         return loaded, settings.model_copy(update={"data": _data_of(run, given, loaded, path.suffix == ".params")})
     if dataset and "root" not in given.keys("data") and not Path(str(Data().root)).exists():
-        raise Error(f"{path}: a checkpoint does not say where lines are; name their folder: --set data.root=FOLDER")
+        raise Error(
+            f"{path}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER"
+        )
     return loaded, settings
 
 
@@ -86,12 +88,12 @@ def load_checkpoint(path: str | Path, fallback: Config | None = None) -> Checkpo
     """Read a checkpoint of any kind.
 
     Args:
-        path: `.safetensors` of this program, Gluon's `.params`, or an `.onnx` of `hwr export`.
-        fallback: The config of a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
-            replaced by those that the shapes tell; the alphabet is the original one.
+        path: A `.safetensors` of hwr, a Gluon `.params`, or an `.onnx` from `hwr export`.
+        fallback: The config for a bare `.params` (default: the original system on IAM lines). Its `model` sizes are
+            replaced by those of the arrays; the alphabet is the original one.
 
     Raises:
-        Error: Missing, truncated, or not such a file; says what is wrong.
+        Error: The file is missing, truncated or of another kind.
     """
     path = Path(path)
     if path.suffix == ".params":
@@ -117,14 +119,14 @@ def _from_gluon(path: Path, config: Config) -> Checkpoint:
     alphabet = Alphabet(ORIGINAL)
     if classes != alphabet.classes:
         raise Error(
-            f"{path}: has {classes} outputs, and a bare .params is taken to have the original alphabet, which has "
-            f"{alphabet.classes} with the blank; .safetensors checkpoints carry their alphabet"
+            f"{path}: has {classes} outputs, but a bare .params must use the original alphabet, which needs "
+            f"{alphabet.classes} with the blank; .safetensors checkpoints store their alphabet"
         )
     return Checkpoint(weights, settings, alphabet)
 
 
 def stored_types(path: str | Path) -> list[str]:
-    """The types that a file keeps its parameters in, as NumPy names them; none for an `.onnx`."""
+    """The NumPy dtypes of the parameters in a file; empty for an `.onnx`."""
     path = Path(path)
     if path.suffix == ".onnx":
         return []
@@ -133,7 +135,7 @@ def stored_types(path: str | Path) -> list[str]:
 
 
 def _base(own: Config, alone: bool) -> Config:
-    """What counts for keys that are not set. The device and threads fitted the machine that the network was trained on."""
+    """Values of unset keys. The stored device and threads suited the training machine, not this one."""
     if not alone:
         kept = {"model": own.model, "image": own.image, "decode": own.decode}
         return Config().model_copy(update={**kept, "data": Data(normalise=own.data.normalise)})
@@ -143,7 +145,7 @@ def _base(own: Config, alone: bool) -> Config:
 
 
 def _data_of(run: Path, given: Given, loaded: Checkpoint, bare: bool) -> Data:
-    """The data section of a run's config, under the keys that are set; the text is normalised as the network was taught."""
+    """The data section of a run's config, overridden by the keys that are set; text is normalised as in training."""
     found = config.given(run)
     keys = {**found.keys("data"), **given.keys("data")}
     if not bare:
@@ -153,14 +155,14 @@ def _data_of(run: Path, given: Given, loaded: Checkpoint, bare: bool) -> Data:
 
 
 def _refuse_other_keys(given: Given, own: Config) -> None:
-    """Refuse keys of another architecture than the checkpoint's: checked as its own, they would only be unknown."""
+    """Refuse keys of other architectures here: validation would only call them unknown."""
     keys, arch = given.keys("model"), own.model.arch
     if keys.get("arch", arch) != arch:
         raise Error(_refusal(given, "model", "arch", arch, keys["arch"]))
     networks = fields.records(Config.model_fields["model"].annotation)
     elsewhere = {key for network in networks for key in network.model_fields} - set(type(own.model).model_fields)
     for key in sorted(elsewhere & set(keys)):
-        raise Error(_refusal(given, "model", key, f"not there (model.arch is {arch})", keys[key]))
+        raise Error(_refusal(given, "model", key, f"absent (model.arch is {arch})", keys[key]))
 
 
 def _refuse_other_values(given: Given, asked: Config, own: Config) -> None:

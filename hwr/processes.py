@@ -1,4 +1,4 @@
-"""Processes and threads: those that torchrun started, pools of workers, and locks against other programs."""
+"""Processes and threads: torchrun's processes, pools of workers, locks between processes."""
 
 import multiprocessing
 import os
@@ -12,16 +12,16 @@ from typing import IO, Any
 
 from hwr import Error
 
-# From so many files on, processes. They take a third of a second to start, but half of the work on an image is done by
-# Python itself, for which threads wait for each other: two are hardly faster than one.
+# Number of files from which workers are processes. They take a third of a second to start, but half of the work on an image
+# holds Python's global lock, so that two threads are hardly faster than one.
 MANY = 500
 
-# torchrun sets them all; a batch system may set WORLD_SIZE alone, for its own purposes.
+# torchrun sets all of them; a batch system may set only WORLD_SIZE, for its own purposes.
 _OF_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's rank, and the number of processes that torchrun started with it: (0, 1) without torchrun."""
+    """This process's rank and the number of processes that torchrun started; (0, 1) without torchrun."""
     if not all(name in os.environ for name in _OF_TORCHRUN):
         return 0, 1
     size = int(os.environ["WORLD_SIZE"])
@@ -29,10 +29,10 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def lock(file: IO[Any]) -> bool:
-    """Lock an open file against other processes until it is closed, or this process ends in whichever way.
+    """Lock an open file against other processes until it is closed or this process ends, however it ends.
 
     Returns:
-        Whether it is locked now; False if another process holds it.
+        Whether the lock was acquired; False if another process holds it.
     """
     try:
         import fcntl
@@ -56,7 +56,7 @@ def _lock_on_windows(file: IO[Any]) -> bool:
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on, shared with torchrun's other processes on this machine; at least 1."""
+    """CPU cores for this process: those it may run on, divided among torchrun's processes on this machine; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -64,12 +64,12 @@ def usable_cores() -> int:
 
 @contextmanager
 def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
-    """What to submit work to: functions of modules, and arguments and results that can be pickled.
+    """A pool of workers. Submit module-level functions, with arguments and results that can be pickled.
 
     Args:
-        size: How many workers; None: as many as there are CPUs, shared with torchrun's other processes.
-        files: How many there are to decode, if it is known. For many the workers are processes; a program that is not hwr's
-            own command line then needs `if __name__ == "__main__":`, as always with Python's multiprocessing.
+        size: Number of workers; None: `usable_cores()`.
+        files: Number of files to decode, if known. For many, the workers are processes; a program other than hwr's command
+            line then needs `if __name__ == "__main__":`, as always with Python's multiprocessing.
 
     Raises:
         Error: A process was killed.
@@ -83,18 +83,18 @@ def pool(size: int | None = None, files: int = 0) -> Iterator[Executor]:
         yield executor
     except BrokenProcessPool as error:
         raise Error(
-            "a process that decodes images was killed, for want of memory? --workers says how many there are"
+            "a process that decodes images was killed, perhaps because memory ran out; lower --workers"
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
-    """A worker ends when the program says so, not by the Ctrl-C that both hear; and with it, should that be killed."""
+    """Let the parent end this worker: ignore Ctrl-C, which reaches both, and exit if the parent is killed."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # there are as many of us as CPUs
+    cv2.setNumThreads(1)  # there is one worker per CPU
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint, an engine and a decoder: what reads lines. The only way to build something that reads."""
+"""The recognizer: a checkpoint, an engine and a decoder, which together read lines."""
 
 import copy
 import io
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Character(NamedTuple):
-    """A character of a prediction: where it begins and ends, in pixels of the image, and its probability in 0..1."""
+    """A character of a prediction: its left and right edge in pixels of the image, and its probability in 0..1."""
 
     text: str
     left: float
@@ -35,12 +35,12 @@ class Character(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """The text of a line.
+    """The prediction for a line.
 
     Attributes:
-        text: The prediction.
-        confidence: 0..1: the geometric mean of its characters' probabilities.
-        characters: Of the text, where they were asked for.
+        text: The predicted text.
+        confidence: Geometric mean of the characters' probabilities, 0..1.
+        characters: The characters of the text, if requested.
     """
 
     text: str
@@ -49,11 +49,11 @@ class Reading:
 
 
 class Prepared(NamedTuple):
-    """A line as the network takes it.
+    """A line image, preprocessed for the network.
 
     Attributes:
         pixels: (H, W) uint8.
-        size: Height and width of the line before it was prepared, in pixels.
+        size: Height and width of the original line image, in pixels.
     """
 
     pixels: np.ndarray
@@ -65,12 +65,12 @@ class Recognizer:
 
     Args:
         checkpoint: The network's weights and alphabet.
-        config: What to read with; its model and image records must be the checkpoint's.
+        config: The settings; model and image must equal the checkpoint's.
 
     Attributes:
-        geometry: The line images that the network takes.
-        engine: What the network runs on.
-        decoder: What makes texts of the network's output.
+        geometry: The shape of the network's line images.
+        engine: Runs the network.
+        decoder: Turns the network's output into text.
     """
 
     def __init__(self, checkpoint: Checkpoint, config: Config) -> None:
@@ -84,7 +84,7 @@ class Recognizer:
             self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights)
 
     def with_config(self, config: Config) -> "Recognizer":
-        """The same engine, with other settings for data, reading and decoding."""
+        """A recognizer with the same engine and other settings for data, reading and decoding."""
         out = copy.copy(self)
         out.config = config
         if config.decode != self.config.decode:
@@ -99,8 +99,8 @@ class Recognizer:
         """Read one line.
 
         Args:
-            image: A file, its content, (H, W) or (H, W, 3) uint8 pixels, or a Pillow image.
-            characters: Whether to say where each character is; costs some milliseconds.
+            image: A path, the bytes of a file, (H, W) or (H, W, 3) uint8 pixels, or a Pillow image.
+            characters: Whether to locate each character; takes a few milliseconds.
 
         Raises:
             Error: The image can't be read.
@@ -110,16 +110,16 @@ class Recognizer:
 
     def read_page(self, path: str | Path, characters: bool = False) -> "PageReading":
         """Read the lines of a page: see `hwr.pages.read_page`."""
-        from hwr.pages import read_page  # above this module; a convenience of the Python API
+        from hwr.pages import read_page  # a higher layer, imported here for convenience
 
         return read_page(self, path, characters)
 
     def prepare(self, pixels: np.ndarray) -> Prepared:
-        """A line's pixels, (H, W) uint8, as the network takes them."""
+        """Preprocess a line's pixels, (H, W) uint8."""
         return Prepared(prepare.prepare(pixels, self.geometry), (pixels.shape[0], pixels.shape[1]))
 
     def read_prepared(self, lines: Sequence[Prepared], characters: bool = False) -> list[Reading]:
-        """Read prepared lines, `evaluate.batch_size` at a time, lines of like width together."""
+        """Read prepared lines in batches of `evaluate.batch_size` lines of similar width."""
         out: list[Reading] = [Reading("", 0.0)] * len(lines)
         if not lines:
             return out
@@ -135,18 +135,18 @@ class Recognizer:
         return out
 
     def decode(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """(N, T, C) logits -> N texts, and their confidences, (N,) in 0..1."""
+        """(N, T, C) logits -> N texts and their confidences, (N,) in 0..1."""
         return self.decoder(logits)
 
     def _characters(self, logits: np.ndarray, text: str, line: Prepared, per_step: float) -> tuple[Character, ...]:
-        """Where the characters of a text are in the line's image.
+        """Locate the characters of a text in the line's image.
 
         Args:
             logits: (T, C).
-            per_step: Pixels of the prepared line that a time step spans.
+            per_step: Width of a time step in pixels of the prepared line.
         """
         label = self.alphabet.encode(self.geometry.written(text))
-        if steps_needed(label) > len(logits):  # the spaces at the ends find no room
+        if steps_needed(label) > len(logits):  # no room for the spaces at the ends
             label = self.alphabet.encode(text)
         places, sure = align.align(logits, label, self.config.decode.temperature)
         if len(label) > len(text):
@@ -160,15 +160,15 @@ class Recognizer:
 
 
 def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Recognizer:
-    """Load a model to read with.
+    """Load a model for reading.
 
-    It runs on this machine's best device, in the precision that suits it, whatever it was trained on. The caller's random
-    generators and torch's global flags stay as they are.
+    It runs on this machine's best device and in a suitable precision, whatever it was trained on. The caller's random
+    generators and torch's global flags are not changed.
 
     Args:
         model: A `.safetensors`, `.params` or `.onnx` file, or the name of a bundled model; None: $HWR_MODEL, else the
             bundled model.
-        overrides: Settings, as `--set` takes them: `["decode.name=greedy", "engine.device=cpu"]`.
+        overrides: Settings in the form of `--set`: `["decode.name=greedy", "engine.device=cpu"]`.
 
     Raises:
         Error: The file is missing or damaged, a setting contradicts the model, or an engine is not installed.
@@ -186,5 +186,5 @@ def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         return read_image(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-        raise Error(f"an image is (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        raise Error(f"an image must be (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

@@ -32,7 +32,7 @@ def test_a_file_of_characters(tmp_path: Path) -> None:
     path.write_text("xyz\nåäö\n", encoding="utf-8")
     assert resolve(str(path), []).characters == "xyzåäö"
     path.write_text("xyx", encoding="utf-8")
-    with pytest.raises(Error, match=r"characters\.txt: .*'x' more than once"):
+    with pytest.raises(Error, match=r"characters\.txt: .*repeats 'x'"):
         resolve(str(path), [])
     with pytest.raises(Error, match=r"data\.alphabet: nowhere\.txt is neither original nor auto"):
         resolve("nowhere.txt", [])

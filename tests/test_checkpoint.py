@@ -48,13 +48,13 @@ def test_sizes_of_a_bare_params_come_from_its_shapes(tmp_path: Path, tiny: Confi
     for size in ("channels", "downsamples", "steps", "hidden", "layers"):
         assert getattr(loaded.config.model, size) == getattr(tiny.model, size)
     assert loaded.alphabet.characters == ORIGINAL
-    with pytest.raises(Error, match=r"c\.params: .*features a step.*another size than 30 x 148.*--config"):
+    with pytest.raises(Error, match=r"c\.params: .*features per step.*another image size than 30 x 148.*--config"):
         load_checkpoint(tmp_path / "c.params", Config(image={"height": 30, "width": 148}))  # type: ignore[arg-type]
 
 
 def test_a_params_of_another_alphabet_is_refused(tmp_path: Path, tiny: Config) -> None:
     gluon_params.write(tmp_path / "c.params", sample(tiny, "abc").weights)
-    with pytest.raises(Error, match=r"has 4 outputs.*has 81 with the blank"):
+    with pytest.raises(Error, match=r"has 4 outputs.*needs 81 with the blank"):
         load_checkpoint(tmp_path / "c.params", Config(image=tiny.image))
 
 
@@ -64,7 +64,7 @@ def test_faults_are_named(tmp_path: Path, tiny: Config) -> None:
     whole = path.read_bytes()
     for part in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:part])
-        with pytest.raises(Error, match=r"c\.safetensors: not a whole \.safetensors file"):
+        with pytest.raises(Error, match=r"c\.safetensors: not a complete \.safetensors file"):
             checkpoint.load(path)
     with pytest.raises(Error, match="no such file"):
         checkpoint.load(tmp_path / "gone.safetensors")

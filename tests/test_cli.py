@@ -100,7 +100,7 @@ def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path
     assert reports[0]["ctc_loss"] == pytest.approx(reports[1]["ctc_loss"], rel=1e-5)
     wrong = hwr("evaluate", "--checkpoint", tmp_path / "line.params", *sets(f"data.root={drawn}"))
     assert wrong.exit_code == 2
-    assert "trained on images of another size than 60 x 800? Then name its config (--config)" in wrong.output
+    assert "trained on another image size than 60 x 800; name its config with --config" in wrong.output
 
 
 def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path
     (tmp_path / "empty").mkdir()
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", tmp_path / "empty")
     assert result.exit_code == 2
-    assert "no images in this folder" in result.stderr
+    assert "no PAGE or ALTO files in this folder" in result.stderr
 
 
 def test_synth(tmp_path: Path) -> None:

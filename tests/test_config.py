@@ -21,16 +21,16 @@ def write(folder: Path, text: str) -> Path:
         ("train:\n  epochs: 3\n  epochs: 4\n", r"c\.yaml:3: train\.epochs is already set at .*c\.yaml:2"),
         ("train:\n  epochs: 0\n", r"c\.yaml:2: train\.epochs: .*greater than or equal to 1"),
         ("train:\n  lr: .nan\n", r"c\.yaml:2: train\.lr: .*finite"),
-        ("augment:\n  gamma: [2, 1]\n", r"c\.yaml:1: augment: .*gamma is \[low, high\]"),
+        ("augment:\n  gamma: [2, 1]\n", r"c\.yaml:1: augment: .*gamma must be \[low, high\]"),
         ("data:\n  train: trainset\n", r"c\.yaml:2: data\.train: Input should be a list"),
         ("train: [\n", r"c\.yaml:2: not valid YAML"),
-        ("- a\n", r"c\.yaml: a config is a mapping of sections"),
+        ("- a\n", r"c\.yaml: a config must be a mapping of sections"),
         (
             "engine:\n  name: mxnet\n  precision: bf16\n",
-            r"c\.yaml: engine\.precision: the mxnet engine computes in fp32 only",
+            r"c\.yaml: engine\.precision: the mxnet engine supports fp32 only",
         ),
         ("image:\n  straighten: 3\n", r"c\.yaml:2: image\.straighten: .*valid boolean, got 3"),
-        ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list, as \[a, b\], got 3"),
+        ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list such as \[a, b\], got 3"),
         ("data:\n  str: 3\n", r"c\.yaml:2: unknown key data\.str"),
         ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
     ],
@@ -46,7 +46,7 @@ def test_a_fault_is_named_with_its_place(tmp_path: Path, text: str, message: str
         ("train.epoch=3", r"--set train\.epoch=3: unknown key"),
         ("nope.a=3", r"--set nope\.a=3: unknown key nope"),
         ("train.epochs", r"write it as section\.key=value"),
-        ("train.epochs=[", "not YAML"),
+        ("train.epochs=[", "not valid YAML"),
         ("train.epochs.x=1", r"unknown key|is a value|valid integer"),
     ],
 )
@@ -80,19 +80,19 @@ def test_no_such_file() -> None:
 def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
     found = config.differences(config.Config(), config.load(None, ["model.arch=crnn", "train.lr=1"]))
     assert "model.arch: original -> crnn" in found
-    assert "model.channels: 64 -> not there" in found
-    assert "model.stem: not there -> 32" in found
+    assert "model.channels: 64 -> absent" in found
+    assert "model.stem: absent -> 32" in found
     assert "train.lr: 0.0001 -> 1.0" in found
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.arch=lstm", r"arch is original or crnn"),
+        ("model.arch=lstm", r"arch must be original or crnn"),
         ("model.steps=9", r"unknown key model\.steps; did you mean stem"),
         ("model.pools=[[2, 2]]", r"3 stages need 2 pools, got 1"),
-        ("engine.name=mxnet", r"model\.arch: the mxnet engine has no crnn"),
-        ("image.margin=400", r"image\.margin: 400 on both sides leaves nothing of image\.width 800"),
+        ("engine.name=mxnet", r"model\.arch: the mxnet engine does not support crnn"),
+        ("image.margin=400", r"image\.margin: 400 on each side leaves no room in image\.width 800"),
         ("decode.lm_weight=0.5", r"lm_weight 0\.5 needs lm"),
     ],
 )
@@ -104,14 +104,14 @@ def test_what_the_newer_network_refuses(override: str, message: str) -> None:
 @pytest.mark.parametrize("override", ["train.center_loss=1", "image.margin=8", "augment.rotate=0.1"])
 def test_what_is_for_the_newer_network_only(override: str) -> None:
     key = override.split("=")[0].replace(".", r"\.")
-    with pytest.raises(Error, match=f"{key}: is for model\\.arch crnn only"):
+    with pytest.raises(Error, match=f"{key}: needs model\\.arch crnn"):
         config.load(None, [override])
     config.load(None, ["model.arch=crnn", override])
 
 
 @pytest.mark.parametrize("key", ["weight_decay", "clip", "ema"])
 def test_what_the_mxnet_engine_lacks_is_refused_by_name(key: str) -> None:
-    with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine has none"):
+    with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine does not support it"):
         config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])
 
 
@@ -137,15 +137,15 @@ def test_lists_and_quotes_on_the_command_line() -> None:
     assert config.load(None, ["data.train=[1914]"]).data.train == ("1914",)
     assert config.load(None, ['data.root="Box #3"']).data.root == "Box #3"
     assert config.load(None, ["data.root='[x]'"]).data.root == "[x]"
-    with pytest.raises(Error, match=r"data\.train: Input should be a list, as \[a, b\], got 'trainset'"):
+    with pytest.raises(Error, match=r"data\.train: Input should be a list such as \[a, b\], got 'trainset'"):
         config.load(None, ["data.train=trainset"])
 
 
 @pytest.mark.parametrize("text", ["1914", "12:30", "yes", "null", "1914-08-03"])
 def test_a_file_that_needs_quotes_says_so(tmp_path: Path, text: str) -> None:
-    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root: {text} is no text.*put it in quotes: root: "{text}"'):
+    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root: {text} is not a text.*put it in quotes: root: "{text}"'):
         config.load(write(tmp_path, f"data:\n  root: {text}\n"))
-    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root\.1: {text} is no text.*in quotes: "{text}"'):
+    with pytest.raises(Error, match=rf'c\.yaml:2: data\.root\.1: {text} is not a text.*in quotes: "{text}"'):
         config.load(write(tmp_path, f"data:\n  root: [a, {text}]\n"))
     assert config.load(write(tmp_path, f'data:\n  root: "{text}"\n')).data.root == text
 

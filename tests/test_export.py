@@ -78,7 +78,7 @@ def test_onnx_reads_the_same(
             torchrun.setenv(name, value)
         said = hwr("evaluate", "--checkpoint", out, "--set", f"data.root={drawn}", status=2).output
         assert "can't share its lines with other processes" in said
-    assert "reads on the CPU" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
+    assert "run on the CPU only" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
     assert "onnx" in hwr("info", out).output
 
 
@@ -119,8 +119,8 @@ def test_sixteen_bits(model: Path, drawn: Path, tmp_path: Path) -> None:
 
 def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
     for arguments, words in (
-        (["--format", "params"], "are for the original network"),
-        (["--format", "params", "--quantize", "int8"], "int8 is for --format onnx"),
+        (["--format", "params"], "are for the original network only"),
+        (["--format", "params", "--quantize", "int8"], "int8 needs --format onnx"),
         (["--format", "safetensors", "--out", model], "is the checkpoint itself"),
         (["--format", "safetensors"], "whose name ends in .safetensors"),
     ):

@@ -68,9 +68,9 @@ def test_shared_characters_keep_their_weights(tmp_path: Path, base: list[str], h
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c", "model.hidden=7")
-    with pytest.raises(Error, match=r"train\.init: the network asked for is not the checkpoint's: "):
+    with pytest.raises(Error, match=r"train\.init: the network differs from the checkpoint's: "):
         begun(path, TINY_CRNN)
-    with pytest.raises(Error, match="is not the checkpoint's"):
+    with pytest.raises(Error, match="differs from the checkpoint's"):
         begun(path, TINY)
 
 
@@ -114,7 +114,7 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     more = ["--set", "model.hidden=3", "--out", str(tmp_path / "fourth")]
     result = CliRunner().invoke(main, ["train", "--config", str(named), *tune, *more])
     assert result.exit_code == 2
-    assert "the network asked for is not the checkpoint's" in result.output
+    assert "the network differs from the checkpoint's" in result.output
     assert not (tmp_path / "fourth").exists()
 
 
@@ -122,7 +122,7 @@ def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
     letters = tmp_path / "letters.txt"
     letters.write_text("abc ")
     path = trained(tmp_path, TINY_CRNN, "zab c")
-    with pytest.raises(Error, match=r"data\.alphabet: .* has other characters than the checkpoint"):
+    with pytest.raises(Error, match=r"data\.alphabet: .* differs from the alphabet that --charset union determines"):
         begun(path, TINY_CRNN, f"data.alphabet={letters}")
     letters.write_text("abcxz é")
     assert begun(path, TINY_CRNN, f"data.alphabet={letters}")[0].characters == "zab cxé"
@@ -130,7 +130,7 @@ def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
     nothing.write_text("")
     result = CliRunner().invoke(main, ["train", "--config", str(nothing), "--charset", "keep"])
     assert result.exit_code == 2
-    assert "--charset is for fine-tuning" in result.output
+    assert "--charset applies to fine-tuning only" in result.output
 
 
 def test_no_init_is_no_checkpoint(tiny: Config) -> None:

@@ -354,7 +354,7 @@ def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> Non
             assert np.array_equal(pixels, load.read_line(line.image, line.region))
     again = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "exists already" in again.output
 
 
 def test_from_page_to_alto_and_back(tmp_path: Path, page: np.ndarray) -> None:

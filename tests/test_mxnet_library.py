@@ -20,12 +20,12 @@ def test_versions_that_will_not_do() -> None:
     assert mxnet_library.obstacle((3, 10), "1.22.0", True) == ""
     for installed in (True, False):
         python = mxnet_library.obstacle((3, 12), "2.1.0", installed)
-        assert "needs Python 3.11 or older and this is 3.12" in python
+        assert "needs Python 3.11 or older, this is 3.12" in python
         assert "--engine torch" in python
     assert "pip install -e '.[mxnet]'" in mxnet_library.obstacle((3, 11), "1.23.5", False)
     for numpy in ("1.24.0", "1.26.4", "2.0.0rc1"):
         message = mxnet_library.obstacle((3, 11), numpy, True)
-        assert f"older than 1.24 and this is {numpy}" in message
+        assert f"older than 1.24, this is {numpy}" in message
         assert "pip install numpy==1.23.5" in message
 
 
@@ -37,7 +37,7 @@ def test_mxnet_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_driver_and_a_missing_library() -> None:
     linker = "libcuda.so.1: cannot open shared object file: No such file or directory"
-    assert "needs an NVIDIA driver, and there is none here" in mxnet_library.unloadable(linker)
+    assert "needs an NVIDIA driver, but" in mxnet_library.unloadable(linker)
     other = mxnet_library.unloadable("libcudnn.so.8: cannot open shared object file: No such file or directory")
     assert "libcudnn.so.8" in other
     assert ".[mxnet-cu112]" in other
@@ -63,16 +63,16 @@ def test_which_gpus_a_device_is(cards: list[tuple[int, int]]) -> None:
     "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,cpu", "cuda:1,cuda:1", "cuda,", "", "auto,cpu"]
 )
 def test_a_device_that_is_none(cards: list[tuple[int, int]], name: str) -> None:
-    with pytest.raises(Error, match=r"engine\.device: .* is no device; use auto, cpu, cuda, cuda:1"):
+    with pytest.raises(Error, match=r"engine\.device: .* is not a device; use auto, cpu, cuda, cuda:1"):
         mxnet_library.gpus(name)
 
 
 def test_gpus_that_are_not_there_or_too_new(cards: list[tuple[int, int]]) -> None:
-    with pytest.raises(Error, match=r"there is no cuda:6; the driver knows 6 GPUs"):
+    with pytest.raises(Error, match=r"no cuda:6; the driver reports 6 GPUs"):
         mxnet_library.gpus("cuda:6")
     for name, capability in (("cuda:4", "9.0"), ("cuda:0,cuda:5", "10.0")):
         with pytest.raises(
-            Error, match=rf"has compute capability {re.escape(capability)} and MXNet.*use --engine torch"
+            Error, match=rf"has compute capability {re.escape(capability)}, but MXNet.*use --engine torch"
         ):
             mxnet_library.gpus(name)
     cards[0] = (9, 0)
@@ -83,7 +83,7 @@ def test_gpus_that_are_not_there_or_too_new(cards: list[tuple[int, int]]) -> Non
 def test_a_gpu_with_the_mxnet_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mxnet_library, "for_cuda", lambda: False)
     assert mxnet_library.gpus("auto") == mxnet_library.gpus("cpu") == []
-    with pytest.raises(Error, match=r"this mxnet is for the CPU; install '\.\[mxnet-cu112\]'"):
+    with pytest.raises(Error, match=r"needs a GPU version of mxnet; install '\.\[mxnet-cu112\]'"):
         mxnet_library.gpus("cuda")
 
 

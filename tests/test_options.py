@@ -139,7 +139,7 @@ def _train(world: World) -> None:
     world.train("--set", "train.lr=0.002", "augment.p=0.25", "--out", world.folder / "there")
     settings = config.load(world.folder / "there/config.yaml")
     assert (settings.train.lr, settings.augment.p, settings.model.hidden) == (0.002, 0.25, 24)
-    world.refuses("is there already", "train", "--config", world.folder / "small.yaml", "--out", world.folder / "there")
+    world.refuses("exists already", "train", "--config", world.folder / "small.yaml", "--out", world.folder / "there")
     world.refuses("give --config FILE, or --resume", "train")
 
 
@@ -157,12 +157,12 @@ def _init(world: World) -> None:
     assert f"initialised from {world.model}" in world.train("--init", world.model, "--charset", "keep").output
     assert checkpoint.load(world.folder / "run/last.safetensors").alphabet == own.alphabet
     assert "no such file" in world.train("--init", "./gone.safetensors", refused=True).stderr
-    assert "--charset is for fine-tuning" in world.train("--charset", "keep", refused=True).stderr
+    assert "--charset applies to fine-tuning only" in world.train("--charset", "keep", refused=True).stderr
 
 
 @check("train --engine", "evaluate --engine", "export-typo --engine", "predict --engine", "lm tune --engine")
 def _engine(world: World) -> None:
-    message = "the mxnet engine has no crnn"
+    message = "the mxnet engine does not support crnn"
     assert message in world.train("--engine", "mxnet", refused=True).stderr
     for arguments in (
         ["evaluate"],
@@ -197,7 +197,7 @@ def _reports(world: World) -> None:
     assert starts["picture"].startswith(b"\x89png")
     assert starts["report"].startswith(b"<!doctyp")
     for option in paths:
-        world.refuses("there is no folder", "evaluate", *world.named, f"--{option}", world.folder / "gone/file")
+        world.refuses("no such folder", "evaluate", *world.named, f"--{option}", world.folder / "gone/file")
 
 
 @check(
@@ -299,7 +299,7 @@ def _output(world: World) -> None:
     world.refuses("--json and --format tsv contradict", *start, "--json", "--format", "tsv")
     world.refuses("name a folder with --out", *start, "--format", "page")
     for more in ([], ["--format", "tsv"], ["--format", "page", "--out", world.folder]):
-        world.refuses("--characters: a ", *start, "--characters", *more)
+        world.refuses("--characters: the ", *start, "--characters", *more)
 
 
 @check("predict --workers")
@@ -383,9 +383,9 @@ def _build(world: World) -> None:
     ]
     world.hwr(*form, "--normalise", "NFD")
     assert "\u0301" in (world.folder / "nfd.arpa").read_text(encoding="utf-8")
-    world.refuses("--max-mb is for a .bin", *form, "--max-mb", 1)
+    world.refuses("--max-mb needs a .bin file", *form, "--max-mb", 1)
     world.refuses("no room", *form[:-1], world.folder / "m.bin", "--max-mb", 0.0001)
-    world.refuses("ends with .arpa or .bin", "lm", "build", "--text", text, "--out", world.folder / "m.txt")
+    world.refuses("must end in .arpa or .bin", "lm", "build", "--text", text, "--out", world.folder / "m.txt")
     world.refuses("gone.txt", "lm", "build", "--text", "gone.txt", "--out", out)
 
 
@@ -452,7 +452,7 @@ def _augment(world: World) -> None:
     assert sheet("--lines", 2, "--times", 3).shape != usual.shape
     for more in (["--split", "test"], ["--set", "augment.shear=0.1"]):
         assert not np.array_equal(sheet("--lines", 2, "--times", 2, *more), usual)
-    world.refuses("there is no folder", "augment", "--config", path, "--out", world.folder / "gone/sheet.png")
+    world.refuses("no such folder", "augment", "--config", path, "--out", world.folder / "gone/sheet.png")
 
 
 @check("info checkpoint", "info --json")

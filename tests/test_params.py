@@ -115,31 +115,35 @@ def test_every_dtype(tmp_path, dtype):
 
 GOOD = HEADERS["version 2"]
 FAULTS = {
-    "empty": (b"", 0, "cut off: the list's magic needs 8 bytes, 0 are left"),
-    "not ours": (b"PK\x03\x04" + bytes(60), 0, "not a .params file: it begins with 0x4034b50 instead of 0x112"),
+    "empty": (b"", 0, "truncated: the list's magic needs 8 bytes, 0 are left"),
+    "not ours": (b"PK\x03\x04" + bytes(60), 0, "not a .params file: it starts with 0x4034b50 instead of 0x112"),
     "reserved": (listed(GOOD, reserved=7), 8, "the reserved field is 0x7 instead of 0"),
-    "too many arrays": (struct.pack("<QQQ", 0x112, 0, 2**60) + bytes(50), 16, "1152921504606846976 arrays follow"),
-    "unknown header": (listed(b"\xff" * 4 + bytes(40)), 24, "array 1 of 1 begins with 0xffffffff"),
+    "too many arrays": (
+        struct.pack("<QQQ", 0x112, 0, 2**60) + bytes(50),
+        16,
+        "1152921504606846976 arrays should follow",
+    ),
+    "unknown header": (listed(b"\xff" * 4 + bytes(40)), 24, "array 1 of 1 starts with 0xffffffff"),
     "row sparse": (bytes.fromhex(MXNET_SPARSE), 28, "storage type 1 (row_sparse)"),
     "csr": (listed(V2 + struct.pack("<i", 2) + bytes(40)), 28, "storage type 2 (csr)"),
     "unknown storage": (listed(V2 + struct.pack("<i", -1) + bytes(40)), 28, "storage type -1 (unknown)"),
-    "nothing": (listed(V2 + DENSE + struct.pack("<i", 0) + bytes(20)), 32, "holds nothing"),
-    "nothing, version 0": (listed(struct.pack("<i", 0) + bytes(20)), 28, "holds nothing"),
+    "nothing": (listed(V2 + DENSE + struct.pack("<i", 0) + bytes(20)), 32, "means no array"),
+    "nothing, version 0": (listed(struct.pack("<i", 0) + bytes(20)), 28, "means no array"),
     "unknown ndim": (listed(V3 + DENSE + struct.pack("<i", -1) + bytes(20)), 32, "-1 dimensions; 0 to 32"),
     "too many dimensions": (listed(V2 + DENSE + body((1,) * 33, bytes(4))), 32, "33 dimensions; 0 to 32"),
     "negative size": (listed(V2 + DENSE + body((2, -3), bytes(24))), 36, "the shape (2, -3); no size can be negative"),
     "huge": (listed(V2 + DENSE + body((2**40, 2**40))), 64, "shape (1099511627776, 1099511627776), float32 needs"),
     "huge and empty": (listed(V2 + DENSE + body((0, 2**62, 4))), 36, "impossible shape (0, 4611686018427387904, 4)"),
     "device": (listed(V2 + DENSE + body((2,), bytes(8), device=9)), 44, "on a device of type 9"),
-    "bool": (listed(V2 + DENSE + body((2,), bytes(8), flag=7)), 52, "dtype flag 7; known are 0 to 6"),
+    "bool": (listed(V2 + DENSE + body((2,), bytes(8), flag=7)), 52, "dtype flag 7; known flags are 0 to 6"),
     "negative dtype": (listed(V2 + DENSE + body((2,), bytes(8), flag=-1)), 52, "dtype flag -1"),
     "no names": (bytes.fromhex(MXNET_LIST), 64, "1 arrays but 0 names (it was saved from a list; save a dict)"),
     "one name too many": (listed(GOOD, names=(b"x", b"y")), 88, "1 arrays but 2 names"),
-    "too many names": (listed(GOOD)[:88] + struct.pack("<Q", 2**63), 88, "9223372036854775808 names follow"),
+    "too many names": (listed(GOOD)[:88] + struct.pack("<Q", 2**63), 88, "9223372036854775808 names should follow"),
     "long name": (listed(GOOD)[:96] + struct.pack("<Q", 2**63), 104, "name 1 needs 9223372036854775808 bytes, 0 are"),
     "not UTF-8": (listed(GOOD, names=(b"\xffx",)), 96, "name 1 is not UTF-8: b'\\xffx'"),
-    "twice": (listed(GOOD, GOOD, names=(b"x", b"x")), 169, "the name 'x' stands twice"),
-    "twice without prefix": (listed(GOOD, GOOD, names=(b"arg:x", b"aux:x")), 173, "the name 'x' stands twice"),
+    "twice": (listed(GOOD, GOOD, names=(b"x", b"x")), 169, "the name 'x' occurs twice"),
+    "twice without prefix": (listed(GOOD, GOOD, names=(b"arg:x", b"aux:x")), 173, "the name 'x' occurs twice"),
     "trailing": (listed(GOOD) + b"abc", 105, "3 bytes follow the end of the list"),
 }
 
@@ -157,7 +161,7 @@ def test_a_damaged_file_is_refused_with_name_place_and_finding(tmp_path, case):
 def test_cut_off_anywhere_it_is_refused(tmp_path, text):
     data = bytes.fromhex(text)
     for length in range(len(data)):
-        with pytest.raises(Error, match=r"byte \d+: (cut off|says that)"):
+        with pytest.raises(Error, match=r"byte \d+: (truncated|\d+ (arrays|names) should follow)"):
             read_bytes(tmp_path, data[:length])
 
 
@@ -254,13 +258,13 @@ def test_a_whole_network_goes_through(tmp_path):
 @pytest.mark.parametrize(
     ("name", "array", "finding"),
     [
-        ("x", np.array([True]), "of dtype bool; a .params file holds float32, float64,"),
-        ("x", np.array(["a"]), "of dtype <U1"),
-        ("x", np.array([None]), "of dtype object"),
+        ("x", np.array([True]), "has dtype bool; a .params file can hold float32, float64,"),
+        ("x", np.array(["a"]), "has dtype <U1"),
+        ("x", np.array([None]), "has dtype object"),
         ("x", np.float32(1), "is a scalar"),
         ("x", np.zeros((1,) * 33, np.float32) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else None, "33 dim"),
-        ("a\0b", SIX, "holds a NUL"),
-        ("arg:x", SIX, "begins with 'arg:'"),
+        ("a\0b", SIX, "contains a NUL"),
+        ("arg:x", SIX, "starts with 'arg:'"),
         ("\ud800", SIX, "can't be written as UTF-8"),
     ],
 )

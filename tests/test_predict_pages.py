@@ -143,7 +143,7 @@ def test_unsure_lines_are_left_empty(page: tuple[Path, list[Path]], model: Path)
     assert done.exit_code == 0
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["", "", ""]
     assert all(json.loads(line)["confidence"] > 0 for line in done.stdout.splitlines())
-    assert "the text of 3 lines is left empty" in done.stderr
+    assert "left the text of 3 lines empty" in done.stderr
 
 
 def test_what_can_not_be_read_does_not_stop_the_rest(
@@ -163,7 +163,7 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     (folder / "page/b.xml").unlink()
     done = hwr("predict", folder, "--checkpoint", model)
     assert len(done.stdout.splitlines()) == 6
-    assert "1 other files in the folders are not read" in done.stderr
+    assert "skipped 1 other files in the folders" in done.stderr
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
@@ -180,7 +180,7 @@ def test_only_pages_displace_the_images_that_they_mark(
         done = hwr("predict", mixed, "--checkpoint", model)
         assert done.exit_code == 0, done.stderr
         assert done.stdout.splitlines() == alone[:1]
-        assert "other files in the folders are not read" in done.stderr
+        assert "other files in the folders" in done.stderr
     (mixed / "some.xml").unlink()
     # A page beside it: its own image is not a line, the other one still is.
     (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
@@ -188,7 +188,7 @@ def test_only_pages_displace_the_images_that_they_mark(
     done = hwr("predict", mixed, "--checkpoint", model)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [alone[0], *alone]
-    assert "3 other files in the folders are not read" in done.stderr
+    assert "skipped 3 other files in the folders" in done.stderr
     # As a shell names the files of an export.
     done = hwr("predict", mixed / "mets.xml", mixed / "one.xml", "--checkpoint", model)
     assert (done.exit_code, done.stdout.splitlines()) == (0, alone)
@@ -224,7 +224,7 @@ def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp
     (folder / "a page.xml").write_text("by hand")
     done = hwr("predict", folder / "a page.png", "--checkpoint", model, "--format", "page", "--out", folder)
     assert done.exit_code == 2
-    assert "is there already, beside" in done.stderr
+    assert "exists already, next to" in done.stderr
     assert (folder / "a page.xml").read_text() == "by hand"
     done = hwr("predict", paths[0], "--checkpoint", model, "--out", paths[0])
     assert done.exit_code == 2

@@ -40,7 +40,7 @@ def test_a_batch_systems_world_size_is_not_torchrun(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 2
-    assert "hwr info is for one process; start it without torchrun" in refused.stderr
+    assert "hwr info runs in one process; start it without torchrun" in refused.stderr
 
 
 def test_training_works_in_any_thread(tiny: Config, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_file_may_repeat_what_the_checkpoint_says(crnn: Path, tmp_path: Path) 
         ("image:\n  height: 64\n", [], r"c\.yaml:2: the network .* can't be changed: image\.height is 24, not 64"),
         ("model:\n  arch: crnn\n  hidden: 9\n", [], r"c\.yaml:3: .*model\.hidden is 24, not 9"),
         ("model:\n  arch: original\n", [], r"c\.yaml:2: .*model\.arch is crnn, not original"),
-        ("model:\n  channels: 8\n", [], r"c\.yaml:2: .*model\.channels is not there \(model\.arch is crnn\), not 8"),
+        ("model:\n  channels: 8\n", [], r"c\.yaml:2: .*model\.channels is absent \(model\.arch is crnn\), not 8"),
         ("", ["image={height: 64}"], r"--set image=\{height: 64\}: .*image\.height is 24, not 64"),
         ("", ["image.height=64"], r"--set image\.height=64: .*image\.height is 24, not 64"),
         ("data:\n  normalise: NFC\n", [], r"c\.yaml:2: data\.normalise belongs to the checkpoint.* is NFD, not NFC"),
@@ -123,7 +123,7 @@ def test_the_lines_of_a_run_are_the_default(crnn: Path, tmp_path: Path, monkeypa
     _, settings = settings_for(crnn, None, ["data.test=[y]"], dataset=True, note=notes.append)
     assert settings.data == config.Data(root="mine", test=("y",), normalise="NFD")
     assert settings.evaluate.worst == 20
-    assert notes == [f"data keys that are not set are those of {run}"]
+    assert notes == [f"unset data keys come from {run}"]
     assert settings_for(crnn)[1].data.root == "data/iam"  # reading images needs none of them
 
 
@@ -153,8 +153,8 @@ def test_fine_tuning_obeys_the_network_keys_of_a_file(crnn: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model:\n  hidden: 9\n", r"not the checkpoint's.*\n.*c\.yaml:2: model\.hidden: 24 -> 9"),
-        ("model:\n  arch: original\n", r"c\.yaml:2: .*not the checkpoint's: model\.arch is crnn"),
+        ("model:\n  hidden: 9\n", r"differs from the checkpoint's.*\n.*c\.yaml:2: model\.hidden: 24 -> 9"),
+        ("model:\n  arch: original\n", r"c\.yaml:2: .*differs from the checkpoint's: model\.arch is crnn"),
         ("model:\n  channels: 8\n", r"unknown key model\.channels"),
     ],
 )

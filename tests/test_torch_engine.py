@@ -315,7 +315,7 @@ def test_the_trunk_is_looked_for_in_the_usual_caches(
 
 def test_a_trunk_that_is_none(tmp_path: Path) -> None:
     cases = {
-        "gone.pth": "there is no such file",
+        "gone.pth": "nor an existing file",
         "text.pth": "not a file of torch weights",
         "other.params": "not a ResNet-34",
     }

@@ -249,7 +249,7 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
 
 def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None:
     for arguments, words in (
-        (["synth", "--out", tmp_path / "x"], "hwr synth is for one process"),
+        (["synth", "--out", tmp_path / "x"], "hwr synth runs in one process"),
         (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be shared evenly by 2 processes"),
     ):
         done = subprocess.run(

@@ -236,7 +236,7 @@ def test_more_epochs_may_follow(unbroken: Path, tiny: Config, tmp_path: Path) ->
 def test_what_is_there_is_not_overwritten_and_no_other_config_resumes_it(
     unbroken: Path, tiny: Config, tmp_path: Path
 ) -> None:
-    with pytest.raises(Error, match=r"is there already; go on with --resume"):
+    with pytest.raises(Error, match=r"exists already; resume it with --resume"):
         train(tiny, unbroken)
     out = tmp_path / "run"
     shutil.copytree(unbroken, out)

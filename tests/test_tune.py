@@ -144,7 +144,7 @@ def test_texts_to_build_from(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"b\.txt: could not be read as UTF-8"):
         tune.texts_of([tmp_path / "a.txt", tmp_path / "b.txt"])
     (tmp_path / "c.txt").write_text("\n")
-    with pytest.raises(Error, match="no text in it"):
+    with pytest.raises(Error, match="no text found"):
         tune.texts_of([tmp_path / "c.txt"])
     assert ngram.build(["ab"], 2).order == 2
 
@@ -205,7 +205,7 @@ def test_a_path_in_a_checkpoint_is_not_followed(model: Path, language: Path, dra
     checkpoint.write_arrays(path, arrays, about)
     arguments = ["evaluate", "--checkpoint", path, "--split", "val", "--set", f"data.root={drawn}", "--json", "-"]
     said = hwr(*arguments, code=2).output
-    assert f"uses a language model that is not stored in it, {language}: --lm FILE says where it is" in said
+    assert f"uses a language model that is not stored in the checkpoint, {language}. Name it with --lm FILE" in said
     report = json.loads(hwr(*arguments, "--lm", language).stdout)
     assert (report["decoder"]["beam"], report["decoder"]["lm_weight"], report["decoder"]["length_bonus"]) == (
         4,
@@ -238,15 +238,15 @@ def test_a_damaged_language_model_in_a_checkpoint(model: Path, language: Path, d
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--decoder", "greedy", "--lm", "no.arpa"], "lm no.arpa is for the beam search, and the decoder is greedy"),
-        (["--decoder", "greedy", "--beam", "16"], "beam 16 is for the beam search"),
-        (["--decoder", "greedy", "--length-bonus", "0"], "length_bonus 0 is for the beam search"),
-        (["--decoder", "greedy", "--words", "w"], "words w is for the beam search"),
+        (["--decoder", "greedy", "--lm", "no.arpa"], "lm no.arpa needs the beam search, but the decoder is greedy"),
+        (["--decoder", "greedy", "--beam", "16"], "beam 16 needs the beam search"),
+        (["--decoder", "greedy", "--length-bonus", "0"], "length_bonus 0 needs the beam search"),
+        (["--decoder", "greedy", "--words", "w"], "words w needs the beam search"),
         (["--lm-weight", "0"], "lm_weight 0 needs lm"),
         (["--unknown-penalty", "0"], "unknown_penalty 0 needs words"),
         (["--decoder", "beam", "--lm-weight", "0.7"], "lm_weight 0.7 needs lm"),
-        (["--set", "decode.name=greedy", "--beam", "8"], "beam 8 is for the beam search"),
-        (["--set", "decode={name: greedy, beam: 8}"], "beam 8 is for the beam search"),
+        (["--set", "decode.name=greedy", "--beam", "8"], "beam 8 needs the beam search"),
+        (["--set", "decode={name: greedy, beam: 8}"], "beam 8 needs the beam search"),
         (["--lm", "no.arpa"], "decode.lm: no.arpa: No such file"),
         (["--words", "none.txt"], "decode.words: none.txt: No such file"),
         (["--lm", "stored"], "has no language model stored"),
@@ -266,8 +266,8 @@ def test_what_the_decoder_would_ignore_is_refused(
 def test_contradictions_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     for keys, message in (
-        ("{name: greedy, beam: 16}", "c.yaml:1: decode: beam 16 is for the beam search"),
-        ("{name: greedy, lm: x}", "c.yaml:1: decode: lm x is for"),
+        ("{name: greedy, beam: 16}", "c.yaml:1: decode: beam 16 needs the beam search"),
+        ("{name: greedy, lm: x}", "c.yaml:1: decode: lm x needs"),
         ("{lm_weight: 0.0}", "c.yaml:1: decode: lm_weight 0 needs lm"),
     ):
         path.write_text(f"decode: {keys}\n")
@@ -289,11 +289,11 @@ def test_old_names_are_read_with_a_warning(model: Path, language: Path, drawn: P
     with pytest.warns(config.RenamedKey) as said:
         assert config.load(path).decode == config.Decode(name="greedy")
     assert [str(w.message) for w in said] == [
-        f"{path}:1: decode.insertion is now called decode.length_bonus; the old name will go",
-        f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will go",
+        f"{path}:1: decode.insertion is now called decode.length_bonus; the old name will be removed",
+        f"{path}:1: decode.unknown is now called decode.unknown_penalty; the old name will be removed",
     ]
     path.write_text("decode: {insertion: 0.5, length_bonus: 0.5}\n")
-    with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus, which is set too"):
+    with pytest.raises(Error, match=r"decode\.insertion is the old name of decode\.length_bonus; set only one"):
         config.load(path)
     arguments = [
         "evaluate",

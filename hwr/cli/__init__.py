@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function and prints. Imports nothing heavy."""
+"""The command line: each command parses its options, calls one function and prints. No heavy imports here."""
 
 import click
 
@@ -19,14 +19,14 @@ from hwr.processes import rank_and_world_size
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.option(
-    "--debug", is_flag=True, envvar="HWR_DEBUG", show_envvar=True, help="Print the traceback of an error, too."
+    "--debug", is_flag=True, envvar="HWR_DEBUG", show_envvar=True, help="Also print the traceback of an error."
 )
 @click.pass_context
 def main(context: click.Context, debug: bool) -> None:
-    """Turn photographed handwriting into text: train and evaluate line recognisers, and read with them."""
+    """Handwritten text recognition: train and evaluate line recognisers, and read images with them."""
     command, (_, size) = context.invoked_subcommand, rank_and_world_size()
     if size > 1 and command not in ("train", "evaluate", "predict"):
-        raise Error(f"hwr {command} is for one process; start it without torchrun")
+        raise Error(f"hwr {command} runs in one process; start it without torchrun")
 
 
 @click.command(cls=Command)
@@ -37,7 +37,7 @@ def main(context: click.Context, debug: bool) -> None:
     hwr completion fish > ~/.config/fish/completions/hwr.fish
 """)
 def completion(shell: str) -> None:
-    """Print what makes a shell complete hwr's commands and options."""
+    """Print the script that lets a shell complete hwr's commands and options."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)

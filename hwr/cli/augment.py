@@ -12,22 +12,24 @@ from hwr.cli.options import Command, config_option, examples, set_option
 @config_option
 @set_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
-@click.option("--out", required=True, metavar="FILE", help="The picture (PNG).")
-@click.option("--lines", default=6, show_default=True, type=click.IntRange(min=1), help="Spread over the split.")
-@click.option("--times", default=5, show_default=True, type=click.IntRange(min=1), help="Warps of each.")
+@click.option("--out", required=True, metavar="FILE", help="Image to write (PNG).")
+@click.option(
+    "--lines", default=6, show_default=True, type=click.IntRange(min=1), help="Number of lines, spread over the split."
+)
+@click.option("--times", default=5, show_default=True, type=click.IntRange(min=1), help="Augmented versions per line.")
 @examples("""
     hwr augment --config configs/lines_cpu.yaml --set data.root=/data/mine --out sheet.png
     hwr augment --config configs/iam_line.yaml --set augment.shear=0.3 --out sheet.png
 """)
 def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out: str, lines: int, times: int) -> None:
-    """Draw lines as the network sees them, and under them what augmentation makes of each."""
+    """Draw lines as the network sees them, each followed by augmented versions."""
     from hwr import config, data, networks
     from hwr.evaluation.evaluate import lines_of
     from hwr.images import cache
     from hwr.images.contact_sheet import spread, write
 
     if not Path(out).parent.is_dir():
-        raise Error(f"{out}: there is no folder {Path(out).parent}")
+        raise Error(f"{out}: no such folder: {Path(out).parent}")
     settings = config.load(config_path, list(overrides))
     geometry = networks.geometry(settings)
     chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)

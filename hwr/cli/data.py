@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Format(click.ParamType):
-    """The name of a format. The table of formats imports heavy libraries, so it is looked at only when it is needed."""
+    """The name of a format. Importing the table of formats is slow, so it waits until a format is needed."""
 
     name = "format"
 
@@ -33,15 +33,15 @@ class _Format(click.ParamType):
 
 
 _format_option = click.option(
-    "--format", "kind", type=_Format("auto"), help="Format of PATH (default: that of the config, auto)."
+    "--format", "kind", type=_Format("auto"), help="Format of PATH (default: data.format, normally auto)."
 )
 
 
 def _settings(path: str, kind: str | None, config_path: str | None, overrides: tuple[str, ...]) -> "Config":
-    """The config to read PATH with; a config file's data.root gives way to PATH, and its data.format to --format.
+    """The config for reading PATH. PATH replaces a config file's data.root, and --format its data.format.
 
     Raises:
-        Error: --set names a folder besides PATH, or another format than --format.
+        Error: --set names a second folder, or a format other than --format.
     """
     from hwr import config
 
@@ -49,16 +49,16 @@ def _settings(path: str, kind: str | None, config_path: str | None, overrides: t
     own = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "data"]
     given = config.load(None, own).data.model_fields_set
     if "root" in given:
-        raise Error(f"--set: data.root is {settings.data.root}, and PATH is {path}; give the dataset as PATH only")
+        raise Error(f"--set: data.root is {settings.data.root} but PATH is {path}; give the dataset as PATH only")
     if kind and "format" in given and settings.data.format != kind:
-        raise Error(f"--set: data.format is {settings.data.format}, and --format is {kind}; give one of the two")
+        raise Error(f"--set: data.format is {settings.data.format} but --format is {kind}; give only one")
     chosen = {"root": path, **({"format": kind} if kind else {})}
     return settings.model_copy(update={"data": settings.data.model_copy(update=chosen)})
 
 
 @click.group(cls=Group)
 def data() -> None:
-    """Summarise datasets, and convert them."""
+    """Summarise and convert datasets."""
 
 
 @data.command()
@@ -66,8 +66,8 @@ def data() -> None:
 @_format_option
 @config_option
 @set_option
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
-@click.option("--picture", "picture_path", metavar="FILE", help="Draw the distributions (PNG).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--picture", "picture_path", metavar="FILE", help="Plot the distributions (PNG).")
 @examples("""
     hwr data summary exports/ --format page
     hwr data summary data/iam --config configs/iam_line_best.yaml --picture summary.png
@@ -83,8 +83,8 @@ def summary(
 ) -> None:
     """Count lines, pages, writers and characters, and list suspicious lines.
 
-    These have no text, a tiny image, one that can't be opened or occurs twice, or a text too long for the time steps of
-    the network (that of --config).
+    A line is suspicious if it has no text, if its image is tiny, unreadable or a duplicate, or if its text is too long for
+    the network's time steps (the network of --config).
     """
     from hwr import data, networks
     from hwr.data.summary import picture, summarise, table
@@ -92,7 +92,7 @@ def summary(
     from hwr.images.batches import too_long
 
     if picture_path and not Path(picture_path).parent.is_dir():
-        raise Error(f"{picture_path}: there is no folder {Path(picture_path).parent}")
+        raise Error(f"{picture_path}: no such folder: {Path(picture_path).parent}")
     settings = _settings(path, kind, config_path, overrides)
     dataset = data.read(settings.data)
     geometry = networks.geometry(settings)
@@ -116,9 +116,9 @@ def summary(
 def convert(path: str, out: Path, kind: str | None, to: str, overrides: tuple[str, ...]) -> None:
     """Write a dataset in another format, into a new folder.
 
-    In PAGE and ALTO, lines stay on their pages; elsewhere each gets an image, cut out as training sees it. A table
-    (metadata.jsonl with a folder of images, as Hugging Face's datasets reads it) has a column for the split; IAM has
-    its lists; the others get lists/train.txt, val.txt and test.txt.
+    PAGE and ALTO keep lines on their pages; the other formats get one image per line, cropped as for training. The split
+    is stored as a column in a table (metadata.jsonl and a folder of images, as Hugging Face datasets reads it), as IAM's own
+    lists in IAM's layout, and as lists/train.txt, val.txt and test.txt in the other formats.
     """
     from hwr import data
     from hwr.data.convert import convert as run

@@ -25,10 +25,15 @@ from hwr.processes import rank_and_world_size
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @decoder_options
 @engine_option
-@click.option("--json", "json_path", metavar="FILE", help="Write the whole report here (-: on screen, for the table).")
-@click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with what was read (PNG).")
 @click.option(
-    "--report", "page_path", metavar="FILE", help="Write a web page with every line, its faults marked (HTML)."
+    "--json", "json_path", metavar="FILE", help="Write the full report as JSON (-: print it instead of the table)."
+)
+@click.option("--picture", "picture_path", metavar="FILE", help="Draw lines with their predictions (PNG).")
+@click.option(
+    "--report",
+    "page_path",
+    metavar="FILE",
+    help="Write a web page that shows every line with its errors marked (HTML).",
 )
 @examples("""
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
@@ -46,18 +51,18 @@ def evaluate(
     page_path: str | None,
     decoding: list[str],
 ) -> None:
-    """Read a split and score what was read: CER with its interval, WER, loss, the worst lines."""
+    """Read a split and score the predictions: CER with its confidence interval, WER, loss, the worst lines."""
     from hwr.evaluation import report, report_html
     from hwr.evaluation.evaluate import evaluate as run
     from hwr.recognizer import Recognizer
 
     for path in filter(None, (json_path, picture_path, page_path)):
-        if not Path(path).parent.is_dir():  # not after minutes of reading
-            raise Error(f"{path}: there is no folder {Path(path).parent}")
+        if not Path(path).parent.is_dir():  # now, not after minutes of reading
+            raise Error(f"{path}: no such folder: {Path(path).parent}")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     result = run(Recognizer(loaded, settings), split=split, checkpoint=checkpoint)
     if rank_and_world_size()[0]:
-        return  # process 0 has it all
+        return  # process 0 holds the results of all
     if json_path == "-":
         click.echo(report.to_json(result.to_dict()))
     else:
@@ -76,14 +81,17 @@ def evaluate(
 @config_option
 @set_option
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Lines to read."
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Split to read."
 )
 @decoder_options
 @click.option(
-    "--n-best", type=click.IntRange(min=1), metavar="K", help="Also write up to K readings a line, with their scores."
+    "--n-best",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Also write the K best hypotheses of each line, with scores.",
 )
 @engine_option
-@click.option("--out", required=True, metavar="FOLDER", help="Where the files go.")
+@click.option("--out", required=True, metavar="FOLDER", help="Output folder.")
 @examples("""
     hwr export-typo --checkpoint runs/iam_line/best.safetensors --out typo
     hwr export-typo --checkpoint models/handwriting_line8.params --split test --out typo
@@ -98,11 +106,11 @@ def export_typo(
     out: str,
     decoding: list[str],
 ) -> None:
-    """Write what a spelling corrector trains on.
+    """Write training data for a spelling corrector.
 
-    validating.json: [reference, prediction] pairs of the split's lines; text_train.txt: the training texts, one a line.
-    With --n-best, validating_nbest.json has for each of the lines {"reference", "readings": [[text, score], …]}, the best
-    first; a score is a natural logarithm, of the network's probability plus what the language model adds.
+    validating.json has the [reference, prediction] pairs of the split, text_train.txt the training texts, one per line.
+    With --n-best, validating_nbest.json has {"reference", "readings": [[text, score], …]} for each line, best reading
+    first. A score is the natural logarithm of the network's probability plus the contribution of the language model.
     """
     from hwr.evaluation.export_typo import export_typo as run
     from hwr.recognizer import Recognizer

@@ -12,7 +12,7 @@ from hwr.cli.options import Group, checkpoint_option, config_option, engine_opti
 
 @click.group(cls=Group)
 def lm() -> None:
-    """Character n-grams that help to read: build one, and find its weight."""
+    """Build a character n-gram language model, and tune its weight."""
 
 
 @lm.command()
@@ -23,23 +23,29 @@ def lm() -> None:
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Text, one line of writing a line, as text_train.txt of export-typo; may be given several times.",
+    help="Text file with one transcribed line per line, such as export-typo's text_train.txt; repeatable.",
 )
-@click.option("--order", default=6, show_default=True, type=click.IntRange(min=2), help="Characters of an n-gram.")
+@click.option(
+    "--order",
+    default=6,
+    show_default=True,
+    type=click.IntRange(min=2),
+    help="Length of the longest n-grams, in characters.",
+)
 @click.option(
     "--normalise",
     type=click.Choice(["NFC", "NFKC", "NFD", "none"]),
     default="NFC",
     show_default=True,
-    help="Unicode normal form of the text; that of data.normalise.",
+    help="Unicode normal form of the text; should equal data.normalise.",
 )
 @click.option(
     "--max-mb",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Prune and quantise the model to at most so many megabytes (.bin).",
+    help="Prune and quantise the model to at most N megabytes (.bin only).",
 )
-@click.option("--out", required=True, metavar="FILE", help="The model: .arpa, which other tools read too, or .bin.")
+@click.option("--out", required=True, metavar="FILE", help="Model file: .arpa, which other tools can read, or .bin.")
 @examples("""
     hwr lm build --text typo/text_train.txt --out lm.arpa
     hwr lm build --text typo/text_train.txt --text more.txt --order 7 --max-mb 8 --out lm.bin
@@ -51,19 +57,19 @@ def build(
     max_mb: float | None,
     out: str,
 ) -> None:
-    """Count a language model of characters, with modified Kneser-Ney smoothing.
+    """Build a character language model with modified Kneser-Ney smoothing.
 
-    Use the texts of the training lines and other texts; those of validation or test lines would flatter the scores.
+    Use the texts of the training lines, and other texts. The texts of validation or test lines would inflate the scores.
     """
     from hwr.decoding import language_model, ngram, prune
     from hwr.evaluation.tune import texts_of
 
     if not Path(out).parent.is_dir():
-        raise Error(f"{out}: there is no folder {Path(out).parent}")
+        raise Error(f"{out}: no such folder: {Path(out).parent}")
     if Path(out).suffix not in (".arpa", ".bin"):
-        raise Error(f"{out}: a language model's file ends with .arpa or .bin")
+        raise Error(f"{out}: the name of a language model must end in .arpa or .bin")
     if max_mb is not None and Path(out).suffix != ".bin":
-        raise Error(f"{out}: --max-mb is for a .bin")
+        raise Error(f"{out}: --max-mb needs a .bin file")
     lines = texts_of(list(texts), normalise)
     model, times = ngram.count(lines, order)
     if max_mb is not None:
@@ -83,13 +89,15 @@ def build(
     "--lm",
     "lm_path",
     metavar="FILE",
-    help="A language model of `hwr lm build`. Without one or a word list: confidences only.",
+    help="A language model from `hwr lm build`. Without it and --words, only confidences are calibrated.",
 )
-@click.option("--words", metavar="FILE", help="A word list, or any text; finds the unknown-word penalty, too.")
-@click.option("--beam", default=16, show_default=True, type=click.IntRange(min=1), help="Texts kept per step.")
+@click.option("--words", metavar="FILE", help="A word list, or any text; also tunes the unknown-word penalty.")
+@click.option("--beam", default=16, show_default=True, type=click.IntRange(min=1), help="Beam width.")
 @engine_option
 @click.option(
-    "--out", metavar="FILE", help="The checkpoint with the settings and the models (default: --checkpoint itself)."
+    "--out",
+    metavar="FILE",
+    help="Checkpoint to write, with the settings and models stored in it (default: overwrite --checkpoint).",
 )
 @examples("""
     hwr lm tune --checkpoint runs/iam_line/best.safetensors --lm lm.arpa
@@ -105,11 +113,11 @@ def tune(
     engine: str | None,
     out: str | None,
 ) -> None:
-    """Find the decoder's weights on the validation lines, and store them in the checkpoint with the language model itself.
+    """Tune the decoder on the validation lines, and store its settings and the language model in the checkpoint.
 
-    The weight of the language model, the length bonus and the unknown-word penalty are those of the lowest CER. Then a
-    temperature calibrates confidences, so that they tell what share of a line's characters is right. The test lines are not
-    looked at. `hwr evaluate` and `hwr predict` use what is stored; --decoder greedy turns it off.
+    Chooses the weight of the language model, the length bonus and the unknown-word penalty with the lowest CER. Then fits a
+    temperature, so that a line's confidence estimates the share of its characters that are right. Test lines are not used.
+    `hwr evaluate` and `hwr predict` use the stored settings; --decoder greedy ignores them.
     """
     from hwr.evaluation import tune
     from hwr.evaluation.report import described, percent
@@ -117,13 +125,13 @@ def tune(
 
     target = out or checkpoint
     if bundled.is_model_name(target):
-        raise Error(f"{target} is the bundled model, which stays as it is; name a file for the tuned one with --out")
+        raise Error(f"{target} is the bundled model, which must not be overwritten; name another file with --out")
     if target.endswith(".params"):
-        raise Error(f"{target}: a .params file holds weights alone; name a .safetensors with --out")
+        raise Error(f"{target}: a .params file holds only weights; name a .safetensors with --out")
     given = [f"decode.{key}={json.dumps(value)}" for key, value in (("lm", lm_path), ("words", words)) if value]
     loaded, settings = load(checkpoint, config_path, (*overrides, *given), engine)
     if loaded.exported:
-        raise Error(f"{checkpoint}: is an exported network; tune its .safetensors, then export that")
+        raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")
     found = tune.tune(Recognizer(loaded, settings), beam if lm_path or words else None)
     for weight, bonus, penalty, cer in found.tried:
         click.echo(
@@ -133,7 +141,7 @@ def tune(
         click.echo(f"greedy: validation CER {percent(found.greedy_cer)}")
         click.echo(f"{described(found.decode)}: validation CER {percent(found.cer)}")
     click.echo(
-        f"temperature {found.decode.temperature:g}: confidence is {percent(found.error)} off (ECE), "
+        f"temperature {found.decode.temperature:g}: calibration error (ECE) {percent(found.error)}, "
         f"before {percent(found.error_before)}"
     )
     tune.save(target, loaded, found)

@@ -1,4 +1,4 @@
-"""The commands `hwr info` and `hwr export`: what a checkpoint is, and other forms of it."""
+"""The commands `hwr info` and `hwr export`: describe a checkpoint, and write it in other formats."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from hwr.cli.options import Command, examples
 
 @click.command(cls=Command)
 @click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @examples("""
     hwr info runs/iam_line/best.safetensors
     hwr info models/handwriting_line8.params --json
 """)
 def info(checkpoint: str, as_json: bool) -> None:
-    """Tell what a checkpoint is: its network, alphabet, data, scores and decoder."""
+    """Describe a checkpoint: its network, alphabet, data, scores and decoder."""
     from hwr import describe
     from hwr.evaluation import report
 
@@ -31,10 +31,12 @@ def info(checkpoint: str, as_json: bool) -> None:
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Default: beside the checkpoint (of hwr-latin: here).",
+    help="Output file (default: next to the checkpoint; for hwr-latin, the current folder).",
 )
 @click.option(
-    "--quantize", type=click.Choice(["int8", "fp16"]), help="Smaller: int8 for onnx on a CPU, fp16 for safetensors."
+    "--quantize",
+    type=click.Choice(["int8", "fp16"]),
+    help="Shrink the file: int8 for onnx on a CPU, fp16 for safetensors.",
 )
 @examples("""
     hwr export runs/iam_line/best.safetensors --format onnx
@@ -43,10 +45,10 @@ def info(checkpoint: str, as_json: bool) -> None:
     hwr predict --checkpoint runs/iam_line/best.onnx line.png
 """)
 def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -> None:
-    """Write a checkpoint for other programs, and see that it reads the same there.
+    """Export a checkpoint for other programs, and check that its outputs stay the same.
 
-    ONNX and TorchScript go from (N, H, W) uint8 pixels (with arch crnn also (N,) int64 widths) to (N, T, C) logits, any
-    number of lines, any width where the network takes it. params are Gluon's, of the original network.
+    ONNX and TorchScript map (N, H, W) uint8 pixels (with arch crnn also (N,) int64 widths) to (N, T, C) logits, for any
+    number of lines, and any width that the network accepts. params is Gluon's format, for the original network only.
     """
     from hwr.engines.export import FORMATS
     from hwr.engines.export import export as run
@@ -54,10 +56,12 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
 
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
     if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
-        raise Error(f"{out}: is the checkpoint itself; name another file with --out")
+        raise Error(f"{out} is the checkpoint itself; name another file with --out")
     loaded, settings = settings_for(
         checkpoint, None, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch"), decodes=False
     )
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} are at most {away:.2g} from the checkpoint's")
+    click.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} differ from the checkpoint's by at most {away:.2g}"
+    )

@@ -1,4 +1,4 @@
-"""What the commands share: their options, examples in their help, errors as one message, loading a checkpoint."""
+"""What the commands share: options, examples in the help, error messages, loading a checkpoint."""
 
 import functools
 import inspect
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Command(click.Command):
-    """Lets one --set be followed by several: `--set train.epochs=2 train.lr=1e-3`."""
+    """Lets one --set take several pairs: `--set train.epochs=2 train.lr=1e-3`."""
 
     _params: list[click.Parameter]
 
     @property
     def params(self) -> list[click.Parameter]:
-        """The options; those of the decoder are made when they are first asked for."""
+        """The options. The decoder's are created on first use."""
         made = [param.made() if isinstance(param, _DecoderOptions) else [param] for param in self._params]
         self._params = list(itertools.chain.from_iterable(made))
         return self._params
@@ -58,7 +58,7 @@ class Group(click.Group):
         try:
             return super().invoke(context)
         except BrokenPipeError:
-            raise  # nobody reads any more; click ends quietly
+            raise  # the reader has closed the pipe; click exits quietly
         except (Error, OSError) as error:
             if context.find_root().params.get("debug"):
                 traceback.print_exc()
@@ -70,7 +70,7 @@ class Group(click.Group):
 
 
 def _warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
-    """A warning as the command line shows it: our own are for the user, and say nothing of the code."""
+    """A warning as the command line shows it: our own address the user, so they name no source line."""
     if category.__module__.startswith("hwr"):
         return f"hwr: {message}\n"
     return _python_warning(message, category, *place)
@@ -94,24 +94,26 @@ config_option = click.option(
     "--config",
     "config_path",
     metavar="FILE",
-    help="A YAML file, or the name of a bundled recipe, as lines_cpu; every key is in configs/iam_line.yaml.",
+    help="A YAML file, or a bundled recipe such as lines_cpu; configs/iam_line.yaml explains every key.",
 )
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, as train.epochs=2 train.lr=1e-3."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override keys, e.g. train.epochs=2 train.lr=1e-3."
 )
 engine_option = click.option(
-    "--engine", type=click.Choice(["torch", "mxnet"]), help="What computes (default: the config's, torch)."
+    "--engine",
+    type=click.Choice(["torch", "mxnet"]),
+    help="Engine that runs the network (default: engine.name, normally torch).",
 )
 checkpoint_option = click.option(
     "--checkpoint",
     required=True,
     metavar="FILE",
-    help="A .safetensors of hwr, a bare Gluon .params, an exported .onnx, or hwr-latin, the bundled model.",
+    help="A .safetensors, .params (Gluon) or exported .onnx file, or hwr-latin, the bundled model.",
 )
 
 
 def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of the decoder, handed on as one argument, `decoding`: overrides of the config."""
+    """The decoder's options, passed on as one argument, `decoding`: a list of config overrides."""
 
     @functools.wraps(function)
     def gathered(*args: Any, **kwargs: Any) -> Any:
@@ -122,7 +124,7 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
             value, old = kwargs.pop(_argument(key), None), kwargs.pop(_argument(key, option.old), None)
             if old is not None:
                 if value is not None:
-                    raise Error(f"--{option.old} is the old name of {_flag(key)}, which is given too")
+                    raise Error(f"--{option.old} is the old name of {_flag(key)}; give only one of them")
                 _warn_renamed(f"--{option.old}", _flag(key))
                 value = old
             if value is not None:
@@ -133,7 +135,7 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _DecoderOptions(click.Option):
-    """Stands for the options that `config.Decode` declares until they are wanted: importing it takes a tenth of a second."""
+    """A placeholder for the options that `config.Decode` declares, whose import takes a tenth of a second."""
 
     def made(self) -> list[click.Parameter]:
         from hwr.config import DECODER, Decode
@@ -163,7 +165,7 @@ def _flag(key: str) -> str:
 
 
 def _click_type(field: Any) -> Any:
-    """The type of an option, from the field's: `int | None` with what it must be at least, …"""
+    """The option's type, from the field's annotation: `int | None` with a minimum, …"""
     import typing
 
     from annotated_types import Ge
@@ -185,16 +187,16 @@ def _click_type(field: Any) -> Any:
 def _warn_renamed(old: str, new: str) -> None:
     from hwr.config import RenamedKey
 
-    warnings.warn(f"{old} is now called {new}; the old name will go", RenamedKey, 2)
+    warnings.warn(f"{old} is now called {new}; the old name will be removed", RenamedKey, 2)
 
 
 def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
-    """The overrides, --engine among them."""
+    """The overrides, with --engine as one of them."""
     return [*overrides, *([f"engine.name={engine}"] if engine else [])]
 
 
 def say(line: str) -> None:
-    """Print a line; once nobody reads any more (`| head`, a closed terminal), go on without."""
+    """Print a line. Once the reader is gone (`| head`, a closed terminal), continue silently."""
     try:
         click.echo(line)
     except OSError:
@@ -204,7 +206,7 @@ def say(line: str) -> None:
 def load(
     checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
 ) -> "tuple[Checkpoint, Config]":
-    """`recognizer.settings_for` for a command that reads a dataset."""
+    """`loading.settings_for` for a command that reads a dataset."""
     from hwr.loading import settings_for
 
     def note(text: str) -> None:

@@ -25,34 +25,39 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    help="A .safetensors of hwr, a bare Gluon .params or an exported .onnx (default: $HWR_MODEL, or hwr-latin, the bundled model).",
+    help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
 )
 @config_option
 @set_option
 @decoder_options
 @engine_option
-@click.option("--page", "pages", is_flag=True, help="The images are pages: find their lines first (with kraken).")
+@click.option(
+    "--page", "pages", is_flag=True, help="The images are whole pages: find their lines first (needs kraken)."
+)
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["txt", "tsv", "json", "page", "alto"]),
-    help="Of what is written; json is an object a line (default: txt).",
+    help="Output format; json is one object per line (default: txt).",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="A file, or a folder for page and alto (default: the screen).",
+    help="Output file; for page and alto, a folder (default: standard output).",
 )
-@click.option("--characters", is_flag=True, help="Say where each character is, and how sure (json, alto).")
+@click.option("--characters", is_flag=True, help="Add the position and confidence of each character (json, alto).")
 @click.option(
-    "--min-confidence", default=0.0, type=click.FloatRange(0, 1), help="Leave the text of less sure lines empty."
+    "--min-confidence",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Leave the text of lines below this confidence empty.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Decode images in so many threads, or processes where there are many (default: one per CPU).",
+    help="Threads (for many images: processes) that decode images (default: one per CPU core).",
 )
 @examples("""
     hwr predict line.png
@@ -75,14 +80,14 @@ def predict(
     workers: int | None,
     decoding: list[str],
 ) -> None:
-    """Read lines: images of lines, the lines that PAGE or ALTO files mark, or (--page) those of page photos.
+    """Read line images, the lines marked in PAGE or ALTO files, or (--page) the lines of page photos.
 
-    Prints the text of each line on a line of its own; JSON and TSV also tell whose it is and how sure (0..1). With
-    --format page or alto a file for each page goes into --out: a copy of the XML that was given with the texts and
-    confidences put in, or a new one.
+    Prints the text of each line; JSON and TSV add the image and the confidence (0..1). --format page or alto writes one file
+    per page into --out: a copy of the given XML with texts and confidences filled in, or a new file.
 
-    Of folders, PAGE and ALTO files are read, and all images except those that they mark. What can't be read is reported
-    on stderr and the rest is done; then the exit status is 1, and JSON and TSV tell which text is whose.
+    In a folder, reads the PAGE and ALTO files, and every image that none of them refers to. A file that can't be read is
+    reported on stderr, the others are still read, and the exit status is 1. With txt, such a file leaves no line; use JSON or
+    TSV to see which text belongs to which image.
     """
     from hwr.loading import default_model, settings_for
     from hwr.pages import write
@@ -90,7 +95,7 @@ def predict(
 
     kind = _kind(kind, as_json)
     if characters and kind not in ("json", "alto"):
-        raise Error(f"--characters: a {kind} file has no room for them; choose --format json or alto")
+        raise Error(f"--characters: the {kind} format can't hold characters; choose --format json or alto")
     write.check_folder(kind, out)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
@@ -98,13 +103,13 @@ def predict(
     write.check_places(kind, out, files)
     rank, _ = rank_and_world_size()
     if others and not rank:
-        click.echo(f"hwr: {len(others)} other files in the folders are not read ({others[0]}, …)", err=True)
+        click.echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
     with _predictions(loaded, settings, files, pages, workers, characters or kind == "alto") as predictions:
         broken, unsure = _write_all(predictions, len(files), kind, out, characters, min_confidence)
     if unsure:
-        click.echo(f"hwr: the text of {unsure} lines is left empty: their confidence is below the limit", err=True)
+        click.echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
     if broken:
-        click.echo(f"hwr: {broken} of {len(files)} files could not be read, or not completely", err=True)
+        click.echo(f"hwr: {broken} of {len(files)} files could not be read, or only in part", err=True)
         sys.exit(1)
 
 
@@ -112,7 +117,7 @@ def predict(
 def _predictions(
     loaded: "Checkpoint", settings: "Config", files: list[str], pages: bool, workers: int | None, characters: bool
 ) -> "Iterator[Iterator[tuple[Job, list[Prediction]]]]":
-    """The files' predictions, with the workers that decode their images."""
+    """The predictions for the files, while workers decode the images."""
     from hwr.pages.predict import predict as run
     from hwr.pages.segment import lines_of
     from hwr.pages.sources import jobs
@@ -142,7 +147,7 @@ def _write_all(
     by_line = kind in write.BY_LINE
     to_file = out is not None and by_line and not rank
     broken = unsure = 0
-    # A bar on the terminal, unless the texts themselves appear there.
+    # No progress bar where the texts themselves go to the terminal.
     silent = True if rank or (by_line and not to_file and sys.stdout.isatty()) else None
     with ExitStack() as stack:
         file = None
@@ -154,7 +159,7 @@ def _write_all(
         for job, read in predictions:
             bar.update()
             if rank:
-                continue  # process 0 writes what all have read
+                continue  # process 0 writes the predictions of all
             failed = [job.error] if job.error else [p.error for p in read if p.text is None]
             few = [write.without_text(p) if p.text and p.confidence < min_confidence else p for p in read]
             unsure += sum(a is not b for a, b in zip(few, read, strict=True))
@@ -176,5 +181,5 @@ def _write_all(
 
 def _kind(kind: str | None, as_json: bool) -> str:
     if as_json and kind not in (None, "json"):
-        raise Error(f"--json and --format {kind} contradict each other; give one of them")
+        raise Error(f"--json and --format {kind} contradict each other; give only one")
     return "json" if as_json else kind or "txt"

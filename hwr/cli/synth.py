@@ -9,7 +9,7 @@ from hwr.cli.options import Command, examples
 
 
 @click.command(cls=Command)
-@click.option("--out", required=True, metavar="FOLDER", help="A new folder.")
+@click.option("--out", required=True, metavar="FOLDER", help="Folder to create.")
 @click.option("--lines", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--writers", default=40, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -17,7 +17,7 @@ from hwr.cli.options import Command, examples
     "--fonts",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Handwriting fonts (.ttf, .otf), there and below.",
+    help="Folder with handwriting fonts (.ttf, .otf), searched recursively.",
 )
 @click.option(
     "--text",
@@ -25,10 +25,12 @@ from hwr.cli.options import Command, examples
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="What to write with them: UTF-8, a paragraph a line; or a folder of .txt. Each --text has the same share.",
+    help="Text to write with the fonts: a UTF-8 file with one paragraph per line, or a folder of .txt; repeatable, in equal shares.",
 )
 @click.option(
-    "--processes", type=click.IntRange(min=1), help="How many draw at once with --fonts (default: as there are cores)."
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes that draw in parallel with --fonts (default: one per CPU core).",
 )
 @examples("""
     hwr synth --out data/drawn --lines 5000 --writers 100
@@ -44,17 +46,17 @@ def synth(
     texts: tuple[Path, ...],
     processes: int | None,
 ) -> None:
-    """Draw handwriting, in IAM's layout, split by writer. The same seed gives the same bytes.
+    """Draw synthetic handwriting in IAM's layout, split by writer. The same seed gives the same bytes.
 
-    Without --fonts the letters are stroke fonts' and the texts made up. With it, the texts are pieces of the files, in
-    the folder's fonts, on papers of many kinds, and photographed or scanned. A line is only written in a font that has
-    all its characters; quotes and dashes are drawn as they stand and transcribed as those of ASCII.
+    Without --fonts, letters come from built-in stroke fonts and texts are made up. With --fonts, lines are taken from the
+    --text files, set in the folder's fonts on many kinds of paper, and look photographed or scanned. A line is only written
+    in a font that has all its characters. Typographic quotes and dashes are drawn as they are and transcribed in ASCII.
     """
     from hwr.data.synth import write
     from hwr.processes import usable_cores
 
     if processes and fonts is None:
-        raise Error("--processes is for --fonts: stroke letters are drawn by one process")
+        raise Error("--processes needs --fonts: a single process draws the stroke fonts")
     processes = processes or (usable_cores() if fonts else 1)
     write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, processes=processes, progress=True)
     click.echo(f"{lines} lines by {writers} drawn writers in {out}")

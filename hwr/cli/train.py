@@ -16,14 +16,14 @@ from hwr.cli.options import Command, config_option, engine_option, examples, say
 @click.option(
     "--init",
     metavar="FILE",
-    help="Fine-tune this checkpoint: its network and weights, and its alphabet as --charset says (default: train.init).",
+    help="Checkpoint to fine-tune; it determines the network and, with --charset, the alphabet (default: train.init).",
 )
 @click.option(
     "--charset",
     type=click.Choice(["keep", "union", "new"]),
-    help="With --init: write the checkpoint's characters, those and the texts' (default), or data.alphabet's.",
+    help="Alphabet when fine-tuning: keep the checkpoint's, add the training texts' characters (union, the default), or use data.alphabet (new).",
 )
-@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out was stopped or killed.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out exactly where it stopped.")
 @examples("""
     hwr train --config configs/iam_line.yaml
     hwr train --config configs/iam_line.yaml --set data.root=/data/mine --set train.batch_size=8 --out runs/mine
@@ -43,10 +43,9 @@ def train(
 ) -> None:
     """Train a recogniser.
 
-    Prints a line per epoch and keeps, in the run folder, the best and the last checkpoint, history.csv, TensorBoard's
-    event files and what an exact --resume needs. Ctrl-C saves and stops. torchrun's processes share each batch: the result
-    is that of one process, but for rounding, for dropout, which each draws for itself, and for batch norm, which sees the
-    lines of each apart.
+    Prints one line per epoch. The run folder holds the best and the last checkpoint, history.csv, TensorBoard event files
+    and the state for an exact --resume. Ctrl-C saves and stops. Under torchrun the processes share each batch. The result
+    equals that of one process except for rounding, dropout (drawn per process) and batch norm (statistics per process).
     """
     from hwr import config
     from hwr.training.finetune import fine_tuning_config
@@ -60,8 +59,8 @@ def train(
     keys += [f"train.charset={charset}"] if charset else []
     given = config.given(config_path or folder / "config.yaml", keys)
     if charset and not given.keys("train").get("init"):
-        raise click.UsageError("--charset is for fine-tuning: name the checkpoint with --init")
-    # The config of a run that is resumed has the network's keys already.
+        raise click.UsageError("--charset applies to fine-tuning only: name a checkpoint with --init")
+    # A resumed run's config already has the network's keys.
     settings = fine_tuning_config(given) if config_path or init else config.over(given)
     if not run(settings, folder, resume, say=say):
         sys.exit(130)

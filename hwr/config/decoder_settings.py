@@ -1,6 +1,6 @@
-"""What follows from the declaration of a decoder setting: `Option`s are part of the fields of `config.Decode`.
+"""Everything derived from the declarations of the decoder settings, the `Option`s on the fields of `config.Decode`.
 
-Command-line options, validation, defaults and the line in a report are all made from them.
+Command-line options, validation, defaults and the line in a report all come from them.
 """
 
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from typing import Any
 
 from hwr import Error
 
-# In place of a path: the language model or the word list that is stored in the checkpoint.
+# Stands in place of a path for the language model or word list stored in the checkpoint.
 STORED = "stored"
 
 
 @dataclass(frozen=True)
 class Option:
-    """How a decoder setting is declared; None is the setting's value where it is not given.
+    """The declaration of a decoder setting. A setting that is not given is None.
 
     Attributes:
-        help: For the command line; "" if there is no option there.
-        flag: The option, if not the key with hyphens.
-        metavar: In its help.
-        needs: The key without which the setting means nothing; `beam` stands for the beam search.
-        default: The value where it is not given, and what it needs is there.
-        default_with: A key and the default where that is given.
-        says: How a report tells the value.
+        help: Help text on the command line; "" if there is no option.
+        flag: The option's name, if it is not the key with hyphens.
+        metavar: The placeholder in its help.
+        needs: The key that the setting requires; `beam` stands for the beam search.
+        default: The value if it is not given but `needs` is met.
+        default_with: A key, and the default if that key is given.
+        says: How a report shows the value.
         old: The key's former name.
     """
 
@@ -39,7 +39,7 @@ class Option:
 
 
 def options(record: Any) -> dict[str, Option]:
-    """The declarations of a record's fields, by key."""
+    """The declarations on a record's fields, by key."""
     found = {}
     for key, field in record.model_fields.items():
         found[key] = next(entry for entry in field.metadata if isinstance(entry, Option))
@@ -47,13 +47,13 @@ def options(record: Any) -> dict[str, Option]:
 
 
 def search(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> str:
-    """`greedy` or `beam`: whoever gives a setting of the beam search, as a language model is one, asks for it."""
+    """`greedy` or `beam`. Giving any setting of the beam search, such as a language model, selects `beam`."""
     given = any(option.needs and settings[key] is not None for key, option in declared.items())
     return settings["name"] or ("beam" if given else "greedy")
 
 
 def check(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> None:
-    """Refuse a setting that its decoder would ignore, even if it is the default.
+    """Refuse a setting that the decoder would ignore, even if it equals the default.
 
     Raises:
         ValueError: Names the key and the remedy.
@@ -67,11 +67,11 @@ def check(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> None:
         if option.needs != "beam" and settings[option.needs] is None:
             raise ValueError(f"{key} {shown} needs {option.needs} (--{option.needs} FILE)")
         if greedy:
-            raise ValueError(f"{key} {shown} is for the beam search, and the decoder is greedy: leave one of them out")
+            raise ValueError(f"{key} {shown} needs the beam search, but the decoder is greedy; drop one of them")
 
 
 def complete(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:
-    """The settings with the defaults for what is given; None stays where a setting would mean nothing."""
+    """The settings with defaults filled in. A setting that does not apply stays None."""
     found = {**settings, "name": search(settings, declared)}
     if found["name"] == "greedy":
         return found
@@ -84,9 +84,9 @@ def complete(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> dic
 
 
 def merge(earlier: Mapping[str, Any], later: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:
-    """Settings with later ones over them (the command line's over a file's, a file's over a checkpoint's).
+    """Earlier settings overridden by later ones (a checkpoint's by a file's, a file's by the command line's).
 
-    What the later ones rule out of the earlier ones goes; that they do not contradict each other, `check` sees.
+    Drops the earlier settings that the later ones make useless. `check` finds contradictions among the later ones.
     """
     kept = dict(earlier)
     searched = any(option.needs and later.get(key) is not None for key, option in declared.items())
@@ -102,12 +102,12 @@ def merge(earlier: Mapping[str, Any], later: Mapping[str, Any], declared: Mappin
 
 
 def from_old(settings: Mapping[str, Any], strict: bool) -> dict[str, Any]:
-    """The settings that an older version wrote or read, with every key given, as they are now.
+    """Convert the settings of an older version, which gave every key.
 
-    It ignored what the decoder has no use for, so values that changed nothing are dropped.
+    That version ignored settings that the decoder does not use, so values without effect are dropped.
 
     Args:
-        strict: Keep the values that were set and ignored, so that `check` refuses them.
+        strict: Keep values that were set but ignored, so that `check` refuses them.
     """
     kept = dict(settings)
     nothing = {"beam": 16, "lm": None, "lm_weight": 0, "length_bonus": 0, "words": None, "unknown_penalty": 0}
@@ -119,40 +119,40 @@ def from_old(settings: Mapping[str, Any], strict: bool) -> dict[str, Any]:
         elif unused and kept.get(unused) is None and kept.get(key) == value:
             kept.pop(key, None)
     if not strict and kept.get("name") == "greedy":
-        kept["name"] = None  # it was the default, and was always said
+        kept["name"] = None  # it was the default, and was always written
     return kept
 
 
 def own(settings: Mapping[str, Any], later: Mapping[str, Any], where: str) -> None:
-    """Refuse to follow a path in a checkpoint: a file that somebody else made does not decide which files are read.
+    """Refuse to follow a path in a checkpoint: someone else's file must not decide which files are read.
 
     Args:
         settings: The checkpoint's.
-        later: What is given besides, which may replace it.
-        where: The checkpoint, for the message.
+        later: Settings from other sources, which may replace it.
+        where: The checkpoint's name, for the message.
 
     Raises:
-        Error: It names a file, and nothing else is given.
+        Error: The checkpoint names a file, and no later setting replaces it.
     """
     if later.get("name") == "greedy":
         return
     for key, what in (("lm", "a language model"), ("words", "a word list")):
         if settings.get(key) not in (None, STORED) and key not in later:
             raise Error(
-                f"{where}: its decoder uses {what} that is not stored in it, {settings[key]}: --{key} FILE says where it is, "
-                f"--decoder greedy reads without, and `hwr lm tune --{key} FILE` stores it"
+                f"{where}: its decoder uses {what} that is not stored in the checkpoint, {settings[key]}. Name it with "
+                f"--{key} FILE, store it with `hwr lm tune --{key} FILE`, or read without it with --decoder greedy"
             )
 
 
 def without_paths(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:
-    """The settings as a checkpoint holds them, for what is not stored in it can't be used with it."""
+    """The settings that a checkpoint keeps: those that need a file outside it are dropped."""
     paths = {key: None for key in ("lm", "words") if settings[key] not in (None, STORED)}
     kept = merge(settings, paths, declared)
-    return {key: kept.get(key) for key in settings}  # in their order
+    return {key: kept.get(key) for key in settings}  # in the original order
 
 
 def describe(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> str:
-    """The line of a report."""
+    """The decoder, as a report shows it."""
     if settings["name"] == "greedy":
         return "greedy"
     told = [
@@ -164,6 +164,6 @@ def describe(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> str
 
 
 def as_json(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:
-    """The settings for a JSON report: complete, and renamed ones under their former names too."""
+    """The complete settings for a JSON report; renamed ones appear under their old names too."""
     found = complete(settings, declared)
     return {**found, **{option.old: found[key] for key, option in declared.items() if option.old}}

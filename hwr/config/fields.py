@@ -1,4 +1,4 @@
-"""The types of a record's fields: how to read a value for one, and how to explain a value that does not fit."""
+"""Parse a value by the type of its field, and explain a value that does not fit."""
 
 import difflib
 import itertools
@@ -17,14 +17,14 @@ Key = tuple[str, ...]
 
 
 def parse(record: Record, key: Key, text: str) -> Any:
-    """The value that `text`, given on the command line, has for a key.
+    """Parse a value given on the command line.
 
-    For a text field the text is the value, verbatim: `Box #3`, `1914` and `yes` need no quotes (a pair around the whole is
-    taken off). `null`, or nothing, means None where the field may be None. Where a list of texts is allowed, what begins
-    with `[` is one: `[a, b]`. All other fields take YAML.
+    A text field takes the text verbatim: `Box #3`, `1914` and `yes` need no quotes (a pair around the whole value is
+    removed). `null`, or an empty value, is None if the field may be None. If the field may be a list of texts, a value that
+    starts with `[` is a list: `[a, b]`. All other fields are parsed as YAML.
 
     Raises:
-        Error: It is not YAML, or empty for a text field that must not be.
+        Error: The value is not valid YAML, or empty where a text is required.
     """
     kinds = {kind for annotation in annotations(record, key) for kind in _kinds(annotation)}
     if "list of text" in kinds and text.startswith("["):
@@ -42,7 +42,7 @@ def parse(record: Record, key: Key, text: str) -> Any:
 
 
 def annotations(record: Record, key: Key) -> Iterator[Any]:
-    """The annotations of a key: none if it is unknown, several if records that stand for each other all have it."""
+    """The annotations of a key: none if it is unknown, several if several members of a union of records have it."""
     if not key or key[0] not in record.model_fields:
         return
     annotation = record.model_fields[key[0]].annotation
@@ -54,12 +54,12 @@ def annotations(record: Record, key: Key) -> Iterator[Any]:
 
 
 def records(annotation: Any) -> list[Record]:
-    """The records among the types that an annotation allows."""
+    """The record types that an annotation allows."""
     return [kind for kind in _flat(annotation) if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)]
 
 
 def _flat(annotation: Any) -> Iterator[Any]:
-    """The types of a union, however deep it lies in `Annotated`."""
+    """The types of a union, including unions nested in `Annotated`."""
     if typing.get_origin(annotation) is typing.Annotated:
         yield from _flat(typing.get_args(annotation)[0])
     elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -77,17 +77,17 @@ def _kinds(annotation: Any) -> set[str]:
 def explain(
     record: Record, errors: Sequence[Any], places: Mapping[Key, str], written: Mapping[Key, str], default: str
 ) -> str:
-    """pydantic's errors as messages that name the place, the key and the remedy, one a line.
+    """Turn pydantic's errors into messages that name the place, the key and the remedy, one per line.
 
     Args:
-        places: Where each key stands; `default` is the place of all others.
-        written: How each value is written in its file, where that is known.
+        places: Where each key is set; `default` is the place of all others.
+        written: The source text of each value, where known.
     """
     found: dict[str, None] = {}
     for error in errors:
         key, inner = _location(record, error["loc"])
         several = {kind for annotation in annotations(record, key[:2]) for kind in _kinds(annotation)}
-        # A value that fits neither a text nor a list of them has an error for each: one is enough.
+        # For a text-or-list field pydantic reports an error for each alternative: one is enough.
         if {"text", "list of text"} <= several and isinstance(error["input"], str | list | tuple) != (
             error["type"] != "string_type"
         ):
@@ -97,7 +97,7 @@ def explain(
 
 
 def _location(record: Record, location: Sequence[Any]) -> tuple[Key, Record | None]:
-    """A key of the config without what pydantic puts into it: the tag of a network, the type of a union's member."""
+    """A key of the config, without the parts that pydantic adds: the network's tag, the type of a union's member."""
     parts = [str(part) for part in location]
     inner: Record | None = None
     if len(parts) > 1 and parts[0] in record.model_fields:
@@ -120,7 +120,7 @@ def _message(
     written: Mapping[Key, str],
     default: str,
 ) -> str:
-    # Where the key stands, or what it is part of, or (an unknown section) the first thing in it.
+    # The place of the key, else of the section around it, else (unknown section) of the first key in it.
     within = (place for where, place in places.items() if location and where[: len(location)] == location)
     around = (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places)
     place = next(itertools.chain(around, within), default)
@@ -130,11 +130,11 @@ def _message(
     if error["type"] == "string_type" and not isinstance(error["input"], str | list | tuple | dict):
         text = written.get(location, str(error["input"]))
         name = location[-1] + ": " if not location[-1].isdigit() else ""
-        return f'{place}: {key}: {text} is no text as YAML reads it; put it in quotes: {name}"{text}"'
+        return f'{place}: {key}: {text} is not a text in YAML; put it in quotes: {name}"{text}"'
     message = (
-        error["msg"].replace("valid tuple", "list, as [a, b]").replace("valid dictionary or instance of", "section")
+        error["msg"].replace("valid tuple", "list such as [a, b]").replace("valid dictionary or instance of", "section")
     )
-    if error["type"] == "value_error":  # of our own validators, which name what they got
+    if error["type"] == "value_error":  # from our own validators, whose messages show the value
         return f"{place}: {key}{': ' if key else ''}{message.removeprefix('Value error, ')}"
     return f"{place}: {key}: {message}, got {error['input']!r}"
 
@@ -142,4 +142,4 @@ def _message(
 def _did_you_mean(record: Record, name: str) -> str:
     known = list(record.model_fields)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"

@@ -15,18 +15,18 @@ from hwr.config.source import Given, read
 
 
 class RenamedKey(FutureWarning):
-    """A key or an option was given under its old name."""
+    """A key or an option is given under its old name."""
 
 
 def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
-    """What a config file and overrides set, not yet checked: see `hwr.config.source.read`."""
+    """The keys that a config file and overrides set, not yet checked: see `hwr.config.source.read`."""
     found = _renamed(read(Config, path))
     file = dict(found.keys("decode"))
     return _overridden(found, file, overrides)
 
 
 def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[str]) -> Given:
-    """The same with overrides; of the decoder's settings they take away what they rule out."""
+    """Apply overrides. They also drop decoder settings that they make useless."""
     for text in overrides:
         key, equals, value = text.partition("=")
         section, _, name = key.partition(".")
@@ -34,7 +34,7 @@ def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[st
         if new:
             _warn(f"--set {text}", key, ".".join(new))
         found.set(Config, f"{'.'.join(new)}{equals}{value}" if new else text)
-    found = _renamed(found, whole=False)  # of decode={…}
+    found = _renamed(found, whole=False)  # for decode={…}
     later = {
         key: value for key, value in found.keys("decode").items() if found.place("decode", key).startswith("--set")
     }
@@ -44,10 +44,10 @@ def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[st
 
 
 def _renamed(found: Given, whole: bool = True) -> Given:
-    """What is set, with the renamed keys under their new names; warns of those that somebody wrote.
+    """Move renamed keys to their new names, and warn about those that the user wrote.
 
     Args:
-        whole: The keys are of one source; if one is old, all are as the older version wrote them or read them.
+        whole: All keys are from one source: if one is old, an older version wrote all of them.
 
     Raises:
         Error: A key is set under both names.
@@ -59,7 +59,7 @@ def _renamed(found: Given, whole: bool = True) -> Given:
         new, section = RENAMED[key], tree[key[0]]
         if new[1] in section:
             place = found.place(*key)
-            raise Error(f"{place}: {'.'.join(key)} is the old name of {'.'.join(new)}, which is set too")
+            raise Error(f"{place}: {'.'.join(key)} is the old name of {'.'.join(new)}; set only one of them")
         if key in places or key[:1] in places:
             _warn(found.place(*key), ".".join(key), ".".join(new))
         section[new[1]] = section.pop(key[1])
@@ -72,14 +72,14 @@ def _renamed(found: Given, whole: bool = True) -> Given:
 
 
 def _warn(place: str, old: str, new: str) -> None:
-    warnings.warn(f"{place}: {old} is now called {new}; the old name will go", RenamedKey, 3)
+    warnings.warn(f"{place}: {old} is now called {new}; the old name will be removed", RenamedKey, 3)
 
 
 def over(found: Given, base: Config | None = None) -> Config:
-    """The keys that are set, and `base` (by default `Config()`) for all others.
+    """The config with the keys that are set; all others come from `base` (default: `Config()`).
 
     Raises:
-        Error: An unknown key, a wrong type or range; names file:line or the override.
+        Error: An unknown key, or a value of the wrong type or out of range; names file:line or the override.
     """
     merged = to_dict(base) if base is not None else {}
     for name, section in found.tree.items():
@@ -95,19 +95,19 @@ def over(found: Given, base: Config | None = None) -> Config:
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file, apply `key=value` overrides, and check the whole: see `given`.
+    """Read a config file, apply `key=value` overrides, and check the result: see `given`.
 
     Args:
-        path: None starts from the defaults, which are the original system's.
+        path: The file; None starts from the defaults, the original system.
 
     Raises:
-        Error: As `given`; an unknown key, a wrong type or range; names file:line or the override.
+        Error: As in `given`; also for an unknown key, or a value of the wrong type or out of range.
     """
     return over(given(path, overrides))
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> Config:
-    """Apply `key=value` overrides to a nested dict, and check it as `from_dict` does."""
+    """Apply `key=value` overrides to a nested dict, and check it like `from_dict`."""
     found = _renamed(Given(tree))
     return over(_overridden(found, dict(found.keys("decode")), overrides))
 
@@ -117,18 +117,18 @@ def from_dict(tree: dict[str, Any], default: str = "config") -> Config:
 
     Args:
         tree: Sections and their keys.
-        default: Where it stands, for messages.
+        default: What to call its source in messages.
     """
     return over(_renamed(Given(tree, name=default)))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The nested dict of plain JSON values that `from_dict` takes."""
+    """The config as a nested dict of JSON values, which `from_dict` reads back."""
     return config.model_dump(mode="json")
 
 
 def dump(config: Config) -> str:
-    """The config as YAML, every key said."""
+    """The config as YAML, with every key."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
@@ -136,15 +136,15 @@ def differences(a: Config, b: Config) -> list[str]:
     """The keys in which two configs differ, each as `train.lr: 0.0001 -> 0.001`."""
     one, other = to_dict(a), to_dict(b)
     return [
-        f"{section}.{key}: {one[section].get(key, 'not there')} -> {other[section].get(key, 'not there')}"
+        f"{section}.{key}: {one[section].get(key, 'absent')} -> {other[section].get(key, 'absent')}"
         for section in one
-        for key in {**one[section], **other[section]}  # two networks have different keys
+        for key in {**one[section], **other[section]}  # different networks have different keys
         if one[section].get(key, ...) != other[section].get(key, ...)
     ]
 
 
 def _tuples(value: Any) -> Any:
-    """YAML's lists as tuples: strict validation takes no list for a tuple, and a frozen record holds no list."""
+    """Turn YAML's lists into tuples: strict validation accepts only tuples, and a frozen record must not hold a list."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     if isinstance(value, list):

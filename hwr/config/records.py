@@ -18,7 +18,7 @@ class Record(BaseModel):
 
 
 class Data(Record):
-    """Where the lines are and how they are split. Keys are explained in configs/iam_line.yaml."""
+    """Where the lines are and how they are split. configs/iam_line.yaml explains the keys."""
 
     format: Literal["auto", "iam", "page", "alto", "gt", "table"] = "auto"
     root: str | Annotated[tuple[str, ...], Field(min_length=1)] = "data/iam"
@@ -40,13 +40,13 @@ class Data(Record):
 
     @property
     def folder(self) -> Path:
-        """`root`, where that is one."""
+        """`root`, if it is a single folder."""
         assert isinstance(self.root, str)
         return Path(self.root)
 
 
 class Image(Record):
-    """The size that line images are brought to, in pixels. With arch crnn `width` is the most that a line may have."""
+    """The size of the network's line images, in pixels. With arch crnn `width` is the largest width of a line."""
 
     height: Count = 60
     width: Count = 800
@@ -55,7 +55,7 @@ class Image(Record):
 
 
 class Augment(Record):
-    """Ranges of the random warps. The values that change nothing are gamma [1, 1] and 0 for the others."""
+    """Ranges of the augmentation. gamma [1, 1], and 0 for the others, turn it off."""
 
     p: Fraction = 1.0
 
@@ -73,14 +73,14 @@ class Augment(Record):
     @model_validator(mode="after")
     def _ordered(self) -> "Augment":
         if self.gamma[0] > self.gamma[1]:
-            raise ValueError(f"gamma is [low, high], got {list(self.gamma)}")
+            raise ValueError(f"gamma must be [low, high], got {list(self.gamma)}")
         return self
 
 
 class Original(Record):
     """The original system's network."""
 
-    # All lines are brought to one width, and nothing stands for the paper before and after a text.
+    # Labels have no spaces for the paper before and after a text.
     edge_spaces: ClassVar[bool] = False
     arch: Literal["original"] = "original"
     channels: Count = 64
@@ -93,7 +93,7 @@ class Original(Record):
 
 
 class CRNN(Record):
-    """Residual convolutions, the highest value of each column, biLSTMs: for lines of any width."""
+    """Residual convolutions, max pooling over each column, biLSTMs: for lines of any width."""
 
     arch: Literal["crnn"]
     stem: Count = 32
@@ -112,7 +112,7 @@ class CRNN(Record):
     def _between(self) -> "CRNN":
         if not self.blocks or len(self.pools) != len(self.blocks) - 1:
             raise ValueError(
-                f"pools stand between the stages of blocks: {len(self.blocks)} stages need {max(0, len(self.blocks) - 1)} "
+                f"pools go between the stages of blocks: {len(self.blocks)} stages need {max(0, len(self.blocks) - 1)} "
                 f"pools, got {len(self.pools)}"
             )
         return self
@@ -124,7 +124,7 @@ def _arch(model: Any) -> str:
 
 Model = Annotated[
     Annotated[Original, Tag("original")] | Annotated[CRNN, Tag("crnn")],
-    Discriminator(_arch, custom_error_type="arch", custom_error_message="arch is original or crnn"),
+    Discriminator(_arch, custom_error_type="arch", custom_error_message="arch must be original or crnn"),
 ]
 
 
@@ -161,20 +161,20 @@ class Evaluate(Record):
 
 
 class Decode(Record):
-    """How text is read off the network's output. None: the default for what is given; see `complete`."""
+    """How the network's output becomes text. None: a default that depends on the other keys; see `complete`."""
 
     name: Annotated[
         Literal["greedy", "beam"] | None,
-        Option("Default: greedy, or beam if one of its options is given.", flag="--decoder"),
+        Option("Default: beam if one of its options is given, else greedy.", flag="--decoder"),
     ] = None
     beam: Annotated[
         Count | None,
-        Option("Texts kept per step of the beam search.", needs="beam", default=16, says="{} texts"),
+        Option("Width of the beam search.", needs="beam", default=16, says="{} texts"),
     ] = None
     lm: Annotated[
         str | None,
         Option(
-            "A language model of `hwr lm build`, in place of one stored in the checkpoint.",
+            "A language model from `hwr lm build`, used instead of one stored in the checkpoint.",
             metavar="FILE",
             needs="beam",
             says="language model: {}",
@@ -187,7 +187,7 @@ class Decode(Record):
     length_bonus: Annotated[
         float | None,
         Option(
-            "Nats added per character, since a language model favours short texts.",
+            "Nats added per character, because a language model favours short texts.",
             needs="beam",
             default=0.0,
             default_with=("lm", 1.0),
@@ -197,12 +197,12 @@ class Decode(Record):
     ] = None
     words: Annotated[
         str | None,
-        Option("A word list, or any text.", metavar="FILE", needs="beam", says="word list: {}"),
+        Option("A word list, or any text whose words to use.", metavar="FILE", needs="beam", says="word list: {}"),
     ] = None
     unknown_penalty: Annotated[
         Annotated[float, Field(ge=0)] | None,
         Option(
-            "Nats that a word costs that is not in the list.",
+            "Nats subtracted for each word that is not in the list.",
             needs="words",
             default=2.0,
             says="unknown-word penalty {:g}",
@@ -223,12 +223,12 @@ class Decode(Record):
 
 DECODER = decoder_settings.options(Decode)
 
-# Keys that were renamed, which are read under their old names for one release more.
+# Renamed keys. Their old names are accepted for one more release.
 RENAMED = {("decode", option.old): ("decode", key) for key, option in DECODER.items() if option.old}
 
 
 class Engine(Record):
-    """What computes."""
+    """The library that runs the network, and the device it runs on."""
 
     name: Literal["torch", "mxnet"] = "torch"
     device: str = "auto"
@@ -260,14 +260,18 @@ class Config(Record):
         if self.engine.name == "mxnet":
             if self.engine.precision == "bf16":
                 raise ValueError(
-                    "engine.precision: the mxnet engine computes in fp32 only; set fp32, or engine.name=torch"
+                    "engine.precision: the mxnet engine supports fp32 only; set fp32, or engine.name=torch"
                 )
             if self.model.arch != "original":
-                raise ValueError(f"model.arch: the mxnet engine has no {self.model.arch}; set engine.name=torch")
-            # What is at its default is not asked for.
+                raise ValueError(
+                    f"model.arch: the mxnet engine does not support {self.model.arch}; set engine.name=torch"
+                )
+            # At its default a setting is off, and so not asked for.
             for key in ("weight_decay", "clip", "ema", "center_loss"):
                 if getattr(self.train, key):
-                    raise ValueError(f"train.{key}: the mxnet engine has none; leave it out, or set engine.name=torch")
+                    raise ValueError(
+                        f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"
+                    )
         if self.model.arch == "original":
             for section, key in (
                 ("train", "center_loss"),
@@ -276,9 +280,9 @@ class Config(Record):
                 ("augment", "rotate"),
             ):
                 if getattr(getattr(self, section), key):
-                    raise ValueError(f"{section}.{key}: is for model.arch crnn only")
+                    raise ValueError(f"{section}.{key}: needs model.arch crnn")
         if 2 * self.image.margin >= self.image.width:
             raise ValueError(
-                f"image.margin: {self.image.margin} on both sides leaves nothing of image.width {self.image.width}"
+                f"image.margin: {self.image.margin} on each side leaves no room in image.width {self.image.width}"
             )
         return self

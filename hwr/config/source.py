@@ -1,4 +1,4 @@
-"""What a user sets, in a config file and with `--set`: which keys, to which values, and where."""
+"""The keys that a user sets, in a config file and with `--set`: their values, and where each was set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from hwr.config import fields, yaml_lines
 
 @dataclass(frozen=True)
 class Given:
-    """The keys that a config file and `--set` set, and only those, not yet checked.
+    """Only the keys that a config file and `--set` set, not yet checked.
 
     Attributes:
         tree: Sections and their keys.
-        places: Where each key is set, `file:line` or `--set key=value`; `name` is the place of what is nowhere.
-        written: How each value is written in its file.
+        places: Where each key is set, `file:line` or `--set key=value`; `name` stands for all others.
+        written: The source text of each value.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Given:
     name: str = "config"
 
     def keys(self, section: str) -> dict[str, Any]:
-        """The keys that are set in a section, and their values."""
+        """The keys set in a section, with their values."""
         found = self.tree.get(section)
         return found if isinstance(found, dict) else {}
 
@@ -34,13 +34,13 @@ class Given:
         return self.places.get((section, key)) or self.places.get((section,), self.name)
 
     def set(self, record: fields.Record, override: str) -> None:
-        """Apply an override, as `train.epochs=2`.
+        """Apply an override such as `train.epochs=2`.
 
         Args:
-            record: Has the sections; the type of the key's field decides how the value is read, see `fields.parse`.
+            record: The config's type; the type of the key's field determines how the value is parsed, see `fields.parse`.
 
         Raises:
-            Error: It is no such text, or its value is not YAML.
+            Error: The override is not `key=value`, or its value is not valid YAML.
         """
         name, equals, value = override.partition("=")
         if not equals or not name:
@@ -56,8 +56,8 @@ class Given:
                 branch[part] = {}
             branch = branch[part]
             if not isinstance(branch, dict):
-                raise Error(f"--set {override}: {part} is a value, it has no keys of its own")
-        # A whole section, as image={height: 64}, sets the keys that are in it.
+                raise Error(f"--set {override}: {part} is a value and has no keys")
+        # A whole section, such as image={height: 64}, sets the keys in it.
         set_ = {(*key, inner): each for inner, each in parsed.items()} if isinstance(parsed, dict) else {key: parsed}
         if isinstance(parsed, dict) and isinstance(branch.get(key[-1]), dict):
             branch[key[-1]].update(parsed)
@@ -74,12 +74,12 @@ def read(record: fields.Record, path: str | Path | None = None, overrides: Seque
     """Read a config file and `key=value` overrides.
 
     Args:
-        record: What the config is checked as, later.
-        path: A YAML file, or the name of a bundled recipe, as `lines_cpu`; None: there are the overrides alone.
+        record: The config's type.
+        path: A YAML file, or the name of a bundled recipe such as `lines_cpu`; None: only the overrides.
         overrides: Dotted key and value: `data.root=Box #3`, `data.train=[trainset]`.
 
     Raises:
-        Error: No such file, not YAML, a repeated key; names file:line or the override.
+        Error: The file does not exist, is not YAML or repeats a key; names file:line or the override.
     """
     found = Given()
     if path is not None:

@@ -1,4 +1,4 @@
-"""YAML as people write it, and the line of every key in it."""
+"""Parse YAML, and record the line of every key."""
 
 import re
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ class Mapping:
 
     Attributes:
         tree: The mapping.
-        places: Where each key stands, as `path:line`.
-        written: How the value of each key is written, before YAML makes a number or a date of it.
+        places: The place of each key, `path:line`.
+        written: The source text of each value, before YAML turns it into a number or a date.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class Mapping:
 
 
 def read(text: str, path: str) -> Mapping:
-    """Parse a mapping, and note where each of its keys stands.
+    """Parse a mapping, and record the place of each key.
 
     Args:
         path: For messages.
 
     Raises:
-        Error: It is not YAML, no mapping, or a key stands twice; names the line.
+        Error: The text is not YAML, or not a mapping, or repeats a key; names the line.
     """
     found = Mapping()
     loader = _Loader(text)
@@ -65,7 +65,7 @@ def read(text: str, path: str) -> Mapping:
     if node is None or tree is None:
         return found
     if not isinstance(tree, dict):
-        raise Error(f"{path}: a config is a mapping of sections (data, image, …), this is a {type(tree).__name__}")
+        raise Error(f"{path}: a config must be a mapping of sections (data, image, …), this is a {type(tree).__name__}")
     found.tree.update(tree)
     return found
 
@@ -80,7 +80,7 @@ def value(text: str) -> Any:
 
 
 def texts(text: str) -> Any:
-    """Parse a list of texts: none of them becomes a number, a date or a truth value.
+    """Parse a list of texts, without turning any into a number, a date or a boolean.
 
     Raises:
         Error: It is not YAML.
@@ -92,11 +92,11 @@ def _parsed(text: str, loader: Any) -> Any:
     try:
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
-        raise Error(f"the value is not YAML: {_first_line(error)}") from error
+        raise Error(f"the value is not valid YAML: {_first_line(error)}") from error
 
 
 def _walk(node: yaml.Node, key: tuple[str, ...], path: str, found: Mapping) -> None:
-    """Note the line of every key, and refuse a key that stands twice (YAML would silently take the last)."""
+    """Record the line of every key, and refuse a repeated key (YAML would silently take the last)."""
     if isinstance(node, yaml.ScalarNode):
         found.written[key] = node.value
     elif isinstance(node, yaml.SequenceNode):

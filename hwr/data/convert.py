@@ -21,7 +21,7 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
         Error: The folder exists already, or can't be written; a text that the format can't hold.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Error(f"{out} is there already; choose a new folder")
+        raise Error(f"{out} exists already; choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
     FORMATS[kind].write(dataset, out)
     writers = {line.writer for part in PARTS for line in dataset.part(part)} - {""}

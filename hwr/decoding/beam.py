@@ -198,5 +198,7 @@ def _compiled() -> Callable[..., tuple[Any, Any, Any]]:
     try:
         from hwr.decoding.beam_compiled import search as compiled
     except ImportError as error:
-        raise Error(f"the beam search needs numba: pip install numba ({error}); --decoder greedy does without") from error
+        raise Error(
+            f"the beam search needs numba: pip install numba ({error}); --decoder greedy does without"
+        ) from error
     return compiled  # type: ignore[no-any-return,unused-ignore]

@@ -29,7 +29,7 @@ def save(path: str | Path, lm: LM) -> None:
             arrays, about = to_arrays(lm)
             checkpoint.write_arrays(path, arrays, {"lm": about})
         case _:
-            raise Error(f"{path}: a language model's file ends with .arpa or .bin")
+            raise Error(f"{path}: the name of a language model must end in .arpa or .bin")
 
 
 def load(path: str | Path) -> LM:

@@ -14,16 +14,16 @@ __all__ = ["Engine", "Group", "Trainer", "Weights", "exported", "reader", "train
 
 
 def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
-    """The engine that the config names, to train with, with initial weights.
+    """Build the config's engine for training, with initial weights.
 
     Args:
         config: Its `engine`, `model`, `image` and `train` records.
         classes: C, the alphabet's characters and the blank.
-        fresh: False where weights will be loaded anyway: no ImageNet trunk is looked for.
+        fresh: False if the caller will load weights, so that no ImageNet trunk is needed.
 
     Raises:
-        Error: The engine's library is not installed, the device is not there, the sizes don't fit, or torchrun started
-            several processes and the engine can't share the work.
+        Error: The engine's library is not installed, the device does not exist, the sizes are inconsistent, or the engine
+            can't share the work with torchrun's other processes.
     """
     match config.engine.name:
         case "torch":
@@ -38,10 +38,10 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
 
 
 def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> Engine:
-    """The engine that the config names, to read with these weights. It leaves torch's random generators and flags alone.
+    """Build the config's engine for reading, with these weights. Torch's random generators and flags stay unchanged.
 
     Raises:
-        Error: As `trainer`; or the weights are not the network's.
+        Error: As in `trainer`; or the weights do not fit the network.
     """
     match config.engine.name:
         case "torch":
@@ -55,14 +55,15 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> E
 
 
 def exported(path: Path, config: Config) -> Engine:
-    """The engine that reads with an exported network.
+    """The engine for an exported network.
 
     Raises:
-        Error: onnxruntime is not installed, or can't run the file, or not as the config and torchrun want it.
+        Error: onnxruntime is not installed or can't run the file, the config asks for another device, or torchrun started
+            several processes.
     """
     _alone(f"{path}: an exported network can't share its lines with other processes")
     if config.engine.device not in ("auto", "cpu"):
-        raise Error(f"{path}: an exported network reads on the CPU here; set engine.device=cpu")
+        raise Error(f"{path}: exported networks run on the CPU only; set engine.device=cpu")
     from hwr.engines.onnx import OnnxEngine
 
     return OnnxEngine(path, config)

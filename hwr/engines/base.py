@@ -1,4 +1,4 @@
-"""What an engine is: a network on a library and a device. NumPy in, NumPy out."""
+"""The interface of an engine: a network on a library and a device. NumPy in, NumPy out."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, SupportsFloat
@@ -11,23 +11,23 @@ Weights = dict[str, np.ndarray]
 
 
 class Group:
-    """The processes that work together; this class is of one that works alone.
+    """The processes of a run; this class stands for a single process.
 
-    Every method but the constructor must be called by all of them, in the same order.
+    All processes must call every method except the constructor, in the same order.
 
     Attributes:
-        rank: 0 .. size - 1; process 0 writes files and speaks.
-        local_rank: Likewise among those on this machine.
+        rank: 0 .. size - 1; process 0 writes files and prints.
+        local_rank: The rank among the processes on this machine.
     """
 
     rank, local_rank, size = 0, 0, 1
 
     def all_gather(self, value: Any) -> list[Any]:
-        """The value of each process, by rank."""
+        """The values of all processes, by rank."""
         return [value]
 
     def highest(self, values: list[float]) -> list[float]:
-        """The highest of each value over the processes."""
+        """The maximum of each value over the processes."""
         return values
 
 
@@ -35,10 +35,10 @@ class Engine(Protocol):
     """A network that reads.
 
     Attributes:
-        name: As in `engine.name`.
-        device: In words: `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
-        precision: What its network computes in: `fp32` or `bf16`.
-        group: The processes that it works with.
+        name: `engine.name`, or `onnx`.
+        device: For messages: `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
+        precision: Of the network: `fp32` or `bf16`.
+        group: The processes that share the work.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Engine(Protocol):
     def group(self) -> Group: ...
 
     def logits(self, batch: Batch) -> np.ndarray:
-        """(N, T, C) float32, before the softmax, the blank last; dropout off. Only blanks right of a line's end.
+        """(N, T, C) float32, before the softmax, the blank last, without dropout. Time steps right of a line's end are blank.
 
         Raises:
             Error: Out of memory; names the setting to lower.
@@ -57,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """CTC loss, (N,) nats per line, unweighted; NaN of an engine that can't compute it.
+        """CTC loss, (N,) nats per line, unweighted; NaN if the engine can't compute it.
 
         Args:
             logits: (N, T, C) float32.
@@ -67,23 +67,23 @@ class Engine(Protocol):
 
 
 class Trainer(Engine, Protocol):
-    """A network that trains. It names the original's weights as Gluon does, on any library.
+    """A network that trains. The original network's weights have their Gluon names on every library.
 
     Attributes:
-        notes: What the user should know of how it was built, a sentence each.
+        notes: Sentences for the user on how it was built.
     """
 
     notes: list[str]
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> SupportsFloat:
-        """One update with the batch's warps applied and dropout on.
+        """One update, with the batch's augmentation and dropout.
 
         Args:
-            batch: Of several processes each gives as many other lines; the update is that of all of them.
-            center_loss: Its weight in this update.
+            batch: This process's share of the lines, equally many in each process; the update uses all of them.
+            center_loss: The weight of the center loss in this update.
 
         Returns:
-            The mean CTC loss per line in nats, unweighted, before the update; float() of it waits for the device.
+            The mean CTC loss per line in nats, unweighted, before the update; calling float() on it waits for the device.
 
         Raises:
             Error: Out of memory; names the setting to lower.
@@ -91,7 +91,7 @@ class Trainer(Engine, Protocol):
         ...
 
     def rehearse(self, batch: Batch) -> None:
-        """Train on a batch without changing anything, so that running out of memory shows at the start of a run.
+        """Run a training step that changes nothing, so that a lack of memory shows at the start of a run.
 
         Raises:
             Error: Out of memory; names the setting to lower.
@@ -99,7 +99,7 @@ class Trainer(Engine, Protocol):
         ...
 
     def weights(self) -> Weights:
-        """A copy of all parameters and running statistics that it reads with (with `train.ema`, their average)."""
+        """A copy of the parameters and running statistics used for reading (with `train.ema`, the average)."""
         ...
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -111,12 +111,12 @@ class Trainer(Engine, Protocol):
         ...
 
     def state(self) -> Weights:
-        """All else that the next training step depends on: optimizer moments, random generators, what is averaged.
+        """Everything else that the next step depends on: optimizer moments, random generators, unaveraged weights.
 
-        All processes of the group must call it at once.
+        All processes of the group must call it together.
         """
         ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Resume as from the moment of `state`."""
+        """Restore what `state` returned."""
         ...

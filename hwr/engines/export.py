@@ -1,4 +1,4 @@
-"""`hwr export`: a trained network in a form that other programs run."""
+"""`hwr export`: write a trained network in a format that other programs can run."""
 
 import logging
 from collections.abc import Callable
@@ -14,32 +14,33 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
-# How far an exported network's logits may be from the engine's: float noise, and of 8 or 16 bits their rounding.
+# Largest accepted difference between the logits of an exported network and of the engine: rounding of fp32, and of 8 or 16
+# bits.
 EXACT, ROUNDED = 1e-3, 0.5
 
 
 def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: str | None = None) -> float:
-    """Write a checkpoint in another form, and compare what it then reads with what the engine reads.
+    """Write a checkpoint in another format, and compare its outputs with the engine's.
 
-    ONNX and TorchScript take (N, H, W) uint8 pixels (and, with arch crnn, (N,) int64 widths in pixels) and give (N, T, C)
-    float32 logits, for any N (and any W with arch crnn). ONNX holds the config and the alphabet too, so that hwr reads with it.
+    ONNX and TorchScript map (N, H, W) uint8 pixels (and, with arch crnn, (N,) int64 widths in pixels) to (N, T, C) float32
+    logits, for any N (and any W with arch crnn). ONNX includes the config and the alphabet, so that hwr can read with it.
 
     Args:
-        kind: onnx, torchscript, params (of the original network) or safetensors.
+        kind: onnx, torchscript, params (original network only) or safetensors.
         quantize: `int8` (onnx: the weights of LSTMs and matrix products) or `fp16` (safetensors: all weights), or None.
 
     Returns:
-        The greatest difference of two lines' logits from the engine's.
+        The largest difference from the engine's logits, over two test lines.
 
     Raises:
-        Error: The form can't hold the network, or what was written reads otherwise.
+        Error: The format does not support the network, or the written network's outputs differ.
     """
     if loaded.exported:
-        raise Error(f"{loaded.exported}: is an exported network; export its .safetensors")
+        raise Error(f"{loaded.exported} is an exported network; export its .safetensors")
     if quantize and (kind, quantize) not in (("onnx", "int8"), ("safetensors", "fp16")):
-        raise Error(f"--quantize {quantize}: int8 is for --format onnx, fp16 for --format safetensors")
+        raise Error(f"--quantize {quantize}: int8 needs --format onnx, fp16 needs --format safetensors")
     if kind in ("params", "safetensors") and out.suffix != FORMATS[kind]:
-        raise Error(f"{out}: --format {kind} writes a file whose name ends in {FORMATS[kind]}")
+        raise Error(f"{out}: --format {kind} needs a file name that ends in {FORMATS[kind]}")
     if kind == "safetensors":
         return _safetensors(loaded, config, out, quantize)
     if kind == "params":
@@ -59,11 +60,11 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     with replacing(out) as temporary:
         writers[kind](temporary)
         found = _run(temporary, kind, config, lines)
-        real = np.abs(expected) < 1e3  # right of a line's end stands a certain blank
+        real = np.abs(expected) < 1e3  # right of a line's end the blank has huge logits
         away = float(np.abs(found - expected)[real].max())
         limit = (ROUNDED if quantize else EXACT) * max(1.0, float(np.abs(expected[real]).max()))
         if not away <= limit or not np.array_equal(found[~real], expected[~real]):
-            raise Error(f"{out}: what was exported reads otherwise than the engine: logits are up to {away:g} apart")
+            raise Error(f"{out}: the exported network's logits differ from the engine's by up to {away:g}")
     return away
 
 
@@ -88,7 +89,7 @@ def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize:
     if quantize:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        # Not convolutions: onnxruntime's in int8 are slower on a CPU than those in fp32.
+        # Not convolutions: onnxruntime's are slower in int8 than in fp32 on a CPU.
         kinds = ["LSTM", "MatMul", "Gemm"]
         logging.getLogger().addFilter(_no_advice)
         quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
@@ -100,7 +101,7 @@ def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize:
 
 
 def _no_advice(record: logging.LogRecord) -> bool:
-    """Keeps onnxruntime's advice on preprocessing, which makes no difference here, off the screen."""
+    """Hide onnxruntime's advice on preprocessing, which makes no difference here."""
     return "pre-processing before quantization" not in record.getMessage()
 
 

@@ -1,4 +1,4 @@
-"""The engine on Apache MXNet Gluon, what the system was born on: CPU, or a GPU of the CUDA 11 age."""
+"""The engine on Apache MXNet Gluon, the original system's library: CPU, or GPUs that CUDA 11 supports."""
 
 import ctypes
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ from hwr.images.batches import Batch
 
 mx = mxnet_library.load()
 
-from mxnet import autograd, gluon, nd  # noqa: E402 (only once its libraries are found)
+from mxnet import autograd, gluon, nd  # noqa: E402 (after its libraries are found)
 
 
 class MXNetEngine:
     """See `hwr.engines.Engine`.
 
-    With several GPUs each takes an equal part of a training batch and the gradients are added up. Batch norm then has
-    the statistics of each part, and the running ones are the first GPU's; reading is done on the first GPU alone.
+    Several GPUs split each training batch evenly, and their gradients are added. Batch norm then uses the statistics of each
+    part, and keeps the running statistics of the first GPU. Only the first GPU reads.
 
     Args:
-        contexts: MXNet's devices, instead of those that `engine.device` names.
+        contexts: MXNet's devices, instead of those in `engine.device`.
 
     Attributes:
-        threads: With how many it computes on the CPU; one number for all engines of a process.
+        threads: Number of CPU threads; the same for all engines of a process.
     """
 
     name = "mxnet"
@@ -59,7 +59,7 @@ class MXNetEngine:
         self._weight = config.train.loss_weight
         self._seed = config.train.seed
         self._updates = 0
-        # Gluon refuses to update what got no gradient.
+        # Gluon refuses to update parameters without a gradient.
         self._trained = [
             name for name, parameter in self._parameters.items() if parameter.grad_req != "null" and net.is_used(name)
         ]
@@ -67,8 +67,8 @@ class MXNetEngine:
         self._trainer = gluon.Trainer(parameters, "adam", update_on_kvstore=False)
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> float:
-        assert not center_loss  # the config's check
-        # MXNet can't tell the state of its generators: seeded for each update anew, they have none to go on from.
+        assert not center_loss  # the config refuses it
+        # MXNet can't export the state of its generators. Seeding them for each update makes that unnecessary.
         seed = np.random.SeedSequence((self._seed, self._updates)).generate_state(1)[0]
         mx.random.seed(int(seed) & 0x7FFFFFFF)
         pixels = gluon.utils.split_and_load(self._pixels(batch), self._contexts, even_split=False)
@@ -87,16 +87,16 @@ class MXNetEngine:
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         out: np.ndarray = _ctc(nd.array(logits), labels, 1.0).asnumpy()
-        # MXNet calls the loss of what can't be written in so many steps 0.
+        # MXNet reports a loss of 0 for labels that do not fit the time steps.
         repeats = ((labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] >= 0)).sum(1)
         out[(labels >= 0).sum(1) + repeats > logits.shape[1]] = np.inf
         return out
 
     def rehearse(self, batch: Batch) -> None:
-        """Nothing: every batch has the same size, so the first step needs as much memory as any other."""
+        """Do nothing: all batches have one size, so the first step needs as much memory as any other."""
 
     def _pixels(self, batch: Batch) -> np.ndarray:
-        """(N, 1, H, W) float32: warped if the batch says so, normalised."""
+        """(N, 1, H, W) float32: augmented if the batch has warps, and normalised."""
         pixels = batch.images / 255 if batch.warps is None else augment.apply(batch.images, batch.warps)
         out: np.ndarray = self._normalise(pixels).astype(np.float32)[:, None]
         return out
@@ -129,7 +129,7 @@ class MXNetEngine:
             updater.states_synced = dict.fromkeys(counts, True)
 
 
-# Of Adam: the means of gradients and of their squares, as torch calls them.
+# Adam's means of the gradients and of their squares, in torch's naming.
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -138,25 +138,25 @@ def _ctc(logits: Any, labels: np.ndarray, weight: float) -> Any:
 
     Args:
         logits: (N, T, C) NDArray.
-        labels: (N, L) int32, -1 where a label has ended.
+        labels: (N, L) int32, padded with -1.
     """
     longest = int((labels >= 0).sum(1).max())
     if not longest:
-        # MXNet's is garbage where all labels are empty; then the only path is of blanks alone.
+        # MXNet's loss is garbage if all labels are empty; the only path is then all blanks.
         return -weight * logits.log_softmax(axis=2)[:, :, -1].sum(axis=1)
-    # MXNet refuses labels wider than T, padding or not.
+    # MXNet refuses labels wider than T, even if the rest is padding.
     narrow = nd.array(labels[:, : min(longest, logits.shape[1])], logits.context)
     return gluon.loss.CTCLoss(layout="NTC", label_layout="NT", weight=weight)(logits, narrow)
 
 
 def _threads(wanted: int | None) -> int:
-    """Let MXNet compute with so many CPU threads, or leave it its own choice: OMP_NUM_THREADS, or half of the CPUs.
+    """Set MXNet's number of CPU threads; None keeps its default, OMP_NUM_THREADS or half of the CPUs.
 
-    OpenMP keeps a number for each thread of a program, and MXNet computes in one that it starts at the first operation. So
-    that thread has to set the number, and to tell it.
+    OpenMP has a setting per thread, and MXNet computes in a thread that it starts at the first operation. So that thread
+    must set the number and report it.
 
     Returns:
-        With how many it computes.
+        The number of threads in use.
     """
     openmp = ctypes.CDLL("libgomp.so.1")
     found = []
@@ -167,12 +167,12 @@ def _threads(wanted: int | None) -> int:
         found.append(openmp.omp_get_max_threads())
 
     callback, done = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run), nd.zeros(1)
-    # Type 1 and number 0 are mx.cpu(0); `done` is given as written by the callback, so as to wait for it.
+    # Type 1 and number 0 are mx.cpu(0). Declaring that the callback writes `done` lets us wait for it.
     context, writes = (ctypes.c_int * 2)(1, 0), (ctypes.c_void_p * 1)(done.handle)
     push = mx.base._LIB.MXEnginePushSyncND
     mx.base.check_call(push(callback, None, None, context, None, 0, writes, 1, None, 0, b"omp_set_num_threads"))
     done.wait_to_read()
     if wanted:
-        # The limit of MXNet's own loops, beside oneDNN's and OpenBLAS's.
+        # MXNet's own loops have a limit separate from oneDNN's and OpenBLAS's.
         mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(wanted))
     return found[0]

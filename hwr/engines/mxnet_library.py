@@ -1,8 +1,8 @@
-"""Import Apache MXNet 1.9.1, or say in one sentence why that can't be and what to do.
+"""Import Apache MXNet 1.9.1, or explain in one sentence why it can't be imported and what to do.
 
-MXNet ended with 1.9.1. Its wheel needs NumPy before 1.24 (it uses `np.bool`), which exists for Python up to 3.11. That
-of `mxnet-cu112` is linked against CUDA 11, cuDNN 8 and NCCL 2 and finds none of them by itself; the nvidia-*-cu11 wheels
-hold all but libcuda.so.1, which comes with the driver.
+1.9.1 is MXNet's last release. Its wheel needs NumPy before 1.24 (it uses `np.bool`), which supports Python up to 3.11. The
+`mxnet-cu112` wheel is linked against CUDA 11, cuDNN 8 and NCCL 2 but can't find them; the nvidia-*-cu11 wheels contain all
+but libcuda.so.1, which is part of the driver.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import numpy as np
 
 from hwr import Error
 
-# Folder below site-packages/nvidia, and names that libmxnet.so asks for, each after those that it needs itself.
+# Folders in site-packages/nvidia, and the names that libmxnet.so asks for, dependencies first.
 LIBRARIES = [
     ("cuda_runtime", "libcudart.so.11.0"),
     ("cublas", "libcublasLt.so.11"),
@@ -30,13 +30,13 @@ LIBRARIES = [
     ("nccl", "libnccl.so.2"),
     ("cudnn", "libcudnn.so.8"),
 ]
-# The wheel holds machine code for compute capability 5.0, 6.0, 7.0, 8.0 and 8.6, which later minor versions of the same
-# majors run too, and no PTX from which a driver could make code for others.
+# The wheel contains machine code for compute capabilities 5.0, 6.0, 7.0, 8.0 and 8.6, which also runs on later minor versions,
+# but no PTX from which a driver could compile code for other GPUs.
 MAJORS = range(5, 9)
 
 
 def load() -> Any:
-    """The module `mxnet`.
+    """Import the module `mxnet`.
 
     Raises:
         Error: It is not installed or can't run here.
@@ -54,31 +54,31 @@ def load() -> Any:
 
 
 def obstacle(python: tuple[int, ...], numpy: str, installed: bool) -> str:
-    """Why mxnet can't be imported, as far as versions tell; "" if they allow it."""
+    """Why these versions rule out importing mxnet; "" if they don't."""
     if python > (3, 11):
         return (
-            f"engine mxnet needs Python 3.11 or older and this is {python[0]}.{python[1]}: make an environment with "
+            f"engine mxnet needs Python 3.11 or older, this is {python[0]}.{python[1]}: create an environment with "
             "python3.11, or use --engine torch"
         )
     if not installed:
         return "engine mxnet: mxnet is not installed: pip install -e '.[mxnet]' (CPU) or -e '.[mxnet-cu112]' (GPU)"
     if tuple(int(part) for part in numpy.split(".")[:2]) >= (1, 24):
-        return f"engine mxnet needs numpy older than 1.24 and this is {numpy}: pip install numpy==1.23.5"
+        return f"engine mxnet needs numpy older than 1.24, this is {numpy}: pip install numpy==1.23.5"
     return ""
 
 
 def unloadable(error: str) -> str:
-    """What to do about an error of the dynamic linker."""
+    """The message for an error of the dynamic linker."""
     if "libcuda.so" in error:
         return (
-            "engine mxnet: mxnet-cu112 needs an NVIDIA driver, and there is none here (libcuda.so.1 is missing): install "
-            "the driver, or '.[mxnet]' in a fresh environment to compute on the CPU"
+            "engine mxnet: mxnet-cu112 needs an NVIDIA driver, but libcuda.so.1 is missing: install the driver, or use "
+            "'.[mxnet]' in a new environment to run on the CPU"
         )
-    return f"engine mxnet: its library can't be loaded ({error}): pip install -e '.[mxnet]' or -e '.[mxnet-cu112]' anew"
+    return f"engine mxnet: its library can't be loaded ({error}): reinstall it with pip install -e '.[mxnet]' or -e '.[mxnet-cu112]'"
 
 
 def for_cuda() -> bool:
-    """Whether the mxnet that is installed is the one for GPUs."""
+    """Whether the installed mxnet is the GPU version."""
     try:
         metadata.version("mxnet-cu112")
     except metadata.PackageNotFoundError:
@@ -87,9 +87,9 @@ def for_cuda() -> bool:
 
 
 def preload() -> None:
-    """Load the CUDA libraries out of the nvidia-*-cu11 wheels, so that libmxnet.so finds them by their names.
+    """Load the CUDA libraries from the nvidia-*-cu11 wheels, so that libmxnet.so finds them by name.
 
-    One that no wheel holds is left to the system's search path.
+    A library that no wheel contains is left to the system's search path.
     """
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or []) if spec else []:
@@ -100,9 +100,9 @@ def preload() -> None:
 
 
 def capabilities() -> list[tuple[int, int]]:
-    """The compute capability (major, minor) of each GPU that this process may see, in CUDA's order.
+    """The compute capability (major, minor) of each visible GPU, in CUDA's order.
 
-    The driver is asked and not nvidia-smi, which knows nothing of CUDA_VISIBLE_DEVICES.
+    This asks the driver, because nvidia-smi ignores CUDA_VISIBLE_DEVICES.
     """
     driver = ctypes.CDLL("libcuda.so.1")
     count = ctypes.c_int()
@@ -120,24 +120,24 @@ def capabilities() -> list[tuple[int, int]]:
 
 
 def gpus(device: str) -> list[int]:
-    """The numbers of the GPUs that `engine.device` names; none for the CPU.
+    """The numbers of the GPUs that `engine.device` names; empty for the CPU.
 
     Args:
-        device: `auto` (the first GPU if mxnet-cu112 is installed and there is one, else the CPU), `cpu`, `cuda`,
+        device: `auto` (the first GPU if one is available and mxnet-cu112 is installed, else the CPU), `cpu`, `cuda`,
             `cuda:1`, or several as `cuda:0,cuda:1`.
 
     Raises:
-        Error: Not such a name, no such GPU, or one that MXNet can't run on.
+        Error: The name is invalid, the GPU does not exist, or MXNet does not support it.
     """
     if device == "cpu" or (device == "auto" and not for_cuda()):
         return []
     wanted = [int(number or 0) for number in re.findall(r"cuda:?(\d*)", device)]
     named = re.fullmatch(r"cuda(:\d+)?(,cuda(:\d+)?)*", device, re.ASCII) and len(set(wanted)) == len(wanted)
     if device != "auto" and not named:
-        raise Error(f"engine.device: {device!r} is no device; use auto, cpu, cuda, cuda:1 or cuda:0,cuda:1")
+        raise Error(f"engine.device: {device!r} is not a device; use auto, cpu, cuda, cuda:1 or cuda:0,cuda:1")
     if not for_cuda():
         raise Error(
-            f"engine.device: {device} is for GPUs and this mxnet is for the CPU; install '.[mxnet-cu112]' in a fresh "
+            f"engine.device: {device} needs a GPU version of mxnet; install '.[mxnet-cu112]' in a new "
             "environment, or set engine.device=cpu"
         )
     there = capabilities()
@@ -145,11 +145,11 @@ def gpus(device: str) -> list[int]:
         wanted = [0] if there else []
     for number in wanted:
         if number >= len(there):
-            raise Error(f"engine.device: there is no cuda:{number}; the driver knows {len(there)} GPUs")
+            raise Error(f"engine.device: no cuda:{number}; the driver reports {len(there)} GPUs")
         if there[number][0] not in MAJORS:
             major, minor = there[number]
             raise Error(
-                f"engine.device: cuda:{number} has compute capability {major}.{minor} and MXNet, whose development has "
-                f"ended, runs on 5.0 to 8.9 (Maxwell to Ada); use --engine torch, or engine.device=cpu"
+                f"engine.device: cuda:{number} has compute capability {major}.{minor}, but MXNet, whose development has "
+                f"ended, supports 5.0 to 8.9 (Maxwell to Ada); use --engine torch, or engine.device=cpu"
             )
     return wanted

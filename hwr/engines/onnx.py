@@ -1,4 +1,4 @@
-"""An exported network on onnxruntime: it reads, and does not train."""
+"""An exported network on onnxruntime, for reading only."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ class OnnxEngine:
     """See `hwr.engines.base.Engine`.
 
     Args:
-        path: A file of `hwr export --format onnx`.
-        config: Its own; `engine.threads` counts.
+        path: A file from `hwr export --format onnx`.
+        config: The settings; of `engine`, only `threads` matters.
 
     Raises:
         Error: onnxruntime is not installed, or can't run the file.
@@ -38,7 +38,7 @@ class OnnxEngine:
             options.intra_op_num_threads = config.engine.threads
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class of their own
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise Error(f"{path}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error
         self._any_width = networks.geometry(config).any_width
         self.group = Group()
@@ -51,15 +51,15 @@ class OnnxEngine:
         return out
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """NaN: what an exported network reads is scored by its text alone."""
+        """NaN: exported networks are scored on their text only."""
         return np.full(len(logits), np.nan)
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """What `hwr export` put into an ONNX file: see `hwr.checkpoint.from_metadata`.
+    """The metadata that `hwr export` stored in an ONNX file: see `hwr.checkpoint.from_metadata`.
 
     Raises:
-        Error: No such file, onnx is not installed, or another program's file.
+        Error: The file does not exist or is another program's, or onnx is not installed.
     """
     if not path.is_file():
         raise Error(f"{path}: no such file")
@@ -69,9 +69,9 @@ def metadata(path: Path) -> dict[str, Any]:
         raise Error(f"{path} needs onnx and onnxruntime: pip install -e '.[onnx]'") from error
     try:
         properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
-    except Exception as error:  # protobuf's, of several kinds
-        raise Error(f"{path}: not a whole .onnx file: {error}") from error
+    except Exception as error:  # protobuf raises several kinds
+        raise Error(f"{path}: not a complete .onnx file: {error}") from error
     if "hwr" not in properties:
-        raise Error(f"{path}: was not exported by hwr (there is no hwr in its metadata)")
+        raise Error(f"{path}: was not exported by hwr (no hwr entry in its metadata)")
     found: dict[str, Any] = json.loads(properties["hwr"])
     return found

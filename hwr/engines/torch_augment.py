@@ -1,4 +1,4 @@
-"""`augment.apply` on PyTorch: a whole batch at once, on its device."""
+"""`augment.apply` on PyTorch: augments a whole batch on its device."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from hwr.images.augment import Warps, grid_step
 
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on the device; a GPU fetches it from pinned memory, and nobody waits."""
+    """Copy an array to the device; for a GPU from pinned memory, without waiting."""
     tensor = torch.from_numpy(values)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
@@ -19,7 +19,7 @@ def apply(images: Tensor, warps: Warps, width: int) -> Tensor:
 
     Args:
         images: (N, 1, H, W) float32 in 0..1.
-        width: Of the result, in pixels; at least the widest of `warps.widths`.
+        width: Width of the result in pixels; at least the maximum of `warps.widths`.
 
     Returns:
         (N, 1, H, width) float32 in 0..1.
@@ -27,15 +27,15 @@ def apply(images: Tensor, warps: Warps, width: int) -> Tensor:
     device = images.device
 
     def each(values: np.ndarray) -> Tensor:
-        """(N, …) -> (N, 1, 1, 1), or as it is if it has more dimensions."""
+        """(N,) -> (N, 1, 1, 1); arrays with more dimensions stay as they are."""
         tensor = upload(values, device)
         return tensor[:, None, None, None] if tensor.ndim == 1 else tensor
 
     x = _warp(images ** each(warps.gamma), warps, width)
     if warps.thickness is not None:
-        much = each(warps.thickness)
+        amount = each(warps.thickness)
         thicker, thinner = -F.max_pool2d(-x, 3, 1, 1), F.max_pool2d(x, 3, 1, 1)
-        x = x + much.abs() * (torch.where(much > 0, thicker, thinner) - x)
+        x = x + amount.abs() * (torch.where(amount > 0, thicker, thinner) - x)
     if warps.contrast is not None:
         x = 1 - (1 - x) * each(warps.contrast)
     if warps.brightness is not None:
@@ -63,8 +63,8 @@ def _warp(images: Tensor, warps: Warps, width: int) -> Tensor:
         columns = (grid.shape[3] - 1) * grid_step(height) + 1
         move = F.interpolate(grid, (height, columns), mode="bilinear", align_corners=True)[..., :width]
         source[..., : move.shape[3]] += move
-    # grid_sample counts pixel centres from -1 to 1.
+    # grid_sample's coordinates run from -1 to 1 between the outer pixel centres.
     span = upload(np.array([max(1, width_in - 1), max(1, height - 1)]), device)
-    # Outside is 0 there, and must be white here.
+    # grid_sample pads with 0, but the padding must be white: invert before and after.
     places = source.permute(0, 2, 3, 1) * 2 / span - 1
     return 1 - F.grid_sample(1 - images, places, padding_mode="zeros", align_corners=True)

@@ -1,4 +1,4 @@
-"""A network as ONNX or TorchScript, from pixels to logits."""
+"""Export a network as ONNX or TorchScript, from pixels to logits."""
 
 import functools
 import warnings
@@ -17,7 +17,7 @@ from hwr.networks.shared.torch import Output
 
 
 class Reader(nn.Module):
-    """What is exported: uint8 pixels and widths -> logits, normalisation included."""
+    """The exported module: uint8 pixels and widths -> logits, including normalisation."""
 
     def __init__(self, engine: TorchEngine) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class Reader(nn.Module):
         self.normalise = engine.normalise
 
     def forward(self, pixels: Tensor, widths: Tensor) -> Tensor:
-        """(N, H, W) uint8 and (N,) int64 columns of line -> (N, T, C) float32."""
+        """(N, H, W) uint8 pixels and (N,) int64 line widths -> (N, T, C) float32."""
         output: Output = self.net(self.normalise(pixels[:, None].float() / 255), widths)
         return output.logits
 
 
 class FixedReader(nn.Module):
-    """`Reader` of the original network, whose lines all have one width."""
+    """`Reader` for the original network, whose lines all have one width."""
 
     def __init__(self, engine: TorchEngine) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FixedReader(nn.Module):
 
 
 def example(config: Config) -> Batch:
-    """Two lines of noise, of different widths where the network takes them."""
+    """Two lines of noise, of different widths if the network allows it."""
     rng = np.random.default_rng(0)
     height, width = config.image.height, config.image.width
     widths = np.array([width, width], np.int32)
@@ -56,7 +56,7 @@ def example(config: Config) -> Batch:
 
 
 def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
-    """Write ONNX; any number of lines, and where the network takes it any width."""
+    """Write ONNX for any number of lines, and any width if the network allows it."""
     batch, reader = _prepared(engine, config)
     names = ["pixels", "widths"] if networks.geometry(config).any_width else ["pixels"]
     axes = {"pixels": {0: "n"}, "widths": {0: "n"}, "logits": {0: "n"}}
@@ -64,7 +64,7 @@ def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
         axes["pixels"][2], axes["logits"][1] = "w", "t"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The newer way (dynamo=True) unrolls an LSTM: the network would take one width only (torch 2.13).
+        # The newer exporter (dynamo=True) unrolls LSTMs, which would fix the width (torch 2.13).
         torch.onnx.export(
             reader,
             batch,
@@ -86,7 +86,7 @@ def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
 
 
 def run(path: Path, config: Config, lines: Batch) -> np.ndarray:
-    """Logits of a TorchScript file: (N, T, C) float32."""
+    """Run a TorchScript file: logits, (N, T, C) float32."""
     inputs = [torch.from_numpy(lines.images)]
     if networks.geometry(config).any_width:
         inputs.append(torch.from_numpy(lines.widths).long())

@@ -1,4 +1,4 @@
-"""Several processes that train or read as one, as torch's own launcher starts them: `torchrun -m hwr …`."""
+"""Data parallelism over the processes that torch's launcher starts: `torchrun -m hwr …`."""
 
 import atexit
 import functools
@@ -18,13 +18,13 @@ from hwr import Error
 from hwr.engines.base import Group
 from hwr.processes import rank_and_world_size
 
-# One process may prepare all lines while the others wait for it. That wait is a message, and messages go by gloo; NCCL keeps
-# its own time limit, so that a GPU that hangs is noticed within minutes.
+# The other processes may wait long while one prepares all lines. They wait in a gloo collective, so only gloo needs the long
+# limit. NCCL keeps its own, so that a GPU that hangs is noticed within minutes.
 PATIENCE = timedelta(hours=6)
 
 
 class TorchGroup(Group):
-    """See `Group`. Messages and tensors on the CPU go by gloo, the default group; tensors on GPUs by NCCL."""
+    """See `Group`. Objects and CPU tensors use gloo, the default group; GPU tensors use NCCL."""
 
     def __init__(self) -> None:
         self.rank, self.size = rank_and_world_size()
@@ -33,7 +33,7 @@ class TorchGroup(Group):
             try:
                 dist.init_process_group("gloo", timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
-                raise Error(f"the {self.size} processes of torchrun could not meet: {error}") from error
+                raise Error(f"torchrun's {self.size} processes could not connect: {error}") from error
             atexit.register(_leave)
 
     def all_gather(self, value: Any) -> list[Any]:
@@ -53,18 +53,18 @@ class TorchGroup(Group):
         return found
 
     def parallel(self, net: nn.Module, device: torch.device, unused: bool) -> nn.Module:
-        """The network, its gradients the means over the processes after each backward pass.
+        """Wrap the network so that each backward pass averages its gradients over the processes.
 
         Args:
-            unused: Whether it has parameters that take no part.
+            unused: Whether some of its parameters are unused.
         """
         if self.size == 1:
             return net
-        # Without device_ids: its inputs stay where the engine puts them.
+        # Without device_ids, inputs stay on the device that the engine chose.
         return DistributedDataParallel(net, process_group=_group(device), find_unused_parameters=unused)
 
     def add(self, tensors: list[Tensor]) -> None:
-        """Replace tensors by their sums over the processes, in one message."""
+        """Replace tensors by their sums over the processes, in one collective."""
         if self.size > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             with _all_there():
@@ -73,14 +73,14 @@ class TorchGroup(Group):
                 tensor.copy_(part.view_as(tensor))
 
     def mean(self, tensors: list[Tensor]) -> None:
-        """Replace tensors by their means over the processes, in one message."""
+        """Replace tensors by their means over the processes, in one collective."""
         if self.size > 1:
             self.add(tensors)
             torch._foreach_div_(tensors, self.size)
 
 
 def _group(device: torch.device) -> dist.ProcessGroup | None:
-    """The group that tensors on the device take; None is the default one."""
+    """The process group for tensors on the device; None is the default group."""
     return _nccl() if device.type == "cuda" else None
 
 
@@ -92,18 +92,19 @@ def _nccl() -> dist.ProcessGroup:
 
 @contextmanager
 def _all_there() -> Iterator[None]:
-    """Should another process end meanwhile, that is our end too, but it is the other that knows why."""
+    """Turn the failure of a collective into an Error: another process has ended, and reports the cause itself."""
     try:
         yield
     except RuntimeError as error:
-        raise Error(f"another process has ended; it says why ({str(error).splitlines()[0]})") from error
+        raise Error(f"another process has ended; see its message ({str(error).splitlines()[0]})") from error
 
 
 def _leave() -> None:
-    """Leave the group while the interpreter still runs.
+    """Leave the group while the interpreter is still running.
 
-    DistributedDataParallel is part of reference cycles and holds the group. Were it collected only as the interpreter ends, gloo's
-    threads could ask for a lock that is no longer given, which aborts the process: its work is done, but torchrun would report a failure.
+    DistributedDataParallel is in reference cycles and holds the group. If it were collected only at interpreter shutdown,
+    gloo's threads could wait for a lock that no longer exists, and abort the process. torchrun would then report a failure
+    although the work is done.
     """
     gc.collect()
     dist.destroy_process_group()

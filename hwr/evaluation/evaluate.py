@@ -26,16 +26,15 @@ from hwr.recognizer import Recognizer
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an engine read.
+    """Predictions for the lines of a dataset.
 
     Attributes:
         texts: One per line.
         confidences: (lines,) in 0..1.
         losses: (lines,) CTC loss in nats.
-        writable: (lines,) bool: whether CTC can write the reference with the alphabet in the time steps. If not, its loss
-            means nothing.
-        seconds: For the network and the decoder (of several processes the slowest's); not for the losses, nor for
-            preparing images.
+        writable: (lines,) bool: whether CTC can write the reference with the alphabet in the time steps. If not, the loss
+            is meaningless.
+        seconds: Time in the network and the decoder (of the slowest process), without losses and preprocessing.
     """
 
     texts: list[str]
@@ -46,7 +45,7 @@ class Predictions:
 
     @property
     def loss(self) -> float:
-        """Mean loss of the writable lines; NaN if there is none."""
+        """Mean loss of the writable lines; NaN if no line is writable."""
         return float(self.losses[self.writable].mean()) if self.writable.any() else float("nan")
 
 
@@ -63,15 +62,15 @@ def read(
     title: str = "reading",
     stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
-    """Read prepared lines; the processes of the engine's group each read some, and all have the whole outcome.
+    """Read prepared lines. The processes of the engine's group share the lines, and each returns all predictions.
 
     Args:
         decode: (N, T, C) logits -> N texts and (N,) confidences.
-        multiple: Of pixels that the batches' widths are rounded up to.
-        stop: Asked after every batch.
+        multiple: Batch widths are rounded up to a multiple of this, in pixels.
+        stop: Called after every batch; True stops reading.
 
     Raises:
-        Stopped: `stop` said so.
+        Stopped: `stop` returned True.
     """
     texts = [""] * len(examples)
     confidences, losses = np.zeros(len(examples)), np.zeros(len(examples))
@@ -108,11 +107,11 @@ def read_with(model: Recognizer, examples: Examples) -> Predictions:
 def prepared(
     lines: Sequence[Line], alphabet: Alphabet, geometry: Geometry, folder: str | None, group: Group | None = None
 ) -> Examples:
-    """Lines as the network takes them, from the cache, with their labels.
+    """Preprocess lines, or take them from the cache, and encode their labels.
 
     Args:
         folder: See `cache.prepared`.
-        group: Of several processes, one on each machine prepares the lines, and the others wait for it.
+        group: One process on each machine prepares the lines; the others wait for it.
     """
     group = group or Group()
     if group.local_rank == 0:
@@ -127,29 +126,29 @@ def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
     """The lines (or words) of a split.
 
     Raises:
-        Error: It has none, or they are whole forms, which a recogniser of lines can't read.
+        Error: The split is empty, or its lines are whole forms, which a line recogniser can't read.
     """
     if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
     lines = dataset.part(split)
     if not lines:
-        raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names the lists that make it")
+        raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names its lists")
     return lines
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of an evaluation; the table, the JSON file and the web page are views of it.
+    """The result of an evaluation. The table, the JSON file and the web page are views of it.
 
     Attributes:
         split: train, val or test.
-        dataset: What was read.
+        dataset: The dataset.
         lines: The lines of the split.
         predictions: For these lines.
-        score: All rates are views of its counts.
+        score: Counts of edits; all rates derive from them.
         cer_interval: 95 % bootstrap interval of the CER (low, high), fractions.
-        cer_interval_over: What was resampled: writers or lines.
-        model: What read them.
+        cer_interval_over: The resampled units, writers or lines.
+        model: The recognizer.
         checkpoint: The name of its file.
     """
 
@@ -174,7 +173,7 @@ class Report:
         return self.score.wer
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; the keys are explained in docs/evaluation.md."""
+        """The report as JSON values; docs/evaluation.md explains the keys."""
         score, predictions, model, config = self.score, self.predictions, self.model, self.model.config
         edits = score.characters.edits
         order = [i for i in np.argsort(-edits, kind="stable")[: config.evaluate.worst] if edits[i]]
@@ -201,7 +200,7 @@ class Report:
             "decoder": decoder_settings.as_json(config.decode.model_dump(), DECODER),
             "ctc_loss": predictions.loss,
             "ctc_loss_weighted": predictions.loss * config.train.loss_weight,
-            # References with characters that the network can't write: their edits count, and they have no loss.
+            # Lines whose reference the network can't write: their edits count, but they have no loss.
             "without_loss": [line.id for line, ok in zip(self.lines, predictions.writable, strict=True) if not ok],
             "lines_per_second": len(self.lines) / predictions.seconds,
             "batch_size": config.evaluate.batch_size,
@@ -229,10 +228,10 @@ class Report:
 def evaluate(
     model: Recognizer, root: str | Path | Sequence[str | Path] | None = None, split: str = "test", checkpoint: str = ""
 ) -> Report:
-    """Read a split and score it.
+    """Read a split and score the predictions.
 
     Args:
-        root: The dataset's folder or file, or several (`data.root`); None: the one of the model's config.
+        root: The dataset's folder or file, or several (`data.root`); None: `data.root` of the model's config.
         split: train, val or test.
         checkpoint: The name of the model's file, for the report.
 

@@ -1,4 +1,4 @@
-"""`hwr export-typo`: what a spelling corrector trains on."""
+"""`hwr export-typo`: training data for a spelling corrector."""
 
 import json
 from dataclasses import replace
@@ -17,24 +17,24 @@ from hwr.recognizer import Recognizer
 def export_typo(
     model: Recognizer, split: str, out: str | Path, n_best: int | None = None
 ) -> tuple[list[str], list[Path]]:
-    """Write the two files of the original system; with `n_best` also validating_nbest.json, by beam search.
+    """Write the two files of the original system and, with `n_best`, validating_nbest.json (by beam search).
 
-    `validating.json` is a list of [reference, prediction] pairs of the split's lines; `text_train.txt` has the training
-    lines' transcriptions, one a line, UTF-8.
+    `validating.json` is a list of [reference, prediction] pairs, one for each line of the split; `text_train.txt` has the
+    training lines' transcriptions, one per line, in UTF-8.
 
     Args:
-        split: Whose lines to read. The original's pairs were of its test lines; with `val` the test stays unseen.
-        out: A folder; made if need be.
+        split: The split to read. The original used its test lines; `val` keeps the test lines unseen.
+        out: A folder; created if missing.
 
     Returns:
-        What one should know of the data, and the paths.
+        Notes on the data, and the paths.
     """
     searching = _searching(model.decoder, model.config.decode, n_best) if n_best else None
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Error(f"{out}: could not be made: {error.strerror}") from error
+        raise Error(f"{out}: could not be created: {error.strerror}") from error
     config = model.config
     dataset = data.read(config.data)
     lines, training = lines_of(dataset, split, config.data), lines_of(dataset, "train", config.data)
@@ -61,10 +61,10 @@ def export_typo(
 
 
 def _searching(decoder: Decoder, settings: Decode, n_best: int) -> Decoder:
-    """The decoder, or the beam search where none was chosen, for the best path is one reading only.
+    """The decoder; beam search if none was chosen, because greedy decoding gives only one reading.
 
     Raises:
-        Error: It cannot give so many readings.
+        Error: The decoder can't give that many readings.
     """
     if settings.name is None and decoder.settings.name == "greedy":
         decoder = replace(decoder, settings=replace(decoder.settings, name="beam"))

@@ -1,4 +1,4 @@
-"""References and hypotheses -> Score: counts of edits, with the rates as views of them."""
+"""References and hypotheses -> Score: counts of edits, from which all rates derive."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ _PUNCTUATED = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Counts:
-    """Edits (substitutions + insertions + deletions) against units of the reference, per line.
+    """Edits (substitutions + insertions + deletions) and units of the reference, per line.
 
     Attributes:
         edits: (lines,) int64.
@@ -25,20 +25,20 @@ class Counts:
 
     @property
     def rate(self) -> float:
-        """Sum of edits / sum of units; NaN where the references are all empty."""
+        """Sum of edits / sum of units; NaN if all references are empty."""
         units = int(self.units.sum())
         return float(self.edits.sum() / units) if units else float("nan")
 
 
 @dataclass(frozen=True)
 class Score:
-    """What was read against what stands there. All rates are fractions (0.05 is 5 %), cased, spaces counted.
+    """Predictions compared with the ground truth. All rates are fractions (0.05 is 5 %), cased, spaces counted.
 
     Attributes:
-        characters: Edits by character, cased, spaces counted: the corpus CER.
-        casefolded: The same of case-folded texts.
-        words: Edits by word, split at white space: the corpus WER.
-        tokens: Edits by word where each punctuation mark is a token of its own.
+        characters: Character edits, cased, spaces counted: the corpus CER.
+        casefolded: Character edits of case-folded texts.
+        words: Word edits, split at white space: the corpus WER.
+        tokens: Word edits with each punctuation mark as a token of its own.
         writers: (lines,) the lines' writers, "" where unknown.
     """
 
@@ -58,7 +58,7 @@ class Score:
 
     @property
     def cer_mean_per_line(self) -> float:
-        """Mean of the lines' own CERs; an empty reference has 0 if nothing was read, else 1."""
+        """Mean of the CERs of the lines; for an empty reference 0 if the prediction is empty, else 1."""
         edits, units = self.characters.edits, self.characters.units
         if not len(edits):
             return float("nan")
@@ -70,10 +70,10 @@ class Score:
         return np.asarray(np.clip(1 - self.characters.edits / np.maximum(self.characters.units, 1), 0, 1))
 
     def cer_interval(self, resamples: int, seed: int = 0) -> tuple[float, float, str]:
-        """95 % percentile bootstrap interval of the corpus CER, and what was resampled.
+        """95 % percentile bootstrap interval of the corpus CER (Bisani and Ney 2004), and the resampled units.
 
-        Lines of one writer resemble each other, so writers are drawn, not lines; where a writer is unknown, or there
-        is only one, lines are. (Bisani and Ney 2004.)
+        Lines of one writer resemble each other, so writers are resampled; or lines, if a writer is unknown or there is
+        only one.
         """
         by = "writers" if all(self.writers) and len(set(self.writers)) > 1 else "lines"
         labels = self.writers if by == "writers" else np.arange(len(self.writers))
@@ -105,7 +105,7 @@ class Bin(NamedTuple):
 
 
 def calibration_bins(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> list[Bin]:
-    """Sort lines by confidence and cut them into bins of (nearly) equal numbers; none is empty.
+    """Sort lines by confidence and split them into non-empty bins of (nearly) equal size.
 
     Args:
         confidences: (lines,) in 0..1.
@@ -117,10 +117,9 @@ def calibration_bins(confidences: np.ndarray, accuracies: np.ndarray, bins: int 
 
 
 def calibration_error(confidences: np.ndarray, accuracies: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al. 2015): how far confidence and accuracy are apart, 0 (not at all) to 1.
+    """Expected calibration error (Naeini et al. 2015): the mean gap between confidence and accuracy, 0 to 1.
 
-    The differences of the means of `calibration_bins` (whose arguments it takes) are averaged, weighted by their lines.
-    NaN without lines.
+    The gaps of `calibration_bins` (which takes the same arguments) are averaged, weighted by their lines. NaN without lines.
     """
     if not len(confidences):
         return float("nan")
@@ -132,9 +131,9 @@ def score(references: Sequence[str], hypotheses: Sequence[str], writers: Sequenc
     """Compare texts line by line.
 
     Args:
-        references: What stands there.
-        hypotheses: What was read, in the same order.
-        writers: Per line, for the interval; None where unknown.
+        references: The ground truth, per line.
+        hypotheses: The predictions, in the same order.
+        writers: The writer of each line, for the interval; None if unknown.
     """
 
     def counts(units: Callable[[str], Sequence[str]]) -> Counts:

@@ -1,4 +1,4 @@
-"""A report as JSON, as a table on screen, and as a picture of lines with what was read."""
+"""A report as JSON, as a table, and as an image of lines with their predictions."""
 
 import json
 import math
@@ -23,12 +23,12 @@ def write_json(path: str | Path, report: Any) -> None:
 
 
 def to_json(report: Any) -> str:
-    """Standard JSON, indented; what is not a number (no lines to average over) is null."""
+    """Standard JSON, indented; NaN (no lines to average over) becomes null."""
     return json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """The value with null for what is not a number."""
+    """The value with NaN and infinity replaced by null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report of `evaluate` for the screen."""
+    """The report of `evaluate` as a table of text."""
     low, high = report["cer_ci95"]
     rows = [
         ("checkpoint", report["checkpoint"]),
@@ -56,10 +56,10 @@ def table(report: dict[str, Any]) -> str:
         ("  punctuation apart", percent(report["wer_punct"])),
         (
             "confidence",
-            f"{percent(report['confidence'])} on average; {percent(report['calibration_error'])} off (ECE, ten bins)",
+            f"{percent(report['confidence'])} on average; calibration error {percent(report['calibration_error'])} (ECE, ten bins)",
         ),
         ("decoder", decoder_settings.describe(report["decoder"], DECODER)),
-        ("CTC loss", f"{report['ctc_loss']:.3f} nats a line; weighted {report['ctc_loss_weighted']:.3f}"),
+        ("CTC loss", f"{report['ctc_loss']:.3f} nats per line; weighted {report['ctc_loss_weighted']:.3f}"),
         (
             "speed",
             f"{report['lines_per_second']:.1f} lines/s, {report['engine']} on {report['device']}, {report['precision']}",
@@ -67,7 +67,7 @@ def table(report: dict[str, Any]) -> str:
     ]
     rows += [("note", note) for note in report["notes"]]
     if report["excluded"]:
-        rows.append(("left out", f"{len(report['excluded'])} by data.exclude"))
+        rows.append(("excluded", f"{len(report['excluded'])} by data.exclude"))
     if report["without_loss"]:
         ids = ", ".join(report["without_loss"][:3])
         rows.append(("without loss", f"{len(report['without_loss'])} lines that the network can't write ({ids}, …)"))
@@ -77,14 +77,14 @@ def table(report: dict[str, Any]) -> str:
         for line in report["worst"][:5]:
             lines += [
                 f"  {line['id']}  {line['edits']} edits",
-                f"    is    {line['reference']}",
-                f"    read  {line['hypothesis']}",
+                f"    truth  {line['reference']}",
+                f"    read   {line['hypothesis']}",
             ]
     return "\n".join(lines)
 
 
 def described(settings: Decode) -> str:
-    """A decoder in words."""
+    """A decoder as a report shows it."""
     return decoder_settings.describe(settings.complete().model_dump(), DECODER)
 
 
@@ -93,7 +93,7 @@ def percent(rate: float) -> str:
 
 
 def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[str], number: int = 12) -> None:
-    """Draw some of the lines, evenly spaced, with what was read (PNG)."""
+    """Draw some of the lines, evenly spaced, with their predictions (PNG)."""
     shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
     sheet = picture(
         [load.read_line(lines[i].image, lines[i].region) for i in shown],
@@ -105,10 +105,10 @@ def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[
 
 
 def picture(images: Sequence[np.ndarray], references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-    """Lines with what stands there (grey, what was missed in red) and what was read (black, what is wrong in red).
+    """Lines with the ground truth (grey, missed characters in red) and the prediction (black, wrong characters in red).
 
     Args:
-        images: Grey lines, uint8, of any sizes.
+        images: Greyscale line images, uint8, of any size.
 
     Returns:
         (H, W, 3) uint8.
@@ -134,7 +134,7 @@ def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Ima
     line = line.resize(
         (max(1, round(line.width * scale)), max(1, round(line.height * scale))), Image.Resampling.LANCZOS
     )
-    # A long text gets a smaller font: nothing is cut.
+    # A long text gets a smaller font, so that it fits.
     letter = min(10.0, width / max(1, len(reference) + 2, len(hypothesis) + 2))
     font = ImageFont.truetype(_font(), max(5, int(letter / 0.602)))  # DejaVu Sans Mono is 0.602 em wide
     pitch = font.getlength("n")
@@ -147,20 +147,20 @@ def _row(pixels: np.ndarray, reference: str, hypothesis: str, width: int) -> Ima
     for text, red, colour, y in texts:
         for i, character in enumerate(text):
             draw.text((i * pitch, y), character, "#cc0000" if i in red else colour, font)
-            if i in red and character == " ":  # has no ink to colour
+            if i in red and character == " ":  # a space has no ink to colour
                 draw.line((i * pitch, y + height - 2, (i + 1) * pitch, y + height - 2), "#cc0000", 2)
     return row
 
 
 def _errors(reference: str, hypothesis: str) -> tuple[set[int], set[int]]:
-    """Positions in the reference of what was missed, and in the hypothesis of what is wrong or too much."""
+    """Positions of missed characters in the reference, and of wrong or extra ones in the hypothesis."""
     edits = Levenshtein.editops(reference, hypothesis)
     missed = {edit.src_pos for edit in edits if edit.tag == "delete"}
     return missed, {edit.dest_pos for edit in edits if edit.tag != "delete"}
 
 
 def _trimmed(pixels: np.ndarray) -> np.ndarray:
-    """Without the white border that `image.fit` puts around a line."""
+    """The line without the white border that `prepare.fit` adds."""
     ink = pixels < pixels.max()
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if not len(rows):
@@ -169,7 +169,7 @@ def _trimmed(pixels: np.ndarray) -> np.ndarray:
 
 
 def _font() -> str:
-    # Matplotlib brings DejaVu, which has nearly every letter that people write.
+    # Matplotlib bundles DejaVu, which covers nearly all scripts' letters.
     import matplotlib
 
     return str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf")

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no network, no other file."""
+"""A report as one self-contained HTML page: no network, no other file."""
 
 import base64
 import csv
@@ -19,9 +19,9 @@ from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
 
-# Height of the pictures in pixels, and WebP's quality: some 3 KB a line.
+# Height of the line images in pixels, and WebP quality: about 3 KB per line.
 HEIGHT, QUALITY = 56, 45
-# Rows of each table of confusions; characters that a bar of the chart by length stands for.
+# Rows of each table of confusions; characters per bar in the chart by length.
 CONFUSIONS, LENGTHS = 60, 10
 _KINDS = {"replace": "s", "insert": "i", "delete": "d", "equal": "="}
 
@@ -38,7 +38,7 @@ def write(
     Args:
         result: `Report.to_dict()`.
         predictions: For the lines.
-        history: The run's history.csv, for its learning curves.
+        history: The run's history.csv, for the learning curves.
     """
     rows = [
         _row(line, text, float(confidence))
@@ -60,7 +60,7 @@ def write(
         "history": _history(history),
     }
     page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
-    # `</script>` in a text would end the script that the data is in. ASCII, since the name of a file may be no Unicode.
+    # `</script>` in a text would end the script element. ASCII, because a file's name may not be valid Unicode.
     text = json.dumps(report.plain(data), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
         temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
@@ -91,11 +91,11 @@ def _row(line: Line, text: str, confidence: float) -> dict[str, Any]:
 
 
 def _confusions(rows: Sequence[dict[str, Any]]) -> dict[str, list[list[Any]]]:
-    """The commonest [is, read, times], [read, times] and [is, times], by character."""
+    """The most frequent [truth, read, times], [read, times] and [truth, times], per character."""
     found: dict[str, Counter[tuple[str, ...]]] = {kind: Counter() for kind in "sid"}
     for row in rows:
         for kind, is_, read in row["parts"]:
-            # An opcode replaces as many characters as it puts in their place.
+            # A replace opcode has as many characters on both sides.
             pairs = {"s": zip(is_, read, strict=False), "i": ((c,) for c in read), "d": ((c,) for c in is_)}
             if kind in pairs:
                 found[kind].update(pairs[kind])
@@ -110,7 +110,7 @@ def _rate(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _writers(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The worst first."""
+    """The writers' CERs, worst first."""
     of: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["writer"]:
@@ -141,4 +141,4 @@ def _history(path: Path | None) -> list[dict[str, float]]:
                 {name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in csv.DictReader(file)
             ]
     except (KeyError, TypeError, ValueError):
-        return []  # another program's
+        return []  # another program's file

@@ -1,4 +1,4 @@
-"""`hwr lm tune`: the decoder's weights, and the temperature of confidences, on validation lines; never on test lines."""
+"""`hwr lm tune`: tune the decoder's weights and the confidences' temperature on validation lines, never test lines."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache
 from hwr.recognizer import Recognizer
 
-# Where the search for the two weights begins; it goes on in halved steps about the best.
+# The initial grid for the two weights; the search then refines the best point in halved steps.
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
 LENGTH_BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 REFINEMENTS = 2
@@ -32,13 +32,13 @@ Weights = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found on the validation lines.
+    """The result of tuning on the validation lines.
 
     Attributes:
-        decode: The settings.
-        decoder: The same with what they name.
-        greedy_cer: CER without a language model; `cer` with the settings.
-        tried: (lm_weight, length_bonus, unknown_penalty, CER) of each combination, in their order.
+        decode: The tuned settings.
+        decoder: A decoder with these settings.
+        greedy_cer: CER without a language model; `cer` is that with the tuned settings.
+        tried: (lm_weight, length_bonus, unknown_penalty, CER) of each combination, in the order tried.
         error_before: Expected calibration error at temperature 1, and `error` at the settings' temperature.
     """
 
@@ -55,20 +55,20 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
     """Choose lm_weight and length_bonus, then unknown_penalty, by the CER of the validation lines; then the temperature.
 
     Args:
-        model: Its decoder has the language model and the word list that weights are chosen for.
-        beam: Texts kept per step; None leaves the decoder as it is, and only the temperature is found.
+        model: Its decoder has the language model and the word list whose weights are tuned.
+        beam: Beam width; None keeps the decoder as it is and tunes only the temperature.
     """
     config, geometry, decoder = model.config, model.geometry, model.decoder
     lines = lines_of(data.read(config.data), "val", config.data)
     images = cache.prepared(lines, geometry, config.data.cache, progress=True)
     reading = batches.reading(images, None, config.evaluate.batch_size, geometry.multiple)
-    # Of a validation list: some thousands of lines of 100 kB.
+    # All logits are kept: a few thousand validation lines of 100 kB each.
     bar = tqdm(reading, "validation lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
     outputs = [(batch.index, model.engine.logits(batch)) for batch in bar]
     references = [line.text for line in lines]
 
     def read(decoder: Decoder) -> tuple[metrics.Score, list[np.ndarray]]:
-        """The score, and the paths of the texts of each batch."""
+        """The score, and each batch's alignment paths."""
         texts, paths = [""] * len(lines), []
         for index, logits in outputs:
             found, path = decoder.read(logits)
@@ -89,7 +89,7 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
         score, paths = read(decoder)
 
     def error(temperature: float) -> float:
-        # The texts are settled; only how sure the network is of them changes.
+        # Temperature changes only the confidences, not the texts.
         sure = np.zeros(len(lines))
         for (index, logits), path in zip(outputs, paths, strict=True):
             sure[index] = confidences(logits, path, temperature)
@@ -104,7 +104,7 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
 def _weights(
     decoder: Decoder, start: Settings, cer: Callable[[Settings], float], tried: dict[Weights, float]
 ) -> Settings:
-    """The best weights of a coarse grid, refined; then the unknown-word penalty. Of equals the smaller ones."""
+    """Search a coarse grid and refine it; then tune the unknown-word penalty. Ties go to the smaller values."""
 
     def settings(key: Weights) -> Settings:
         return replace(start, lm_weight=key[0], length_bonus=key[1], unknown_penalty=key[2])
@@ -127,7 +127,7 @@ def _weights(
 
 
 def _said(found: Settings, before: Decode) -> Decode:
-    """The settings as the config says them, of what there is."""
+    """The settings as a config, with weights only for models that are present."""
     return before.model_copy(
         update={
             "name": "beam",
@@ -140,7 +140,7 @@ def _said(found: Settings, before: Decode) -> Decode:
 
 
 def save(path: str | Path, loaded: Checkpoint, tuned: Tuned) -> None:
-    """Write the checkpoint with the settings, the language model and the word list, and what they brought as scores."""
+    """Write the checkpoint with the tuned settings, the language model, the word list and the scores."""
     brought = {"greedy_val_cer": tuned.greedy_cer, "val_cer": tuned.cer, "calibration_error": tuned.error}
     changes, lm, words = decoding.stored(tuned.decoder, tuned.decode)
     settings = loaded.config.model_copy(update={"decode": tuned.decode.model_copy(update=changes)})
@@ -149,13 +149,13 @@ def save(path: str | Path, loaded: Checkpoint, tuned: Tuned) -> None:
 
 
 def texts_of(paths: list[Path], normalise: Literal["NFC", "NFKC", "NFD", "none"] = "NFC") -> list[str]:
-    """The lines of text files, UTF-8, without empty ones.
+    """The non-empty lines of UTF-8 text files.
 
     Args:
-        normalise: The Unicode normal form to bring them to, as of `data.normalise`.
+        normalise: Unicode normal form, as in `data.normalise`.
 
     Raises:
-        Error: A file can't be read, or all are empty.
+        Error: A file can't be read, or all files are empty.
     """
     texts: list[str] = []
     for path in paths:
@@ -164,5 +164,5 @@ def texts_of(paths: list[Path], normalise: Literal["NFC", "NFKC", "NFD", "none"]
         except (OSError, UnicodeDecodeError) as error:
             raise Error(f"{path}: could not be read as UTF-8 text: {error}") from error
     if not texts:
-        raise Error(f"{', '.join(map(str, paths))}: no text in it")
+        raise Error(f"{', '.join(map(str, paths))}: no text found")
     return texts if normalise == "none" else [unicodedata.normalize(normalise, text) for text in texts]

@@ -1,4 +1,4 @@
-"""The architectures. Each has a folder with the same modules; the table here is the only place that lists them.
+"""The architectures. Each has a folder with the same modules; only the table here lists them.
 
 `spec.py` describes an architecture in NumPy; `torch.py` and `mxnet.py` implement it on a tensor library.
 """
@@ -20,12 +20,12 @@ Pixels = TypeVar("Pixels")
 
 
 class Spec(Protocol):
-    """What `networks/*/spec.py` offers. `model` is the architecture's own record of the config.
+    """The interface of `networks/*/spec.py`. `model` is the architecture's record in the config.
 
     Attributes:
-        GLUON: Whether its weights are those of a Gluon program, so that `.params` files hold them.
-        HEADS: Names of the weights whose rows are characters.
-        TRAINING_ONLY: Names of the weights that reading does without.
+        GLUON: Whether Gluon programs have this network, so that `.params` files can hold its weights.
+        HEADS: Names of the weights with one row per character.
+        TRAINING_ONLY: Names of the weights that reading does not need.
     """
 
     @property
@@ -40,11 +40,11 @@ class Spec(Protocol):
     def geometry(self, model: Any, image: Image) -> Geometry: ...
 
     def shapes(self, model: Any, image: Image, classes: int) -> Shapes:
-        """Name -> shape of every parameter and running statistic, as checkpoints have them."""
+        """Name in checkpoints -> shape of every parameter and running statistic."""
         ...
 
     def normalise(self, pixels: Any) -> Any:
-        """Pixels in 0..1, of any shape and library, as the network takes them."""
+        """Normalise pixels in 0..1, of any shape and library."""
         ...
 
     def torch_network(self, model: Any, image: Image, classes: int) -> Any:
@@ -55,7 +55,7 @@ class Spec(Protocol):
         """The network on MXNet.
 
         Raises:
-            Error: It has none.
+            Error: MXNet does not have this network.
         """
         ...
 
@@ -69,7 +69,7 @@ def spec(config: Config) -> Spec:
 
 
 def geometry(config: Config) -> Geometry:
-    """The line images that the config's network takes."""
+    """The shape of the line images of the config's network."""
     return spec(config).geometry(config.model, config.image)
 
 
@@ -80,7 +80,7 @@ def shapes(config: Config, classes: int) -> Shapes:
         classes: C, the alphabet's characters and the blank.
 
     Raises:
-        Error: The sizes of the config don't fit each other.
+        Error: The sizes in the config are inconsistent.
     """
     return spec(config).shapes(config.model, config.image, classes)
 
@@ -96,21 +96,21 @@ def mxnet_network(config: Config, classes: int) -> Any:
 
 
 def normaliser(config: Config) -> Callable[[Any], Any]:
-    """The function that makes the network's input of pixels in 0..1."""
+    """The function that normalises pixels in 0..1 for the network."""
     return spec(config).normalise
 
 
 def from_gluon(weights: Mapping[str, np.ndarray], config: Config) -> tuple[Config, int]:
-    """The config of a bare Gluon `.params`, and its number of classes C, from the shapes of its weights.
+    """Infer the config of a bare Gluon `.params`, and its number of classes C, from the shapes of its weights.
 
     Args:
-        config: Everything that the shapes don't tell: above all the size of the line images.
+        config: Provides what the shapes don't determine, above all the size of the line images.
 
     Raises:
-        Error: The weights are not such a network's, or not for these line images.
+        Error: The weights are not of such a network, or not for this image size.
     """
     if not spec(config).GLUON:
-        raise Error(f"Gluon files hold the original network, and this config's model.arch is {config.model.arch}")
+        raise Error(f"Gluon files hold the original network, but model.arch is {config.model.arch}")
     given: Any = config.model
     model, classes, features = original.infer(weights, given, config.image)
     found, size = config.model_copy(update={"model": model}), config.image
@@ -118,24 +118,26 @@ def from_gluon(weights: Mapping[str, np.ndarray], config: Config) -> tuple[Confi
         check(weights, shapes(found, classes))
     except Error as error:
         raise Error(
-            f"{error}. Its first LSTM takes {features} features a step: was it trained on images of another size than "
-            f"{size.height} x {size.width}? Then name its config (--config)"
+            f"{error}. Its first LSTM takes {features} features per step, so it was probably trained on another image size "
+            f"than {size.height} x {size.width}; name its config with --config"
         ) from None
     return found, classes
 
 
 def check_gluon(config: Config, path: Path) -> None:
-    """Refuse a `.params` file of a network that Gluon programs don't know.
+    """Refuse to write a `.params` file for a network that Gluon programs don't have.
 
     Raises:
-        Error: It is such a network; names the file.
+        Error: The network is not the original; names the file.
     """
     if not spec(config).GLUON:
-        raise Error(f"{path}: .params are for the original network; save a {config.model.arch} as .safetensors")
+        raise Error(
+            f"{path}: .params files are for the original network only; save arch {config.model.arch} as .safetensors"
+        )
 
 
 def check(weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare weights with the shapes that a network has.
+    """Check weights against the shapes of a network.
 
     Raises:
         Error: A name is missing or unknown, a shape differs, or a value is not finite.
@@ -143,10 +145,10 @@ def check(weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, .
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or unknown:
         faults = [f"lacks {', '.join(missing[:3])}"] if missing else []
-        faults += [f"has {', '.join(unknown[:3])}, which the network has not"] if unknown else []
-        raise Error(f"these are not the network's weights: it {' and '.join(faults)}")
+        faults += [f"has {', '.join(unknown[:3])}, which the network lacks"] if unknown else []
+        raise Error(f"the weights do not fit the network: the file {' and '.join(faults)}")
     for name, shape in expected.items():
         if weights[name].shape != shape:
-            raise Error(f"{name} is {weights[name].shape} and the network's is {shape}")
+            raise Error(f"{name} has the shape {weights[name].shape}, but the network needs {shape}")
         if not np.isfinite(weights[name]).all():
-            raise Error(f"{name} holds values that are not finite")
+            raise Error(f"{name} contains values that are not finite")

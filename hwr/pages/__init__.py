@@ -1,4 +1,4 @@
-"""Page photos, and files that mark the lines of pages -> predictions in reading order -> files."""
+"""Page photos, PAGE and ALTO files -> predictions in reading order -> files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from hwr.recognizer import Reading, Recognizer
 
 @dataclass(frozen=True)
 class PageLine(Reading):
-    """A line of a page, with its reading.
+    """A line of a page, with its prediction.
 
     Attributes:
         id: Its id on the page.
-        region: Its outline, (x, y) in pixels of the page.
-        baseline: Points that it is written along, from left to right; () where they are unknown.
-        error: Why it could not be read, or ""; then its text is empty and its confidence 0.
+        region: Its polygon, (x, y) in pixels of the page.
+        baseline: Its baseline from left to right, (x, y); () if unknown.
+        error: Why the line could not be read, else ""; on error the text is empty and the confidence 0.
     """
 
     id: str = ""
@@ -33,7 +33,7 @@ class PageReading:
     """A page with its lines in reading order.
 
     Attributes:
-        image: The page's image.
+        image: The page image.
     """
 
     image: Path
@@ -41,7 +41,7 @@ class PageReading:
 
     @property
     def text(self) -> str:
-        """The texts of the lines, one a line."""
+        """The texts of the lines, one per line."""
         return "\n".join(line.text for line in self.lines)
 
 
@@ -50,10 +50,10 @@ def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False
 
     Args:
         path: A photo, whose lines kraken finds, or a PAGE or ALTO file that marks them.
-        characters: Whether to say where each character is.
+        characters: Whether to locate each character.
 
     Raises:
-        Error: The page can't be read, or kraken is not installed. A broken line is reported in its place.
+        Error: The page can't be read, or kraken is not installed. A line that can't be read has an `error` instead.
     """
     found = predict_jobs(recognizer, jobs([str(path)], lines_of, recognizer.config.data.images), characters=characters)
     for job, predictions in found:
@@ -64,4 +64,4 @@ def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False
             for p in predictions
         )
         return PageReading(job.image, lines)
-    raise AssertionError(path)  # there is one job for each file
+    raise AssertionError(path)  # there is one job per file

@@ -1,4 +1,4 @@
-"""Read the lines of files, many at a time."""
+"""Read the lines of many files."""
 
 import itertools
 from collections import deque
@@ -12,10 +12,10 @@ from hwr.images.geometry import Geometry
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Character, Prepared, Reading, Recognizer
 
-# Batches that are prepared together.
+# Batches prepared together.
 CHUNK = 8
 
-# Jobs that a worker is given at once.
+# Jobs per task of a worker.
 PART = 4
 
 
@@ -24,10 +24,10 @@ class Prediction:
     """The prediction for a line.
 
     Attributes:
-        text: The text, or None where the image could not be read.
-        confidence: See `hwr.recognizer.Reading`; 0 where the image could not be read.
-        error: Why it could not be, or "".
-        characters: Of the text, where they were asked for.
+        text: The text; None if the image could not be read.
+        confidence: See `hwr.recognizer.Reading`; 0 if the image could not be read.
+        error: Why the image could not be read, else "".
+        characters: The characters of the text, if requested.
     """
 
     target: Target
@@ -40,20 +40,20 @@ class Prediction:
 def predict(
     recognizer: Recognizer, jobs: Iterable[Job], pool: Executor | None = None, characters: bool = False
 ) -> Iterator[tuple[Job, list[Prediction]]]:
-    """Read the lines of jobs, in their order; a broken line is reported in its place.
+    """Read the lines of jobs, in order. A line that can't be read gets a prediction with an error.
 
-    The jobs of some batches are read at a time, lines of like width together. So memory does not grow with their number.
-    The processes of the engine's group take turns with these chunks, and each yields everything.
+    Jobs are read in chunks of several batches, with lines of similar width batched together, so memory does not grow with
+    their number. The processes of the engine's group share the chunks, and each yields all predictions.
 
     Args:
-        pool: Decodes images, see `processes.pool`; None: threads. The predictions do not depend on it.
-        characters: Whether to say where each character is; costs some milliseconds a line.
+        pool: Workers that decode images, see `processes.pool`; None: threads. Predictions do not depend on it.
+        characters: Whether to locate each character; takes a few milliseconds per line.
     """
     if pool is None:
         with processes.pool() as own:
             yield from predict(recognizer, jobs, own, characters)
         return
-    # A GPU reads while the next chunk is decoded. A CPU would do both at once more slowly than in turn.
+    # A GPU reads while the next chunk is decoded. On a CPU, doing both at once is slower than one after the other.
     ahead = not recognizer.engine.device.startswith("cpu")
     group, size = recognizer.engine.group, CHUNK * recognizer.config.evaluate.batch_size
     turns = _turns(_chunks(jobs, size), group.size)
@@ -69,7 +69,7 @@ def predict(
 
 
 def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Reading]) -> Prediction:
-    """The prediction for a line: the next reading, with its characters' places on the page, if it could be prepared."""
+    """The prediction for a line: the next reading, with characters located on the page, or the line's error."""
     if isinstance(found, Error):
         return Prediction(target, None, 0.0, str(found))
     reading = next(readings)
@@ -79,7 +79,7 @@ def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Read
 
 
 def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
-    """Jobs, some at a time: of at least so many lines, or so many jobs."""
+    """Split jobs into chunks of at least `size` lines or jobs."""
     chunk: list[Job] = []
     lines = 0
     for job in jobs:
@@ -93,7 +93,7 @@ def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
 
 
 def _turns(chunks: Iterator[list[Job]], size: int) -> Iterator[list[list[Job]]]:
-    """A chunk for each process; empty ones where only some still have something to read."""
+    """A chunk for each process; the last turn may have empty ones."""
     while turn := list(itertools.islice(chunks, size)):
         yield turn + [[] for _ in range(size - len(turn))]
 
@@ -101,7 +101,7 @@ def _turns(chunks: Iterator[list[Job]], size: int) -> Iterator[list[list[Job]]]:
 def _prepared(
     turns: Iterable[list[list[Job]]], rank: int, geometry: Geometry, pool: Executor, ahead: bool
 ) -> Iterator[tuple[list[list[Job]], list[list[Prepared | Error]]]]:
-    """Turns, with the lines of this process's jobs prepared; with `ahead` the next one is being prepared meanwhile."""
+    """Turns with the prepared lines of this process's jobs. With `ahead`, the next turn is prepared in the background."""
     started: deque[tuple[list[list[Job]], list[Future[list[list[Prepared | Error]]]]]] = deque()
     for turn in turns:
         targets = [job.targets for job in turn[rank]]
@@ -120,12 +120,12 @@ def _finished(
 
 
 def _prepare(jobs: list[list[Target]], geometry: Geometry) -> list[list[Prepared | Error]]:
-    """What a worker does with the lines of some jobs; in place of a line that can't be read there is why."""
+    """A worker's task: prepare the lines of some jobs. A line that can't be read becomes an Error."""
     return [_prepare_page(targets, geometry) for targets in jobs]
 
 
 def _prepare_page(targets: list[Target], geometry: Geometry) -> list[Prepared | Error]:
-    """The lines of one image, which is decoded once."""
+    """Prepare the lines of one page, decoding each image once."""
     out: list[Prepared | Error] = []
     for (image, upright), group in itertools.groupby(targets, key=lambda target: (target.image, target.upright)):
         chosen = list(group)

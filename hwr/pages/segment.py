@@ -1,4 +1,4 @@
-"""Find the lines of a page photo with kraken's segmenter, which has a trained model built in."""
+"""Find the lines of a page photo with kraken's segmenter and its bundled model."""
 
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ def lines_of(path: Path) -> list[Target]:
     try:
         from kraken import blla
     except ImportError as error:
-        raise Error(f"--page finds lines by kraken: pip install -e '.[pages]' ({error})") from error
+        raise Error(f"--page needs kraken: pip install -e '.[pages]' ({error})") from error
     try:
         with Image.open(path) as opened:
-            # kraken ignores a camera's orientation tag, so it gets the upright picture.
+            # kraken ignores the EXIF orientation, so it gets the upright image.
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise Error(f"{path}: is damaged or not an image: {error}") from error
+        raise Error(f"{path}: damaged, or not an image: {error}") from error
     try:
         found = blla.segment(picture)
-    except Exception as error:  # from any of its libraries
+    except Exception as error:  # may come from any of kraken's libraries
         raise Error(f"{path}: kraken can't find its lines: {error}") from error
     lines = tuple(
         marked_pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
@@ -37,7 +37,9 @@ def lines_of(path: Path) -> list[Target]:
     )
     page = marked_pages.Page(path.name, str(path), *picture.size, lines)
     return [
-        Target(path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no shape", upright=True)
+        Target(
+            path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no outline", upright=True
+        )
         for line, region in zip(lines, marked_pages.regions(page), strict=True)
     ]
 

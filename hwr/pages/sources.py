@@ -1,4 +1,4 @@
-"""Line images, files of marked pages, page photos -> jobs of lines to read."""
+"""Line images, PAGE and ALTO files, page photos -> jobs of lines to read."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,10 +18,10 @@ class Target:
     """A line to read: an image, or part of one.
 
     Attributes:
-        region: Its outline in the image; () if it is the whole image.
-        id: Its id on its page; "" of a line image.
-        error: Why it can't be read, or "".
-        upright: Whether `region` refers to the image as its orientation tag turns it, rather than as it is stored.
+        region: Its polygon in the image; () if it is the whole image.
+        id: Its id on the page; "" for a line image.
+        error: Why it can't be read, else "".
+        upright: Whether `region` refers to the image rotated by its EXIF orientation rather than as stored.
     """
 
     image: Path
@@ -40,9 +40,9 @@ class Job:
         source: The file.
         image: The image of the page or line.
         targets: Its lines, in order.
-        kind: The format of a page's XML, a name in `PAGE_FORMATS`; "" of an image.
+        kind: The format of the page's XML, a name in `PAGE_FORMATS`; "" for an image.
         root: The XML's root element.
-        error: Why it can't be read, or "".
+        error: Why it can't be read, else "".
     """
 
     source: Path
@@ -54,20 +54,20 @@ class Job:
 
 
 def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str], list[str]]:
-    """List the files to read: those given, and those found in given folders, sorted.
+    """List the files to read: the given files, and the sorted files of the given folders.
 
-    In folders, images are read except those that a page's XML there marks. XML that marks no lines is not read, whether
-    it was given or found. Files that do not exist are kept: reading them reports it. The result is strings, because a
-    million paths take three times their memory.
+    In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
+    example) is always skipped. Missing files are kept, because reading them reports the error. Paths are strings, because
+    a million Path objects take three times the memory.
 
     Args:
-        images: Another folder with page images, as `data.images`.
+        images: A further folder with page images, see `data.images`.
 
     Returns:
         The files to read, and the other files found.
 
     Raises:
-        Error: A folder can't be listed, or nothing in it can be read; nothing at all can be read.
+        Error: A folder can't be listed or has nothing to read, or no file is left to read.
     """
     found: list[str] = []
     others: list[str] = []
@@ -76,18 +76,18 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
             here, rest = _in_folder(path, images)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
-                raise Error(f"{path}: no images in this folder (looked for {suffixes}), and no XML that marks lines")
+                raise Error(f"{path}: no images ({suffixes}) and no PAGE or ALTO files in this folder")
             found += here
             others += rest
         else:
             (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
     if others and not found:
-        raise Error(f"{others[0]}: marks no lines, and there is nothing else to read")
+        raise Error(f"{others[0]} marks no lines, and there is nothing else to read")
     return found, others
 
 
 class _Look(NamedTuple):
-    """A file's root element, "" if it is no XML or can't be read, and the image that it marks."""
+    """The root element of a file, "" if it is not XML or can't be read, and the image it refers to."""
 
     tag: str
     image: Path | None = None
@@ -101,17 +101,17 @@ def _look(path: Path, images: str | None) -> _Look:
         if kind := _kind(root):
             return _Look(xml.local(root), marked_pages.find_image(PAGE_FORMATS[kind].parse(path, root), path, images))
         return _Look(xml.local(root))
-    except Error:  # reading it reports that; the image of that name is probably its page
+    except Error:  # reported on reading; the image of the same name is probably its page
         named = (path.with_suffix(suffix) for suffix in load.SUFFIXES)
         return _Look("", next((image for image in named if image.is_file()), None))
 
 
 def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
-    """The files of a folder to read, and its other files; both in the order of the walk."""
+    """The files of a folder to read, and its other files."""
     files = disk.files(folder)
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
-    # Among pages, XML of another kind may be a page gone wrong, and reading it reports that.
+    # Among pages, unknown XML may be a damaged page, and reading it reports that.
     pages = any(look.tag in ("", *_tags()) for look in looks.values())
 
     def wanted(name: str) -> bool:
@@ -135,11 +135,11 @@ def _kind(root: Any) -> str:
 def jobs(
     files: Iterable[str], segment: Callable[[Path], list[Target]] | None = None, images: str | None = None
 ) -> Iterator[Job]:
-    """Yield a job for each file; if it can't be read, the job has an error.
+    """Yield a job for each file. The job of a file that can't be read has an error.
 
     Args:
-        segment: Finds the lines of a page photo; None: an image is a line.
-        images: Another folder with page images, as `data.images`.
+        segment: Finds the lines of a page photo; None: each image is a line.
+        images: A further folder with page images, see `data.images`.
     """
     for path in map(Path, files):
         try:
@@ -158,7 +158,7 @@ def _marked(path: Path, images: str | None) -> Job:
     kind = _kind(root)
     if not kind:
         known = " or ".join(f"<{tag}> ({name})" for tag, name in _tags().items())
-        raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>; a page's is {known}")
+        raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>, expected {known}")
     picture, page = marked_pages.with_image(PAGE_FORMATS[kind].parse(path, root), path, images)
     targets = [
         Target(picture, region, line.baseline, line.id, line.fault)

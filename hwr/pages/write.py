@@ -1,4 +1,4 @@
-"""Predictions as text, TSV or JSON, a line each; or as PAGE or ALTO: in a copy of the XML that marked the lines, or new."""
+"""Write predictions: one per line as text, TSV or JSON; or as PAGE or ALTO, into a copy of the input XML or a new file."""
 
 import json
 import os
@@ -14,35 +14,35 @@ from hwr.images import load
 from hwr.pages.predict import Prediction
 from hwr.pages.sources import Job
 
-# Formats with a line for each line, and the first row of TSV.
+# Formats with one row per line, and the header of TSV.
 BY_LINE = ("txt", "tsv", "json")
 HEADER = "image\tline\ttext\tconfidence"
 
 
 def check_folder(kind: str, out: Path | None) -> None:
-    """See that the predictions can go where they are wanted; makes the folder of page files.
+    """Check that the output folder exists, or create it for page files.
 
     Raises:
-        Error: There is no such folder, or none is named for page files.
+        Error: The folder does not exist, or is not named although page files need one.
     """
     if kind not in BY_LINE:
         if out is None:
-            raise Error(f"--format {kind} writes a file for each page: name a folder with --out")
+            raise Error(f"--format {kind} writes one file per page; name a folder with --out")
         out.mkdir(parents=True, exist_ok=True)
     elif out is not None and not out.parent.is_dir():
-        raise Error(f"{out}: there is no folder {out.parent}")
+        raise Error(f"{out}: no such folder: {out.parent}")
 
 
 def check_places(kind: str, out: Path | None, files: Sequence[str]) -> None:
-    """See that nothing that is read, and no XML beside a page's image, will be overwritten.
+    """Check that no input, and no XML next to a page's image, will be overwritten.
 
     Raises:
-        Error: It would be; or two pages would go into one file.
+        Error: One would be, or two pages would be written to one file.
     """
     if out is None:
         return
     if kind in BY_LINE:
-        if out.exists():  # what is not there is not read either
+        if out.exists():  # a file that does not exist is not an input
             _check_overwriting([Path(file) for file in files], [out])
         return
     paths = [Path(file) for file in files]
@@ -52,30 +52,30 @@ def check_places(kind: str, out: Path | None, files: Sequence[str]) -> None:
 
 
 def _check_overwriting(files: list[Path], places: list[Path]) -> None:
-    """Refuse to write over what is read, or one page over another."""
+    """Refuse to overwrite an input, or one page with another."""
     read = {path.resolve() for path in files}
-    of: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}
     for i, path in enumerate(places):
         if path.resolve() in read:
-            raise Error(f"--out: {path} would be written over what is read")
-        if of.setdefault(path.resolve(), files[i]) != files[i]:
-            raise Error(f"--out: {of[path.resolve()]} and {files[i]} would both become {path}")
+            raise Error(f"--out: {path} is an input and would be overwritten; name another")
+        if sources.setdefault(path.resolve(), files[i]) != files[i]:
+            raise Error(f"--out: {sources[path.resolve()]} and {files[i]} would both be written to {path}")
 
 
 def _check_beside(files: list[Path], places: list[Path]) -> None:
-    """Refuse to write over the XML that lies beside a page's image, for somebody may have made it by hand."""
+    """Refuse to overwrite XML next to a page's image: someone may have written it by hand."""
     for file, path in zip(files, places, strict=True):
         if path.exists() and path.parent.resolve() == file.parent.resolve():
-            raise Error(f"--out: {path} is there already, beside {file}, and would be replaced; name another folder")
+            raise Error(f"--out: {path} exists already, next to {file}, and would be overwritten; name another folder")
 
 
 def without_text(prediction: Prediction) -> Prediction:
-    """The prediction with its text left empty."""
+    """The prediction with an empty text."""
     return replace(prediction, text="", characters=())
 
 
 def shown(path: Path) -> str:
-    """A path as text; what is not UTF-8 in it is replaced."""
+    """A path as text, with bytes that are not UTF-8 replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
@@ -96,30 +96,30 @@ def row(job: Job, prediction: Prediction, kind: str, characters: bool) -> str:
 
 
 def place(folder: Path, source: Path) -> Path:
-    """The file that the predictions for a source file are written to."""
+    """The output file for a source file."""
     return folder / f"{source.stem}.xml"
 
 
 def write(folder: Path, kind: str, job: Job, predictions: Sequence[Prediction]) -> Path:
     """Write a page's texts and confidences.
 
-    If the page was read from the same format, the rest of its XML stays, except for what belonged to the old texts.
-    Otherwise the page is new, and has an image and its lines.
+    If the input has the same format, its XML is kept, except for what belonged to the old texts. Otherwise the page is
+    new, with its image and lines.
 
     Args:
         kind: A name in `PAGE_FORMATS`.
 
     Returns:
-        The file, named like the source.
+        The file, named after the source.
 
     Raises:
-        Error: It can't be written, or the image's name can't be written into it.
+        Error: The file can't be written, or can't contain the image's name.
     """
     path = place(folder, job.source)
     lines = [_line(job, number, prediction) for number, prediction in enumerate(predictions, 1)]
     root = job.root
     if job.kind != kind:
-        # In a line image or a photo without XML, positions are those in the upright picture.
+        # Without XML, positions refer to the upright image.
         size = load.size(job.image, upright=not job.kind)
         root = PAGE_FORMATS[kind].new(check_name(job.image).name, size, [replace(line, text="") for line in lines])
     PAGE_FORMATS[kind].update(root, lines)

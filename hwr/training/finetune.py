@@ -1,4 +1,4 @@
-"""Initialise from a trained network: its weights, and an alphabet that has what it can write, what is new, or both."""
+"""Fine-tuning: initialise from a checkpoint, with its alphabet, a new one, or the union of both."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from hwr.loading import load_checkpoint
 
 
 def fine_tuning_config(given: Given) -> Config:
-    """The config to fine-tune a checkpoint with, or to train from nothing if `train.init` is not set.
+    """The config for fine-tuning a checkpoint, or for training from scratch if `train.init` is not set.
 
-    The network and the image size are the checkpoint's, but for the keys of `model` and `image` that are set: those are
-    obeyed as far as the weights allow.
+    The network and the image size come from the checkpoint. Keys of `model` and `image` that are set override them, if the
+    weights allow it.
 
     Raises:
-        Error: The checkpoint can't be read; the config is wrong; the weights do not fit the network that it asks for.
+        Error: The checkpoint can't be read; the config is invalid; the weights do not fit the network that it asks for.
     """
     init = given.keys("train").get("init")
     if not isinstance(init, str):
@@ -31,8 +31,8 @@ def fine_tuning_config(given: Given) -> Config:
     arch = given.keys("model").get("arch", own.model.arch)
     if arch != own.model.arch:
         raise Error(
-            f"{given.place('model', 'arch')}: the network asked for is not the checkpoint's: model.arch is {own.model.arch} "
-            f"in {init}"
+            f"{given.place('model', 'arch')}: the network differs from the checkpoint's: model.arch is "
+            f"{own.model.arch} in {init}"
         )
     settings = config.over(given, Config().model_copy(update={"model": own.model, "image": own.image}))
     if loaded.exported or _shapes(settings, loaded) == {name: array.shape for name, array in _kept(loaded).items()}:
@@ -42,7 +42,7 @@ def fine_tuning_config(given: Given) -> Config:
     }
     changes = [text for text in config.differences(own, settings) if text.split(":")[0] in asked]
     raise Error(
-        f"{init}: the network asked for is not the checkpoint's, whose weights do not fit it. It would change\n  "
+        f"{init}: the network differs from the checkpoint's, so its weights do not fit. These keys differ:\n  "
         + "\n  ".join(f"{asked[text.split(':')[0]]}: {text}" for text in changes)
     )
 
@@ -59,20 +59,20 @@ def _kept(loaded: Checkpoint) -> dict[str, np.ndarray]:
 
 
 def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint | None]:
-    """The alphabet to train with, and the checkpoint to begin from if `train.init` names one.
+    """The alphabet to train with, and the checkpoint to initialise from if `train.init` names one.
 
-    `train.charset` tells which characters the network will write: those that it can (keep), those and whatever else the
-    training texts have (union), or those that `data.alphabet` gives (new).
+    `train.charset` selects the alphabet: the checkpoint's (keep), the checkpoint's plus all other characters of the
+    training texts (union), or `data.alphabet` (new).
 
     Raises:
-        Error: The checkpoint can't be read, or not trained; or `data.alphabet` asks for other characters.
+        Error: The checkpoint can't be read or trained, or `data.alphabet` contradicts `train.charset`.
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
     path = bundled.model(settings.train.init)
     loaded = load_checkpoint(path, settings if path.suffix == ".params" else None)
     if loaded.exported:
-        raise Error(f"{settings.train.init}: an exported network can't be trained; begin with its .safetensors")
+        raise Error(f"{settings.train.init}: an exported network can't be trained; initialise from its .safetensors")
     known = loaded.alphabet.characters
     match settings.train.charset:
         case "keep":
@@ -84,33 +84,33 @@ def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint 
     asked = settings.data.alphabet
     if asked != "auto" and set(alphabet.resolve(asked, texts).characters) != set(letters.characters):
         raise Error(
-            f"data.alphabet: {asked} has other characters than the checkpoint and the texts, which count with --charset "
-            f"{settings.train.charset}; choose --charset new, or leave data.alphabet at auto"
+            f"data.alphabet: {asked} differs from the alphabet that --charset {settings.train.charset} determines; "
+            "choose --charset new, or leave data.alphabet at auto"
         )
     return letters, loaded
 
 
 def load(engine: Trainer, loaded: Checkpoint, letters: Alphabet) -> None:
-    """Give a fresh engine the checkpoint's weights. Characters that are new to it keep their initial values.
+    """Load the checkpoint's weights into a new engine. New characters keep their initial values.
 
     Raises:
-        Error: Its network is not the engine's.
+        Error: The checkpoint's network is not the engine's.
     """
     fresh, spec = engine.weights(), networks.spec(loaded.config)
     weights = dict(loaded.weights)
     old = {character: i for i, character in enumerate(loaded.alphabet.characters)}
     rows = [(i, old[character]) for i, character in enumerate(letters.characters) if character in old]
     rows.append((letters.blank, loaded.alphabet.blank))
-    to, of = np.array(rows).T
+    target, source = np.array(rows).T
     for name in set(spec.HEADS) & fresh.keys() & weights.keys():
         rest = fresh[name].shape[1:]
         head = fresh[name].reshape(-1, letters.classes, *rest)  # (frames, C, …)
         trained = weights[name].reshape(-1, loaded.alphabet.classes, *weights[name].shape[1:])
         if len(head) != len(trained) or trained.shape[2:] != rest:
-            break  # `engine.load` says what does not fit
-        head[:, to] = trained[:, of]
+            break  # `engine.load` reports the mismatch
+        head[:, target] = trained[:, source]
         weights[name] = head.reshape(fresh[name].shape)
-    for name in spec.TRAINING_ONLY:  # may be missing from a checkpoint made for reading
+    for name in spec.TRAINING_ONLY:  # may be missing from a checkpoint for reading only
         if name in fresh:
             weights.setdefault(name, fresh[name])
         else:
@@ -118,4 +118,4 @@ def load(engine: Trainer, loaded: Checkpoint, letters: Alphabet) -> None:
     try:
         engine.load(weights)
     except Error as error:
-        raise Error(f"train.init: the network asked for is not the checkpoint's: {error}") from None
+        raise Error(f"train.init: the network differs from the checkpoint's: {error}") from None

@@ -1,4 +1,4 @@
-"""The run folder: config.yaml, history.csv, checkpoints, and the state that an exact continuation needs."""
+"""The run folder: config.yaml, history.csv, checkpoints, and the state for an exact resume."""
 
 import csv
 import math
@@ -18,9 +18,9 @@ from hwr.config import Config, Decode
 from hwr.engines import Trainer
 from hwr.images import cache
 
-# What may change between a run and its continuation. The first alter no number (but with a cosine schedule, those that
-# tell how long the run is); another device or number of threads only
-# rounds otherwise; and that the lines are the same wherever they are now, their fingerprint tells.
+# Keys that may change when a run is resumed. The first lines do not affect the weights (except the length of the run, with a
+# cosine schedule). Another device or number of threads changes only rounding. The data may have moved: the fingerprint
+# checks that the lines are the same.
 _FREE = (
     *("train.epochs", "train.minutes", "train.patience", "train.images_every", "train.save_minutes"),
     *("evaluate.", "decode.", "data.cache"),
@@ -63,52 +63,52 @@ class Language:
 
 @dataclass
 class Progress:
-    """How far a run has come, to the batch: with the engine's state, all that an exact continuation needs."""
+    """The progress of a run, to the batch. With the engine's state it is all that an exact resume needs."""
 
-    epoch: int = 0  # epochs that are done
-    batch: int = 0  # batches done of the next one
-    loss_sum: float = 0.0  # of those batches
+    epoch: int = 0  # completed epochs
+    batch: int = 0  # completed batches of the next epoch
+    loss_sum: float = 0.0  # over those batches
     seconds: float = 0.0  # spent on them
     updates: int = 0
-    lr: float = 0.0  # of the last one
-    spent: float = 0.0  # seconds of training and of reading held-out lines, in all
-    best: float = math.inf  # held-out loss or CER, as train.best says
+    lr: float = 0.0  # of the last update
+    spent: float = 0.0  # seconds of training and validation so far
+    best: float = math.inf  # lowest validation loss or CER (train.best)
     history: list[Epoch] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # of the engine: how the weights began
+    notes: list[str] = field(default_factory=list)  # the engine's, on how the weights were initialised
 
 
 def check(out: Path, settings: Config, resume: bool) -> None:
-    """See that a run can begin in the folder, or that the run in it can go on with this config.
+    """Check that a run can start in the folder, or that the run in it can be resumed with this config.
 
     Raises:
-        Error: It can't; says why.
+        Error: It can't.
     """
     kept = cache.folder(settings.data.cache).resolve()
     if out.resolve() in (kept, *kept.parents):
         where = "is" if kept == out.resolve() else "lies in"
-        raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a place outside")
+        raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a folder outside it")
     if not resume:
         if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
-            raise Error(f"{out} is there already; go on with --resume, or choose another folder with --out")
+            raise Error(f"{out} exists already; resume it with --resume, or choose another folder with --out")
         return
     before = config.load(out / "config.yaml")
     changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
     if changed:
-        raise Error(f"{out} can't be resumed with another config. It would change\n  " + "\n  ".join(changed))
+        raise Error(f"{out} can't be resumed with a different config. These keys differ:\n  " + "\n  ".join(changed))
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder, made if need be, against any other process that would train in it.
+    """Create the folder if necessary, and lock it against other processes.
 
     Raises:
-        Error: It can't be made, or another process holds it.
+        Error: It can't be created, or another process holds the lock.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = open(out / _LOCK, "w")  # noqa: SIM115 (held until the run ends, whichever way)
+        lock = open(out / _LOCK, "w")  # noqa: SIM115 (held until the run ends, however it ends)
     except OSError as error:
-        raise Error(f"{out}: could not be made: {error.strerror}") from error
+        raise Error(f"{out}: could not be created: {error.strerror}") from error
     with lock:
         if not processes.lock(lock):
             raise Error(f"{out}: another process is training here; wait for it, or choose another --out")
@@ -116,7 +116,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def begin(out: Path, settings: Config) -> None:
-    """Write the config, and remove what a process killed while saving left. The folder must be locked."""
+    """Write the config, and remove temporary files that a killed process left. The folder must be locked."""
     for leftover in out.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
     with replacing(out / "config.yaml") as temporary:
@@ -133,12 +133,12 @@ def save_epoch(
     progress: Progress,
     better: bool,
 ) -> None:
-    """Save what an epoch brought. The state comes after this: a kill before it repeats the epoch,
-    with the same outcome where a resumed run is exact (on a CPU, without `train.minutes`).
+    """Save the results of an epoch. The state is saved afterwards: a kill in between repeats the epoch, with the same
+    result where resuming is exact (on a CPU, without `train.minutes`).
 
     Args:
-        about: What to say of the run in its checkpoints.
-        language: What its checkpoints are read with.
+        about: Facts about the run, for its checkpoints.
+        language: The decoder, language model and word list of its checkpoints.
         better: Whether this epoch is the best so far.
     """
     trained_on = checkpoint.folder_names(settings.data.root)
@@ -162,7 +162,7 @@ def save_state(
     letters: Alphabet,
     fingerprint: str,
 ) -> None:
-    """Save all that the next training step depends on, in one file.
+    """Save everything that the next training step depends on, in one file.
 
     Args:
         state: The engine's.
@@ -171,7 +171,7 @@ def save_state(
     weights = engine.weights()
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise Error(
-            f"{out}: the weights are no longer finite: the training has diverged. What was saved before is kept"
+            f"{out}: the weights are no longer finite: training has diverged. Lower train.lr; earlier checkpoints are kept"
         )
     arrays = {f"weights/{name}": array for name, array in weights.items()}
     arrays |= {f"engine/{name}": array for name, array in state.items()}
@@ -182,20 +182,20 @@ def save_state(
 
 
 def alphabet(out: Path) -> Alphabet:
-    """What the network of the saved state writes.
+    """The alphabet of the saved state.
 
     Raises:
-        Error: The state is damaged, or another version's.
+        Error: The state is damaged, or from another version.
     """
     path = out / "state.safetensors"
     about = checkpoint.read_about(path)
     if "alphabet" not in about:
-        raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out")
+        raise Error(f"{path}: was saved by another version of hwr; start a new run with --out")
     return Alphabet(about["alphabet"])
 
 
 def same_precision(out: Path, settings: Config) -> Config:
-    """The config with `engine.precision: auto` as it was resolved where the run was saved: an exact resume computes alike."""
+    """The config with `engine.precision: auto` replaced by the precision of the saved run, so that resuming is exact."""
     saved = checkpoint.read_about(out / "state.safetensors").get("precision")
     if settings.engine.precision != "auto" or saved is None:
         return settings
@@ -204,23 +204,23 @@ def same_precision(out: Path, settings: Config) -> Config:
 
 
 def load_state(out: Path, engine: Trainer, fingerprint: str) -> Progress:
-    """Bring the engine to where the run was saved; from the start if it was killed before it saved anything.
+    """Load the saved state into the engine. A run killed before its first save starts anew.
 
     Raises:
-        Error: The state is damaged, gone, of another engine, or the lines have changed.
+        Error: The state is damaged, missing or from another engine, or the lines have changed.
     """
     path = out / "state.safetensors"
     if not path.exists():
         last = out / "last.safetensors"
-        # A kill in the first epoch's saving leaves its checkpoints without a state: it is repeated.
+        # A kill while the first epoch was being saved leaves checkpoints without a state: repeat the epoch.
         if last.exists() and checkpoint.load(last).scores.get("epoch") != 1:
-            raise Error(f"{path}: is gone, so the run can't go on exactly; begin a new one with --out")
+            raise Error(f"{path} is missing, so the run can't be resumed exactly; start a new run with --out")
         return Progress()
     arrays, about = checkpoint.read_arrays(path)
     if about["engine"] != engine.name:
         raise Error(f"{path}: was trained with engine {about['engine']}; resume with --engine {about['engine']}")
     if about["fingerprint"] != fingerprint:
-        raise Error(f"{path}: the lines have changed since; put them back, or begin a new run with --out")
+        raise Error(f"{path}: the lines have changed since; restore them, or start a new run with --out")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
@@ -231,4 +231,4 @@ def load_state(out: Path, engine: Trainer, fingerprint: str) -> Progress:
         engine.load_state(part("engine/"))
         return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
     except (KeyError, TypeError):
-        raise Error(f"{path}: was saved by another version of hwr; begin a new run with --out") from None
+        raise Error(f"{path}: was saved by another version of hwr; start a new run with --out") from None

@@ -1,21 +1,21 @@
-"""The step size over a run."""
+"""The learning rate over a run."""
 
 import math
 
 from hwr.config import Train
 
-# Where cosine ends, as a fraction of train.lr.
+# The final learning rate of the cosine schedule, as a fraction of train.lr.
 LAST = 0.005
 
 
 def learning_rate(train: Train, done: float) -> float:
-    """The optimizer's step size when so much of the run is done.
+    """The learning rate at a point of the run.
 
-    `train.warmup` of the run it rises in proportion; then it stays at `train.lr` (constant), or falls along half a
-    cosine to next to nothing (cosine; Loshchilov and Hutter 2017, without restarts).
+    It rises linearly during the first `train.warmup` of the run. Then it stays at `train.lr` (constant), or falls along half
+    a cosine to almost 0 (cosine; Loshchilov and Hutter 2017, without restarts).
 
     Args:
-        done: 0..1, of the epochs or of the minutes, whichever is further.
+        done: Completed fraction of the run, 0..1: of the epochs or of the time limit, whichever is further.
     """
     if done < train.warmup:
         return train.lr * max(LAST, done / train.warmup)

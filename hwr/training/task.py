@@ -1,4 +1,4 @@
-"""What stays the same through a run: the lines, the alphabet, the engine."""
+"""The fixed parts of a run: the lines, the alphabet, the engine."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,21 +21,21 @@ from hwr.training.run_folder import Language
 
 @dataclass(frozen=True)
 class Task:
-    """A run's parts.
+    """The parts of a run.
 
     Attributes:
         config: The settings.
         out: The run folder.
-        alphabet: What the network writes.
-        engine: What trains.
-        decoder: What reads the validation lines.
-        language: What the run's checkpoints are read with.
+        alphabet: The characters that the network writes.
+        engine: Trains the network.
+        decoder: Decodes the validation lines.
+        language: The decoder, language model and word list of the run's checkpoints.
         split: The split's name.
         training: The training lines.
         validation: The validation lines.
-        recipe: How batches are made of the training lines.
-        fingerprint: Of the lines and the alphabet.
-        say: Takes each line for the user.
+        recipe: How training lines become batches.
+        fingerprint: Hash of the lines and the alphabet.
+        say: Receives each message for the user.
     """
 
     config: Config
@@ -58,13 +58,13 @@ class Task:
 
 
 def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -> Task:
-    """Read the lines, find the alphabet, build the engine, and bring it to its initial weights.
+    """Read the lines, determine the alphabet, and build the engine with its initial weights.
 
     Args:
-        resume: Whether the folder's saved state, if it has one, will be loaded.
+        resume: Whether the caller will load the folder's saved state, if there is one.
 
     Raises:
-        Error: Anything that the user can put right.
+        Error: Anything that the user can fix.
     """
     dataset = data.read(config.data)
     for note in dataset.notes:
@@ -84,7 +84,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
     if config.train.center_loss and letters.characters[:1] != " ":
         raise Error(
-            "train.center_loss excludes spaces, and takes the alphabet's first character for the space; it is not"
+            "train.center_loss needs the space as the first character of the alphabet, because it excludes spaces"
         )
     batches.check_size(len(train_lines), config.train.batch_size)
     geometry, folder = networks.geometry(config), config.data.cache
@@ -130,10 +130,10 @@ def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
     faults = [fault for fault in validation.faults if fault]
     if len(faults) == len(validation):
         raise Error(
-            f"no validation line can be written, so there would be no loss to choose by. The first: {faults[0]}"
+            f"the network can't write any validation line, so there is no validation loss. The first: {faults[0]}"
         )
     if faults:
-        say(f"note: {len(faults)} validation lines can't be written whole; they count in CER and WER, not in the loss")
+        say(f"note: the network can't write {len(faults)} validation lines; they count in CER and WER, not in the loss")
 
 
 def _introduce(config: Config, engine: Trainer, say: Callable[[str], None]) -> None:
@@ -148,17 +148,17 @@ def _introduce(config: Config, engine: Trainer, say: Callable[[str], None]) -> N
 
 
 def _fingerprint(letters: Alphabet, *parts: Examples) -> str:
-    """Of everything that the lines give a run, wherever they lie: ids, texts, pixels."""
+    """Hash of the lines (ids, texts, pixels) and the alphabet, wherever the files are."""
     ids = [(line.id, line.text) for part in parts for line in part.lines]
     digests = [part.images.digest for part in parts]
     return hashlib.sha256(repr([letters.characters, ids, digests]).encode()).hexdigest()
 
 
 def check_same(task: Task, progress: run_folder.Progress) -> None:
-    """See that all processes start from the same point with the same lines: each machine has read its own files."""
+    """Check that all processes start from the same state with the same lines: each machine reads its own files."""
     here = (task.fingerprint, progress.epoch, progress.batch, progress.updates)
     if any(other != here for other in task.engine.group.all_gather(here)):
         raise Error(
-            f"the processes' lines, or what they found in {task.out}, differ: all machines must see the same data and "
+            f"the processes disagree on the lines or on the state in {task.out}: all machines must see the same data and "
             "the same run folder"
         )

@@ -18,14 +18,14 @@ from hwr.training.run_folder import Epoch
 
 
 class EventFile:
-    """One event file, by either package.
+    """One event file, written with either package.
 
-    Both packages put a thread in front of the file, in which an error would be a mere traceback. So their writers are
-    used without it.
+    Both packages write from a thread, where an error would only print a traceback. So this class calls their writers
+    directly.
 
     Args:
         messages: The package's module of protobuf messages.
-        writer: Its writer of such a file.
+        writer: The package's event writer.
     """
 
     def __init__(self, messages: Any, writer: Any) -> None:
@@ -37,7 +37,7 @@ class EventFile:
         self._writer.flush()
 
     def start(self, step: int) -> None:
-        """Note that a run starts or resumes here."""
+        """Record that a run starts or resumes here."""
         self.write(step=step, session_log=self._messages.SessionLog(status=self._messages.SessionLog.START))
 
     def scalar(self, name: str, value: float, step: int) -> None:
@@ -50,7 +50,7 @@ class EventFile:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Close the file after an error, whatever its buffer still holds."""
+        """Close the file after an error, and drop its buffer."""
         raise NotImplementedError
 
 
@@ -59,11 +59,11 @@ class Board:
 
     Args:
         folder: The run folder.
-        first_step: The first step that a resumed run writes: TensorBoard drops what earlier files have from there on.
+        first_step: The first step that a resumed run writes; TensorBoard drops later steps of earlier files.
         engine: The name of the engine that trains.
 
     Raises:
-        Error: From every method: the file could not be written.
+        Error: The file can't be written; raised by every method.
     """
 
     def __init__(self, folder: Path, first_step: int, engine: str) -> None:
@@ -97,7 +97,7 @@ class Board:
             self._file.picture(name, pixels, step)
 
     def epoch(self, row: Epoch, settings: Train, validation: Examples, texts: Sequence[str]) -> None:
-        """Write an epoch's numbers, and now and then some validation lines with their predictions.
+        """Write an epoch's scalars and, every `images_every` epochs, some validation lines with their predictions.
 
         Args:
             texts: The predictions for the validation lines.
@@ -106,7 +106,7 @@ class Board:
         step = scalars.pop("epoch")
         for name, value in scalars.items():
             self.scalar(name, value, step)
-        self.scalar("val_loss_weighted", settings.loss_weight * row.val_loss, step)  # the original's number
+        self.scalar("val_loss_weighted", settings.loss_weight * row.val_loss, step)  # as in the original
         every = settings.images_every
         if every and (step % every == 0 or step == settings.epochs):
             shown = np.linspace(0, len(validation) - 1, min(8, len(validation))).astype(int).tolist()
@@ -125,11 +125,11 @@ class Board:
             if self._file is not None:
                 self._file.abandon()
                 self._file = None
-            raise Error(f"{self._folder}: TensorBoard's events could not be written: {error.strerror}") from error
+            raise Error(f"{self._folder}: TensorBoard events could not be written: {error.strerror}") from error
 
 
 class TensorboardX(EventFile):
-    """Imports torch where it finds it, which only engines may: so create one after an engine."""
+    """Imports torch if installed, which only engines may do: create it after an engine."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboardX import summary
@@ -151,9 +151,11 @@ class TensorboardX(EventFile):
 
 
 class MXBoard(EventFile):
-    """Raises:
-    Error: mxboard can't be imported. It defines TensorBoard's messages under TensorBoard's own names, so no process can
-        import both.
+    """Writes with mxboard.
+
+    Raises:
+        Error: mxboard can't be imported. It defines TensorBoard's messages under the same names, so a process can't import
+            both.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -168,19 +170,19 @@ class MXBoard(EventFile):
             ) from error
         except TypeError as error:
             raise Error(
-                "mxboard, which writes the mxnet engine's events, can't be imported into a process that has imported "
-                f"TensorBoard ({error}); train in a new process, or use --engine torch"
+                "the mxnet engine writes its events with mxboard, which can't be imported after TensorBoard "
+                f"({error}); train in a new process, or use --engine torch"
             ) from error
         super().__init__(event_pb2, EventsWriter(str(folder / "events"), verbose=False))
         self._summary = summary
         try:
             self._writer.init_with_suffix(_suffix())
-            # mxboard writes no version; without it TensorBoard ignores where a run resumes.
+            # mxboard omits the version, without which TensorBoard ignores that a run resumes.
             self.write(file_version="brain.Event:2")
         except OSError:
             self.abandon()
             raise
-        except ValueError as error:  # what mxboard makes of an OSError
+        except ValueError as error:  # mxboard turns an OSError into this
             raise error.__context__ or error from None
 
     def scalar(self, name: str, value: float, step: int) -> None:
@@ -190,7 +192,7 @@ class MXBoard(EventFile):
         self.write(step=step, summary=self._summary.image_summary(name, pixels.transpose(2, 0, 1)))
 
     def abandon(self) -> None:
-        # Taken from mxboard, whose destructors would flush again.
+        # Take the writer away from mxboard, whose destructors would flush again.
         records, self._writer._recordio_writer = self._writer._recordio_writer, None
         if records is not None:
             with suppress(OSError):
@@ -199,5 +201,5 @@ class MXBoard(EventFile):
 
 
 def _suffix() -> str:
-    """Keeps apart the files of runs that start in the same second."""
+    """Distinguishes the files of runs that start in the same second."""
     return f".{uuid.uuid4().hex[:8]}"

@@ -24,7 +24,7 @@ def geometry(model: CRNN, image: Image) -> Geometry:
 
 
 def normalise(pixels: Any) -> Any:
-    """Pixels in 0..1, of any shape, with paper at 0, which is also what convolutions pad with."""
+    """Scale pixels in 0..1, of any shape, so that paper is 0, the value that convolutions pad with."""
     return (1 - pixels) * 2
 
 
@@ -35,7 +35,7 @@ def torch_network(model: CRNN, image: Image, classes: int) -> Any:
 
 
 def mxnet_network(model: CRNN, image: Image, classes: int) -> Any:
-    raise Error("the mxnet engine has no crnn; set engine.name=torch")
+    raise Error("the mxnet engine does not support crnn; set engine.name=torch")
 
 
 def shapes(model: CRNN, image: Image, classes: int) -> dict[str, tuple[int, ...]]:
@@ -51,18 +51,18 @@ def shapes(model: CRNN, image: Image, classes: int) -> dict[str, tuple[int, ...]
 
     convolution("stem", "norm", model.stem, 1, 7)
     channels = model.stem
-    for s, (number, wide) in enumerate(model.blocks):
+    for s, (number, out_channels) in enumerate(model.blocks):
         for b in range(number):
             block = f"stages.{s}.{b}"
-            convolution(f"{block}.conv1", f"{block}.norm1", wide, channels, 3)
-            convolution(f"{block}.conv2", f"{block}.norm2", wide, wide, 3)
-            if channels != wide:
-                convolution(f"{block}.skip.0", f"{block}.skip.1", wide, channels, 1)
-            channels = wide
+            convolution(f"{block}.conv1", f"{block}.norm1", out_channels, channels, 3)
+            convolution(f"{block}.conv2", f"{block}.norm2", out_channels, out_channels, 3)
+            if channels != out_channels:
+                convolution(f"{block}.skip.0", f"{block}.skip.1", out_channels, channels, 1)
+            channels = out_channels
     features = channels
     for layer in range(model.layers):
-        for way in ("right", "left"):
-            lstm = f"lstms.{layer}.{way}"
+        for direction in ("right", "left"):
+            lstm = f"lstms.{layer}.{direction}"
             out[f"{lstm}.weight_ih_l0"] = (4 * model.hidden, features)
             out[f"{lstm}.weight_hh_l0"] = (4 * model.hidden, model.hidden)
             out[f"{lstm}.bias_ih_l0"] = out[f"{lstm}.bias_hh_l0"] = (4 * model.hidden,)

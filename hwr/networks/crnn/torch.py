@@ -12,13 +12,13 @@ from hwr.config import CRNN
 from hwr.networks.crnn import spec
 from hwr.networks.shared.torch import Output, by_cudnn, normed
 
-# Of the blank in the time steps right of a line; all other classes have its negative. So padding reads as blanks for
-# certain, and adds nothing to a loss.
+# Logit of the blank in the time steps right of a line; all other classes have the negative. So padding is certainly blank, and
+# adds nothing to the loss.
 SURE = 1e4
 
 
 class Block(nn.Module):
-    """Residual block (ResNet v1): two 3x3 convolutions, and a 1x1 one past them where the channels change."""
+    """Residual block (ResNet v1): two 3x3 convolutions, with a 1x1 convolution as skip if the channels change."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -31,30 +31,30 @@ class Block(nn.Module):
             self.skip = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, c, H, W), with what is right of a line 0 before and after."""
-        # Masked before the ReLU: batch norm keeps its input, not its output, so this may be done in place.
+        """(N, c, H, W) -> (N, c, H, W); both are 0 right of each line."""
+        # Mask before the ReLU. In place is safe, because batch norm keeps its input, not its output.
         y = F.relu_(normed(self.conv1, self.norm1, x).mul_(mask))
-        past = x if self.skip is None else normed(*self.skip, x)  # type: ignore[call-arg]
-        y = normed(self.conv2, self.norm2, y) + past
+        residual = x if self.skip is None else normed(*self.skip, x)  # type: ignore[call-arg]
+        y = normed(self.conv2, self.norm2, y) + residual
         return F.relu_(y.mul_(mask))
 
 
 def read_padded(lstm: nn.LSTM, x: Tensor, turned: Tensor) -> Tensor:
     """One bidirectional layer over padded lines, each read backwards from its own end.
 
-    Two passes, the second over lines that are turned round within their own length. Packed sequences give the same, but on
-    a CPU they train 1.6 to 1.9 times as slowly (lines_cpu.yaml, one thread), and read slower unless widths differ a lot.
+    The second of two passes reads each line reversed within its own length. Packed sequences give the same result, but on a
+    CPU they train 1.6 to 1.9 times slower (lines_cpu.yaml, one thread), and read slower unless widths differ a lot.
 
     Args:
         x: (T, N, c).
-        turned: (T, N); for each step the step that takes its place when the line is turned round.
+        turned: (T, N); for each step, its counterpart in the reversed line.
 
     Returns:
         (T, N, 2 * hidden); meaningless right of a line's end.
     """
     zeros = torch.zeros(1, x.shape[1], lstm.hidden_size, dtype=x.dtype, device=x.device)
     right, left = (
-        # What nn.LSTM calls, for one direction.
+        # The function that nn.LSTM calls, for one direction.
         torch.lstm(steps, (zeros, zeros), tuple(weights), True, 1, 0.0, lstm.training, False, False)[0]
         for steps, weights in zip((x, _turn(x, turned)), lstm.all_weights, strict=True)
     )
@@ -62,13 +62,13 @@ def read_padded(lstm: nn.LSTM, x: Tensor, turned: Tensor) -> Tensor:
 
 
 def read_packed(lstms: Iterable[nn.Module], dropout: nn.Module, x: Tensor, widths: Tensor) -> Tensor:
-    """All layers over packed lines, as cuDNN reads them: both directions at once, no step outside a line, in fp32.
+    """All layers over packed lines, for cuDNN: both directions at once, no steps outside a line, in fp32.
 
-    For autocast see `hwr.networks.shared.torch.recurrent`.
+    On autocast see `hwr.networks.shared.torch.recurrent`.
 
     Args:
         x: (T, N, c).
-        widths: (N,) steps of each line, on the CPU: packing wants them there.
+        widths: (N,) time steps of each line, on the CPU, as packing requires.
 
     Returns:
         (T, N, 2 * hidden) float32; 0 right of a line's end.
@@ -90,14 +90,14 @@ def _turn(x: Tensor, turned: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Residual CNN, maximum over each column, biLSTMs, one dense layer; and a shortcut for training.
+    """Residual CNN, maximum over each column, biLSTMs, one dense layer, and a shortcut for training.
 
-    After Retsinas et al., "Best Practices for a Handwritten Text Recognition System" (DAS 2022): the aspect kept, the
-    column maximum, and a second, convolutional CTC head right on the features of the columns, which the LSTMs' slow
-    start does not hold back.
+    After Retsinas et al., "Best Practices for a Handwritten Text Recognition System" (DAS 2022): aspect ratios are kept,
+    columns are max-pooled, and an auxiliary convolutional CTC head on the column features trains the CNN before the LSTMs
+    have learned anything.
 
-    What is right of a line is kept at 0 before every convolution, as if the picture ended there, and each LSTM reads a
-    line backwards from its own end: what is read does not depend on the other lines of the batch.
+    Features right of a line are set to 0 before every convolution, as if the image ended there, and the LSTMs read each
+    line backwards from its own end. So predictions do not depend on the other lines of the batch.
 
     Args:
         classes: C, with the blank.
@@ -114,10 +114,10 @@ class Network(nn.Module):
         self.norm = nn.BatchNorm2d(model.stem)
         self.stages = nn.ModuleList()
         channels = model.stem
-        for number, wide in model.blocks:
-            blocks = [Block(channels if b == 0 else wide, wide) for b in range(number)]
+        for number, out_channels in model.blocks:
+            blocks = [Block(channels if b == 0 else out_channels, out_channels) for b in range(number)]
             self.stages.append(nn.ModuleList(blocks))
-            channels = wide
+            channels = out_channels
         self.lstms = nn.ModuleList()
         features = channels
         for _ in range(model.layers):
@@ -129,14 +129,14 @@ class Network(nn.Module):
         self.shortcut = nn.Conv1d(channels, classes * model.frames, 3, padding=1) if model.shortcut else None
 
     def forward(self, x: Tensor, widths: Tensor) -> Output:
-        """(N, 1, H, W) pixels, normalised so that paper is 0 -> logits (N, T, C).
+        """(N, 1, H, W) normalised pixels (paper is 0) -> (N, T, C) logits.
 
         Args:
-            widths: (N,) int64 columns of each line, on the CPU: from a GPU they would be waited for.
+            widths: (N,) int64 width of each line in pixels, on the CPU, to avoid waiting for a GPU.
         """
         x = x * _mask(x, widths)
         widths = _shrunk(widths, self.model.stride[1])
-        x = normed(self.stem, self.norm, x)  # (N, c, H / 4, W / 2), as the strides are
+        x = normed(self.stem, self.norm, x)  # (N, c, H / 4, W / 2) with the default strides
         mask = _mask(x, widths)
         x = F.relu_(x.mul_(mask))
         for i, stage in enumerate(self.stages):
@@ -159,13 +159,13 @@ class Network(nn.Module):
         return Output(logits, shortcut, hidden.transpose(0, 1))
 
     def initial(self, seed: int) -> tuple[dict[str, np.ndarray] | None, list[str]]:
-        """None: training starts from the initial values that torch draws."""
+        """None: training starts from torch's own initial values."""
         return None, []
 
     def saved_name(self, name: str) -> str:
-        """The name of a parameter or running statistic in checkpoints; "" where it is not kept.
+        """The name of a parameter or running statistic in checkpoints; "" if it is not saved.
 
-        There each direction of a layer is an LSTM: lstms.0.weight_ih_l0_reverse is called lstms.0.left.weight_ih_l0.
+        Checkpoints have an LSTM per direction: lstms.0.weight_ih_l0_reverse is called lstms.0.left.weight_ih_l0.
         """
         if name.endswith("num_batches_tracked"):
             return ""
@@ -176,7 +176,7 @@ class Network(nn.Module):
         return name
 
     def _read(self, x: Tensor, widths: Tensor) -> Tensor:
-        """(T, N, c) -> (T, N, 2 * hidden); (T, N, c) as it is if there are no LSTMs."""
+        """(T, N, c) -> (T, N, 2 * hidden); unchanged without LSTMs."""
         if self.lstms and by_cudnn(x):
             return read_packed(self.lstms, self.dropout, x, widths.cpu())
         step = torch.arange(x.shape[0], device=x.device)[:, None]  # (T, 1)
@@ -186,7 +186,7 @@ class Network(nn.Module):
         return x
 
     def _frames(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """(N, steps, C * frames) -> (N, T, C), with nothing but blanks right of each line."""
+        """(N, steps, C * frames) -> (N, T, C), with only blanks right of each line."""
         inside = mask[:, 0, 0, :, None] > 0  # (N, steps, 1)
         nothing = logits.new_full((self.classes,), -SURE)
         nothing[-1] = SURE
@@ -199,11 +199,11 @@ def _shrunk(widths: Tensor, factor: int) -> Tensor:
 
 
 def _mask(x: Tensor, widths: Tensor) -> Tensor:
-    """(N, 1, 1, W) of 1 where a line is and 0 right of it."""
+    """(N, 1, 1, W): 1 inside a line and 0 right of it."""
     inside = torch.arange(x.shape[3], device=x.device) < _on(widths, x.device)[:, None]
     return inside.to(x.dtype)[:, None, None]
 
 
 def _on(values: Tensor, device: torch.device) -> Tensor:
-    """The same on the device, without waiting for a GPU."""
+    """The values on the device, without waiting for a GPU."""
     return values if values.device == device else values.pin_memory().to(device, non_blocking=True)

@@ -20,7 +20,7 @@ from hwr.networks.original import trunk as files
 
 
 class Encoder(gluon.HybridBlock):
-    """Cuts the features of one scale into time steps and reads them with a biLSTM."""
+    """Splits the features of one scale into time steps and reads them with a biLSTM."""
 
     def __init__(self, model: Original) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Encoder(gluon.HybridBlock):
 
     def hybrid_forward(self, F: Any, features: Any) -> Any:
         """(N, c, H, W) -> (N, T, 2 * hidden)."""
-        # Equal steps, not columns: in the original a step spans 1.25 columns. 0 keeps N.
+        # Equal steps, not columns: in the original a step is 1.25 columns wide. 0 keeps N.
         columns = features.transpose((0, 3, 1, 2))  # (N, W, c, H)
         return self.lstm(columns.reshape((0, self._steps, -1)))  # from (N, T, W * c * H / T)
 
@@ -76,7 +76,7 @@ class OriginalNetwork(gluon.HybridBlock):
         return self.decoder(F.concat(*hidden, dim=2))
 
     def initial(self, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Weights to start from, the same on every engine, and a sentence on where the trunk's come from."""
+        """Initial weights, the same on every engine, and a sentence on the source of the trunk's weights."""
         weights = spec.initial(self._shapes, seed)
         path, note = files.pretrained(self._model.pretrained, weights, pth=False)
         if path is not None:
@@ -84,15 +84,15 @@ class OriginalNetwork(gluon.HybridBlock):
         return weights, [note]
 
     def is_used(self, name: str) -> bool:
-        """Whether a parameter takes part: one scale alone has no use for the downsampler."""
+        """Whether a parameter is used: a single scale needs no downsampler."""
         return self._model.downsamples > 1 or not name.startswith("downsampler")
 
 
 def trunk(channels: int) -> Any:
     """The model zoo's resnet34_v1 up to the end of its first stage: convolution, batch norm, ReLU, pooling, three blocks.
 
-    Its first convolution has no shape yet and takes grey images as well as colour. The zoo's network has 64 channels;
-    for another width the same class is built with one stage.
+    Its first convolution has no shape yet, so it accepts greyscale images. The zoo's network has 64 channels; for other
+    numbers, the same class is built with one stage.
     """
     zoo = _model_zoo()
     if channels == 64:
@@ -106,8 +106,7 @@ def trunk(channels: int) -> Any:
 def _model_zoo() -> ModuleType:
     """The module `gluoncv.model_zoo`.
 
-    gluoncv refuses to be imported where it finds torch 2 or later, which it needs for nothing here: torch is hidden from
-    it meanwhile.
+    gluoncv can't be imported beside torch 2 or later, which it does not need here. So torch is hidden during the import.
 
     Raises:
         Error: It is not installed or can't be imported.

@@ -1,7 +1,7 @@
-"""The original network without a tensor library: its parameters' names and shapes, initial values, sizes from shapes.
+"""The original network without a tensor library: its parameters' names and shapes, initial values, and sizes inferred from shapes.
 
-Names are those that Gluon's `save_parameters` writes. Both engines start from the values drawn here, so that the same
-seed means the same network on either.
+Names are those of Gluon's `save_parameters`. Both engines start from the values drawn here, so a seed means the same network
+on either.
 """
 
 import math
@@ -31,7 +31,7 @@ def geometry(model: Original, image: Image) -> Geometry:
 
 
 def normalise(pixels: Any) -> Any:
-    """Pixels in 0..1, of any shape, with mean 0 and deviation 1 over IAM's lines."""
+    """Normalise pixels in 0..1, of any shape, to mean 0 and standard deviation 1 over IAM's lines."""
     return (pixels - MEAN) / STD
 
 
@@ -60,7 +60,7 @@ def step_sizes(model: Original, image: Image) -> list[int]:
     """Features per time step of each scale.
 
     Raises:
-        Error: A scale is empty or can't be cut into `model.steps` equal steps; says which number of steps would do.
+        Error: A scale is empty, or can't be split into `model.steps` equal steps; suggests other numbers of steps.
     """
     sizes = [math.prod(scale) for scale in scales(model, image)]
     if 0 in sizes:
@@ -69,8 +69,8 @@ def step_sizes(model: Original, image: Image) -> list[int]:
         common = math.gcd(*sizes)
         fits = sorted((n for n in range(1, common + 1) if common % n == 0), key=lambda n: abs(n - model.steps))[:4]
         raise Error(
-            f"model.steps {model.steps}: the features of a {image.height} x {image.width} image can't be cut into so "
-            f"many equal steps; {', '.join(map(str, sorted(fits)))} would do"
+            f"model.steps {model.steps}: the features of a {image.height} x {image.width} image can't be split "
+            f"into equal steps; possible are {', '.join(map(str, sorted(fits)))}"
         )
     return [size // model.steps for size in sizes]
 
@@ -94,7 +94,7 @@ def shapes(model: Original, image: Image, classes: int) -> dict[str, tuple[int, 
         for conv in (0, 3):
             convolution(f"body.4.{block}.body.{conv}", c, 3, bias=False)
             batch_norm(f"body.4.{block}.body.{conv + 1}")
-    for conv in (0, 3):  # is there whether or not a second scale uses it
+    for conv in (0, 3):  # present even if no second scale uses it
         convolution(f"downsampler.{conv}", c, 3, bias=True)
         batch_norm(f"downsampler.{conv + 1}")
     for i, size in enumerate(step_sizes(model, image)):
@@ -110,14 +110,14 @@ def shapes(model: Original, image: Image, classes: int) -> dict[str, tuple[int, 
 
 
 def initial(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """Weights to start from: the original's, but for the trunk, which the original always took from ImageNet.
+    """Initial weights as in the original, except for the trunk, which the original always took from ImageNet.
 
     Encoders and decoder: Gluon's Xavier, U(-b, b) with b = sqrt(6 / (fan in + fan out)). Downsampler: N(0, 0.01). Trunk:
-    He's N(0, sqrt(2 / fan out)), as torchvision's ResNet starts. Biases 0; batch norm 1 and 0.
+    He's N(0, sqrt(2 / fan out)), as in torchvision's ResNet. Biases 0; batch norm 1 and 0.
     """
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        # Each parameter has a generator of its own: adding one changes no other.
+        # Each parameter has its own generator, so that adding one changes no other.
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
         last = name.rsplit(".", 1)[1]
         if last in ("gamma", "running_var"):
@@ -135,13 +135,13 @@ def initial(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.nd
 
 
 def infer(weights: Mapping[str, np.ndarray], given: Original, image: Image) -> tuple[Original, int, int]:
-    """The network's sizes, its number of classes and its features per time step, from the shapes of its weights.
+    """Infer the network's sizes, number of classes and features per time step from the shapes of its weights.
 
-    The number of steps is not among the shapes; it follows from the image's size, which therefore must be the one that
-    the network was trained with.
+    The shapes do not contain the number of steps. It follows from the image size, which must therefore be the size that the
+    network was trained with.
 
     Args:
-        given: What the shapes don't tell.
+        given: Provides what the shapes don't determine.
 
     Raises:
         Error: The weights are not those of the original network.
@@ -149,7 +149,7 @@ def infer(weights: Mapping[str, np.ndarray], given: Original, image: Image) -> t
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         if name not in weights or weights[name].ndim != dimensions:
-            raise Error(f"not the original network: there is no {name} of {dimensions} dimensions")
+            raise Error(f"not the original network: no {name} with {dimensions} dimensions")
         return weights[name].shape
 
     def layers(pattern: str) -> int:

@@ -15,7 +15,7 @@ from hwr.networks.shared.torch import Output, normed, recurrent
 
 
 class BasicBlock(nn.Module):
-    """ResNet v1's block of two 3x3 convolutions, no change of size."""
+    """ResNet v1's block of two 3x3 convolutions that keep the size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class OriginalNetwork(nn.Module):
         step_sizes = spec.step_sizes(model, image)  # features per time step of each scale
         self.shapes = spec.shapes(model, image, classes)
         self.pretrained = model.pretrained
-        # One scale alone has no use for the downsampler.
+        # A single scale needs no downsampler.
         self.has_unused = model.downsamples == 1
         c = model.channels
         self.steps = model.steps
@@ -68,20 +68,20 @@ class OriginalNetwork(nn.Module):
         self.decoder = nn.Linear(2 * model.hidden * len(step_sizes), classes)
 
     def forward(self, x: Tensor, widths: Tensor) -> Output:
-        """(N, 1, H, W) normalised pixels, all of it line -> logits (N, T, C)."""
+        """(N, 1, H, W) normalised pixels -> (N, T, C) logits. Lines fill the width, so `widths` is not used."""
         x = F.relu(normed(self.conv, self.bn, x), inplace=True)  # (N, c, H/2, W/2)
         features = self.stage1(F.max_pool2d(x, 3, stride=2, padding=1))  # (N, c, H/4, W/4)
         hidden = []
         for i, lstm in enumerate(self.encoders):
             if i:
                 features = self.downsampler(features)  # (N, c, H/4/2^i, W/4/2^i)
-            # Cut evenly, not by columns: in the original a step is 1.25 columns wide.
+            # Equal steps, not columns: in the original a step is 1.25 columns wide.
             steps = features.permute(0, 3, 1, 2).reshape(x.shape[0], self.steps, -1)  # (N, T, W * c * H / T)
             hidden.append(self.dropout(recurrent(lstm, steps)))  # (N, T, 2 * hidden)
         return Output(self.decoder(torch.cat(hidden, 2)))  # (N, T, C)
 
     def initial(self, seed: int) -> tuple[dict[str, np.ndarray] | None, list[str]]:
-        """Weights to start from, the same on every engine, and a sentence on where the trunk's come from."""
+        """Initial weights, the same on every engine, and a sentence on the source of the trunk's weights."""
         weights = spec.initial(self.shapes, seed)
         path, note = trunk.pretrained(self.pretrained, weights, pth=True)
         if path is not None:
@@ -89,23 +89,23 @@ class OriginalNetwork(nn.Module):
         return weights, [note]
 
     def saved_name(self, name: str) -> str:
-        """The name that Gluon gives to a parameter or running statistic of this module; "" where it has none."""
+        """Gluon's name for a parameter or running statistic of this module; "" if it has none."""
         *path, last = name.split(".")
         if last == "num_batches_tracked":
             return ""
         match path:
             case ["encoders", i]:
                 # weight_ih_l0_reverse -> layer 0, right to left, i2h_weight. The gates' order is the same.
-                kind, way, layer, *reverse = last.split("_")
+                kind, source, layer, *reverse = last.split("_")
                 cell = f"encoders.{i}.0.lstm._unfused.{layer[1:]}.{'r' if reverse else 'l'}_cell"
-                return f"{cell}.{'i2h' if way == 'ih' else 'h2h'}_{kind}"
+                return f"{cell}.{'i2h' if source == 'ih' else 'h2h'}_{kind}"
             case ["stage1", block, layer]:
                 path = ["body", "4", block, "body", {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4"}[layer]]
             case ["conv"]:
                 path = ["body", "0"]
             case ["bn"]:
                 path = ["body", "1"]
-        # Batch norm calls its factor gamma in Gluon, and its offset beta.
+        # Gluon calls batch norm's scale gamma and its offset beta.
         if path[-1] in ("1", "4"):
             last = {"weight": "gamma", "bias": "beta"}.get(last, last)
         return ".".join([*path, last])
@@ -119,5 +119,5 @@ def read_trunk(path: Path) -> dict[str, np.ndarray]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
         raise Error(f"{path}: not a file of torch weights: {error}") from error
     if not isinstance(found, dict):
-        raise Error(f"{path}: not a file of torch weights by name, but of a {type(found).__name__}")
+        raise Error(f"{path}: holds a {type(found).__name__} instead of a dict of torch weights")
     return trunk.trunk({k: v.numpy() for k, v in found.items() if isinstance(v, Tensor)}, path)

@@ -1,4 +1,4 @@
-"""The original's trunk with ImageNet weights: where to find a ResNet-34, and how to read it."""
+"""ImageNet weights for the original's trunk: find and read a ResNet-34."""
 
 import os
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ def pretrained(choice: str, weights: dict[str, np.ndarray], pth: bool) -> tuple[
     """Find the ImageNet trunk that `model.pretrained` names.
 
     Args:
-        choice: `auto`, `none`, or a file: Gluon's `.params`, or torchvision's `.pth` or `.safetensors` of a ResNet-34.
-        weights: The initial weights; tell whether the trunk fits.
-        pth: Whether the engine can read torch's `.pth`; if not, `auto` looks for none.
+        choice: `auto`, `none`, or a ResNet-34 file: a Gluon `.params`, or a torchvision `.pth` or `.safetensors`.
+        weights: The initial weights, which show whether the trunk fits.
+        pth: Whether the engine can read a `.pth`; if not, `auto` ignores them.
 
     Returns:
-        The file, or None, and a sentence that says what was done.
+        The file or None, and a sentence for the user.
 
     Raises:
-        Error: A file is named that is not there, or the trunk is not 64 channels wide.
+        Error: The named file does not exist, or the trunk does not have 64 channels.
     """
     if choice == "none":
         return None, "trunk: random initial weights (model.pretrained=none)"
     wide = weights["body.0.weight"].shape[0] == 64
     if choice != "auto":
         if not Path(choice).is_file():
-            raise Error(f"model.pretrained: {choice} is neither auto nor none, and there is no such file")
+            raise Error(f"model.pretrained: {choice} is neither auto nor none, nor an existing file")
         if not wide:
             raise Error("model.pretrained: a ResNet-34 has 64 channels; set model.channels=64 or model.pretrained=none")
         return Path(choice), f"trunk: ImageNet weights from {choice}"
@@ -42,17 +42,17 @@ def pretrained(choice: str, weights: dict[str, np.ndarray], pth: bool) -> tuple[
     if found:
         return found[0], f"trunk: ImageNet weights from {found[0]}"
     return None, (
-        "trunk: random initial weights, for no ImageNet file was found. The original began from one: get it by "
-        "`python -c 'import torchvision; torchvision.models.resnet34(weights=\"IMAGENET1K_V1\")'` or name a file in "
+        "trunk: random initial weights, because no ImageNet file was found. The original used one: download it with "
+        "`python -c 'import torchvision; torchvision.models.resnet34(weights=\"IMAGENET1K_V1\")'` or name a file with "
         "model.pretrained"
     )
 
 
 def trunk(found: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """The trunk's weights out of a whole ResNet-34, named as torchvision or Gluon name them; RGB averaged to grey.
+    """Extract the trunk's weights from a ResNet-34 with torchvision's or Gluon's names, averaging RGB to grey.
 
     Raises:
-        Error: It is no ResNet-34.
+        Error: The weights are not a ResNet-34's.
     """
     parts = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     if "conv1.weight" in found:  # torchvision
@@ -71,7 +71,7 @@ def trunk(found: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
         names = {f"body.{name}": f"features.{name}" for name in wanted}
     lacking = [theirs for theirs in names.values() if theirs not in found]
     if lacking:
-        raise Error(f"{path}: not a ResNet-34: it has no {lacking[0]}")
+        raise Error(f"{path}: not a ResNet-34: {lacking[0]} is missing")
     out = {ours: np.asarray(found[theirs], np.float32) for ours, theirs in names.items()}
     if out["body.0.weight"].shape != (64, 3, 7, 7):
         raise Error(f"{path}: not a ResNet-34: its first convolution is {out['body.0.weight'].shape}")
@@ -80,7 +80,7 @@ def trunk(found: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
 
 
 def read_trunk(path: Path) -> dict[str, np.ndarray]:
-    """The trunk from a `.params` or `.safetensors` file; a `.pth` is for the torch engine to read."""
+    """The trunk from a `.params` or `.safetensors` file; only the torch engine reads a `.pth`."""
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -88,5 +88,5 @@ def read_trunk(path: Path) -> dict[str, np.ndarray]:
         try:
             return trunk(load_file(path), path)
         except SafetensorError as error:
-            raise Error(f"{path}: not a whole .safetensors file: {error}") from error
+            raise Error(f"{path}: not a complete .safetensors file: {error}") from error
     return trunk(gluon_params.read(path), path)

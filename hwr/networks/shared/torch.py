@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 
 class Output(NamedTuple):
-    """What a network computes.
+    """The output of a network.
 
     Attributes:
         logits: (N, T, C), the blank last.
-        shortcut: (N, T, C) likewise, of a second head that only training uses; None in reading.
-        features: (N, steps, features), what the logits are made of; None in reading.
+        shortcut: (N, T, C) logits of the auxiliary head for training; None when reading.
+        features: (N, steps, features), the input of the last layer; None when reading.
     """
 
     logits: Tensor
@@ -22,7 +22,7 @@ class Output(NamedTuple):
 
 
 def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """A convolution without bias, and batch norm. In reading they are one convolution, which saves a tenth of the time on a CPU."""
+    """A convolution without bias, then batch norm. For reading they are fused, which saves a tenth of the time on a CPU."""
     if norm.training:
         out: Tensor = norm(conv(x))
         return out
@@ -34,15 +34,15 @@ def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def by_cudnn(x: Tensor) -> bool:
-    """Whether cuDNN runs the LSTMs that take this."""
+    """Whether cuDNN runs LSTMs on this input."""
     return x.is_cuda
 
 
 def recurrent(lstm: nn.Module, x: Tensor) -> Tensor:
-    """The output of an LSTM at each time step; by cuDNN in fp32 even under autocast.
+    """The output of an LSTM at each time step; on cuDNN in fp32, even under autocast.
 
-    Autocast gives cuDNN's LSTMs fp16 even where its own type is bf16 (PyTorch's aten/src/ATen/cudnn/AutocastRNN.cpp), and
-    fp16's gradients underflow without a scaler. Before cuDNN 9.13, bf16 input is not cuDNN's at all, but goes step by step.
+    Autocast runs cuDNN's LSTMs in fp16 even if its type is bf16 (PyTorch's aten/src/ATen/cudnn/AutocastRNN.cpp), and fp16
+    gradients underflow without a scaler. Before cuDNN 9.13, bf16 input falls back to slow per-step kernels.
     """
     if not by_cudnn(x):
         out: Tensor = lstm(x)[0]
