@@ -328,7 +328,7 @@ def test_a_run_whose_state_is_gone_is_not_begun_again(unbroken: Path, tiny: Conf
     out = tmp_path / "run"
     shutil.copytree(unbroken, out)
     (out / "state.safetensors").unlink()
-    with pytest.raises(Error, match=r"state\.safetensors: is gone"):
+    with pytest.raises(Error, match=r"state\.safetensors is missing"):
         train(with_(tiny, "train.epochs=9"), out, resume=True, say=lambda line: None)
     assert history(out) == history(unbroken)
 

@@ -3,8 +3,8 @@
 import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -49,11 +49,34 @@ def train(
     Raises:
         Error: Anything that the user can put right, before training where possible.
     """
-    out = Path(out)
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
         raise Error("overrides belong to a config file or a recipe; a Config is used as it is")
+    with _started(config, Path(out), resume, say) as (run, progress, interrupted):
+        with _board(run, progress) as board:
+            while not _over(run, progress):
+                try:
+                    _train_epoch(run, progress, interrupted)
+                    row, predictions = _validate(run, progress, interrupted)
+                except Stopped:
+                    _save_state(run, progress)
+                    run.say(f"interrupted and saved; resume with: hwr train --resume --out {shlex.quote(str(out))}")
+                    return False
+                progress = _finish_epoch(run, progress, row)
+                _check_blank(row, predictions, run.say)
+                if board is not None:
+                    board.epoch(row, config.train, run.validation, predictions.texts)
+        if progress.history:
+            _say_end(run, progress)
+    return True
+
+
+@contextmanager
+def _started(
+    config: Config, out: Path, resume: bool, say: Callable[[str], None]
+) -> Iterator[tuple[Task, Progress, Callable[[], bool]]]:
+    """Prepare a run and hold its folder: the run, how far it has come, and whether the user asks it to stop."""
     rank, size = rank_and_world_size()
     if config.train.batch_size % size:
         raise Error(f"train.batch_size {config.train.batch_size} can't be shared evenly by {size} processes")
@@ -73,44 +96,35 @@ def train(
         if resume:
             say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
         if run.recipe.geometry.any_width and not _over(run, progress):
-            # Else the batch that needs the most memory might come hours into the run.
+            # Otherwise the batch that needs the most memory might come hours into the run.
             run.engine.rehearse(batches.widest(run.training, run.recipe, run.share))
         with interruptible() as interrupted:
-            return _loop(run, progress, interrupted)
+            yield run, progress, interrupted
 
 
-def _loop(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> bool:
-    settings, first = run.config.train, not run.engine.group.rank
-    with closing(Board(run.out, progress.epoch + 1, run.engine.name)) if first else nullcontext() as board:
-        while not _over(run, progress):
-            try:
-                _train_epoch(run, progress, interrupted)
-                row, predictions = _validate(run, progress, interrupted)
-            except Stopped:
-                _save_state(run, progress)
-                run.say(f"interrupted and saved; resume with: hwr train --resume --out {shlex.quote(str(run.out))}")
-                return False
-            value = _to_choose_by(row, settings)
-            better = value <= progress.best  # of equals the later one
-            progress = replace(
-                Progress(progress.epoch + 1, updates=progress.updates, spent=progress.spent, notes=progress.notes),
-                best=min(value, progress.best),
-                history=[*progress.history, row],
-            )
-            # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
-            if first:
-                about = {"split_name": run.split, "notes": progress.notes}
-                run_folder.save_epoch(
-                    run.out, run.engine, run.config, run.alphabet, about, run.language, progress, better
-                )
-            _save_state(run, progress)
-            run.say(_line(row, run, progress, better))
-            _check_blank(row, predictions, run.say)
-            if board is not None:
-                board.epoch(row, settings, run.validation, predictions.texts)
-    if progress.history:
-        _say_end(run, progress)
-    return True
+def _board(run: Task, progress: Progress) -> AbstractContextManager[Board | None]:
+    """TensorBoard's event file; only the first process writes one."""
+    if run.engine.group.rank:
+        return nullcontext()
+    return closing(Board(run.out, progress.epoch + 1, run.engine.name))
+
+
+def _finish_epoch(run: Task, progress: Progress, row: Epoch) -> Progress:
+    """Save an epoch and tell of it; returns where the next one starts."""
+    value = _to_choose_by(row, run.config.train)
+    better = value <= progress.best  # of equals the later one
+    progress = replace(
+        Progress(progress.epoch + 1, updates=progress.updates, spent=progress.spent, notes=progress.notes),
+        best=min(value, progress.best),
+        history=[*progress.history, row],
+    )
+    # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
+    if not run.engine.group.rank:
+        about = {"split_name": run.split, "notes": progress.notes}
+        run_folder.save_epoch(run.out, run.engine, run.config, run.alphabet, about, run.language, progress, better)
+    _save_state(run, progress)
+    run.say(_line(row, run, progress, better))
+    return progress
 
 
 def _train_epoch(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
