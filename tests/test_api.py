@@ -90,7 +90,7 @@ def test_train_takes_a_config_or_a_recipe(drawn: Path, tmp_path: Path) -> None:
     recipe = [key for key in keys if not key.startswith("augment")]
     assert hwr.train("lines_cpu", tmp_path / "recipe", say=lambda line: None, overrides=recipe)
     assert hwr.load(tmp_path / "recipe/best.safetensors").geometry.straighten  # the recipe's
-    with pytest.raises(hwr.Error, match="a Config is used as it is"):
+    with pytest.raises(hwr.Error, match="a Config is used unchanged"):
         hwr.train(hwr.Config(), tmp_path / "x", overrides=["train.lr=1"])
 
 

@@ -141,16 +141,16 @@ def test_texts_that_ctc_cannot_write_are_named_with_their_place() -> None:
         encoded([line("été")], alphabet, config.Config(), wide)
     few = config.load(None, ["model.steps=4"])
     assert [label.tolist() for label in encoded([line("aab")], alphabet, few, wide)] == [[54, 54, 55]]
-    with pytest.raises(Error, match=r"its 3 characters need 4 steps and the network has 3; raise model\.steps"):
+    with pytest.raises(Error, match=r"its 3 characters need 4 time steps but the network has 3; raise model\.steps"):
         encoded([line("aab")], alphabet, config.load(None, ["model.steps=3"]), wide)
-    with pytest.raises(Error, match="and 2 more lines like these"):
+    with pytest.raises(Error, match="and 2 more such lines"):
         encoded([line("é")] * 7, alphabet, few, np.full(7, 800))
 
 
 def test_spaces_stand_for_the_paper_at_both_ends_and_need_steps_too() -> None:
     alphabet, settings = Alphabet(ORIGINAL), config.load(None, CRNN)
     assert [label.tolist() for label in encoded([line("ab")], alphabet, settings, np.array([32]))] == [[0, 54, 55, 0]]
-    with pytest.raises(Error, match=r"its 5 characters need 5 steps and the network has 4; is it the right text\?"):
+    with pytest.raises(Error, match=r"its 5 characters need 5 time steps but the network has 4; check the text"):
         encoded([line("abc")], alphabet, settings, np.array([32]))
 
 

@@ -80,7 +80,7 @@ def test_word_lists(tmp_path: Path) -> None:
     path.write_text("\ufeffab\nc'a\nzz\n", encoding="utf-8")
     assert lexicon.read(path, alphabet).is_word.sum() == 3  # ab, c and a; nobody can write zz
     path.write_text("zz\n")
-    with pytest.raises(Error, match="no word that the alphabet can write"):
+    with pytest.raises(Error, match="no words that the alphabet can write"):
         lexicon.read(path, alphabet)
     with pytest.raises(Error, match=r"gone\.txt: could not be read"):
         lexicon.read(tmp_path / "gone.txt", alphabet)
@@ -195,7 +195,7 @@ def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Error, match="not finite"):
         beam.search(logits + np.nan, alphabet)
     for size, wanted in ((0, 1), (4, 5), (4, 0)):
-        with pytest.raises(Error, match="readings <= beam"):
+        with pytest.raises(Error, match="between 1 and the beam width"):
             beam.search(logits, alphabet, size, n_best=wanted)
     with pytest.raises(Error, match="needs a language model"):
         beam.search(logits, alphabet, lm_weight=1.0)

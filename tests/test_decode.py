@@ -196,8 +196,8 @@ def test_a_network_with_accents_apart() -> None:
 
 def test_readings_that_a_decoder_cannot_give() -> None:
     logits, alphabet = wavering()
-    with pytest.raises(Error, match="one reading of a line; --decoder beam has several"):
+    with pytest.raises(Error, match="only one reading per line; use --decoder beam"):
         Decoder(alphabet).n_best(logits, 2)
-    with pytest.raises(Error, match=r"the beam \(4\) holds fewer than 5 readings; widen it with --beam 5"):
+    with pytest.raises(Error, match=r"a beam of 4 gives fewer than 5 readings; widen it with --beam 5"):
         Decoder(alphabet, Settings("beam", beam=4)).n_best(logits, 5)
     assert [h.text for h in Decoder(alphabet, Settings("beam")).n_best(logits, 2)[0]] == ["cot", "cat"]

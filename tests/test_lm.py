@@ -181,19 +181,19 @@ def test_another_tools_pruned_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("\\data\\", "", 22, "no ARPA file"),
+        ("\\data\\", "", 22, "not an ARPA file"),
         ("ngram 2=3", "ngram 3=3", 4, "expected `ngram 2=`"),
-        ("ngram 2=3", "ngram 2=4", 19, "says 4 2-grams, here are 3"),
+        ("ngram 2=3", "ngram 2=4", 19, "promises 4 2-grams, but there are 3"),
         ("-1.0 <unk>", "-1.0 <unk> 0 0", 8, "expected a number, 1 tokens"),
         ("-0.05 <s> a <space>", "-0.05 <s> a <space> -1", 20, "expected a number, 3 tokens, found"),
         ("-0.3 a a", "-0,3 a a", 17, "'-0,3' is not a finite number"),
         ("-0.3 a a", "nan a a", 17, "not a finite number"),
         ("-0.3 a a", "0.3 a a", 17, "above 0"),
         ("-0.3 a a", "-0.3 a b", 17, "'b' is not among the 1-grams"),
-        ("-0.3 a a", "-0.3 a <space>", 17, "'a <space>' stands twice"),
+        ("-0.3 a a", "-0.3 a <space>", 17, "'a <space>' occurs twice"),
         ("-0.05 <s> a <space>", "-0.05 <s> <space> a", 20, "'<s> <space>' is not among the 2-grams"),
-        ("-0.4 a -0.3", "-0.4 the -0.3", 11, "'the' is no character"),
-        ("-0.4 a -0.3", "-0.4 <space> -0.3", 12, "'<space>' stands twice"),
+        ("-0.4 a -0.3", "-0.4 the -0.3", 11, "'the' is not a character"),
+        ("-0.4 a -0.3", "-0.4 <space> -0.3", 12, "'<space>' occurs twice"),
         ("-0.7 </s>", "-0.7 b", 14, "</s> is not among"),
         ("\\2-grams:", "\\3-grams:", 14, "expected \\2-grams:"),
         ("\\end\\\n", "", 21, "ends in its 3-grams"),
@@ -224,7 +224,7 @@ def test_texts_that_make_no_model() -> None:
         ngram.build(["", ""], 3)
     with pytest.raises(Error, match="at least 1, not 0"):
         ngram.build(["a"], 0)
-    with pytest.raises(Error, match="text 2 has a line break"):
+    with pytest.raises(Error, match="text 2 contains a line break"):
         ngram.build(["a", "b\n"], 3)
 
 
@@ -281,12 +281,12 @@ def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
         ({"token": lambda a: a[:-1]}, "token is not"),
         ({"token": lambda a: a.astype(np.float32)}, "token is not"),
         ({"token": lambda a: a[:, None]}, "token is not"),
-        ({"token": put(40, 10**6)}, "token is out of its bounds"),
-        ({"token": put(40, -1)}, "token is out of its bounds"),
-        ({"token": put(3, 4)}, "the 1-grams are not in their order"),
+        ({"token": put(40, 10**6)}, "token is out of range"),
+        ({"token": put(40, -1)}, "token is out of range"),
+        ({"token": put(3, 4)}, "the 1-grams are not sorted"),
         ({"children": None}, "children is not"),
-        ({"children": put(0, 10**12)}, "children is out of its bounds"),
-        ({"children": put(5, -1)}, "children is out of its bounds"),
+        ({"children": put(0, 10**12)}, "children is out of range"),
+        ({"children": put(5, -1)}, "children is out of range"),
         ({"children": put(0, 3)}, "children do not add up"),
         ({"children": lambda a: np.zeros_like(a)}, "children do not add up"),
         ({"log10_p": put(5, math.nan)}, "not finite"),
@@ -300,7 +300,7 @@ def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
         ({"log10_backoff": lambda a: np.full_like(a, math.inf, np.float32)}, "log10_backoff"),
         ({"characters": 7}, "its characters"),
         ({"characters": "aa"}, "its characters"),
-        ({"characters": "abc"}, "the 1-grams are not the characters|is out of its bounds"),
+        ({"characters": "abc"}, "the 1-grams are not the characters|is out of range"),
         ({"counts": []}, "counts"),
         ({"counts": [1.5, 2]}, "counts"),
         ({"counts": [True]}, "counts"),

@@ -219,7 +219,7 @@ def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path)
         timeout=120,
     )
     assert alone.returncode == 2
-    assert "was trained by 2 processes, not by 1" in alone.stderr
+    assert "was trained by 2 processes, not 1" in alone.stderr
 
 
 def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
 def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["synth", "--out", tmp_path / "x"], "hwr synth runs in one process"),
-        (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be shared evenly by 2 processes"),
+        (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be split evenly among 2 processes"),
     ):
         done = subprocess.run(
             _hwr(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" else [])),

@@ -410,7 +410,7 @@ def test_the_best_epoch_and_patience(
     assert train(settings, tmp_path / "run", say=said.append)
     assert checkpoint.load(tmp_path / "run/best.safetensors").scores["epoch"] == chosen
     assert len(history(tmp_path / "run")) == chosen + 3
-    assert any("no better for 3 epochs" in line for line in said)
+    assert any("no improvement for 3 epochs" in line for line in said)
     assert said[-1].startswith(f"best epoch {chosen}:")
     # It stays ended.
     assert train(settings, tmp_path / "run", resume=True, say=said.append)

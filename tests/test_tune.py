@@ -105,7 +105,7 @@ def test_n_best_leaves_the_pairs_as_they_are(model: Path, language: Path, tmp_pa
         assert all(text == text.strip() for text in texts)
     assert max(len(entry["readings"]) for entry in readings) == 5
     too_many = ["--beam", 4, "--n-best", 5, "--out", tmp_path / "three"]
-    assert "the beam (4)" in hwr("export-typo", "--checkpoint", model, *too_many, code=2).output
+    assert "a beam of 4 gives" in hwr("export-typo", "--checkpoint", model, *too_many, code=2).output
 
 
 def test_a_temperature_makes_confidences_tell_accuracies(rng: np.random.Generator) -> None:
@@ -327,8 +327,8 @@ def test_n_best_of_the_greedy_decoder_is_refused_before_anything_is_read(
     monkeypatch.setattr("hwr.data.read", read)
     out = ["--out", tmp_path / "out", "--n-best", "20"]
     said = hwr("export-typo", "--checkpoint", model, "--decoder", "greedy", *out, code=2).output
-    assert "the greedy decoder has one reading of a line" in said
-    assert "the beam (16) holds fewer than 20" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
+    assert "the greedy decoder gives only one reading per line" in said
+    assert "a beam of 16 gives fewer than 20" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Logits and a text -> the time steps at which the network writes its characters."""
+"""Align a text with logits: the time steps at which the network writes each character."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from hwr import Error
 
 
 def paths(logits: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
-    """The likeliest CTC path of each text (Viterbi). It does not depend on a temperature.
+    """The most likely CTC path of each text (Viterbi), which does not depend on a temperature.
 
     Args:
         logits: (N, T, C) float, before the softmax; the blank is the last class.
         labels: N texts, (L,) class ids each.
 
     Returns:
-        (N, T) int64 classes. Characters are parted by a blank or differ, so every run of a class is one character.
+        (N, T) int64 classes. Equal neighbours are separated by a blank, so every run of a class is one character.
 
     Raises:
-        Error: A text does not fit into T steps.
+        Error: A text does not fit into T time steps.
     """
     lines, steps, classes = logits.shape
     blank = classes - 1
@@ -31,24 +31,24 @@ def paths(logits: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
     states = np.full((lines, 2 * int(lengths.max()) + 1), blank)  # (N, S): blanks around and between the characters
     for row, label in zip(states, labels, strict=True):
         row[1 : 2 * len(label) : 2] = label
-    # From two states before only onto a character that differs from the one before it.
+    # A blank may be skipped only between different characters.
     leap = np.zeros(states.shape, bool)
     leap[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
 
     rows = np.arange(lines)
-    relative = logits - logits.max(2, keepdims=True)  # what the softmax divides by is the same on every path
+    relative = logits - logits.max(2, keepdims=True)  # the softmax's denominator is the same for every path
     score = np.full(states.shape, -np.inf)
     score[:, :2] = np.take_along_axis(relative[:, 0], states[:, :2], 1)
-    came = np.zeros((steps, *states.shape), np.int8)
+    step_back = np.zeros((steps, *states.shape), np.int8)
     for t in range(1, steps):
         best = score.copy()
         one, two = score[:, :-1], np.where(leap[:, 2:], score[:, :-2], -np.inf)
         better = one > best[:, 1:]
         np.copyto(best[:, 1:], one, where=better)
-        came[t, :, 1:] = better
+        step_back[t, :, 1:] = better
         better = two > best[:, 2:]
         np.copyto(best[:, 2:], two, where=better)
-        came[t, :, 2:][better] = 2
+        step_back[t, :, 2:][better] = 2
         score = best + np.take_along_axis(relative[:, t], states, 1)
     last = 2 * lengths
     before = np.maximum(last - 1, 0)
@@ -56,21 +56,21 @@ def paths(logits: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
     path = np.zeros((lines, steps), np.int64)
     for t in range(steps - 1, -1, -1):
         path[:, t] = states[rows, state]
-        state = state - came[t, rows, state]
+        state = state - step_back[t, rows, state]
     return path
 
 
 def align(logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Where CTC writes each character of a text: the likeliest path that gives it.
+    """The time steps at which CTC writes each character of a text, on the most likely path.
 
     Args:
         logits: (T, C) float, before the softmax; the blank is the last class.
-        label: (L,) class ids that fit into T steps.
-        temperature: Logits are divided by it for the probabilities.
+        label: (L,) class ids that fit into T time steps.
+        temperature: Divides the logits before probabilities are computed.
 
     Returns:
-        (L, 2) int, each character's first time step and the one after its last; and (L,) its probability in 0..1 at the
-        surest of them.
+        (L, 2) int, each character's first time step and the one after its last; and (L,) its highest probability in these
+        steps, 0..1.
     """
     path = paths(logits[None], [label])[0]
     scaled = (logits - logits.max(1, keepdims=True)) / temperature
@@ -85,5 +85,5 @@ def align(logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> tu
 
 
 def _needed(label: np.ndarray) -> int:
-    """The fewest time steps that a text takes: one a character, and one for the blank between two that are the same."""
+    """The time steps that a text needs: one per character, and one for the blank between equal neighbours."""
     return len(label) + int(np.count_nonzero(label[1:] == label[:-1]))

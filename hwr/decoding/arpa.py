@@ -1,8 +1,8 @@
-"""Character n-grams as ARPA files, the form that every toolkit reads.
+"""Character n-grams as ARPA files, the format that every toolkit reads.
 
-Blanks part the tokens there, so a space is `<space>`, and any other character that cannot be printed is `<U+00A0>` and the
-like. All other characters are themselves: one code point each, so no text can be mistaken for one of these names. Any
-other token of several characters is refused: it is of a model of words.
+Blanks separate the tokens, so a space is written `<space>`, and other unprintable characters like `<U+00A0>`. All other
+characters stand for themselves: one code point each, so no text can be confused with one of these names. Any other token of
+several characters is refused, because it comes from a word model.
 """
 
 import math
@@ -25,7 +25,7 @@ def _name(character: str) -> str:
 
 
 def _character(token: str) -> str | None:
-    """The character of an ARPA token; None if it is none."""
+    """The character of an ARPA token; None if it is not a character."""
     if len(token) == 1:
         return token
     if token == "<space>":
@@ -35,10 +35,10 @@ def _character(token: str) -> str | None:
 
 
 def write(path: str | Path, lm: LM) -> None:
-    """Write a standard ARPA file, UTF-8, which `read` gives back to the bit.
+    """Write a standard ARPA file in UTF-8, which `read` restores to the bit.
 
     Raises:
-        Error: It could not be written; what stood there before is untouched.
+        Error: The file can't be written; a previous file is unchanged.
     """
     names = [*SPECIAL, *map(_name, lm.characters)]
     grams, done = [""], 0
@@ -54,7 +54,7 @@ def write(path: str | Path, lm: LM) -> None:
             ]
             file.write(f"\n\\{n}-grams:\n")
             p = lm.log10_p[mine].tolist()
-            # Nine digits hold a float32.
+            # Nine digits represent a float32 exactly.
             if n < lm.order:
                 backoff = lm.log10_backoff[done + 1 : done + count + 1].tolist()
                 file.writelines(f"{a:.9g}\t{g}\t{b:.9g}\n" for a, g, b in zip(p, grams, backoff, strict=True))
@@ -75,12 +75,12 @@ def _number(field: str, where: str) -> float:
 
 
 def _counts(lines: Iterator[tuple[str, str]]) -> tuple[list[int], str]:
-    """The header's numbers of n-grams, and the first line after them."""
+    """The header's counts of n-grams, and the first line after the header."""
     for _, line in lines:
         if line == "\\data\\":
             break
     else:
-        raise Error("the file has no line \\data\\: it is no ARPA file")
+        raise Error("not an ARPA file: it has no line \\data\\")
     counts: list[int] = []
     for where, line in lines:
         if not line:
@@ -97,7 +97,7 @@ def _counts(lines: Iterator[tuple[str, str]]) -> tuple[list[int], str]:
 def _section(
     lines: Iterator[tuple[str, str]], n: int, order: int, count: int
 ) -> tuple[list[list[str]], np.ndarray, list[str], str]:
-    """One order's entries: their tokens, (count, 2) numbers, where each stands, and the line after them."""
+    """The entries of one order: their tokens, (count, 2) numbers, places in the file, and the line after them."""
     tokens: list[list[str]] = []
     numbers: list[tuple[float, float]] = []
     places: list[str] = []
@@ -106,15 +106,15 @@ def _section(
             continue
         if line.startswith("\\") and (line == "\\end\\" or line.endswith("-grams:")):
             if len(tokens) != count:
-                raise Error(f"{where}: the header says {count} {n}-grams, here are {len(tokens)}")
+                raise Error(f"{where}: the header promises {count} {n}-grams, but there are {len(tokens)}")
             return tokens, np.array(numbers, np.float64).reshape(-1, 2), places, line
         fields = re.split("[ \t]+", line)
         if len(fields) not in ((n + 1,) if n == order else (n + 1, n + 2)):
-            wanted = f"a number, {n} tokens" + (" and a number or none" if n < order else "")
+            wanted = f"a number, {n} tokens" + (" and optionally a number" if n < order else "")
             raise Error(f"{where}: expected {wanted}, found {line!r}")
         p = _number(fields[0], where)
         if p > 0:
-            raise Error(f"{where}: {fields[0]} is above 0, so it is no log10 of a probability")
+            raise Error(f"{where}: {fields[0]} is above 0, so it is not the log10 of a probability")
         numbers.append((p, _number(fields[n + 1], where) if len(fields) == n + 2 else 0.0))
         tokens.append(fields[1 : n + 1])
         places.append(where)
@@ -127,9 +127,11 @@ def _vocabulary(unigrams: list[list[str]], places: list[str]) -> tuple[str, dict
     for (token,), where in zip(unigrams, places, strict=True):
         character = token if token in SPECIAL else _character(token)
         if character is None:
-            raise Error(f"{where}: {token!r} is no character: a model of characters is needed, its space as <space>")
+            raise Error(
+                f"{where}: {token!r} is not a character; the model must be a character model with <space> for the space"
+            )
         if character in known:
-            raise Error(f"{where}: {token!r} stands twice")
+            raise Error(f"{where}: {token!r} occurs twice")
         known[character] = token
     missing = [token for token in (SPECIAL[START], SPECIAL[END]) if token not in known]
     if missing:
@@ -171,7 +173,7 @@ def _parse(lines: Iterator[tuple[str, str]]) -> LM:
         twice = np.flatnonzero(keys[-1][1:] == keys[-1][:-1])
         if len(twice):
             at = sort[twice[0] + 1]
-            raise Error(f"{places[at]}: {' '.join(tokens[at])!r} stands twice")
+            raise Error(f"{places[at]}: {' '.join(tokens[at])!r} occurs twice")
         grams.append(Grams(context[sort], columns[sort, -1], numbers[sort, 0], numbers[sort, 1]))
     if header != "\\end\\":
         raise Error(f"expected \\end\\ after the {len(counts)}-grams, found {header!r}")
@@ -179,12 +181,12 @@ def _parse(lines: Iterator[tuple[str, str]]) -> LM:
 
 
 def read(path: str | Path) -> LM:
-    """Read an ARPA file of characters: one that `write` wrote, or any tool's that names the space `<space>`.
+    """Read a character ARPA file from `write`, or from any tool that names the space `<space>`.
 
-    A model may be pruned, but the first n - 1 tokens of every n-gram must be an n-gram too (as back-off needs it).
+    The model may be pruned, but the first n - 1 tokens of every n-gram must be an n-gram too (back-off needs it).
 
     Raises:
-        Error: No such file, or it is malformed; names file and line.
+        Error: The file does not exist or is malformed; names file and line.
     """
 
     number = 0
@@ -193,7 +195,7 @@ def read(path: str | Path) -> LM:
         nonlocal number
         for line in file:
             number += 1
-            # Decoded one by one, so that the line that is not UTF-8 is known.
+            # Decode line by line, to know which line is not UTF-8.
             yield f"line {number}", line.decode("utf-8").strip(" \t\r\n")
 
     try:

@@ -1,8 +1,8 @@
-"""Logits -> the likeliest texts: CTC prefix beam search, with a character n-gram and a word list if there are.
+"""Logits -> the most likely texts: CTC prefix beam search, with an optional character n-gram and word list.
 
 The search is Hannun et al. 2014 ("First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs", algorithm 1; the idea is in Graves 2012, "Supervised sequence labelling", 7.5.3), in logarithms: a text's
-probability is the sum over all its paths, not that of the best one. `beam_compiled` holds the loop, which numba compiles.
+probability is the sum over all its paths, not the probability of the best path. `beam_compiled` holds the loop, which numba compiles.
 """
 
 import functools
@@ -22,12 +22,12 @@ from hwr.decoding.ngram import LM
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of a line.
+    """One hypothesis for a line.
 
     Attributes:
         text: Characters of the alphabet.
-        score: ctc + lm_weight * lm + length_bonus * len(text) - the penalties of unknown words; readings are ordered by it.
-        ctc: Natural log of the text's probability, summed over those of its paths that the search has seen.
+        score: ctc + lm_weight * lm + length_bonus * len(text) - the penalties of unknown words; hypotheses are sorted by it.
+        ctc: Natural log of the text's probability, summed over the paths that the search has seen.
         lm: Natural log of the language model's probability of the text and its end; 0 without one.
     """
 
@@ -38,12 +38,12 @@ class Hypothesis:
 
 
 class Limits(NamedTuple):
-    """How much the search looks at."""
+    """Limits of the search."""
 
     beam: int
     n_best: int
-    least: float  # natural log of the least probability with which a character lengthens a text
-    edge: int  # class of the space that the network writes before and after each text; -1 if it writes none
+    least: float  # natural log of the lowest probability of a character that may extend a text
+    edge: int  # class of the space that the network writes before and after each text; -1 if it doesn't
 
 
 class Weights(NamedTuple):
@@ -69,8 +69,8 @@ class Model(NamedTuple):
 
     known: bool  # whether there is one
     start: int
-    tokens: np.ndarray  # of all classes but the blank, one after the other
-    begin: np.ndarray  # (C,) int64: those of class c are tokens[begin[c]:begin[c + 1]]
+    tokens: np.ndarray  # tokens of all classes except the blank, concatenated
+    begin: np.ndarray  # (C,) int64: the tokens of class c are tokens[begin[c]:begin[c + 1]]
     first: np.ndarray
     token: np.ndarray
     log_p: np.ndarray
@@ -92,33 +92,33 @@ def search(
     lexicon: Lexicon | None = None,
     unknown_penalty: float = 0.0,
 ) -> list[list[Hypothesis]]:
-    """The likeliest texts of each line.
+    """Search the most likely texts of each line.
 
     Args:
         logits: (N, T, C) float, before the softmax; the blank is the last class.
-        alphabet: Of C - 1 characters.
-        beam: Texts kept per step. With room for every text and `prune=0` the result is exact.
-        lm: A character n-gram; a character that it does not know is its `<unk>`.
-        lm_weight: What its natural-log probability is multiplied by, >= 0.
-        length_bonus: Added per character, in nats; it offsets that a language model favours short texts.
-        n_best: Readings wanted per line, at most `beam`.
-        prune: At a step no text is lengthened by a character less probable than this. All that a line's texts together
-            can lose is the sum of the probabilities cut, so at most T * C * prune; 0 cuts nothing.
-        edges: The network writes a space before and after each text (`model.edge_spaces`), which the language model has
-            not seen: it begins after the first and ends before the last.
+        alphabet: The C - 1 characters.
+        beam: Texts kept per time step. If all texts fit and `prune=0`, the result is exact.
+        lm: A character n-gram; characters that it does not know are `<unk>`.
+        lm_weight: Factor on its natural-log probability, >= 0.
+        length_bonus: Added per character, in nats, because a language model favours short texts.
+        n_best: Hypotheses per line, at most `beam`.
+        prune: Characters less probable than this never extend a text at that step. The texts of a line together lose at
+            most the sum of the pruned probabilities, at most T * C * prune; 0 prunes nothing.
+        edges: Whether the network writes a space before and after each text (`model.edge_spaces`). The language model has
+            not seen these spaces, so it starts after the first and ends before the last.
         lexicon: A word list for this alphabet.
-        unknown_penalty: Nats that each word costs that is not in the list.
+        unknown_penalty: Nats subtracted for each word that is not in the list.
 
     Returns:
-        Per line its readings, best first, each text once; fewer than `n_best` only if there are no more.
+        The hypotheses of each line, best first, each text once; fewer than `n_best` only if there are no more.
 
     Raises:
-        Error: Numba is not installed; logits that are not finite; a setting out of its range.
+        Error: Numba is not installed, logits are not finite, or a setting is out of range.
     """
     if logits.ndim != 3 or logits.shape[2] != alphabet.classes:
         raise Error(f"logits of shape {logits.shape} do not fit an alphabet of {alphabet.classes} classes")
     if not np.isfinite(logits).all():
-        raise Error("the network's output is not finite: its training has diverged; train again with a lower train.lr")
+        raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
     _check(beam, n_best, prune, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
     words = lexicon or _no_words(alphabet)
     found, lengths, scores = _compiled()(
@@ -150,7 +150,7 @@ def _check(
 ) -> None:
     """Refuse settings that are out of range or contradict each other."""
     if not 1 <= n_best <= beam:
-        raise Error(f"the beam ({beam}) and the readings wanted ({n_best}) must be 1 <= readings <= beam")
+        raise Error(f"the number of readings ({n_best}) must be between 1 and the beam width ({beam})")
     if unknown_penalty and lexicon is None:
         raise Error(f"unknown_penalty={unknown_penalty} needs a word list")
     if not 0 <= unknown_penalty < math.inf:
@@ -165,12 +165,12 @@ def _check(
 
 @functools.lru_cache(maxsize=4)
 def model(lm: LM | None, alphabet: Alphabet) -> Model:
-    """The language model as the compiled search takes it, made once for each model and alphabet.
+    """Convert the language model for the compiled search, once per model and alphabet.
 
     Raises:
-        Error: Its texts were in another normal form than the network's, and cannot be brought to it.
+        Error: Its texts had another normal form than the network's, and can't be converted.
     """
-    if lm is None:  # only the types count
+    if lm is None:  # only the types matter
         i4, i8, f8 = np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros(1)
         return Model(False, 0, i4, i8, i8, i4, f8, i4, f8, i4)
     spelled = lm.spelled(alphabet.characters)
@@ -194,7 +194,7 @@ def _no_words(alphabet: Alphabet) -> Lexicon:
 
 
 def _compiled() -> Callable[..., tuple[Any, Any, Any]]:
-    # Here, not on top: importing numba takes half a second, which the greedy decoder need not wait for.
+    # Imported here, because numba takes half a second to import and the greedy decoder does not need it.
     try:
         from hwr.decoding.beam_compiled import search as compiled
     except ImportError as error:

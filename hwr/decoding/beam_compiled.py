@@ -1,10 +1,10 @@
-"""The loop of the beam search, in the part of Python that numba compiles: scalars, arrays, loops.
+"""The inner loop of the beam search, in the subset of Python that numba compiles: scalars, arrays, loops.
 
-Compiling takes some seconds the first time on a machine; the result is cached beside this file, or where numba puts it if
-that cannot be written. The arguments are the NamedTuples of `beam`.
+The first compilation on a machine takes some seconds. The result is cached next to this file, or in numba's own cache if the
+folder is read-only. The arguments are the NamedTuples of `beam`.
 
-A line's texts are nodes of a trie, so a text is one number, the same when it leaves the beam and comes back. The beam is
-arrays of `limits.beam` places; row 0 of each holds this step's, and row 1 is where the next step's is put together.
+The texts of a line are nodes of a trie, so a text keeps its number when it leaves the beam and returns. The beam consists of
+arrays with `limits.beam` places; row 0 has the current step, and row 1 receives the next step.
 """
 
 import math
@@ -15,15 +15,15 @@ from numba import njit
 
 from hwr.decoding.ngram import END
 
-# parent: the text without its last character; last: that character; child, sibling: the chain of the texts with one more;
-# place: in the beam, -1 if outside.
+# parent: the text without its last character; last: that character; child, sibling: the chain of texts with one more
+# character; place: place in the beam, -1 if outside.
 Texts = namedtuple("Texts", "parent last child sibling place")
-# Of a text's paths, those that end with a blank and those that do not are summed apart. lm_inside, inside: the language
-# model's score and state before the space at the end of a text, if there is one. word: where in a word of the list a text
-# ends; cost: what its unknown words have cost.
+# Paths of a text that end with a blank, and those that don't, are summed separately. lm_inside, inside: the language model's
+# score and state before the space at the end of a text, if it has one. word: the trie node of the unfinished word at the end
+# of a text; cost: the penalty of its unknown words so far.
 Beam = namedtuple("Beam", "node length state ends_blank ends_character lm lm_inside inside word cost")
-# How the next beam comes about: place k is text source[k] with the class added[k] (-1: as it was).
-# taken: (beam, C), this text with this character is in the beam already; both: a text's paths of either end.
+# The next beam: place k is text source[k] extended by class added[k] (-1: unchanged). taken: (beam, C), whether this text with
+# this character is already in the beam; both: the sum over all paths of a text.
 Next = namedtuple("Next", "rank source added taken both")
 
 
@@ -48,11 +48,11 @@ def look_up(model, state, wanted):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def next_word(trie, penalty, at, c):  # type: ignore[no-untyped-def]
-    """The node of the word after one more class, -1 where no word goes on like that; and what that costs."""
+    """The trie node after one more class, -1 if no word continues like this; and the penalty for it."""
     if trie.letter[c] < 0:
         return 0, penalty if at > 0 and not trie.is_word[at] else 0.0
     if at < 0:
-        return -1, 0.0  # it has cost already
+        return -1, 0.0  # already penalised
     for e in range(trie.first[at], trie.first[at + 1]):
         if trie.entry[e] == trie.letter[c]:
             return trie.node[e], 0.0
@@ -61,7 +61,7 @@ def next_word(trie, penalty, at, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def log_softmax(logits, least, p, likely):  # type: ignore[no-untyped-def]
-    """Fill p with one step's log-probabilities and `likely` with the characters worth a look; returns their number."""
+    """Fill p with one step's log-probabilities, and `likely` with the characters above `least`; returns their number."""
     classes = len(logits)
     peak = logits.max()
     total = 0.0
@@ -79,7 +79,7 @@ def log_softmax(logits, least, p, likely):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def stay(size, p, weights, texts, b, new):  # type: ignore[no-untyped-def]
-    """The texts that are there stay: a blank, or the last character once more, or they are reached from the text without it."""
+    """Keep the texts of the beam: they continue with a blank or a repeat, or are reached from the text one character shorter."""
     blank = len(p) - 1
     for i in range(size):
         new.both[i] = np.logaddexp(b.ends_blank[0, i], b.ends_character[0, i])
@@ -90,7 +90,7 @@ def stay(size, p, weights, texts, b, new):  # type: ignore[no-untyped-def]
             j, c = texts.place[texts.parent[b.node[0, i]]], texts.last[b.node[0, i]]
             if j >= 0:
                 new.taken[j, c] = True
-                # A repeat must be parted by a blank.
+                # Equal neighbours need a blank between them.
                 before = b.ends_blank[0, j] if b.length[0, j] and texts.last[b.node[0, j]] == c else new.both[j]
                 b.ends_character[1, i] = np.logaddexp(b.ends_character[1, i], before + p[c])
         new.source[i], new.added[i] = i, -1
@@ -103,7 +103,7 @@ def stay(size, p, weights, texts, b, new):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, new):  # type: ignore[no-untyped-def]
-    """Each text with each likely character, if it beats the worst of those kept so far; returns how many there are now."""
+    """Extend each text by each likely character, if it beats the worst text kept so far; returns the size of the beam."""
     rank, beam = new.rank, limits.beam
     kept, worst = size, 0
     for k in range(1, kept):
@@ -119,7 +119,7 @@ def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, ne
             new_lm, new_state = b.lm[0, j], b.state[0, j]
             new_word, new_cost = b.word[0, j], b.cost[0, j]
             new_rank = reached + weights.lm * new_lm + weights.length_bonus * (b.length[0, j] + 1) - new_cost
-            # The language model and the word list can only lower it.
+            # The language model and the word list can only lower the rank.
             if reached == -np.inf or (kept == beam and new_rank <= rank[worst]):
                 continue
             if model.known and (c != limits.edge or b.length[0, j]):
@@ -154,8 +154,8 @@ def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, ne
 
 @njit(cache=True, inline="always")
 def advance(size, kept, nodes, texts, b, new):  # type: ignore[no-untyped-def]
-    """Make the next beam this one; returns the number of the trie's nodes."""
-    # The old beam's marks are wiped before the new one's are set.
+    """Replace the current beam by the next; returns the number of nodes in the trie."""
+    # Clear the old beam's marks before setting the new ones.
     for i in range(size):
         if b.length[0, i]:
             j = texts.place[texts.parent[b.node[0, i]]]
@@ -190,7 +190,7 @@ def advance(size, kept, nodes, texts, b, new):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def finish(size, weights, trie, model, texts, b, new):  # type: ignore[no-untyped-def]
-    """The final ranks: the language model's end of line, and the unknown words at the ends."""
+    """Compute the final ranks, with the language model's end of line and unknown words at the end of texts."""
     for i in range(size):
         if model.known:
             b.lm[0, i] = b.lm_inside[0, i] + look_up(model, b.inside[0, i], END)[0]
@@ -206,7 +206,7 @@ def search(logits, limits, weights, trie, model):  # type: ignore[no-untyped-def
     """Search all lines.
 
     Returns:
-        (N, n_best, T) int32 classes; (N, n_best) int64 lengths, -1 where there is no reading; (N, n_best, 3) float64
+        (N, n_best, T) int32 classes; (N, n_best) int64 lengths, -1 for missing hypotheses; (N, n_best, 3) float64
         score, ctc and lm.
     """
     lines, steps, classes = logits.shape

@@ -1,4 +1,4 @@
-"""A network's logits -> texts and how sure they are, as the settings of `config.Decode` say."""
+"""Logits -> texts and confidences, according to the settings of `config.Decode`."""
 
 import functools
 from collections.abc import Callable
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a decoder, all of them given; see `config.Decode`."""
+    """The complete settings of a decoder; see `config.Decode`."""
 
     name: Literal["greedy", "beam"] = "greedy"
     beam: int = 16
@@ -37,10 +37,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads texts off logits.
+    """Decodes logits to texts.
 
     Attributes:
-        edge_spaces: Whether the network writes a space before and after each text, for the paper there; it is dropped.
+        edge_spaces: Whether the network writes a space before and after each text; the decoder removes them.
         lm: A character n-gram, or None.
         lexicon: A word list for this alphabet, or None.
     """
@@ -53,27 +53,27 @@ class Decoder:
 
     def __post_init__(self) -> None:
         if self.lm is not None:
-            self.lm.spelled(self.alphabet.characters)  # refuses a model that does not fit, before anything is read
+            self.lm.spelled(self.alphabet.characters)  # refuses an unsuitable model before reading anything
 
     def __call__(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Read lines.
+        """Decode lines.
 
         Args:
             logits: (N, T, C) float, before the softmax; the blank is the last class.
 
         Returns:
-            The N texts, and (N,) confidences in 0..1 of these texts, see `greedy.confidences`.
+            The N texts, and their (N,) confidences in 0..1, see `greedy.confidences`.
         """
         texts, paths = self.read(logits)
         return texts, greedy.confidences(logits, paths, self.settings.temperature)
 
     def read(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """The N texts, and (N, T) the likeliest path of each, which its confidence is of (at any temperature)."""
+        """The N texts, and the most likely path of each, (N, T), from which confidences are computed."""
         paths = greedy.best_path(logits)
         texts = greedy.collapse(paths, self.alphabet)
         if self.settings.name == "beam":
             found = [best[0].text for best in self._search(logits, 1)]
-            # The best path is the likeliest of its own text.
+            # The best path is the most likely path of its own text.
             other = [i for i, (a, b) in enumerate(zip(found, texts, strict=True)) if a != b]
             if other:
                 labels = [self.alphabet.encode(found[i]) for i in other]
@@ -82,13 +82,13 @@ class Decoder:
         return [self.stripped(text) for text in texts], paths
 
     def n_best(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
-        """The likeliest readings of each line, best first, with their scores; at most `n`, each text once.
+        """The best `n` hypotheses of each line or fewer, best first, each text once.
 
         Raises:
             Error: See `check_n_best`.
         """
         self.check_n_best(n)
-        # Texts that differ in the spaces at their ends alone become one, so more are asked for.
+        # Texts that differ only in edge spaces are merged, so search for more.
         asked = min(max(n, self.settings.beam), 4 * n) if self.edge_spaces and n > 1 else n
         out = []
         for hypotheses in self._search(logits, asked):
@@ -100,18 +100,18 @@ class Decoder:
         return out
 
     def check_n_best(self, n: int) -> None:
-        """Refuse to give `n` readings of a line.
+        """Check that the decoder can give `n` readings of a line.
 
         Raises:
-            Error: The decoder is greedy, or its beam is narrower.
+            Error: The decoder is greedy, or the beam is too narrow.
         """
         if self.settings.name == "greedy":
-            raise Error("the greedy decoder has one reading of a line; --decoder beam has several")
+            raise Error("the greedy decoder gives only one reading per line; use --decoder beam")
         if n > self.settings.beam:
-            raise Error(f"the beam ({self.settings.beam}) holds fewer than {n} readings; widen it with --beam {n}")
+            raise Error(f"a beam of {self.settings.beam} gives fewer than {n} readings; widen it with --beam {n}")
 
     def stripped(self, text: str) -> str:
-        """The text without the spaces that are for the paper."""
+        """The text without edge spaces."""
         return text.strip(" ") if self.edge_spaces else text
 
     def _search(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
@@ -138,15 +138,15 @@ def build(
     stored_lm: "Part | None" = None,
     stored_words: "Part | None" = None,
 ) -> Decoder:
-    """The decoder of a config; reads the files that it names.
+    """Build the decoder of a config, reading the files that it names.
 
     Args:
         settings: `lm` and `words` are paths, or `stored`.
-        stored_lm: A checkpoint's language model.
-        stored_words: A checkpoint's word list.
+        stored_lm: The checkpoint's language model.
+        stored_words: The checkpoint's word list.
 
     Raises:
-        Error: A file is missing or malformed, or `stored` and there is none.
+        Error: A file is missing or malformed, or the checkpoint does not store what `stored` asks for.
     """
     full = settings.complete()
     lm = words = None
@@ -166,12 +166,12 @@ def build(
 
 def _stored(part: T | None, key: str, what: str) -> T:
     if part is None:
-        raise Error(f"decode.{key}: the checkpoint has no {what} stored in it; name a file with --{key}")
+        raise Error(f"decode.{key}: the checkpoint stores no {what}; name a file with --{key}")
     return part
 
 
 def _named(part: "Part", make: Callable[[], T]) -> T:
-    """What `make` makes of a part; its errors name the checkpoint."""
+    """Call `make` for a part, and name the checkpoint in its errors."""
     try:
         return make()
     except Error as error:
@@ -185,7 +185,7 @@ def _model_of(part: "Part") -> LM:
 
 
 def _changed(key: str, path: str) -> tuple[int, int]:
-    """When a file was changed, and its size: by these it is known again."""
+    """A file's modification time and size, which identify its content in the caches below."""
     try:
         found = Path(path).stat()
     except OSError as error:
@@ -195,7 +195,7 @@ def _changed(key: str, path: str) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=2)
 def _language_model(path: str, changed: int, size: int) -> LM:
-    """A file's language model; in training it is wanted after every epoch."""
+    """A file's language model, cached because training needs it after every epoch."""
     from hwr.decoding import language_model
 
     return language_model.load(path)
@@ -207,7 +207,7 @@ def _word_list(path: str, alphabet: Alphabet, changed: int, size: int) -> Lexico
 
 
 def stored(decoder: Decoder, settings: "Decode") -> "tuple[dict[str, Any], Part | None, Part | None]":
-    """What a checkpoint needs to read as a decoder does: changes to its `decode` settings, language model, word list."""
+    """What a checkpoint must store for a decoder: changes to its `decode` settings, language model, word list."""
     from hwr.checkpoint import Part
     from hwr.decoding import language_model
 

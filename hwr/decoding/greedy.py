@@ -1,4 +1,4 @@
-"""Logits -> text by the best path, and the confidence of any path."""
+"""Greedy decoding: logits -> text along the best path, and the confidence of any path."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from hwr.alphabet import Alphabet
 
 
 def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:
-    """CTC best path: the likeliest class of every step, repeats merged, blanks dropped (Graves et al. 2006, 3.2).
+    """CTC best path: the most likely class of every step, repeats merged, blanks dropped (Graves et al. 2006, 3.2).
 
     Args:
         logits: (N, T, C) float, before the softmax; the blank is the last class.
@@ -17,16 +17,16 @@ def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> 
         The N texts, and (N,) float confidences in 0..1.
 
     Raises:
-        Error: Logits that are not finite, which only a network whose training diverged gives.
+        Error: Logits are not finite, because training diverged.
     """
     path = best_path(logits)
     return collapse(path, alphabet), confidences(logits, path, temperature)
 
 
 def best_path(logits: np.ndarray) -> np.ndarray:
-    """(N, T) int64: the likeliest class of every step of (N, T, C) logits, which must be finite."""
+    """(N, T) int64: the most likely class of every step of (N, T, C) logits, which must be finite."""
     if not np.isfinite(logits).all():
-        raise Error("the network's output is not finite: its training has diverged; train again with a lower train.lr")
+        raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
     return np.asarray(logits.argmax(2), np.int64)
 
 
@@ -37,16 +37,16 @@ def collapse(path: np.ndarray, alphabet: Alphabet) -> list[str]:
 
 
 def confidences(logits: np.ndarray, path: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """How sure the network is of the texts that paths give.
+    """The confidence of the texts along these paths.
 
     Args:
         logits: (N, T, C) float, before the softmax; the blank is the last class.
         path: (N, T) int, a class for each step.
-        temperature: Logits are divided by it (Guo et al. 2017).
+        temperature: Divides the logits (Guo et al. 2017).
 
     Returns:
-        (N,) float in 0..1: the geometric mean of the characters' probabilities, each taken at the surest step of its run;
-        of an empty text, the probability of the least sure blank.
+        (N,) float in 0..1: the geometric mean of the characters' probabilities, each the maximum over the character's run;
+        for an empty text, the lowest probability of its blanks.
     """
     if not path.size:
         return np.ones(len(path))
@@ -54,7 +54,7 @@ def confidences(logits: np.ndarray, path: np.ndarray, temperature: float = 1.0) 
     own = np.take_along_axis(logits, path[..., None], 2)
     log_p = -np.log(np.exp((logits - logits.max(2, keepdims=True)) / temperature).sum(2))
     log_p = log_p + (own - logits.max(2, keepdims=True))[..., 0] / temperature  # (N, T)
-    # One number per run: its surest step. Runs are numbered through the batch, row after row.
+    # The maximum of each run. Runs are numbered through the whole batch, row by row.
     starts = np.flatnonzero(_starts(path))
     surest = np.maximum.reduceat(log_p.ravel(), starts)
     is_character = path.ravel()[starts] != blank
@@ -65,7 +65,7 @@ def confidences(logits: np.ndarray, path: np.ndarray, temperature: float = 1.0) 
 
 
 def _starts(path: np.ndarray) -> np.ndarray:
-    """(N, T) bool: the steps at which another class begins."""
+    """(N, T) bool: the steps at which a new run starts."""
     new = np.ones(path.shape, bool)
     new[:, 1:] = path[:, 1:] != path[:, :-1]
     return new

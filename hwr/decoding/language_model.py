@@ -11,16 +11,16 @@ from hwr import Error, checkpoint
 from hwr.decoding import arpa
 from hwr.decoding.ngram import LM, SPECIAL, Grams, assemble
 
-# More than anybody counts: orders and characters.
+# Upper limits for damaged files, above any real model.
 MOST_ORDERS = 64
 MOST_CHARACTERS = 0x110000
 
 
 def save(path: str | Path, lm: LM) -> None:
-    """Write a model: `.arpa`, which other programs read too, or `.bin`, hwr's own, which is read faster.
+    """Write a model as `.arpa`, which other programs can read, or `.bin`, hwr's own format, which loads faster.
 
     Raises:
-        Error: Another ending, or it could not be written; what was there before is untouched.
+        Error: The file name has another extension, or the file can't be written (a previous file is unchanged).
     """
     match Path(path).suffix:
         case ".arpa":
@@ -33,16 +33,16 @@ def save(path: str | Path, lm: LM) -> None:
 
 
 def load(path: str | Path) -> LM:
-    """Read what `save` wrote, or any tool's ARPA file of characters.
+    """Read a model from `save`, or any tool's character ARPA file.
 
     Raises:
-        Error: No such file, or it is malformed.
+        Error: The file does not exist or is malformed.
     """
     if Path(path).suffix != ".bin":
         return arpa.read(path)
     arrays, about = checkpoint.read_arrays(path)
     if not isinstance(about.get("lm"), dict):
-        raise Error(f"{path}: not a language model of `hwr lm build`")
+        raise Error(f"{path}: not a language model from `hwr lm build`")
     try:
         return from_arrays(arrays, about["lm"])
     except Error as error:
@@ -52,8 +52,8 @@ def load(path: str | Path) -> LM:
 def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A model as arrays and JSON values, for a file or a checkpoint.
 
-    Only what cannot be worked out is kept: how many n-grams go on from each context, their last tokens, probabilities and
-    back-off weights. If these have at most 256 values, as in a model that was quantised, a byte says which.
+    Only what can't be derived is stored: the number of n-grams that extend each context, their last tokens, probabilities
+    and back-off weights. If these have at most 256 distinct values, as in a quantised model, they become one-byte indices.
     """
     arrays = {
         "children": _smallest(np.diff(lm.first)),
@@ -69,16 +69,16 @@ def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> LM:
-    """What `to_arrays` gave, checked: nothing in it can lead the compiled search out of its arrays.
+    """Restore a model from `to_arrays`, checked so that it can't lead the compiled search out of bounds.
 
     Raises:
-        Error: Something is missing, of another type or shape, or out of its bounds.
+        Error: Something is missing, has another type or shape, or is out of range.
     """
     characters, counts = _header(about)
     vocabulary, states = len(characters) + len(SPECIAL), 1 + sum(counts[:-1])
-    if "first" in arrays:  # as written before the arrays were made smaller
+    if "first" in arrays:  # an older format with larger arrays
         first = _integers(arrays, "first", states + 1)
-        _require(first[0] == 0, "first does not begin with 0")
+        _require(first[0] == 0, "first does not start with 0")
         children = np.diff(first)
     else:
         children = _integers(arrays, "children", states)
@@ -86,8 +86,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> L
     log10_p = _numbers(arrays, "log10_p", sum(counts))
     log10_backoff = _numbers(arrays, "log10_backoff", states)
     _require((log10_p <= 0).all(), "log10_p is above 0")
-    _require((children >= 0).all() and (children <= vocabulary).all(), "children is out of its bounds")
-    _require((token >= 0).all() and (token < vocabulary).all(), "token is out of its bounds")
+    _require((children >= 0).all() and (children <= vocabulary).all(), "children is out of range")
+    _require((token >= 0).all() and (token < vocabulary).all(), "token is out of range")
     _require(counts[0] == vocabulary, "the 1-grams are not the characters")
     grams, done, contexts = [], 0, 1
     for n, count in enumerate(counts):
@@ -96,8 +96,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> L
         _require(int(own.sum()) == count, f"children do not add up to the {count} {n + 1}-grams")
         context, mine = np.repeat(np.arange(contexts), own), slice(done, done + count)
         keys = context * vocabulary + token[mine]
-        _require((keys[1:] > keys[:-1]).all(), f"the {n + 1}-grams are not in their order")
-        # Of the highest order back-off weights mean nothing.
+        _require((keys[1:] > keys[:-1]).all(), f"the {n + 1}-grams are not sorted")
+        # The highest order has no back-off weights.
         backoff = log10_backoff[1 + done : 1 + done + count] if n + 1 < len(counts) else np.zeros(count, np.float32)
         grams.append(Grams(context, token[mine], log10_p[mine], backoff))
         done, contexts = done + count, count
@@ -126,7 +126,7 @@ def _integers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.nd
         array is not None and array.dtype.kind in "iu" and array.shape == (length,), f"{name} is not {length} integers"
     )
     assert array is not None
-    _require(length == 0 or int(array.max()) < 2**31, f"{name} is out of its bounds")
+    _require(length == 0 or int(array.max()) < 2**31, f"{name} is out of range")
     return array.astype(np.int64)
 
 
@@ -134,7 +134,7 @@ def _numbers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.nda
     array, values = arrays.get(name), arrays.get(f"{name}_values")
     if values is not None and array is not None:
         _require(array.dtype == np.uint8 and values.dtype == np.float32 and values.ndim == 1, f"{name} or its values")
-        _require(int(array.max(initial=0)) < len(values), f"{name} is out of its bounds")
+        _require(int(array.max(initial=0)) < len(values), f"{name} is out of range")
         array = values[array]
     _require(
         array is not None and array.dtype == np.float32 and array.shape == (length,), f"{name} is not {length} numbers"
@@ -145,22 +145,23 @@ def _numbers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.nda
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:
-    """Integers, none below 0, in the smallest type that holds them."""
+    """Non-negative integers in the smallest type that holds them."""
     most = int(array.max(initial=0))
     return array.astype(np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.uint32)
 
 
 def quantised(lm: LM) -> LM:
-    """The model with its probabilities and back-off weights rounded to 256 values each, so that a byte holds one."""
+    """The model with probabilities and back-off weights rounded to 256 values each, to be stored in a byte."""
     return replace(lm, log10_p=_rounded(lm.log10_p), log10_backoff=_rounded(lm.log10_backoff))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """(n,) float32 rounded to the means of 254 bins, narrower where there are more values.
+    """(n,) float32 rounded to the means of 254 bins, narrower where values are dense.
 
-    The bins' density goes with the cube root of the values', which for many bins has the least squared error (Panter and
-    Dite 1951, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels"). The least value and 0
-    are bins of their own: `<s>`'s mark and the weight of a context without n-grams stay whole.
+    The density of the bins is proportional to the cube root of that of the values, which minimises the squared error for
+    many bins (Panter and Dite 1951, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels").
+    The lowest value and 0 have their own bins, because `<s>`'s marker and the weight of a context without n-grams must stay
+    exact.
     """
     low = float(values.min())
     common = values[(values != low) & (values != 0)]

@@ -1,4 +1,4 @@
-"""A word list, as the beam search walks it: a trie of case-folded words."""
+"""A word list for the beam search: a trie of case-folded words."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -15,12 +15,12 @@ from hwr.decoding.normal_form import normal_form
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """A trie for one alphabet. Node 0 is the beginning of a word.
+    """A trie for one alphabet. Node 0 is the start of a word.
 
     Attributes:
-        words: What it holds, case-folded and sorted.
-        letter: (C - 1,) int32: what a class is in a word: a case-folded letter's number; -1 of what parts words (spaces,
-            digits, punctuation: `l'eau` is two words, and numbers are none).
+        words: Its words, case-folded and sorted.
+        letter: (C - 1,) int32: the number of each class's case-folded letter; -1 for characters that separate words
+            (spaces, digits, punctuation: `l'eau` is two words, and numbers are not words).
         first: (nodes + 1,) int64: the entries of node n are first[n]:first[n + 1].
         entry: (entries,) int32: a letter's number.
         node: (entries,) int64: the node that it leads to.
@@ -40,12 +40,12 @@ def _is_letter(character: str) -> bool:
 
 
 def split(text: str) -> list[str]:
-    """The words of a text, case-folded: its runs of letters, with the accents that stand after them."""
+    """The words of a text, case-folded: its runs of letters with their combining accents."""
     return "".join(c if _is_letter(c) else " " for c in text).casefold().split()
 
 
 def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
-    """The trie of a list of words, in the alphabet's normal form; words that the alphabet cannot write are of no use."""
+    """The trie of a list of words, in the alphabet's normal form; words that the alphabet can't write are skipped."""
     numbers: dict[str, int] = {}
     for character in alphabet.characters:
         if _is_letter(character):
@@ -56,7 +56,7 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
     form = normal_form(alphabet.characters)
     known = []
     for word in sorted({part for entry in words for part in split(unicodedata.normalize(form, entry))}):
-        # Some letters fold to two (ß), which no class of the alphabet is.
+        # Some letters fold to two (ß), for which the alphabet has no class.
         if all(c in numbers for c in word):
             known.append(word)
             at = 0
@@ -78,17 +78,17 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
 
 
 def read(path: str | Path, alphabet: Alphabet) -> Lexicon:
-    """The trie of a UTF-8 file of words (or of any text: its words).
+    """The trie of a UTF-8 word list, or of the words in any text.
 
     Raises:
-        Error: It can't be read, or has no word.
+        Error: The file can't be read, or has no words.
     """
     try:
         found = build(Path(path).read_text(encoding="utf-8-sig").splitlines(), alphabet)
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"{path}: could not be read as a UTF-8 word list: {error}") from error
     if not found.words:
-        raise Error(f"{path}: no word that the alphabet can write")
+        raise Error(f"{path}: no words that the alphabet can write")
     return found
 
 
@@ -99,18 +99,18 @@ def to_arrays(lexicon: Lexicon) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], alphabet: Alphabet) -> Lexicon:
-    """What `to_arrays` wrote.
+    """Restore a word list from `to_arrays`.
 
     Raises:
-        Error: It is damaged.
+        Error: The arrays are damaged.
     """
     words = arrays.get("words")
     if words is None or words.dtype != np.uint8 or words.ndim != 1:
-        raise Error("the word list is damaged: its array `words` is missing or no row of bytes")
+        raise Error("the word list is damaged: its array `words` is missing, or not a row of bytes")
     try:
         found = build(words.tobytes().decode().split("\n"), alphabet)
     except UnicodeDecodeError as error:
         raise Error(f"the word list is damaged: {error}") from error
     if not found.words:
-        raise Error("the word list is damaged: it has no word that the alphabet can write")
+        raise Error("the word list is damaged: it has no words that the alphabet can write")
     return found

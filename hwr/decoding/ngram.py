@@ -1,8 +1,8 @@
-"""A character n-gram: texts -> LM, and the arrays that the beam search walks.
+"""Character n-grams: texts -> LM, in arrays for the beam search.
 
 Smoothing is interpolated modified Kneser-Ney (Chen and Goodman 1999, "An empirical study of smoothing techniques for
 language modeling", Computer Speech and Language 13, section 4.1.6); the lowest order is interpolated with the uniform
-distribution over the characters, `</s>` and `<unk>`, which is all that `<unk>` gets (as in KenLM: Heafield et al. 2013).
+distribution over the characters, `</s>` and `<unk>`, the only probability of `<unk>` (as in KenLM: Heafield et al. 2013).
 """
 
 import unicodedata
@@ -18,11 +18,11 @@ from hwr.decoding.normal_form import normal_form
 
 UNKNOWN, START, END = 0, 1, 2
 SPECIAL = ("<unk>", "<s>", "</s>")
-# What `<s>` gets, which is never predicted (SRILM's value, which KenLM reads too).
+# The log10 of `<s>`, which is never predicted (SRILM's value, which KenLM accepts).
 NEVER = -99.0
-# KenLM's value for `<unk>` where a file has none.
+# KenLM's log10 of `<unk>` if a file has none.
 NO_UNKNOWN = -100.0
-# KenLM's `--discount_fallback`: for one count, two, and three or more.
+# KenLM's `--discount_fallback`: for counts of one, two, and three or more.
 FALLBACK = (0.5, 1.0, 1.5)
 
 
@@ -32,15 +32,15 @@ class LM:
     (entries are numbered through all orders, sorted by their context's node and then by token) is the context e + 1.
 
     Attributes:
-        order: Characters of the longest n-gram.
-        characters: Those that it knows, in code-point order; token ids are 0 `<unk>`, 1 `<s>`, 2 `</s>`, then these.
-        counts: (order,) n-grams of each order.
+        order: Length of the longest n-grams, in characters.
+        characters: Its characters in code-point order; token ids are 0 `<unk>`, 1 `<s>`, 2 `</s>`, then these.
+        counts: (order,) number of n-grams of each order.
         first: (states + 1,) int64: the entries of state s are first[s]:first[s + 1].
-        token: (entries,) int32, the n-gram's last token.
-        log10_p: (entries,) float32, of that token after the state that it is an entry of.
-        next_state: (entries,) int32: the state after it.
-        log10_backoff: (states,) float32: what to add where the state has no entry of a token ...
-        suffix: (states,) int32: ... and the state to look in then: the longest known context without the first token.
+        token: (entries,) int32: the n-gram's last token.
+        log10_p: (entries,) float32: log10 probability of that token after the entry's state.
+        next_state: (entries,) int32: the state after the token.
+        log10_backoff: (states,) float32: the weight to add if the state has no entry for a token ...
+        suffix: (states,) int32: ... and the state to look in next: the longest known context without the first token.
     """
 
     order: int
@@ -67,19 +67,20 @@ class LM:
         return np.array([self._ids.get(character, UNKNOWN) for character in text], np.int32)
 
     def spelled(self, characters: str) -> list[np.ndarray]:
-        """The token ids that each character of an alphabet is for the model; `<unk>` for one that it does not know.
+        """The model's token ids for each character of an alphabet; `<unk>` for an unknown character.
 
-        A character that the model knows in another normal form is that: é may be two tokens, e and its accent.
+        A character may be known in another normal form: é may be two tokens, e and its accent.
 
         Raises:
-            Error: The alphabet has accents apart and the model's texts do not, so one would have to guess ahead.
+            Error: The alphabet has combining accents but the model has precomposed letters, which can't be predicted
+                piecewise.
         """
         if normal_form(characters) == "NFD":
             for character in self.characters:
                 parts = unicodedata.normalize("NFD", character)
                 if parts != character and all(part in characters for part in parts):
                     raise Error(
-                        f"the language model has {character!r} as one character and the network writes {len(parts)}: "
+                        f"the language model has {character!r} as one character but the network writes {len(parts)}; "
                         "build the model with --normalise NFD"
                     )
         return [self.ids(self._form(character)) for character in characters]
@@ -98,12 +99,12 @@ class LM:
             at = low + np.searchsorted(self.token[low:high], token)
             if at < high and self.token[at] == token:
                 return total + float(self.log10_p[at]), int(self.next_state[at])
-            # State 0 has all tokens, so this ends.
+            # State 0 has all tokens, so the loop ends.
             total += float(self.log10_backoff[state])
             state = int(self.suffix[state])
 
     def log10(self, text: str) -> float:
-        """log10 of the probability of a whole line, its end included."""
+        """log10 of the probability of a whole line, including its end."""
         total, state = 0.0, self.start
         for token in [*self.ids(text), END]:
             p, state = self.step(state, int(token))
@@ -114,14 +115,14 @@ class LM:
 class Grams(NamedTuple):
     """The n-grams of one order, sorted by context and token."""
 
-    context: np.ndarray  # (n,) int64: where their first n - 1 tokens stand among the next lower order's
+    context: np.ndarray  # (n,) int64: index of their first n - 1 tokens among the n-grams of the next lower order
     token: np.ndarray  # (n,) int32
     log10_p: np.ndarray  # (n,) float32
-    log10_backoff: np.ndarray  # (n,) float32; of the highest order without meaning
+    log10_backoff: np.ndarray  # (n,) float32; unused for the highest order
 
 
 def assemble(characters: str, grams: list[Grams]) -> LM:
-    """Put the orders into one trie. The lowest must have all tokens, and every n-gram's context must be there."""
+    """Assemble the orders into one trie. The lowest must have all tokens, and every n-gram's context must exist."""
     counts = [len(g.token) for g in grams]
     vocabulary = len(characters) + len(SPECIAL)
     # The node of an order's first n-gram; the lowest order's context is the root, node 0.
@@ -140,7 +141,7 @@ def assemble(characters: str, grams: list[Grams]) -> LM:
             at = np.minimum(np.searchsorted(lower, wanted), len(lower) - 1)
             hit = lower[at] == wanted
             found[todo[hit]] = at[hit] + 1
-            # A pruned model may lack a suffix: then the next shorter one.
+            # A pruned model may lack a suffix; then try the next shorter one.
             todo, state = todo[~hit], suffix[state[~hit]]
         suffix[nodes[n] : nodes[n + 1]] = found
     states = int(nodes[-2])
@@ -159,14 +160,14 @@ def assemble(characters: str, grams: list[Grams]) -> LM:
 
 
 def discounts(counts: np.ndarray) -> tuple[float, float, float]:
-    """D1, D2 and D3+ of one order (Chen and Goodman 1999, equation 26): what is taken from n-grams seen so often.
+    """D1, D2 and D3+ of one order (Chen and Goodman 1999, equation 26): the discounts of n-grams by count.
 
     Args:
-        counts: (n,) int: of the highest order how often each was seen, below that the continuation counts.
+        counts: (n,) int: counts for the highest order, continuation counts for the others.
 
     Returns:
-        The three; `FALLBACK` where none was seen once, twice, three or four times, or where one of the three is not
-        above 0 and at most its count. So small texts and the lowest order, whose characters are few, get it.
+        The three discounts; `FALLBACK` if no n-gram has count 1, 2, 3 or 4, or if a discount is not in (0, count]. Small
+        texts need it, and the lowest order, which has few characters.
     """
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):
@@ -186,22 +187,22 @@ def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
 
     Args:
         texts: Lines, without their line ends.
-        order: Characters of the longest n-gram, >= 1. (KenLM reads models from order 2 on.)
+        order: Length of the longest n-grams, >= 1. (KenLM needs at least 2.)
 
     Returns:
-        The model, and (entries,) int64: how often the texts have each of its n-grams.
+        The model, and (entries,) int64: the count of each n-gram in the texts.
 
     Raises:
-        Error: No text, a line break in one (counted from 1), or an order below 1.
+        Error: There is no text, a text contains a line break, or the order is below 1.
     """
     if order < 1:
-        raise Error(f"the order of a language model is at least 1, not {order}")
+        raise Error(f"the order of a language model must be at least 1, not {order}")
     lines = list(texts)
     for number, text in enumerate(lines, 1):
         if "\n" in text or "\r" in text:
-            raise Error(f"text {number} has a line break in it: {text!r}")
+            raise Error(f"text {number} contains a line break: {text!r}")
     if not any(lines):
-        raise Error("a language model needs texts that are not empty")
+        raise Error("a language model needs at least one text that is not empty")
 
     characters = "".join(sorted(set().union(*lines)))
     ids = {character: i for i, character in enumerate(characters, len(SPECIAL))}
@@ -210,7 +211,7 @@ def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
     column = np.arange(len(stream)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # place in its line
     vocabulary = len(characters) + len(SPECIAL)
 
-    # Order by order: which n-gram ends at each position, as a number into the sorted n-grams.
+    # For each order: the index of the n-gram that ends at each position, among the sorted n-grams.
     which = stream
     context, token = [np.zeros(vocabulary, np.int64)], [np.arange(vocabulary)]
     suffix = [np.zeros(vocabulary, np.int64)]
@@ -226,7 +227,8 @@ def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
         token.append(keys % vocabulary)
         suffix.append(np.zeros(len(keys), np.int64))
         suffix[-1][inverse] = which[ends]
-        # Below the highest order an n-gram counts once per different token before it; one that starts a line has none.
+        # Below the highest order, the count is the number of different preceding tokens. An n-gram at the start of a line has
+        # none and keeps its count.
         at_start = np.zeros(len(counts[-1]), bool)
         at_start[which[column == n - 2]] = True
         continuations = np.bincount(suffix[-1], minlength=len(counts[-1]))
@@ -244,7 +246,7 @@ def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
         d = np.array([0.0, *discounts(own)])[np.minimum(own, 3)]
         contexts = len(counts[n - 1]) if n else 1
         total = np.bincount(context[n], own, contexts)
-        # A context that nothing follows leaves all to the lower order.
+        # A context without continuation leaves all mass to the lower order.
         backoff = np.where(total > 0, np.bincount(context[n], d, contexts) / np.maximum(total, 1), 1)
         p = (own - d) / total[context[n]] + backoff[context[n]] * lower[suffix[n]]
         if n:

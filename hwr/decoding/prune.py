@@ -1,8 +1,8 @@
-"""A smaller language model: the n-grams that matter least go, and numbers are rounded.
+"""Shrink a language model: prune the least important n-grams, and quantise the numbers.
 
-An n-gram matters as much as the model's relative entropy grows without it (Stolcke 1998, "Entropy-based pruning of backoff
-language models"). How likely a context is comes from its count in the texts: the lower orders of a Kneser-Ney model tell it
-wrongly (Chelba et al. 2010, "Study on interaction between entropy pruning and Kneser-Ney smoothing").
+The importance of an n-gram is the increase of the model's relative entropy without it (Stolcke 1998, "Entropy-based pruning
+of backoff language models"). The probability of a context comes from its count in the texts, because the lower orders of a
+Kneser-Ney model misstate it (Chelba et al. 2010, "Study on interaction between entropy pruning and Kneser-Ney smoothing").
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ STEPS = 20
 
 
 def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
-    """The model quantised, and pruned as far as it must be for its arrays to take at most so much.
+    """Quantise a model, and prune it until its arrays take at most this many megabytes.
 
     Args:
-        lm: As `ngram.count` gives it, not pruned.
-        times: (entries,) int64, how often the texts have each n-gram.
+        lm: An unpruned model from `ngram.count`.
+        times: (entries,) int64, the count of each n-gram in the texts.
 
     Raises:
-        Error: Its characters alone take more.
+        Error: The 1-grams alone take more.
     """
     losses = _losses(lm, times)
     below = _below(lm)
@@ -33,11 +33,11 @@ def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
 
     if size(-np.inf) <= megabytes:
         return quantised(lm)
-    # The least threshold that is enough, by bisection over the sorted losses.
+    # The smallest sufficient threshold, by bisection over the sorted losses.
     ordered = np.sort(losses[np.isfinite(losses)])
     if size(np.inf) > megabytes:
         raise Error(f"a language model of {megabytes:g} MB has no room even for the {lm.counts[0]} characters")
-    low, high = 0, len(ordered)  # what comes at ordered[low] is too large
+    low, high = 0, len(ordered)  # the model at ordered[low] is too large
     for _ in range(STEPS):
         middle = (low + high) // 2
         if size(ordered[middle]) <= megabytes:
@@ -49,24 +49,24 @@ def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
 
 
 def _below(lm: LM) -> np.ndarray:
-    """(entries,) the entry of each n-gram without its first token; -1 of the 1-grams."""
+    """(entries,) the entry of each n-gram without its first token; -1 for 1-grams."""
     states = len(lm.suffix)
     return np.concatenate([lm.suffix[1:], lm.next_state[states - 1 :]]).astype(np.int64) - 1
 
 
 def _contexts(lm: LM) -> np.ndarray:
-    """(entries,) the state that each n-gram is an entry of."""
+    """(entries,) the context state of each n-gram."""
     return np.repeat(np.arange(len(lm.first) - 1), np.diff(lm.first))
 
 
 def _losses(lm: LM, times: np.ndarray) -> np.ndarray:
-    """(entries,) by how many nats per character the relative entropy grows without each n-gram; inf of the 1-grams."""
+    """(entries,) increase of the relative entropy without each n-gram, in nats per character; inf for 1-grams."""
     context, below = _contexts(lm), _below(lm)
     p = 10 ** lm.log10_p.astype(np.float64)
     higher = below >= 0
     p_below = np.where(higher, p[below], 0.0)
     states = len(lm.suffix)
-    # The mass that a context leaves to the lower order, and the lower order's mass of what it leaves.
+    # The mass that a context leaves to the lower order, and the lower order's mass for the same tokens.
     left = np.maximum(1 - np.bincount(context, p, states), 1e-12)
     left_below = np.maximum(1 - np.bincount(context, p_below, states), 1e-12)
     likely = np.concatenate([[1.0], times[: states - 1] / max(1, times[: lm.counts[0]].sum())])
@@ -81,7 +81,7 @@ def _losses(lm: LM, times: np.ndarray) -> np.ndarray:
 
 
 def _kept(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """(entries,) bool: these, and those that they need: their contexts, and themselves without the first token."""
+    """(entries,) bool: the kept n-grams, and those that they need: contexts, and n-grams without the first token."""
     keep, context = keep.copy(), _contexts(lm)
     ends = np.cumsum(lm.counts)
     for n in range(lm.order - 1, 0, -1):
@@ -93,7 +93,7 @@ def _kept(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 
 def _bytes(lm: LM, keep: np.ndarray) -> int:
-    """What `to_arrays` gives of the quantised model, in bytes."""
+    """Size of the quantised model's `to_arrays`, in bytes."""
     entries, states = int(keep.sum()), 1 + int(keep[: sum(lm.counts[:-1])].sum())
     vocabulary = len(lm.characters) + len(SPECIAL)
     wide = 1 if vocabulary <= 2**8 else 2 if vocabulary <= 2**16 else 4
@@ -101,7 +101,7 @@ def _bytes(lm: LM, keep: np.ndarray) -> int:
 
 
 def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
-    """The model of the kept n-grams, with the back-off weights that make it sum to 1 again."""
+    """The model of the kept n-grams, with back-off weights renormalised to sum to 1."""
     context = _contexts(lm)
     p = 10 ** lm.log10_p.astype(np.float64)
     states = len(lm.suffix)
@@ -121,5 +121,5 @@ def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
 
 
 def megabytes(lm: LM) -> float:
-    """What a model takes in a file, but for the header."""
+    """Size of a model in a file without the header."""
     return sum(array.nbytes for array in to_arrays(lm)[0].values()) / 1e6

@@ -25,7 +25,7 @@ class TorchEngine:
 
     def __init__(self, config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> None:
         self._begin(config, classes)
-        # Without initial values, which would draw from the caller's random generator.
+        # The meta device skips the initial values, which would draw from the caller's random generator.
         with torch.device("meta"):
             net = networks.torch_network(config, classes)
         self._reader: Any = net.to_empty(device="cpu")
@@ -36,7 +36,7 @@ class TorchEngine:
         self._place(self._reader)
 
     def _begin(self, config: Config, classes: int) -> None:
-        """Everything but the network."""
+        """Set up everything except the network."""
         self.group = TorchGroup()
         self._device = _device(config.engine.device, self.group)
         self.device = str(self._device)
@@ -68,25 +68,25 @@ class TorchEngine:
         return out
 
     def network(self) -> Any:
-        """What reads."""
+        """The network for reading."""
         return self._reader
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Pixels in 0..1 as the network takes them."""
+        """Normalise pixels in 0..1 for the network."""
         out: Tensor = self._reader.normalise(images)
         return out
 
     def _place(self, net: nn.Module) -> None:
-        # Convolutions run faster with the channels innermost: reading by 7 to 19 %, training by 3 to 10 on a CPU.
+        # Channels-last convolutions are faster on a CPU: 7 to 19 % in reading, 3 to 10 % in training.
         net.to(self._device)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """CUDA's global state as the engine needs it, put back afterwards: the current device, and how cuDNN rounds.
+        """Set the CUDA state that the engine needs, the current device and cuDNN's TF32 flag, and restore it afterwards.
 
-        In fp32 cuDNN must not round to TF32's 10 bits, as it does by default. In bf16 only LSTMs remain in fp32, where
-        TF32 is faster and still has more bits than bf16.
+        In fp32 cuDNN must not round to TF32's 10 bits, its default. In bf16 only the LSTMs stay in fp32; for them TF32 is
+        faster and still more precise than bf16.
         """
         if self._device.type != "cuda":
             yield
@@ -102,12 +102,12 @@ class TorchEngine:
     def _forward(self, net: nn.Module, pixels: Tensor, widths: Tensor) -> Output:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output: Output = net(pixels, widths)
-        # CTC and everything after it in fp32.
+        # CTC and everything after it is computed in fp32.
         shortcut, features = (None if part is None else part.float() for part in output[1:])
         return Output(output.logits.float(), shortcut, features)
 
     def _pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) float32 on the device: warped if the batch says so, normalised; and (N,) columns of line, on the CPU."""
+        """(N, 1, H, W) float32 pixels on the device, augmented if the batch has warps; and (N,) line widths on the CPU."""
         images = upload(batch.images, self._device).float() / 255
         images, widths = images[:, None], batch.widths  # (N, 1, H, W)
         if batch.warps is not None:
@@ -128,23 +128,23 @@ def ctc_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
 
     Args:
         logits: (N, T, C) float32.
-        labels: (N, L) int32, -1 where a label has ended.
+        labels: (N, L) int32, padded with -1.
     """
     log_p = logits.log_softmax(2).transpose(0, 1)  # (T, N, C)
     targets = upload(labels, logits.device).long().clamp(min=0)
-    # Lengths on the CPU, where torch wants them: from elsewhere they would be waited for.
+    # Lengths on the CPU, where torch needs them: copying them from a GPU would wait.
     lengths = torch.from_numpy((labels >= 0).sum(1))
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
-    # Torch's own CTC, also on a GPU: cuDNN's wants the blank first. Its gradient there is summed in no fixed order.
+    # Torch's own CTC, on a GPU too, because cuDNN's needs the blank first. Its GPU gradient is not deterministic.
     return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
 
 
 @contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Make running out of memory an error that names the setting to lower."""
+    """Turn a lack of memory into an Error that names the setting to lower."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator has no class of its own
+    except RuntimeError as error:  # torch.OutOfMemoryError is a subclass; the CPU allocator raises a plain RuntimeError
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise Error(f"out of memory: lower {remedy}") from error
         raise
@@ -154,25 +154,25 @@ def _device(name: str, group: TorchGroup) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
-        name = f"cuda:{group.local_rank}"  # the first GPU, or one for each process
+        name = f"cuda:{group.local_rank}"  # the first GPU, or one per process
     elif name.startswith("cuda") and group.size > 1:
-        raise Error(f"engine.device: {name} can't be shared by {group.size} processes; with cuda each has its own")
+        raise Error(f"engine.device: {group.size} processes can't share {name}; set cuda, so that each uses its own")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise Error(f"engine.device: {name!r} is no device; use auto, cpu, cuda or cuda:1") from None
+        raise Error(f"engine.device: {name!r} is not a device; use auto, cpu, cuda or cuda:1") from None
     if device.type not in ("cpu", "cuda"):
         raise Error(f"engine.device: {name!r} is not supported; use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise Error(
-            f"engine.device: {name} is not there; torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
+            f"engine.device: {name} does not exist; torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
         )
     return device
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for it: others compute in bf16 too, slower than in fp32."""
+    """Whether the device multiplies bf16 natively; other devices emulate it, slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Older versions of torch can't tell.
+    # Older versions of torch lack these functions.
     return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))

@@ -18,25 +18,25 @@ from hwr.engines.torch import TorchEngine, ctc_loss, memory_errors
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
 
-# The share of a batch in the running centre of each character's features (center loss).
+# Weight of a batch in the running centre of each character's features (center loss).
 CENTER_RATE = 0.1
 
 
 class TorchTrainer(TorchEngine):
     """See `hwr.engines.base.Trainer`.
 
-    Initial values, then dropout, draw from torch's global generators; `state` keeps them.
+    Initial values and dropout draw from torch's global generators, which are part of `state`.
 
     Args:
-        fresh: Whether to start from initial weights; else the caller loads some.
+        fresh: Whether to set initial weights; if not, the caller loads weights.
     """
 
     def __init__(self, config: Config, classes: int, fresh: bool = True) -> None:
         self._begin(config, classes)
         torch.manual_seed(config.train.seed)
         self._net: Any = networks.torch_network(config, classes)
-        # What trains; what reads is the network itself, or the running average of its weights. Copied before it goes to a
-        # GPU, where an LSTM's weights lie in one piece, and a copy's would not.
+        # `_net` trains; `_reader` is the same network, or the moving average of its weights. Copy it before moving it to a
+        # GPU, where an LSTM's weights are one block of memory, which a copy would split.
         self._reader = copy.deepcopy(self._net) if config.train.ema else self._net
         for net in (self._net, self._reader):
             self._place(net)
@@ -46,24 +46,24 @@ class TorchTrainer(TorchEngine):
         if initial is not None:
             self.load(initial)
             torch.manual_seed(config.train.seed)
-        # All processes start from the same weights, and each has a dropout of its own.
+        # All processes start from the same weights, but draw their own dropout.
         if self.group.rank:
             torch.manual_seed(config.train.seed + self.group.rank)
-        # Only the weights of convolutions, LSTMs and dense layers decay: not biases, nor batch norm.
+        # Weight decay applies to convolutions, LSTMs and dense layers, not to biases and batch norm.
         groups = [
             {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
             for decays, decay in ((True, config.train.weight_decay), (False, 0.0))
         ]
-        # One kernel for all of an update: on a CPU three times as fast as one for each operation.
+        # A fused update is three times as fast on a CPU as separate operations.
         self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._updates = 0
         self._centers: Tensor | None = None
 
     @functools.cached_property
     def _trainer(self) -> nn.Module:
-        """What trains: the network itself, or in several processes what also averages its gradients over them.
+        """The network, wrapped to average gradients if there are several processes.
 
-        Made by the first step: who only reads needs none.
+        Created by the first training step, because reading does not need it.
         """
         return self.group.parallel(self._net, self._device, self._net.has_unused)
 
@@ -76,19 +76,19 @@ class TorchTrainer(TorchEngine):
         self._updates += 1
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-            # MXNet's Adam adds 1e-8 to the root of the second moment before that is corrected for its bias, torch's
-            # after (mxnet/optimizer/adam.py); this makes them the same.
+            # MXNet's Adam adds 1e-8 to the root of the second moment before bias correction, torch's after it
+            # (mxnet/optimizer/adam.py). This makes them equal.
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
         loss = losses.detach().mean()
         self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
         if settings.ema:
-            # While there are few, the average is over all updates so far.
+            # Early on, average over all updates so far.
             self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
         return loss
 
     def _backward(self, net: nn.Module, batch: Batch, center_loss: float) -> Tensor:
-        """Leave the gradients of a batch; returns the CTC losses, (N,) nats per line."""
+        """Compute the gradients of a batch; returns the CTC losses, (N,) nats per line."""
         weight = self._config.train.loss_weight
         self._net.train()
         output = self._forward(net, *self._pixels(batch))
@@ -140,7 +140,9 @@ class TorchTrainer(TorchEngine):
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         processes = sum(name.startswith("rng.") and name.endswith(".cpu") for name in state)
         if processes != self.group.size:
-            raise Error(f"the run was trained by {processes} processes, not by {self.group.size}; go on with as many")
+            raise Error(
+                f"the run was trained by {processes} processes, not {self.group.size}; resume with the same number"
+            )
         self._updates = int(state["updates"])
         self._optimizer.state.clear()
         for name, parameter in self._net.named_parameters():
@@ -148,7 +150,7 @@ class TorchTrainer(TorchEngine):
             moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if moments:
                 self._optimizer.state[parameter] = {
-                    # The moments lie in memory as their parameter does.
+                    # The moments need the memory layout of their parameter.
                     key: torch.tensor(value, device=parameter.device)
                     if key == "step"
                     else torch.empty_like(parameter).copy_(torch.tensor(value))
@@ -170,8 +172,8 @@ class TorchTrainer(TorchEngine):
     def _center_loss(self, output: Output, labels: np.ndarray) -> Tensor:
         """Mean squared distance of the features at each character from the running centre of its class.
 
-        After Corbillé and Barney Smith (IJCNN 2025): features through a sigmoid; only in lines that are read without a
-        fault; blank and space (class 0 of the original alphabet, and of those that extend it) excluded.
+        After Corbillé and Barney Smith (IJCNN 2025): features pass a sigmoid; only lines read without error count; blank
+        and space (class 0 of the original alphabet and of those that extend it) are excluded.
         """
         assert output.features is not None
         best = output.logits.detach().argmax(2)  # (N, T)
@@ -190,7 +192,7 @@ class TorchTrainer(TorchEngine):
             number = torch.bincount(classes, minlength=blank).float()[:, None]
             total = torch.zeros_like(self._centers).index_add_(0, classes, found)
             self.group.add([number, total])
-        # The mean over all processes, whose gradients will be averaged; of no features at all a sum of 0.
+        # The mean over all processes, whose gradients will be averaged; 0 if no process has features.
         share = self.group.size / (number.sum() * found.shape[1]).clamp(min=1)
         loss = F.mse_loss(found, self._centers[classes], reduction="sum") * share
         self._centers += CENTER_RATE * (total / number.clamp(min=1) - self._centers) * (number > 0)
@@ -206,5 +208,5 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _averaged(net: nn.Module) -> list[Tensor]:
-    """Parameters, and batch norm's running statistics."""
+    """The averaged tensors: parameters and batch norm's running statistics."""
     return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]

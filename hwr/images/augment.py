@@ -1,7 +1,7 @@
-"""Random warps of line images: drawn here from a seed, applied here by scikit-image (the reference) or by an engine.
+"""Augmentation: random warps drawn from a seed, and applied with scikit-image (the reference) or by an engine.
 
-What is drawn for a line depends on (seed, pass over the data, line) alone: not on the batch, the engine, the machine
-or the number of workers.
+A line's warp depends only on (seed, pass over the data, line), not on the batch, the engine, the machine or the number of
+workers.
 """
 
 import math
@@ -12,15 +12,15 @@ import numpy as np
 
 from hwr.config import Augment
 
-# Of the elastic grid: rows of nodes over the height (as many as leave each a zone of letters: above, middle, below), and
-# pixels from one column of nodes to the next, in line heights.
+# The elastic grid: rows of nodes (one each for ascenders, x-height and descenders), and the distance between columns of nodes
+# in line heights.
 GRID_ROWS = 3
 GRID_STEP = 0.5
 
-# Rotation moves the ends of a line up and down by this fraction of the height at most, so that long lines stay whole.
+# Rotation moves the ends of a line by at most this fraction of the height, so that long lines stay in the image.
 MOST_RISE = 0.15
 
-# One masked span per so many line heights of width.
+# Width per masked span, in line heights.
 MASK_EVERY = 3
 
 
@@ -29,15 +29,15 @@ class Warps:
     """One warp per image of a batch, applied in this order.
 
     Attributes:
-        gamma: (N,) float32; pixels (0..1) are raised to this power first.
-        matrix: (N, 2, 3) float32; where the pixel at output (x, y, 1) comes from in the input, (x, y) in pixels.
-        widths: (N,) int32; of the warped lines.
-        grid: (N, 2, GRID_ROWS, columns) float32, or None; pixels (x, y) by which that place is moved further. The rows are
-            spread evenly from the first pixel row to the last, the columns stand `grid_step(height)` pixels apart.
-        thickness: (N,) float32, -1..1, or None; how far strokes grow (or shrink) by a pixel all round.
-        contrast: (N,) float32 or None; ink is so much as dark (1: as it was).
-        brightness: (N,) float32 or None; added to every pixel (0..1), and cut off at 0 and 1.
-        masks: (N, K, 2) float32 or None; columns from .. to (in pixels of the output) that become white.
+        gamma: (N,) float32; exponent on pixels in 0..1.
+        matrix: (N, 2, 3) float32; maps output coordinates (x, y, 1) to input coordinates (x, y), in pixels.
+        widths: (N,) int32; widths of the warped lines.
+        grid: (N, 2, GRID_ROWS, columns) float32, or None; further displacements (x, y) of the input coordinates, in pixels.
+            Rows are spread evenly from the first to the last pixel row, columns are `grid_step(height)` pixels apart.
+        thickness: (N,) float32, -1..1, or None; pixels by which strokes grow (or shrink) on each side.
+        contrast: (N,) float32 or None; factor on the darkness of the ink.
+        brightness: (N,) float32 or None; added to every pixel (0..1), then clipped to 0..1.
+        masks: (N, K, 2) float32 or None; spans of output columns (start, end) that become white.
     """
 
     gamma: np.ndarray
@@ -51,7 +51,7 @@ class Warps:
 
 
 def grid_step(height: int) -> int:
-    """Pixels between two columns of the elastic grid."""
+    """Distance between two columns of the elastic grid, in pixels."""
     return max(2, round(GRID_STEP * height))
 
 
@@ -67,20 +67,19 @@ def draw(
 ) -> Warps:
     """Draw a warp for each (pass, line index).
 
-    Of gamma, the affine map and each of the others, a line has each with probability `augment.p`. With p = 1 and the
-    others at 0 the distribution is the original's: gamma uniform; one affine map with uniform translation (fractions of
-    the size), scale in x and y, and shear in radians. Its map is that of scikit-image before 0.20, which the original
-    used: a shear s takes (x, y) to (x - y sin s, y cos s), about the top-left corner.
+    Gamma, the affine map and each of the other augmentations apply with probability `augment.p`, independently. With p = 1
+    and the others at 0 the distribution is the original's: uniform gamma, and one affine map with uniform translation
+    (fractions of the size), scale in x and y, and shear in radians. The map is that of scikit-image before 0.20, which the
+    original used: a shear s maps (x, y) to (x - y sin s, y cos s), about the top-left corner.
 
     Args:
         augment: The ranges.
-        height: Of the images, in pixels.
-        widths: (N,) of the images, in pixels.
-        centred: Warp about the centre of each line and make it as much wider as it takes, so that no letter is lost:
-            for lines of any width. Then translation is up and down only, and lines are enlarged vertically by no more
-            than a quarter of `augment.scale`.
-        least: (N,) pixels that the widths may not fall below (for the text would no longer fit), if they are not already
-            smaller; for `centred` only.
+        height: Height of the images in pixels.
+        widths: (N,) widths of the images in pixels.
+        centred: For lines of any width: warp about the centre of each line, and widen the image so that no letter is lost.
+            Translation is then vertical only, and lines grow vertically by at most a quarter of `augment.scale`.
+        least: (N,) minimum widths in pixels, so that the text still fits; lines already narrower stay as they are. For
+            `centred` only.
     """
     n = len(lines)
     rngs = [np.random.default_rng((seed, epoch, index)) for epoch, index in lines]
@@ -115,7 +114,7 @@ def draw(
 def _centred(
     augment: Augment, height: int, widths: np.ndarray, u: np.ndarray, turn: np.ndarray, least: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Maps about the centres of lines, (N, 2, 3), and the widths that hold all of the warped lines, (N,)."""
+    """Affine maps about the lines' centres, (N, 2, 3), and widths that fit the whole warped lines, (N,)."""
     sx, sy = 1 + u[:, 3] * augment.scale, 1 + np.minimum(u[:, 4], u[:, 4] / 4) * augment.scale
     if least is not None:
         sx = np.maximum(sx, np.minimum(1, least / widths))
@@ -134,18 +133,18 @@ def _grid(strength: np.ndarray, height: int, widths: np.ndarray, rngs: Sequence[
     step = grid_step(height)
     columns = [math.ceil(width / step) + 1 for width in widths]
     out = np.zeros((len(rngs), 2, GRID_ROWS, max(columns)), np.float32)
-    for row, count, much, rng in zip(out, columns, strength, rngs, strict=True):
-        row[..., :count] = rng.normal(0, 1, (2, GRID_ROWS, count)) * much * height
+    for row, count, amount, rng in zip(out, columns, strength, rngs, strict=True):
+        row[..., :count] = rng.normal(0, 1, (2, GRID_ROWS, count)) * amount * height
     return out
 
 
 def _masks(share: np.ndarray, height: int, widths: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
     counts = [math.ceil(width / (MASK_EVERY * height)) for width in widths]
     out = np.zeros((len(rngs), max(counts), 2), np.float32)
-    for row, count, much, width, rng in zip(out, counts, share, widths, rngs, strict=True):
+    for row, count, amount, width, rng in zip(out, counts, share, widths, rngs, strict=True):
         start, length = rng.uniform(0, 1, (2, count))
         row[:count, 0] = start * width
-        row[:count, 1] = start * width + length * much * height
+        row[:count, 1] = start * width + length * amount * height
     return out
 
 
@@ -156,7 +155,7 @@ def apply(images: np.ndarray, warps: Warps) -> np.ndarray:
         images: (N, H, W) uint8.
 
     Returns:
-        (N, H, the widest of `warps.widths`) float32 in 0..1.
+        (N, H, max(`warps.widths`)) float32 in 0..1.
     """
     from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
     from skimage.transform import warp
@@ -175,8 +174,8 @@ def apply(images: np.ndarray, warps: Warps) -> np.ndarray:
             at = np.tensordot(matrix[:2], np.stack([x, y, np.ones_like(x)]), 1) + move  # (2, H, W), (x, y)
             line = map_coordinates(source, at[::-1], order=1, mode="constant", cval=1.0)
         if warps.thickness is not None:
-            much = float(warps.thickness[i])
-            line += abs(much) * ((minimum_filter if much > 0 else maximum_filter)(line, 3, mode="nearest") - line)
+            amount = float(warps.thickness[i])
+            line += abs(amount) * ((minimum_filter if amount > 0 else maximum_filter)(line, 3, mode="nearest") - line)
         if warps.contrast is not None:
             line = 1 - (1 - line) * float(warps.contrast[i])
         if warps.brightness is not None:

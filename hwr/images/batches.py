@@ -1,4 +1,4 @@
-"""Lines -> batches of NumPy arrays, in an order that depends on the seed and the epoch alone."""
+"""Lines -> batches of NumPy arrays, in an order that depends only on the seed and the epoch."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,19 @@ from hwr.images import augment, load, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import Geometry, steps_needed
 
-# Lines of any width: so many batches' lines are sorted by width before they are cut into batches, so that little is padding.
+# For lines of any width: number of batches whose lines are sorted by width before batching, to reduce padding.
 POOL = 20
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What an engine takes.
+    """A batch of lines for an engine.
 
     Attributes:
         images: (N, H, W) uint8.
-        widths: (N,) int32, the columns of each that are line; what is right of them is padding.
+        widths: (N,) int32, width of each line; columns right of it are padding.
         labels: (N, L) int32, padded with -1; L is the longest label's length, at least 1.
-        warps: How to warp the images, or None to leave them as they are.
+        warps: The augmentation, or None.
         index: (N,) the lines' positions in the dataset.
     """
 
@@ -40,13 +40,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Examples:
-    """Prepared lines with their labels, made once for a run.
+    """Prepared lines with their labels, encoded once per run.
 
     Attributes:
-        images: As the network takes them.
-        lines: The same lines' records.
-        labels: Label ids of each, (L,) int32; empty where the text can't be written.
-        faults: Why CTC can't write a line's text; "" where it can.
+        images: Preprocessed line images.
+        lines: The records of the lines.
+        labels: Label ids per line, (L,) int32; empty if the text can't be written.
+        faults: Why CTC can't write a line's text; "" if it can.
     """
 
     images: Images
@@ -59,7 +59,7 @@ class Examples:
 
 
 def encode(lines: Sequence[Line], images: Images, alphabet: Alphabet, geometry: Geometry) -> Examples:
-    """Label the lines, and see which of them CTC can write with this alphabet in the network's time steps."""
+    """Encode the labels, and find lines that CTC can't write with this alphabet in the network's time steps."""
     steps = geometry.time_steps(images.widths).tolist()
     faults = [unwritable(line.text, alphabet, geometry, t) for line, t in zip(lines, steps, strict=True)]
     nothing = np.zeros(0, np.int32)
@@ -71,10 +71,10 @@ def encode(lines: Sequence[Line], images: Images, alphabet: Alphabet, geometry: 
 
 
 def all_writable(examples: Examples) -> Examples:
-    """The examples, if CTC can write all of them.
+    """Return the examples if CTC can write all of them.
 
     Raises:
-        Error: Characters that the alphabet lacks, or a text that is too long; names the place of the text.
+        Error: A text is too long or has characters outside the alphabet; names the text's place.
     """
     faults = [
         f"{line.source}: line {line.id}: {fault}"
@@ -82,41 +82,43 @@ def all_writable(examples: Examples) -> Examples:
         if fault
     ]
     if faults:
-        more = f"\n… and {len(faults) - 5} more lines like these" if len(faults) > 5 else ""
+        more = f"\n… and {len(faults) - 5} more such lines" if len(faults) > 5 else ""
         raise Error("\n".join(faults[:5]) + more)
     return examples
 
 
 def unwritable(text: str, alphabet: Alphabet, geometry: Geometry, steps: int) -> str:
-    """Why CTC can't write the text, in words that say what to do; "" if it can."""
+    """Why CTC can't write the text, and the remedy; "" if it can."""
     text = geometry.written(text)
     missing = alphabet.missing(text)
     if missing:
         return (
-            f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto (fine-tuning: --charset union) for the "
-            "characters of the training text, or give a file of characters"
+            f"the alphabet lacks {' '.join(missing)!r}; set data.alphabet=auto (fine-tuning: --charset union) to add the "
+            "characters of the training text, or name a file of characters"
         )
     need = steps_needed(alphabet.encode(text))
     if need > steps:
         if geometry.any_width:
-            remedy = "is it the right text? If so raise model.frames or image.height, or exclude it (data.exclude)"
+            remedy = (
+                "check the text; if it is right, raise model.frames or image.height, or exclude the line (data.exclude)"
+            )
         else:
             remedy = "raise model.steps"
-        return f"its {len(text)} characters need {need} steps and the network has {steps}; {remedy}"
+        return f"its {len(text)} characters need {need} time steps but the network has {steps}; {remedy}"
     return ""
 
 
 def too_long(line: Line, width: int, height: int, geometry: Geometry) -> str:
-    """Why CTC can't write the line's text in the time steps of its image, whatever the alphabet; "" if it can.
+    """Why CTC can't write the line's text in the time steps of its image, with any alphabet; "" if it can.
 
     Args:
-        width: Of the line's image, in pixels.
-        height: Likewise.
+        width: Width of the line image in pixels.
+        height: Height of the line image in pixels.
     """
     letters = Alphabet("".join(sorted({*geometry.written(line.text)})))
     if geometry.any_width:
         width = prepare.scaled_width(width, height, geometry)
-        if geometry.straighten:  # cuts empty paper off above and below, and so makes the line wider
+        if geometry.straighten:  # crops empty paper above and below, which makes the scaled line wider
             width = prepare.prepare(load.read_line(line.image, line.region), geometry).shape[1]
     return unwritable(line.text, letters, geometry, int(geometry.time_steps(np.array([width]))[0]))
 
@@ -130,26 +132,31 @@ def pad(labels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def check_size(lines: int, batch_size: int) -> None:
-    """Raises:
-    Error: Fewer lines than a batch holds.
+    """Check that there are enough lines.
+
+    Raises:
+        Error: There are fewer lines than a batch holds.
     """
     if lines < batch_size:
-        raise Error(f"train.batch_size is {batch_size}, but there are only {lines} training lines; set it to {lines}")
+        raise Error(
+            f"train.batch_size is {batch_size}, but there are only {lines} training lines; set it to at most {lines}"
+        )
 
 
 def count(lines: int, batch_size: int, epoch: int) -> int:
-    """Batches in an epoch (from 0): what does not fill a batch is rolled over to the next, as in the original."""
+    """Number of batches in an epoch (from 0). An incomplete batch rolls over to the next epoch, as in the original."""
     return (epoch + 1) * lines // batch_size - epoch * lines // batch_size
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a batch of training depends on, beside the lines.
+    """Everything that a training batch depends on, except the lines.
 
     Attributes:
-        size: Lines in a batch.
-        seed: Of the order and the warps.
-        augment: The ranges of the warps.
+        geometry: The shape of the line images.
+        size: Lines per batch.
+        seed: Seed of the order and the augmentation.
+        augment: The ranges of the augmentation.
     """
 
     geometry: Geometry
@@ -161,20 +168,20 @@ class Recipe:
 def training(
     examples: Examples, recipe: Recipe, epoch: int, start: int = 0, part: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """The batches of an epoch, shuffled and with warps to apply.
+    """The batches of an epoch, shuffled, with their augmentation.
 
-    The data is one endless stream of passes, each a permutation of all lines; batch k takes its lines
-    [k * size, (k + 1) * size), and epoch e the batches that end within pass e. So the rolled-over lines come first in the
-    next epoch, and any batch can be made without those before it. Where lines have any width, `POOL` batches in a row of
-    an epoch first share out their lines among them by width.
+    The data is an endless stream of passes, each a permutation of all lines. Batch k consists of lines
+    [k * size, (k + 1) * size) of the stream, and epoch e of the batches that end within pass e. So the rolled-over lines come
+    first in the next epoch, and any batch can be computed without its predecessors. For lines of any width, groups of `POOL`
+    consecutive batches first redistribute their lines by width.
 
     Args:
         epoch: From 0.
         start: Batches of this epoch to skip, to resume in mid-epoch.
-        part: (k, n): of every batch the k-th, the k + n-th, … line, the share of process k of n.
+        part: (k, n): the share of process k of n, lines k, k + n, … of every batch.
 
     Raises:
-        Error: Fewer lines than a batch holds.
+        Error: There are fewer lines than a batch holds.
     """
     n, size = len(examples), recipe.size
     check_size(n, size)
@@ -186,10 +193,10 @@ def training(
 
 
 def warped(examples: Examples, recipe: Recipe, drawn: Sequence[tuple[int, int]]) -> Batch:
-    """A batch of training.
+    """A training batch.
 
     Args:
-        drawn: (pass, line) of each of its lines; with the seed they determine its warp.
+        drawn: (pass, line) of each of its lines; with the seed they determine the warp.
     """
     index = np.array([line for _, line in drawn])
     chosen = [examples.labels[i] for i in index]
@@ -208,17 +215,17 @@ def warped(examples: Examples, recipe: Recipe, drawn: Sequence[tuple[int, int]])
 
 
 def widest(examples: Examples, recipe: Recipe, part: tuple[int, int] = (0, 1)) -> Batch:
-    """The batch of the widest lines, as the first pass warps them: the one that needs the most memory.
+    """The batch of the widest lines, with the warps of the first pass: the batch that needs the most memory.
 
     Args:
-        part: As of `training`.
+        part: As in `training`.
     """
     index = np.argsort(-examples.images.widths, kind="stable")[: recipe.size].tolist()
     return warped(examples, recipe, [(0, i) for i in index][part[0] :: part[1]])
 
 
 def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
-    """The same batches, the next ones made by a thread meanwhile."""
+    """The same batches; a thread computes the next `number` ahead."""
     with ThreadPoolExecutor(1) as pool:
         coming = deque(pool.submit(next, batches, None) for _ in range(number))
         while (batch := coming.popleft().result()) is not None:
@@ -227,18 +234,18 @@ def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
 
 
 class _Order:
-    """Which lines are in batch k of the endless stream, for the batches `first` .. `last` - 1 of an epoch.
+    """The lines of batch k of the endless stream, for the batches `first` .. `last` - 1 of an epoch.
 
-    A pool ends with its epoch: if it went on, a small dataset's lines would be in it several times, side by side.
+    A pool ends with its epoch: otherwise it would contain the lines of a small dataset several times, next to each other.
     """
 
     def __init__(self, widths: np.ndarray, size: int, seed: int, first: int, last: int, pool: int) -> None:
         self._widths, self._size, self._seed, self._sorts = widths, size, seed, pool > 1
         number = -(-(last - first) // pool)
-        self._pool = -(-(last - first) // number)  # as even as can be, and no larger
+        self._pool = -(-(last - first) // number)  # pools of equal size, at most `pool`
         self._first, self._last = first, last
         self._turn, self._permutation = -1, np.zeros(0, np.int64)
-        self._start, self._cut = -1, list[list[tuple[int, int]]]()  # the pool that was made last
+        self._start, self._cut = -1, list[list[tuple[int, int]]]()  # the latest pool
 
     def batch(self, k: int) -> list[tuple[int, int]]:
         """(pass, line) of each of its lines."""
@@ -258,19 +265,21 @@ class _Order:
         turn, place = divmod(position, len(self._widths))
         if turn != self._turn:
             self._turn = turn
-            # A stream of its own: (seed, pass) would be that of line 0's warp, as keys are padded with zeros.
+            # A separate random stream: (seed, pass) would equal that of line 0's warp, because keys are padded with zeros.
             stream = np.random.SeedSequence(self._seed, spawn_key=(turn,))
             self._permutation = np.random.default_rng(stream).permutation(len(self._widths))
         return turn, int(self._permutation[place])
 
 
 def reading(images: Images, labels: Sequence[np.ndarray] | None, size: int, multiple: int = 1) -> Iterator[Batch]:
-    """All lines, as they are, the widest first: if memory runs out, it does so at once. The first batch may be smaller.
+    """Batches of all lines without augmentation, the widest first, so that a lack of memory shows at once.
+
+    The first batch may be smaller.
 
     Args:
-        labels: Label ids per line; None where no loss is asked for.
-        size: Lines in a batch.
-        multiple: Of pixels that the batches' widths are rounded up to.
+        labels: Label ids per line; None if no loss is needed.
+        size: Lines per batch.
+        multiple: Batch widths are rounded up to a multiple of this, in pixels.
     """
     order = np.argsort(images.widths, kind="stable")
     nothing = np.zeros(0, np.int32)

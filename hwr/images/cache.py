@@ -1,4 +1,4 @@
-"""Prepared lines, made once and then memory-mapped."""
+"""The cache of prepared lines, which are memory-mapped."""
 
 import contextlib
 import hashlib
@@ -25,19 +25,20 @@ from hwr.images import load, prepare
 from hwr.images.geometry import Geometry
 from hwr.processes import usable_cores
 
-# Lines that are submitted at once: bounds the memory.
+# Lines submitted at once, to bound memory.
 CHUNK = 256
 DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 @dataclass(frozen=True)
 class Images:
-    """Lines of one height, each of its own width, one after the other in memory.
+    """Lines of equal height and various widths, consecutive in memory.
 
     Attributes:
-        pixels: (sum of height * width,) uint8; a memory map where they come from the cache.
+        pixels: (sum of height * width,) uint8; a memory map if they come from the cache.
         widths: (lines,) int32.
-        stored_digest: SHA-256 of the pixels, in hexadecimal, where the cache has it; "" else.
+        height: Height of all lines in pixels.
+        stored_digest: SHA-256 of the pixels in hexadecimal, if the cache has it; else "".
     """
 
     pixels: np.ndarray
@@ -57,7 +58,7 @@ class Images:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the pixels, in hexadecimal."""
+        """SHA-256 of the pixels in hexadecimal."""
         return self.stored_digest or hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class Images:
         return self.pixels[start:end].reshape(self.height, -1)
 
     def batch(self, index: np.ndarray, multiple: int = 1) -> np.ndarray:
-        """Lines side by side, with white to their right: (N, height, W) uint8, W the widest, rounded up to a multiple."""
+        """A batch padded with white: (N, height, W) uint8, W the largest width rounded up to a multiple."""
         width = -(-int(self.widths[index].max()) // multiple) * multiple
         out = np.full((len(index), self.height, width), 255, np.uint8)
         for row, i in zip(out, index, strict=True):
@@ -84,19 +85,19 @@ def folder(chosen: str | None) -> Path:
 
 
 def prepared(lines: Sequence[Line], geometry: Geometry, cache: str | None = None, progress: bool = False) -> Images:
-    """The lines' pixels as the network takes them, from the cache, or into it first.
+    """Preprocess the lines for the network, or take them from the cache.
 
-    The file's name is a hash of everything that the pixels depend on: every image's path, size and time of change, the
-    geometry, the code that prepares lines, and the versions of the libraries that it calls. So a changed image or setting
-    makes another file. A file is renamed into place when whole, so that two processes may build the same one at once and
-    a kill leaves none that is half done. It holds the pixels, their SHA-256, then the widths (int32).
+    The cache file's name is a hash of everything that the pixels depend on: each image's path, size and modification time,
+    the geometry, the preprocessing code, and the versions of the libraries it uses. So a changed image or setting gives
+    another file. A complete file is renamed into place, so two processes may build the same file at once, and a kill
+    leaves no partial file. It contains the pixels, their SHA-256, then the widths (int32).
 
     Args:
         cache: The folder (`data.cache`); None: see `folder`.
-        progress: Show a bar.
+        progress: Whether to show a progress bar.
 
     Raises:
-        Error: Images that can't be read (the first few by name), or no room to write.
+        Error: Images can't be read (names the first few), or the cache can't be written.
     """
     path = folder(cache) / f"lines-{_key(lines, geometry)}.bin"
     found = _open(path, len(lines), geometry.height)
@@ -104,14 +105,12 @@ def prepared(lines: Sequence[Line], geometry: Geometry, cache: str | None = None
         _build(path, lines, geometry, progress)
         found = _open(path, len(lines), geometry.height)
     if found is None:
-        raise Error(
-            f"{path}: what was just written there is not what is there now; does another program use the folder?"
-        )
+        raise Error(f"{path} has changed right after it was written; does another program use the folder?")
     return found
 
 
 def _open(path: Path, lines: int, height: int) -> Images | None:
-    """The file, if it is there and has not been cut or overwritten by something else."""
+    """The file's content; None if it does not exist or is damaged."""
     try:
         content = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError):  # ValueError: it is empty
@@ -143,18 +142,18 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
         _sweep(path.parent)
     except OSError as error:
         raise Error(
-            f"{path.parent}: can't keep prepared lines here: {error.strerror}; set data.cache=FOLDER"
+            f"{path.parent}: can't cache prepared lines here: {error.strerror}; set data.cache=FOLDER"
         ) from error
     broken: list[str] = []
     digest = hashlib.sha256()
 
     def prepare_page(chosen: Sequence[Line]) -> list[np.ndarray | Error]:
-        """Lines of one image, which is decoded once."""
+        """Prepare the lines of one image, decoding it once."""
         cuts = load.read_lines(chosen[0].image, [line.region for line in chosen])
         return [cut if isinstance(cut, Error) else prepare.prepare(cut, geometry) for cut in cuts]
 
     bar = tqdm(desc="preparing lines", total=len(lines), unit="line", disable=None if progress else True, leave=False)
-    # Written in order and not through a memory map: on a full disk that is an error that can be reported.
+    # Write sequentially, not through a memory map, where a full disk would kill the process instead of raising an error.
     with replacing(path) as temporary, ThreadPoolExecutor(usable_cores()) as pool, bar:
         widths = []
         with open(temporary, "wb") as file:
@@ -180,13 +179,13 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
 
 
 def _by_image(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """Lines in their order, those of one image together where they follow each other."""
+    """Group consecutive lines of the same image."""
     for _, group in itertools.groupby(lines, key=lambda line: line.image):
         yield list(group)
 
 
 def _chunks(groups: Iterator[list[Line]]) -> Iterator[list[list[Line]]]:
-    """Groups, some at a time: about `CHUNK` lines."""
+    """Chunks of groups with about `CHUNK` lines."""
     chunk: list[list[Line]] = []
     for group in groups:
         chunk.append(group)
@@ -198,7 +197,7 @@ def _chunks(groups: Iterator[list[Line]]) -> Iterator[list[list[Line]]]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written more than a day ago."""
+    """Remove partial files of killed processes that are more than a day old."""
     for leftover in folder.glob(".lines-*.tmp"):
         with contextlib.suppress(FileNotFoundError):  # another process has just finished it
             if time.time() - leftover.stat().st_mtime > 24 * 3600:

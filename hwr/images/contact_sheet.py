@@ -1,4 +1,4 @@
-"""`hwr augment`: a picture of lines and their warps, for a person to look at."""
+"""`hwr augment`: an image that shows lines and their augmentation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ from hwr.data import Line
 from hwr.images import augment
 from hwr.images.cache import Images
 
-GAP = 2  # pixels between two pictures
+GAP = 2  # pixels between two lines
 GREY = 128
 
 
 def spread(lines: Sequence[Line], number: int) -> list[Line]:
-    """So many lines at most, at even distances."""
+    """At most `number` lines, evenly spaced."""
     return [lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, number).astype(int))]
 
 
 def write(path: str | Path, images: Images, ranges: Augment, seed: int, times: int, *, centred: bool) -> None:
-    """Draw prepared lines, each as it is and then warped `times` times, drawn as training draws its warps.
+    """Draw prepared lines, each followed by `times` augmented versions, as in training.
 
     Args:
-        ranges: Of the warps.
-        centred: As of `augment.draw`.
+        ranges: The ranges of the augmentation.
+        centred: As in `augment.draw`.
     """
     rows: list[np.ndarray] = []
     for i in range(len(images)):

@@ -1,4 +1,4 @@
-"""The line images that a network takes, and the time steps that it makes of them."""
+"""The shape of a network's line images, and the number of time steps for them."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Batches of lines of any width are padded to multiples of so many pixels, so that an engine meets few different shapes.
+# Batches of lines of any width are padded to a multiple of this, in pixels, so that an engine sees few different shapes.
 MULTIPLE = 32
 
 
@@ -15,13 +15,13 @@ class Geometry:
     """Sizes of a network's input and output.
 
     Attributes:
-        height: Of every line image, in pixels.
-        width: In pixels: of every line image if `steps` is given, else the most that one may have, margins included.
-        steps: T, the time steps of every line; None where they follow from the line's width.
-        strides: By which the network shrinks the width, one after the other, each rounded up.
-        frames: Time steps that it makes of each remaining column.
-        margin: Paper added to the left and right of a line, in pixels.
-        straighten: Whether sloping lines are made level first.
+        height: Height of all line images in pixels.
+        width: Width in pixels: of all line images if `steps` is given, else the maximum, including margins.
+        steps: T, the time steps of all lines; None if they depend on the line's width.
+        strides: Successive factors by which the network shrinks the width, each rounding up.
+        frames: Time steps per remaining column.
+        margin: Paper added left and right of a line, in pixels.
+        straighten: Whether slanting lines are levelled first.
         edge_spaces: Whether the network writes a space before and after each text, for the paper there.
     """
 
@@ -41,11 +41,11 @@ class Geometry:
 
     @property
     def multiple(self) -> int:
-        """What the widths of batches are rounded up to, in pixels."""
+        """Batch widths are rounded up to a multiple of this, in pixels."""
         return MULTIPLE if self.any_width else 1
 
     def time_steps(self, widths: np.ndarray) -> np.ndarray:
-        """T of lines of these widths: (N,) int."""
+        """T for lines of these widths: (N,) int."""
         if self.steps is not None:
             return np.full(len(widths), self.steps)
         columns = np.asarray(widths)
@@ -54,21 +54,21 @@ class Geometry:
         return columns * self.frames
 
     def least_widths(self, labels: Sequence[np.ndarray]) -> np.ndarray | None:
-        """(N,) pixels of width that give labels the time steps that they need; None where all lines have one width."""
+        """(N,) minimum widths in pixels that give labels enough time steps; None if all lines have one width."""
         if not self.any_width:
             return None
         return np.ceil(np.array([steps_needed(label) for label in labels]) * math.prod(self.strides) / self.frames)
 
     def written(self, text: str) -> str:
-        """What the network learns to write for a line's text.
+        """The text that the network is trained to write for a line.
 
-        Spaces for the paper left and right of the ink take the pressure off the first and last character (Retsinas et
-        al. 2022).
+        Spaces for the paper left and right of the ink make the first and last character easier to learn (Retsinas et al.
+        2022).
         """
         return f" {text} " if self.edge_spaces else text
 
     def stripped(self, text: str) -> str:
-        """The line's text of what the network wrote."""
+        """The line's text, without the edge spaces that the network writes."""
         return text.strip(" ") if self.edge_spaces else text
 
 

@@ -1,4 +1,4 @@
-"""File and region -> grey pixels."""
+"""Image file and region -> greyscale pixels."""
 
 import io
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ Polygon = tuple[tuple[int, int], ...]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
 
-# EXIF's tag; from 5 on width and height change places.
+# EXIF's orientation tag; values from 5 on swap width and height.
 ORIENTATION = 0x0112
 
-# More would decompress into gigabytes; a page at 600 dpi has 35 million.
+# Larger images would decompress to gigabytes; a page at 600 dpi has 35 million pixels.
 MOST_PIXELS = 80_000_000
 
 
 def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
-    """Decode an image as grey: (H, W) uint8, 0 black to 255 white.
+    """Decode an image to greyscale: (H, W) uint8, 0 black to 255 white.
 
-    Takes what Pillow reads: 1, 8 and 16 bit, grey, RGB, palette, CMYK. Transparent pixels show white paper.
+    Reads everything that Pillow reads: 1, 8 and 16 bit, greyscale, RGB, palette, CMYK. Transparent pixels become white.
 
     Args:
-        upright: Obey a camera's orientation tag; else the pixels are as they are stored.
+        upright: Whether to apply the EXIF orientation.
 
     Raises:
-        Error: Missing, empty, truncated, not an image, more than one page, or of a size only an attack would have.
+        Error: The file is missing, empty, truncated, not an image, has several pages, or is absurdly large.
     """
     name = "image" if isinstance(source, bytes) else str(source)
     file: BinaryIO
@@ -42,17 +42,17 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     try:
         with file, Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise Error(f"{name}: {image.width} x {image.height} pixels are not a line of handwriting")
-            # The further frames of a phone's MPO are previews of the first.
+                raise Error(f"{name}: {image.width} x {image.height} pixels are too many; the limit is {MOST_PIXELS:,}")
+            # The other frames of a phone's MPO are previews of the first.
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if pages > 1:
                 raise Error(f"{name}: holds {pages} pages; give one image per line")
             if image.mode == "F":
                 raise Error(
-                    f"{name}: has floating-point pixels, whose black and white are unknown; save it with 8 or 16 bit"
+                    f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits"
                 )
             grey = _grey(ImageOps.exif_transpose(image) if upright else image)
-            # TIFF's PhotometricInterpretation 0: white is zero. Pillow minds it for 8 bit only.
+            # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
             if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
                 grey = 255 - grey
             return grey
@@ -60,14 +60,14 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
-        raise Error(f"{name}: is damaged or not an image: {error}") from error
+        raise Error(f"{name}: damaged, or not an image: {error}") from error
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:
-    """Width and height of an image in pixels, as `read` gives it, without decoding it.
+    """Width and height of the image that `read` returns, in pixels, without decoding it.
 
     Raises:
-        Error: It can't be opened.
+        Error: The image can't be opened.
     """
     try:
         with Image.open(path) as opened:
@@ -79,10 +79,10 @@ def size(path: Path, upright: bool = True) -> tuple[int, int]:
 
 
 def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.ndarray:
-    """`read_lines` of a single line: (H, W) uint8.
+    """`read_lines` for a single line: (H, W) uint8.
 
     Raises:
-        Error: As `read`, or the polygon lies outside the page.
+        Error: As in `read`, or the polygon lies outside the page.
     """
     (found,) = read_lines(path, [region], upright)
     if isinstance(found, Error):
@@ -91,15 +91,15 @@ def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.nda
 
 
 def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) -> list[np.ndarray | Error]:
-    """Decode an image once, and cut lines out of it.
+    """Decode an image once, and crop lines from it.
 
     Args:
         regions: The polygon of each line, (x, y) in pixels; () if the whole image is the line.
-        upright: Whether they are pixels of the page as its orientation tag turns it, and not as they are stored, which is
-            what PAGE and ALTO mean.
+        upright: Whether regions refer to the image rotated by its EXIF orientation rather than as stored, which is what
+            PAGE and ALTO mean.
 
     Returns:
-        (H, W) uint8 for each; or why it can't be read: as `read`, or the polygon lies outside the page.
+        For each line, (H, W) uint8 pixels, or the Error: as in `read`, or the polygon lies outside the page.
     """
     pages: dict[bool, np.ndarray | Error] = {}
 
@@ -124,14 +124,14 @@ def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) ->
 
 
 def cut(page: np.ndarray, region: Polygon) -> np.ndarray:
-    """The bounding box of a polygon; what is outside the polygon has the median colour of what is inside: paper.
+    """Crop the bounding box of a polygon. Pixels outside the polygon get the median inside it, the paper.
 
     Args:
         page: (H, W) uint8.
-        region: (x, y) in pixels; what is outside the page is left out.
+        region: (x, y) in pixels; clipped to the page.
 
     Raises:
-        Error: Nothing is left.
+        Error: The region has no area on the page.
     """
     h, w = page.shape
     points = np.array(region, np.int64).clip(-(10**6), 10**6).astype(np.int32)
@@ -149,7 +149,7 @@ def cut(page: np.ndarray, region: Polygon) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bit, stored by Pillow in 16 or 32
+    if image.mode.startswith("I"):  # 16 bits, which Pillow stores in 16 or 32
         deep = np.asarray(image).astype(np.float64)
         return np.clip(np.rint(deep / 257), 0, 255).astype(np.uint8)  # 65535 -> 255
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,4 +1,4 @@
-"""A line's pixels -> what a network takes: the original system's size, or one height and any width."""
+"""Preprocess a line's pixels for a network: to the original system's size, or to one height and any width."""
 
 import math
 
@@ -7,25 +7,25 @@ import numpy as np
 
 from hwr.images.geometry import Geometry
 
-# Brighter pixels are paper: they become white, and padding is never darker (the original's `resize_image`).
+# Pixels brighter than this are paper and become white; padding is never darker (the original's `resize_image`).
 PAPER = 230
 
-# Grey levels between paper and ink that count as full contrast at least: pencil has more, the grain of paper less.
+# Smallest difference between paper and ink that is stretched to full contrast: pencil has more, the grain of paper less.
 FAINTEST = 40
 
-# All grey levels: what is worked out for these is looked up for each pixel.
+# All grey levels, for lookup tables.
 LEVELS = np.arange(256)
 
-# Straightening: the height in pixels at which the slope is measured, the shortest line that has one (times its height), the
-# steepest slope, the share of ink that may be cut off above and below, and the paper left there (of the height).
+# Straightening: the height in pixels at which the slope is measured, the shortest line that is levelled (in heights), the
+# steepest slope, the fraction of ink that may be cropped above and below, and the paper kept there (fraction of the height).
 SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
 
 
 def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Shrink, never enlarge, keeping the aspect, to fit height x width; centre and pad; make the paper white.
+    """Shrink (never enlarge) to fit height x width, keeping the aspect ratio; centre, pad, and make the paper white.
 
-    The original's `resize_image` to the pixel: OpenCV's linear resize, sizes rounded down, padding of the colour of the
-    top-left pixel but at least `PAPER`, then everything brighter than `PAPER` set to 255.
+    Equal to the original's `resize_image` to the pixel: OpenCV's linear resize, sizes rounded down, padding with the colour of
+    the top-left pixel but at least `PAPER`, then all pixels brighter than `PAPER` set to 255.
 
     Args:
         image: (H, W) uint8, of any size.
@@ -48,14 +48,14 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:
-    """Stretch the contrast, bring the line to one height with its aspect kept, and put paper to its left and right.
+    """Stretch the contrast, scale the line to one height, keeping its aspect ratio, and add paper left and right.
 
-    Paper (the median, for most of a line is paper) becomes 255 and the darkest hundredth of the pixels 0, so that faint
-    pencil and dark ink, grey scans and white ones look alike.
+    Paper (the median, because most of a line is paper) becomes 255 and the darkest percentile of the pixels 0, so that faint
+    pencil and dark ink, grey and white scans look alike.
 
     Args:
-        image: (H, W) uint8, of any size. A small one is enlarged; a line that is too wide is squeezed, never cut.
-        width: The most that comes out, with both margins, in pixels.
+        image: (H, W) uint8, of any size. Small images are enlarged; lines that are too wide are squeezed, never cropped.
+        width: Largest width of the result in pixels, including both margins.
 
     Returns:
         (height, at most width) uint8.
@@ -65,18 +65,18 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
     image = cv2.resize(image, (wide, height), interpolation=kind)
     ink, paper = _contrast(image)
-    # What has next to no contrast is paper with its grain, which must not be stretched into ink.
+    # An image with almost no contrast is empty paper, whose grain must not be stretched into ink.
     stretched = 255 - (paper - LEVELS) * (255 / max(paper - ink, FAINTEST))
     line = cv2.LUT(image, np.clip(np.rint(stretched), 0, 255).astype(np.uint8))
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
 
 def straighten(image: np.ndarray) -> np.ndarray:
-    """Make a line that climbs or falls level, and cut the empty paper above and below it off.
+    """Level a slanting line, and crop the empty paper above and below it.
 
-    A line that runs across its image leaves little of the height for its letters. The slope is that of the straight line
-    through the columns' centres of ink, weighted by their ink; far-off columns (ascenders, smears) count less in each of a
-    few rounds (Huber weights). Columns are then moved up and down: letters keep their slant.
+    In the image of a slanting line, letters fill little of the height. The slope is that of a straight line through the
+    columns' centres of ink, weighted by their ink; outliers (ascenders, smears) are down-weighted iteratively (Huber
+    weights). Columns are then shifted vertically, so letters keep their slant.
 
     Args:
         image: (H, W) uint8, of any size.
@@ -112,25 +112,25 @@ def straighten(image: np.ndarray) -> np.ndarray:
 
 
 def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Each column moved down by so many pixels, (W,): linear between pixels, paper above and below, room for all.
+    """Shift each column down by `by` pixels, (W,): linear interpolation, padded with paper so that nothing is lost.
 
-    Not OpenCV's warpAffine, whose pixels are other ones from version to version.
+    OpenCV's warpAffine is not used, because its pixels differ between versions.
     """
     (h, w), steps = image.shape, np.rint(by * 256).astype(np.int32)  # in 256ths of a pixel
     room = int(np.abs(steps).max() >> 8) + 2
-    # Turned, so that a column's pixels lie side by side: a column is then moved in one piece.
+    # Transposed, so that a column's pixels are contiguous and can be shifted as one block.
     turned = np.full((w, h + 4 * room), round(_contrast(image)[1]), np.uint8)
     turned[:, 2 * room : 2 * room + h] = image.T
     pieces = np.lib.stride_tricks.sliding_window_view(turned, h + 2 * room + 1, axis=1)
     moved = pieces[np.arange(w), room - 1 - (steps >> 8)]  # (W, H' + 1)
-    # Every pixel that comes out is made of the two around its place.
+    # Each output pixel interpolates the two pixels around its position.
     of_upper = (steps & 255).astype(np.uint16)[:, None]
     mixed = moved[:, 1:] * (256 - of_upper) + moved[:, :-1] * of_upper
     return np.ascontiguousarray(((mixed + 128) >> 8).astype(np.uint8).T)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
-    """How much of each pixel is ink, 0..1; what is fainter than a quarter is taken for paper."""
+    """Fraction of ink per pixel, 0..1; below a quarter counts as paper."""
     dark, paper = _contrast(image)
     ink = np.clip((paper - LEVELS) / max(paper - dark, FAINTEST), 0, 1)
     out: np.ndarray = cv2.LUT(image, np.where(ink > 0.25, ink, 0))
@@ -138,11 +138,11 @@ def _ink(image: np.ndarray) -> np.ndarray:
 
 
 def _contrast(image: np.ndarray) -> tuple[float, float]:
-    """The grey levels of ink, the darkest hundredth of the pixels, and of paper, the median."""
+    """The grey levels of ink (first percentile of the pixels) and of paper (median)."""
     below = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]), dtype=np.float64)
 
     def level(share: float) -> float:
-        """As `np.percentile`, of pixels that are counted already."""
+        """Like `np.percentile`, from the histogram."""
         place = share * (image.size - 1)
         left, right = below.searchsorted([math.floor(place), math.ceil(place)], side="right").tolist()
         return float(left + (right - left) * (place % 1))
@@ -151,18 +151,18 @@ def _contrast(image: np.ndarray) -> tuple[float, float]:
 
 
 def scaled_width(width: int, height: int, geometry: Geometry) -> int:
-    """Pixels of width that `scale` gives a line of this size, margins included."""
+    """The width that `scale` gives to a line of this size, in pixels, including margins."""
     margins = 2 * geometry.margin
     return min(max(1, round(width * geometry.height / max(1, height))), geometry.width - margins) + margins
 
 
 def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple[float, float]:
-    """Where a prepared line's columns were: (offset, factor), so that x of the image = (x prepared - offset) * factor.
+    """Map a prepared line's columns to its image: (offset, factor), where x in the image = (x prepared - offset) * factor.
 
     Args:
-        height: Of the image, in pixels.
-        width: Likewise.
-        prepared: Width of the prepared line, in pixels.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        prepared: Width of the prepared line in pixels.
     """
     if geometry.any_width:
         return geometry.margin, width / (prepared - 2 * geometry.margin)
@@ -172,13 +172,13 @@ def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple
 
 
 def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A line as the network takes it.
+    """Preprocess a line for the network.
 
     Args:
         image: (H, W) uint8, of any size.
 
     Returns:
-        (`geometry.height`, W) uint8, W being `geometry.width` or, for lines of any width, at most that.
+        (`geometry.height`, W) uint8; W is `geometry.width`, or at most that for lines of any width.
     """
     if not geometry.any_width:
         return fit(image, geometry.height, geometry.width)

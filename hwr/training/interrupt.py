@@ -1,4 +1,4 @@
-"""Ctrl-C and its like as a polite request."""
+"""Turn Ctrl-C and similar signals into a request to stop."""
 
 import signal
 import threading
@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C, SIGTERM or hang-up a polite request; the second one kills as usual.
+    """Treat the first Ctrl-C, SIGTERM or SIGHUP as a request to stop; the second one kills as usual.
 
-    What is ignored stays so: nohup's hang-up, or Ctrl-C in a script's background job.
+    Signals that are ignored stay ignored: SIGHUP under nohup, Ctrl-C in a script's background job.
+
+    Yields:
+        A function that says whether a stop was requested.
     """
     asked = False
 
@@ -23,7 +26,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         for signal_, handler in before.items():
             signal.signal(signal_, handler)
 
-    # Python allows handlers in the main thread only, and Windows has no SIGHUP.
+    # Python allows signal handlers in the main thread only, and Windows has no SIGHUP.
     main = threading.current_thread() is threading.main_thread()
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
     heard = [s for s in known if signal.getsignal(s) != signal.SIG_IGN]

@@ -1,4 +1,4 @@
-"""The training loop: `train` -> an epoch's batches -> `engine.train_step`; then the validation lines are read."""
+"""The training loop: `train` -> the batches of an epoch -> `engine.train_step`; then validation."""
 
 import math
 import shlex
@@ -23,7 +23,7 @@ from hwr.training.run_folder import Epoch, Progress
 from hwr.training.task import Task
 from hwr.training.tensorboard import Board
 
-# Between two looks at the losses: each waits for the device.
+# Seconds between two reads of the losses, each of which waits for the device.
 LOSS_SECONDS = 1.0
 
 
@@ -37,17 +37,17 @@ def train(
     """Train to the end, or until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
-        config: A config; or a YAML file or the name of a bundled recipe, as `lines_cpu`.
-        out: The run folder. Must be new, unless `resume`.
-        resume: Go on exactly from the folder's saved state; from the start if it has none yet.
-        say: Takes each line for the user.
-        overrides: Settings on top of a file or a recipe, as `--set` takes them: `["data.root=data/mine"]`.
+        config: A config, a YAML file, or the name of a bundled recipe such as `lines_cpu`.
+        out: The run folder; must be new unless `resume`.
+        resume: Resume exactly from the folder's saved state, or start anew if it has none yet.
+        say: Receives each message for the user.
+        overrides: Settings in the form of `--set` that override a file or a recipe: `["data.root=data/mine"]`.
 
     Returns:
         Whether the run is complete; False if it was interrupted (and saved).
 
     Raises:
-        Error: Anything that the user can put right, before training where possible.
+        Error: Anything that the user can fix, before training where possible.
     """
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
@@ -79,15 +79,15 @@ def _started(
     """Prepare a run and hold its folder: the run, how far it has come, and whether the user asks it to stop."""
     rank, size = rank_and_world_size()
     if config.train.batch_size % size:
-        raise Error(f"train.batch_size {config.train.batch_size} can't be shared evenly by {size} processes")
-    if rank:  # process 0 speaks for all, and alone looks after the folder
+        raise Error(f"train.batch_size {config.train.batch_size} can't be split evenly among {size} processes")
+    if rank:  # only process 0 prints, and writes to the run folder
         say = _silent
     else:
         run_folder.check(out, config, resume)
     run = task.build(config, out, resume, say)
     with nullcontext() if rank else run_folder.locked(out):
         if not rank:
-            run_folder.check(out, config, resume)  # again, now that nobody else can change it
+            run_folder.check(out, config, resume)  # again, now that no other process can change it
         progress = run_folder.load_state(out, run.engine, run.fingerprint) if resume else Progress()
         task.check_same(run, progress)
         progress.notes = progress.notes or run.engine.notes
@@ -128,16 +128,16 @@ def _finish_epoch(run: Task, progress: Progress, row: Epoch) -> Progress:
 
 
 def _train_epoch(run: Task, progress: Progress, interrupted: Callable[[], bool]) -> None:
-    """Train what is left of an epoch, or until `train.minutes` are over. Saves the state every so often.
+    """Train the rest of an epoch, or until the time limit. Saves the state every `train.save_minutes`.
 
     Raises:
-        Stopped: Interrupted after a batch; `progress` tells which.
+        Stopped: Interrupted after a batch; `progress` says which.
         Error: The loss is no longer finite.
     """
     settings, group = run.config.train, run.engine.group
     now = saved = checked = time.monotonic()
     started, run_started = now - progress.seconds, now - progress.spent
-    losses: list[SupportsFloat] = []  # not yet looked at: that waits for the device
+    losses: list[SupportsFloat] = []  # not read yet, because that waits for the device
     made = batches.training(run.training, run.recipe, progress.epoch, progress.batch, run.share)
     with _bar(run, progress) as bar:
         done = _done_anywhere(run, progress)
@@ -186,15 +186,15 @@ def _add_losses(run: Task, progress: Progress, losses: list[SupportsFloat]) -> N
     """Move losses into the epoch's sum.
 
     Raises:
-        Error: One is not finite.
+        Error: A loss is not finite.
     """
     for number, loss in enumerate(map(float, losses), progress.batch - len(losses) + 1):
         if not math.isfinite(loss):
             raise Error(
-                f"the loss became {loss} in epoch {progress.epoch + 1}, batch {number}: the training has diverged. "
+                f"the loss became {loss} in epoch {progress.epoch + 1}, batch {number}: training has diverged. "
                 f"Lower train.lr (now {run.config.train.lr:g})"
                 + (", or set engine.precision=fp32" if run.engine.precision != "fp32" else "")
-                + f". What was saved before is in {run.out}"
+                + f". Earlier checkpoints are in {run.out}"
             )
         progress.loss_sum += loss
     losses.clear()
@@ -204,7 +204,7 @@ def _validate(run: Task, progress: Progress, interrupted: Callable[[], bool]) ->
     """Read and score the validation lines after an epoch.
 
     Raises:
-        Stopped: Interrupted; the epoch's batches are all done.
+        Stopped: Interrupted after the epoch's last batch.
     """
     started = time.monotonic() - progress.spent
     predictions = read(
@@ -234,27 +234,27 @@ def _validate(run: Task, progress: Progress, interrupted: Callable[[], bool]) ->
 
 
 def _save_state(run: Task, progress: Progress) -> None:
-    """Save what an exact continuation needs. All processes take part."""
+    """Save the state for an exact resume. All processes take part."""
     state = run.engine.state()
     if not run.engine.group.rank:
         run_folder.save_state(run.out, run.engine, state, progress, run.alphabet, run.fingerprint)
 
 
 def _done(run: Task, progress: Progress) -> float:
-    """How much of the run is done, 0..1: of its epochs or of its minutes, whichever is further, as this process sees it."""
+    """Completed fraction of the run in this process, 0..1: of its epochs or its time limit, whichever is further."""
     settings = run.config.train
     updates = settings.epochs * len(run.training) // settings.batch_size
-    of_minutes = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
-    return max(progress.updates / updates, of_minutes)
+    of_time = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
+    return max(progress.updates / updates, of_time)
 
 
 def _done_anywhere(run: Task, progress: Progress) -> float:
-    """Likewise, as the process sees it that has come furthest."""
+    """The largest completed fraction over the processes."""
     return run.engine.group.highest([_done(run, progress)])[0]
 
 
 def _over(run: Task, progress: Progress) -> bool:
-    """Whether the run is complete. An epoch that was started is finished first: its validation lines are read."""
+    """Whether the run is complete. A started epoch still needs its validation."""
     settings = run.config.train
     if progress.batch:
         return False
@@ -262,24 +262,25 @@ def _over(run: Task, progress: Progress) -> bool:
 
 
 def _impatient(progress: Progress, settings: Train) -> bool:
-    """Whether the last epochs, `train.patience` of them, have brought nothing better."""
+    """Whether none of the last `train.patience` epochs was the best."""
     if not settings.patience or not progress.history:
         return False
     return progress.history[-1].epoch - _best(progress, settings).epoch >= settings.patience
 
 
 def _best(progress: Progress, settings: Train) -> Epoch:
-    return min(reversed(progress.history), key=lambda row: _to_choose_by(row, settings))
+    return min(reversed(progress.history), key=lambda row: _criterion(row, settings))
 
 
-def _to_choose_by(row: Epoch, settings: Train) -> float:
+def _criterion(row: Epoch, settings: Train) -> float:
+    """The value by which the best epoch is chosen."""
     return row.val_cer if settings.best == "cer" else row.val_loss
 
 
 def _say_end(run: Task, progress: Progress) -> None:
     settings = run.config.train
     if _impatient(progress, settings):
-        run.say(f"no better for {settings.patience} epochs (train.patience): the run ends here")
+        run.say(f"no improvement for {settings.patience} epochs (train.patience): the run ends here")
     best = _best(progress, settings)
     run.say(
         f"best epoch {best.epoch}: validation CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
@@ -301,7 +302,7 @@ def _line(row: Epoch, run: Task, progress: Progress, better: bool) -> str:
 
 
 def _check_blank(row: Epoch, predictions: Predictions, say: Callable[[str], None]) -> None:
-    # CTC always starts by writing only blanks; the networks here leave that within some 500 updates.
+    # CTC training starts with blank predictions. These networks leave that phase within about 500 updates.
     if row.updates >= 1000 and not any(predictions.texts):
         say(
             f"note: after {row.updates} updates the network still writes nothing but blanks. If the loss no longer falls: "
