@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Freeze what the original network computes in Apache MXNet 1.9.1, for engines to be tested against.
+"""Freeze the original network's outputs in Apache MXNet 1.9.1, as the reference for tests of the engines.
 
 MXNet needs Python <= 3.11 and numpy < 1.24, so this runs in an environment of its own:
 
@@ -7,10 +7,10 @@ MXNet needs Python <= 3.11 and numpy < 1.24, so this runs in an environment of i
     .venv-golden/bin/pip install mxnet==1.9.1 numpy==1.23.5 opencv-python-headless scikit-image
     .venv-golden/bin/python -W ignore::DeprecationWarning scripts/make_golden.py
 
-It imports nothing of hwr: network, image preparation, warps and decoder are written here a second time, with MXNet,
-OpenCV and scikit-image alone, so that the two can be compared. Weights and line images come from
-tests/golden/recipe.py. tests/golden/README.md says what each array is. Twice the same machine, twice the same bytes;
-another machine may differ in the last bits of a float, which --check allows for.
+It imports nothing from hwr: network, preprocessing, augmentation and decoder are implemented here independently, with only
+MXNet, OpenCV and scikit-image. Weights and line images come from
+tests/golden/recipe.py. tests/golden/README.md says what each array is. The same machine gives the same bytes;
+another may differ in the last bits of a float, which --check tolerates.
 """
 
 import argparse
@@ -29,7 +29,7 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 sys.path.insert(0, str(REPOSITORY))
 from tests.golden import recipe  # noqa: E402
 
-# Of the original's training set: how its pixels are normalised.
+# Pixel statistics of the original's training set, for normalisation.
 MEAN, DEVIATION = 0.942532484060557, 0.15926149044640417
 BLANK = len(recipe.ALPHABET)
 LEARNING_RATE = 1e-4
@@ -89,7 +89,7 @@ def main() -> None:
         "--check", action="store_true", help="write nothing: compute again and compare with what is stored in --out"
     )
     arguments = parser.parse_args()
-    # One thread adds up in one order.
+    # A single thread sums in a fixed order.
     os.environ["OMP_NUM_THREADS"] = "1"
 
     described: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from hwr import Error
 from hwr.alphabet import ORIGINAL, Alphabet, resolve
 
 
-def test_the_original_is_that_of_the_original_system() -> None:
+def test_the_original_alphabet_matches_the_original_system() -> None:
     assert len(ORIGINAL) == 80
     assert ORIGINAL[:15] == " !\"#&\\'()*+,-./"  # the backslash is class 5
     assert ORIGINAL[15:28] == "0123456789:;?"
@@ -21,7 +21,7 @@ def test_encode_and_decode() -> None:
     assert alphabet.missing("axbyx") == "xy"
 
 
-def test_auto_keeps_the_original_and_appends_what_is_new() -> None:
+def test_auto_appends_new_characters_to_the_original_alphabet() -> None:
     assert resolve("auto", ["Plain text."]).characters == ORIGINAL
     assert resolve("auto", ["été", "à"]).characters == ORIGINAL + "àé"
     assert resolve("original", ["été"]).characters == ORIGINAL

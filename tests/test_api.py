@@ -30,7 +30,7 @@ def command(*arguments: object) -> str:
     return done.stdout
 
 
-def test_read_gives_what_predict_prints(model: Path, image: Path) -> None:
+def test_read_returns_the_same_text_as_predict(model: Path, image: Path) -> None:
     reader = hwr.load(model)
     reading = reader.read(image, characters=True)
     said = json.loads(command("predict", "--checkpoint", model, image, "--json", "--characters"))
@@ -71,7 +71,7 @@ def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatc
         reader.read_page(drawn / "gone.xml")
 
 
-def test_evaluate_gives_what_the_command_reports(model: Path, drawn: Path) -> None:
+def test_evaluate_returns_the_same_report_as_the_command(model: Path, drawn: Path) -> None:
     report = hwr.evaluate(hwr.load(model), drawn, split="val")
     said = json.loads(
         command("evaluate", "--checkpoint", model, "--split", "val", "--set", f"data.root={drawn}", "--json", "-")
@@ -94,7 +94,7 @@ def test_train_takes_a_config_or_a_recipe(drawn: Path, tmp_path: Path) -> None:
         hwr.train(hwr.Config(), tmp_path / "x", overrides=["train.lr=1"])
 
 
-def test_loading_a_model_leaves_the_callers_torch_alone(model: Path, image: Path) -> None:
+def test_loading_a_model_does_not_change_the_callers_torch_state(model: Path, image: Path) -> None:
     torch = pytest.importorskip("torch")
 
     def state() -> list[object]:
@@ -111,7 +111,7 @@ def test_loading_a_model_leaves_the_callers_torch_alone(model: Path, image: Path
     assert not any(parameter.grad is not None for parameter in reader.engine._reader.parameters())
 
 
-def test_another_machines_device_threads_and_precision_do_not_count(model: Path, tmp_path: Path) -> None:
+def test_the_training_machines_device_threads_and_precision_are_ignored(model: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from hwr import checkpoint

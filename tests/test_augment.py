@@ -12,7 +12,7 @@ from hwr.images import augment
 H, W = 60, 800
 
 
-def test_a_warp_depends_on_seed_pass_and_line_alone() -> None:
+def test_a_warp_depends_only_on_seed_pass_and_line() -> None:
     all_at_once = augment.draw(Augment(), H, np.full(3, W), 3, [(0, 5), (0, 6), (1, 5)])
     for i, key in enumerate([(0, 5), (0, 6), (1, 5)]):
         alone = augment.draw(Augment(), H, np.array([W]), 3, [key])
@@ -41,7 +41,7 @@ def test_the_ranges_are_the_originals() -> None:
     assert spans(np.hypot(m[:, 0, 1], m[:, 1, 1]), 0.9, 1.1)
 
 
-def test_ranges_of_nothing_change_nothing(rng: np.random.Generator) -> None:
+def test_empty_ranges_change_nothing(rng: np.random.Generator) -> None:
     none = Augment(gamma=(1.0, 1.0), translate=0, scale=0, shear=0)
     images = rng.integers(0, 256, (2, 20, 30), np.uint8)
     out = augment.apply(images, augment.draw(none, 20, np.array([30, 30]), 0, [(0, 0), (0, 1)]))
@@ -83,7 +83,7 @@ def test_centred_warps_lose_nothing_of_a_line() -> None:
             assert (out[:, wide:] > 0.99).all()
 
 
-def test_a_line_is_warped_alike_in_any_batch_and_of_any_neighbours() -> None:
+def test_a_lines_warp_does_not_depend_on_the_batch() -> None:
     settings = Augment(p=0.5, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5, rotate=0.1)
     widths = np.array([50, 300, 120])
     together = augment.draw(settings, 40, widths, 7, [(2, 5), (2, 6), (3, 5)], centred=True)
@@ -99,7 +99,7 @@ def test_a_line_is_warped_alike_in_any_batch_and_of_any_neighbours() -> None:
         assert np.abs(one - among)[:, 2:-2].mean() < 5e-3
 
 
-def test_each_kind_comes_with_its_probability() -> None:
+def test_each_augmentation_applies_with_its_probability() -> None:
     settings = Augment(p=0.3, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5)
     warps = centred(settings, np.full(4000, 200), 4000)
     for values, nothing in (
@@ -115,7 +115,7 @@ def test_each_kind_comes_with_its_probability() -> None:
         assert np.mean(values != nothing) == pytest.approx(0.3, abs=0.03)
 
 
-def test_ranges_of_the_further_warps() -> None:
+def test_the_ranges_of_the_other_augmentations() -> None:
     settings = still(elastic=0.05, thickness=0.8, contrast=0.4, brightness=0.2, mask=0.5, rotate=0.02)
     warps = centred(settings, np.full(3000, 200), 3000)
     assert warps.thickness is not None

@@ -47,7 +47,7 @@ def any_width(epoch: int, start: int = 0, *overrides: str) -> list[batches.Batch
     )
 
 
-def test_what_fills_no_batch_rolls_over() -> None:
+def test_incomplete_batches_roll_over() -> None:
     epochs = [order(e) for e in range(6)]
     assert [len(e) for e in epochs] == [2, 3, 2, 3, 2, 3]
     assert [len(e) for e in epochs] == [batches.count(10, 4, e) for e in range(6)]
@@ -59,13 +59,13 @@ def test_what_fills_no_batch_rolls_over() -> None:
     assert seen[:10] != seen[10:20]
 
 
-def test_the_order_depends_on_the_seed_and_any_batch_can_be_the_first() -> None:
+def test_the_order_depends_on_the_seed_and_batches_can_be_skipped() -> None:
     assert order(1) == order(1)
     assert order(1) != order(1, seed=1)
     assert order(1, start=2) == order(1)[2:]
 
 
-def test_images_labels_and_warps_belong_together() -> None:
+def test_images_labels_and_warps_stay_aligned() -> None:
     for batch in batches.training(EXAMPLES, recipe_of(settings()), 0):
         assert (batch.images[:, 0, 0] == batch.index).all()
         assert (batch.labels[:, 0] == batch.index).all()
@@ -73,7 +73,7 @@ def test_images_labels_and_warps_belong_together() -> None:
         assert batch.warps.matrix.shape == (4, 2, 3)
 
 
-def test_lines_of_any_width_are_batched_by_width_and_each_pass_has_all() -> None:
+def test_lines_of_any_width_are_batched_by_width_and_each_pass_is_complete() -> None:
     epochs = [any_width(e) for e in range(8)]
     assert [len(e) for e in epochs] == [25] * 8
     seen = [i for epoch in epochs[:4] for batch in epoch for i in batch.index.tolist()]
@@ -84,7 +84,7 @@ def test_lines_of_any_width_are_batched_by_width_and_each_pass_has_all() -> None
     assert widest != sorted(widest)
 
 
-def test_few_lines_of_any_width_come_once_a_pass_too() -> None:
+def test_each_pass_is_complete_with_few_lines_of_any_width() -> None:
     few = Images.of([ANY_WIDTH[i] for i in range(22)])
     for epoch in range(6):
         made = batches.training(
@@ -94,7 +94,7 @@ def test_few_lines_of_any_width_come_once_a_pass_too() -> None:
         assert len(set(seen)) >= len(seen) - 3  # what filled no batch comes at the start of the next pass
 
 
-def test_lines_of_any_width_are_padded_with_white_to_few_shapes() -> None:
+def test_lines_of_any_width_are_padded_to_few_shapes() -> None:
     for batch in any_width(0):
         assert batch.images.shape[2] % geometry.MULTIPLE == 0
         for pixels, width, i in zip(batch.images, batch.widths, batch.index, strict=True):
@@ -103,7 +103,7 @@ def test_lines_of_any_width_are_padded_with_white_to_few_shapes() -> None:
             assert (pixels[:, width:] == 255).all()
 
 
-def test_any_batch_of_lines_of_any_width_can_be_the_first() -> None:
+def test_batches_of_any_width_can_be_skipped() -> None:
     whole, rest = any_width(1), any_width(1, 13)
     assert [b.index.tolist() for b in rest] == [b.index.tolist() for b in whole[13:]]
     assert any_width(1, 0, "train.seed=1")[0].index.tolist() != whole[0].index.tolist()
@@ -118,14 +118,14 @@ def test_reading_takes_every_line_once_the_widest_first() -> None:
     assert widths.tolist() == sorted(WIDE)
 
 
-def test_frames_are_what_the_strides_leave() -> None:
+def test_time_steps_follow_from_the_strides() -> None:
     fixed, free = config.Config(), config.load(None, ["model.arch=crnn", "model.frames=2"])
     assert networks.geometry(fixed).time_steps(np.array([800, 800])).tolist() == [160, 160]
     # Every stride rounds up: 801 -> 401 -> 201 -> 101.
     assert networks.geometry(free).time_steps(np.array([8, 800, 801, 1])).tolist() == [2, 200, 202, 2]
 
 
-def test_too_few_lines_for_a_batch() -> None:
+def test_too_few_lines_for_a_batch_are_refused() -> None:
     with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to 3"):
         next(batches.training(examples(Images.of([IMAGES[i] for i in range(3)]), LABELS[:3]), recipe_of(settings()), 0))
 
@@ -135,7 +135,7 @@ def test_padding() -> None:
     assert batches.pad([np.array([], np.int32)]).tolist() == [[-1]]
 
 
-def test_texts_that_ctc_cannot_write_are_named_with_their_place() -> None:
+def test_unwritable_texts_are_reported_with_their_place() -> None:
     alphabet, wide = Alphabet(ORIGINAL), np.array([800])
     with pytest.raises(Error, match=r"xml/x\.xml:7: line x-00: the alphabet lacks 'é'.*data\.alphabet=auto"):
         encoded([line("été")], alphabet, config.Config(), wide)
@@ -147,14 +147,14 @@ def test_texts_that_ctc_cannot_write_are_named_with_their_place() -> None:
         encoded([line("é")] * 7, alphabet, few, np.full(7, 800))
 
 
-def test_spaces_stand_for_the_paper_at_both_ends_and_need_steps_too() -> None:
+def test_edge_spaces_need_time_steps() -> None:
     alphabet, settings = Alphabet(ORIGINAL), config.load(None, CRNN)
     assert [label.tolist() for label in encoded([line("ab")], alphabet, settings, np.array([32]))] == [[0, 54, 55, 0]]
     with pytest.raises(Error, match=r"its 5 characters need 5 time steps but the network has 4; check the text"):
         encoded([line("abc")], alphabet, settings, np.array([32]))
 
 
-def test_warps_leave_every_text_the_steps_that_it_needs() -> None:
+def test_warps_leave_enough_time_steps_for_every_text() -> None:
     # A character per time step: no line may become narrower at all.
     labels = [np.tile(np.array([1, 2], np.int32), -(-width // 16) + 1)[: -(-width // 8)] for width in WIDE]
     for more in ([], ["model.stride=[2, 3]"]):  # 3 divides no multiple of 32
@@ -167,7 +167,7 @@ def test_warps_leave_every_text_the_steps_that_it_needs() -> None:
             assert (batch.warps.widths > batch.widths).any()
 
 
-def test_an_epochs_order_is_not_drawn_from_the_numbers_of_a_warp() -> None:
+def test_the_order_and_the_warps_use_different_random_streams() -> None:
     """A warp's stream is (seed, pass, line); NumPy pads keys with zeros, so (seed, pass) would be that of line 0."""
     for seed, turn in itertools.product(range(3), range(3)):
         drawn = np.random.default_rng((seed, turn, 0)).permutation(1000).tolist()

@@ -40,7 +40,7 @@ def peaky(rng: np.random.Generator, lines: int, steps: int = 160, classes: int =
     return logits.astype(np.float32)
 
 
-def test_spaces_at_the_ends_are_none_of_the_language_models_business(rng: np.random.Generator) -> None:
+def test_the_language_model_ignores_edge_spaces(rng: np.random.Generator) -> None:
     model, alphabet = ngram.build(TEXTS, 3), Alphabet("ab ")
     logits = rng.normal(0, 2, (6, 5, 4)).astype(np.float32)
     found = beam.search(logits, alphabet, 1000, model, 0.7, 0.4, 1000, prune=0, edges=True)
@@ -53,7 +53,7 @@ def test_spaces_at_the_ends_are_none_of_the_language_models_business(rng: np.ran
         assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
 
 
-def test_words_that_are_not_in_the_list_cost(rng: np.random.Generator) -> None:
+def test_unknown_words_are_penalised(rng: np.random.Generator) -> None:
     """Against the words of every text; capitals and accents in the list, digits and points between words."""
     characters = "abB 1"
     alphabet, listed = Alphabet(characters), {"a", "ab", "bba"}
@@ -109,7 +109,7 @@ def test_all_texts_against_brute_force(steps: int, characters: str, with_lm: boo
             assert h.lm == pytest.approx(math.log(10) * model.log10(h.text) if model else 0, abs=1e-5)
 
 
-def test_a_narrow_beam_sees_no_text_twice_and_no_more_than_its_probability(rng: np.random.Generator) -> None:
+def test_a_narrow_beam_never_exceeds_a_texts_probability(rng: np.random.Generator) -> None:
     """Texts leave the beam and come back: their paths must not be counted twice, nor the text listed twice."""
     logits = rng.normal(0, 1, (25, 6, 4)).astype(np.float32)
     wide = beam.search(logits, Alphabet("abc"), 2000, prune=0)
@@ -123,7 +123,7 @@ def test_a_narrow_beam_sees_no_text_twice_and_no_more_than_its_probability(rng: 
             assert hypotheses[0].score <= best[0].score + 1e-6
 
 
-def test_what_pruning_costs_is_bounded(rng: np.random.Generator) -> None:
+def test_the_loss_by_pruning_is_bounded(rng: np.random.Generator) -> None:
     """The probabilities of all texts together fall by no more than the probabilities cut."""
     logits = rng.normal(0, 3, (50, 4, 4)).astype(np.float32)
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
@@ -132,7 +132,7 @@ def test_what_pruning_costs_is_bounded(rng: np.random.Generator) -> None:
         assert 1 - cut - 1e-6 <= sum(math.exp(h.ctc) for h in hypotheses) <= 1 + 1e-6
 
 
-def test_peaky_outputs_read_as_greedily(rng: np.random.Generator) -> None:
+def test_peaky_outputs_give_the_greedy_text(rng: np.random.Generator) -> None:
     alphabet = Alphabet(ORIGINAL)
     logits = peaky(rng, 40)
     # No doubtful steps, so the best path holds nearly all of its text's probability.

@@ -29,7 +29,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache").glob("*"))
 
 
-def test_holds_what_was_prepared_and_is_not_built_twice(tmp_path: Path) -> None:
+def test_the_cache_is_built_once(tmp_path: Path) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
     pixels = prepared_images(lines, settings)
     assert (len(pixels), pixels.height, pixels.widths.tolist()) == (5, 60, [800] * 5)
@@ -42,7 +42,7 @@ def test_holds_what_was_prepared_and_is_not_built_twice(tmp_path: Path) -> None:
     assert [f.stat().st_mtime_ns for f in files(tmp_path)] == [before]
 
 
-def test_is_rebuilt_when_what_went_in_changes(tmp_path: Path) -> None:
+def test_the_cache_is_rebuilt_when_an_input_changes(tmp_path: Path) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
     prepared_images(lines, settings)
     Image.fromarray(np.full((40, 40), 7, np.uint8)).save(lines[2].image)
@@ -52,7 +52,7 @@ def test_is_rebuilt_when_what_went_in_changes(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 4
 
 
-def test_broken_images_are_all_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_all_broken_images_are_named_and_no_file_is_left(tmp_path: Path) -> None:
     lines = lines_in(tmp_path / "l")
     lines[1].image.write_bytes(b"")
     lines[3].image.write_bytes(lines[3].image.read_bytes()[:200])
@@ -77,7 +77,7 @@ def test_two_processes_build_at_once(tmp_path: Path, drawn: Path) -> None:
     assert len(files(tmp_path)) == 1
 
 
-def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     lines = lines_in(tmp_path / "l")
@@ -91,7 +91,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert files(tmp_path) == []
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     old, new = tmp_path / "cache/.lines-a.npy.1.tmp", tmp_path / "cache/.lines-b.npy.2.tmp"
     old.touch()
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", None])
-def test_a_damaged_cache_is_built_anew(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, content: bytes | None) -> None:
     lines, settings = lines_in(tmp_path / "l"), Config()
     before = np.array(prepared_images(lines, settings).pixels)
     (built,) = files(tmp_path)
@@ -138,7 +138,7 @@ def test_a_page_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(decoded) == sorted({str(line.image) for line in lines})
 
 
-def test_the_cache_has_the_hash_of_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stores_the_hash_of_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = lines_in(tmp_path / "l")
     first = prepared_images(lines, Config())
     digest = hashlib.sha256(np.ascontiguousarray(first.pixels)).hexdigest()
@@ -148,7 +148,7 @@ def test_the_cache_has_the_hash_of_its_pixels(tmp_path: Path, monkeypatch: pytes
     assert prepared_images(lines, Config()).digest == digest
 
 
-def test_other_preparing_code_makes_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_preprocessing_code_gives_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = lines_in(tmp_path / "l")
     prepared_images(lines, Config())
     real = cache.inspect.getsource

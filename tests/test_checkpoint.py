@@ -22,7 +22,7 @@ def sample(tiny: Config, characters: str = ORIGINAL) -> Checkpoint:
     return Checkpoint(spec.initial(shapes, 0), tiny, alphabet, {"val_cer": 0.25})
 
 
-def test_comes_back_whole(tmp_path: Path, tiny: Config) -> None:
+def test_a_checkpoint_is_restored_completely(tmp_path: Path, tiny: Config) -> None:
     saved = sample(tiny, "abc é✓")
     checkpoint.save(tmp_path / "c.safetensors", saved)
     loaded = checkpoint.load(tmp_path / "c.safetensors")
@@ -32,7 +32,7 @@ def test_comes_back_whole(tmp_path: Path, tiny: Config) -> None:
     assert all(np.array_equal(loaded.weights[n], a) for n, a in saved.weights.items())
 
 
-def test_arrays_of_strange_layout_are_written_right(tmp_path: Path, tiny: Config) -> None:
+def test_arrays_of_any_memory_layout_are_written_correctly(tmp_path: Path, tiny: Config) -> None:
     saved = sample(tiny)
     saved.weights["decoder.weight"] = np.asfortranarray(saved.weights["decoder.weight"])
     checkpoint.save(tmp_path / "c.safetensors", saved)
@@ -106,7 +106,7 @@ def test_a_damaged_header_is_an_error_or_harmless(tmp_path: Path, tiny: Config, 
         load_checkpoint(path)
 
 
-def test_no_room_leaves_the_old_one(tmp_path: Path, tiny: Config) -> None:
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, tiny: Config) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, sample(tiny, "ab"))
     before = path.read_bytes()

@@ -40,7 +40,7 @@ def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_evaluate_writes_the_contract(trained: Path, drawn: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_the_documented_json(trained: Path, drawn: Path, tmp_path: Path) -> None:
     file, picture = tmp_path / "report.json", tmp_path / "lines.png"
     result = hwr("evaluate", "--checkpoint", trained / "best.safetensors", "--json", file, "--picture", picture)
     assert result.exit_code == 0, result.output
@@ -116,7 +116,7 @@ def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Pa
     assert "--set model.hidden=4: the network belongs to the checkpoint" in result.output
 
 
-def test_a_checkpoint_reads_wherever_it_is(trained: Path, drawn: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_reads_on_any_machine(trained: Path, drawn: Path, tmp_path: Path) -> None:
     """What fitted the machine that it was trained on does not come along: a device, so many threads, bf16."""
     loaded, path = checkpoint.load(trained / "best.safetensors"), tmp_path / "elsewhere.safetensors"
     engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
@@ -169,7 +169,7 @@ def test_export_typo(trained: Path, drawn: Path, tmp_path: Path, command: str) -
     assert [reference for reference, _ in pairs] == [line.text for line in dataset.test]
 
 
-def test_predict_reads_what_evaluate_reads(trained: Path, drawn: Path, tmp_path: Path) -> None:
+def test_predict_and_evaluate_give_the_same_texts(trained: Path, drawn: Path, tmp_path: Path) -> None:
     hwr("export-typo", "--checkpoint", trained / "best.safetensors", "--split", "test", "--out", tmp_path)
     pairs = json.loads((tmp_path / "validating.json").read_text())
     images = [line.image for line in data.read(config.Data(root=str(drawn))).test]
@@ -185,7 +185,7 @@ def test_predict_reads_what_evaluate_reads(trained: Path, drawn: Path, tmp_path:
     assert all(0 <= line["confidence"] <= 1 for line in lines)
 
 
-def test_predict_reports_broken_images_and_does_the_rest(trained: Path, tmp_path: Path) -> None:
+def test_predict_reports_broken_images_and_continues(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "scans"
     (folder / "sub").mkdir(parents=True)
     grey = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 500), np.uint8))
@@ -218,7 +218,7 @@ def test_synth(tmp_path: Path) -> None:
     assert str(tmp_path / "d") in result.output
 
 
-def test_one_set_may_be_followed_by_several(trained: Path, tmp_path: Path) -> None:
+def test_one_set_option_takes_several_pairs(trained: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     more = ["--set", "evaluate.worst=2", "evaluate.batch_size=3", "--set", "evaluate.bootstrap=9"]
     result = hwr("evaluate", *more, "--checkpoint", trained / "best.safetensors", "--json", report)
@@ -291,7 +291,7 @@ def test_the_networks_own_keys_cannot_be_set(trained: Path, drawn: Path, tmp_pat
         assert "belongs to the checkpoint and can't be changed" in result.stderr
 
 
-def test_what_one_should_know_of_the_data_is_in_every_report(trained: Path, tmp_path: Path) -> None:
+def test_notes_on_the_data_are_in_every_report(trained: Path, tmp_path: Path) -> None:
     choosing_on_test = ["--set", "data.val=[testset]"]
     result = hwr(
         "evaluate", "--checkpoint", trained / "best.safetensors", *choosing_on_test, "--json", tmp_path / "r.json"
@@ -307,7 +307,7 @@ def test_json_on_screen(trained: Path) -> None:
     assert json.loads(result.stdout)["lines"] == 7
 
 
-def test_folders_are_walked_whole(trained: Path, tmp_path: Path) -> None:
+def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None:
     scans, elsewhere = tmp_path / "scans", tmp_path / "elsewhere"
     elsewhere.mkdir()
     scans.mkdir()

@@ -38,7 +38,7 @@ def task(folder: Path, data: Path, minutes: float) -> Any:
     return made
 
 
-def test_an_entrant_is_ended_when_its_minutes_are_over_and_scored_by_what_it_read(drawn: Path, tmp_path: Path) -> None:
+def test_an_entrant_is_stopped_at_the_time_limit_and_scored(drawn: Path, tmp_path: Path) -> None:
     from compare_peers.entrants import entered
     from compare_peers.task import Entrant, Reading
 
@@ -64,7 +64,7 @@ def test_an_entrant_is_ended_when_its_minutes_are_over_and_scored_by_what_it_rea
     assert 0 <= result["other_cpus"] < 1000
 
 
-def test_what_ends_by_itself_too_early_has_failed(drawn: Path, tmp_path: Path) -> None:
+def test_an_entrant_that_stops_early_has_failed(drawn: Path, tmp_path: Path) -> None:
     from compare_peers.entrants import entered
     from compare_peers.task import Entrant, Failed
 

@@ -96,13 +96,13 @@ def test_configs_of_two_networks_differ_in_each_others_keys() -> None:
         ("decode.lm_weight=0.5", r"lm_weight 0\.5 needs lm"),
     ],
 )
-def test_what_the_newer_network_refuses(override: str, message: str) -> None:
+def test_settings_that_the_newer_network_refuses(override: str, message: str) -> None:
     with pytest.raises(Error, match=message):
         config.load(None, ["model.arch=crnn", override])
 
 
 @pytest.mark.parametrize("override", ["train.center_loss=1", "image.margin=8", "augment.rotate=0.1"])
-def test_what_is_for_the_newer_network_only(override: str) -> None:
+def test_settings_that_need_the_newer_network(override: str) -> None:
     key = override.split("=")[0].replace(".", r"\.")
     with pytest.raises(Error, match=f"{key}: needs model\\.arch crnn"):
         config.load(None, [override])
@@ -110,7 +110,7 @@ def test_what_is_for_the_newer_network_only(override: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["weight_decay", "clip", "ema"])
-def test_what_the_mxnet_engine_lacks_is_refused_by_name(key: str) -> None:
+def test_settings_that_the_mxnet_engine_lacks_are_refused(key: str) -> None:
     with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine does not support it"):
         config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])
 
@@ -118,7 +118,7 @@ def test_what_the_mxnet_engine_lacks_is_refused_by_name(key: str) -> None:
 @pytest.mark.parametrize(
     "text", ["Box #3", "1914", "12:30", "yes", "null", "1914-08-03", "~/scans", "a: b", "{x}", "x=y", " two ", "'tis"]
 )
-def test_a_text_given_on_the_command_line_is_the_value(text: str) -> None:
+def test_text_fields_take_the_command_line_verbatim(text: str) -> None:
     assert config.load(None, [f"data.root={text}"]).data.root == text
     assert config.load(None, [f"data.split={text}"]).data.split == text
 

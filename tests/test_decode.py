@@ -29,7 +29,7 @@ def test_the_best_path_against_brute_force(rng: np.random.Generator) -> None:
         assert confidences[n] == pytest.approx(np.prod(sure) ** (1 / len(sure)), rel=1e-5)
 
 
-def test_repeats_merge_and_blanks_part_them() -> None:
+def test_repeats_merge_unless_a_blank_separates_them() -> None:
     alphabet = Alphabet(ORIGINAL)
     path = "aa-ab--b bb-"
     classes = [alphabet.blank if c == "-" else ORIGINAL.index(c) for c in path]
@@ -115,7 +115,7 @@ def wavering() -> tuple[np.ndarray, Alphabet]:
     return logits, alphabet
 
 
-def test_the_confidence_is_of_the_text_that_is_read() -> None:
+def test_the_confidence_belongs_to_the_decoded_text() -> None:
     logits, alphabet = wavering()
     lm = ngram.build(["cat", "a cat", "cat cat"], 3)
     texts, confidence = Decoder(alphabet)(logits)
@@ -131,7 +131,7 @@ def test_the_confidence_is_of_the_text_that_is_read() -> None:
     assert (texts, confidence.tolist()) == (["cot"], Decoder(alphabet)(logits)[1].tolist())
 
 
-def test_default_weights_depend_on_what_is_given(tmp_path: Path) -> None:
+def test_default_weights_depend_on_the_given_options(tmp_path: Path) -> None:
     """A language model alone changes what is read, and so does a word list."""
     logits, alphabet = wavering()
     language_model.save(tmp_path / "lm.bin", ngram.build(["cat", "a cat", "cat cat"], 3))
@@ -158,7 +158,7 @@ def test_changed_files_are_read_again(tmp_path: Path) -> None:
         assert decoding.build(config.Decode(words=str(words)), alphabet, False)(logits)[0] == [word]
 
 
-def test_what_is_not_stored_is_missed() -> None:
+def test_a_model_that_is_not_stored_is_an_error() -> None:
     with pytest.raises(Error, match="the checkpoint has no language model stored in it"):
         decoding.build(config.Decode(lm="stored"), Alphabet("ab"), False)
     with pytest.raises(Error, match="the checkpoint has no word list stored in it"):
@@ -186,7 +186,7 @@ def test_texts_in_another_normal_form(form: Literal["NFC", "NFD"], tmp_path: Pat
     assert best.lm == pytest.approx(lm.log10(unicodedata.normalize(form, "été")) * np.log(10))
 
 
-def test_a_network_with_accents_apart() -> None:
+def test_a_network_with_combining_accents() -> None:
     alphabet = Alphabet("et\u0301 ")
     assert lexicon.build(["été"], alphabet).words == ("e\u0301te\u0301",)
     Decoder(alphabet, Settings("beam", lm_weight=1.0), lm=ngram.build(["e\u0301te\u0301"], 3))
@@ -194,7 +194,7 @@ def test_a_network_with_accents_apart() -> None:
         Decoder(alphabet, Settings("beam", lm_weight=1.0), lm=ngram.build(["\u00e9t\u00e9"], 3))
 
 
-def test_readings_that_a_decoder_cannot_give() -> None:
+def test_more_readings_than_the_decoder_can_give_are_refused() -> None:
     logits, alphabet = wavering()
     with pytest.raises(Error, match="only one reading per line; use --decoder beam"):
         Decoder(alphabet).n_best(logits, 2)

@@ -51,7 +51,7 @@ def commands(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_commands_and_configs_in_the_text_are_there(path: Path) -> None:
+def test_commands_and_configs_in_the_docs_exist(path: Path) -> None:
     keys = {f"{section}.{key}" for section, record in config.to_dict(config.Config()).items() for key in record}
     keys |= {f"model.{key}" for key in config.CRNN.model_fields}
     for words in commands(path):

@@ -117,7 +117,7 @@ def test_sixteen_bits(model: Path, drawn: Path, tmp_path: Path) -> None:
     assert hwr("predict", *images, "--checkpoint", out).stdout == hwr("predict", *images, "--checkpoint", model).stdout
 
 
-def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
+def test_unsupported_exports_are_refused(model: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["--format", "params"], "are for the original network only"),
         (["--format", "params", "--quantize", "int8"], "int8 needs --format onnx"),
@@ -131,7 +131,7 @@ def test_what_can_not_be_exported(model: Path, tmp_path: Path) -> None:
     assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output
 
 
-def test_info_tells_the_types_as_they_are_stored(model: Path, tmp_path: Path) -> None:
+def test_info_shows_the_stored_dtypes(model: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.safetensors"
     hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", small)
     for path, kind in ((model, "float32"), (small, "float16")):

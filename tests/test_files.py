@@ -14,7 +14,7 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def test_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     write(tmp_path / "a", "one")
 
     def fail() -> None:
@@ -28,12 +28,12 @@ def test_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "one"
 
 
-def test_names_what_could_not_be_written(tmp_path: Path) -> None:
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"nowhere/a: could not be written: No such file or directory"):
         write(tmp_path / "nowhere/a", "x")
 
 
-def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+def test_links_and_pipes_are_kept(tmp_path: Path) -> None:
     write(tmp_path / "target", "old")
     (tmp_path / "link").symlink_to("target")
     write(tmp_path / "link", "new")
@@ -50,7 +50,7 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+def test_a_new_file_gets_the_mode_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         with replacing(tmp_path / "a") as temporary:

@@ -34,7 +34,7 @@ def begun(path: Path, base: list[str], *overrides: str) -> tuple[Alphabet, dict[
     return letters, engine.weights(), loaded
 
 
-def test_the_charset_is_kept_or_united_or_new(tmp_path: Path) -> None:
+def test_charset_keep_union_and_new(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c")
     assert begun(path, TINY_CRNN, "train.charset=keep")[0].characters == "zab c"
     assert begun(path, TINY_CRNN)[0].characters == "zab cxé"
@@ -74,14 +74,14 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         begun(path, TINY)
 
 
-def test_a_shortcut_may_be_left_away_or_added(tmp_path: Path) -> None:
+def test_the_shortcut_may_be_removed_or_added(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c", "model.shortcut=0")
     assert "shortcut.weight" in begun(path, TINY_CRNN)[1]
     path = trained(tmp_path, TINY_CRNN, "zab c")
     assert "shortcut.weight" not in begun(path, TINY_CRNN, "model.shortcut=0")[1]
 
 
-def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
+def test_fine_tuning_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(main, [*arguments], catch_exceptions=False)
         assert result.exit_code == 0, result.output
@@ -118,7 +118,7 @@ def test_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     assert not (tmp_path / "fourth").exists()
 
 
-def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
+def test_options_without_effect_are_refused(tmp_path: Path, tiny: Config) -> None:
     letters = tmp_path / "letters.txt"
     letters.write_text("abc ")
     path = trained(tmp_path, TINY_CRNN, "zab c")
@@ -133,7 +133,7 @@ def test_what_would_not_count_is_refused(tmp_path: Path, tiny: Config) -> None:
     assert "--charset applies to fine-tuning only" in result.output
 
 
-def test_no_init_is_no_checkpoint(tiny: Config) -> None:
+def test_without_init_there_is_no_checkpoint(tiny: Config) -> None:
     letters, loaded = finetune.start(tiny, ["é"])
     assert loaded is None
     assert letters.characters.endswith("zé")

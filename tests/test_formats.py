@@ -101,7 +101,7 @@ def test_alto(tmp_path: Path, page: np.ndarray, version: str) -> None:
     assert (first.baseline, second.baseline) == (((10, 45), (110, 45)), ())
 
 
-def test_where_page_images_are_looked_for(tmp_path: Path, page: np.ndarray) -> None:
+def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: np.ndarray) -> None:
     for folder in (tmp_path / "xml files", tmp_path / "deep/er"):
         folder.mkdir(parents=True)
         (folder / "one.xml").write_text(PAGE_XML.format(version="2019"))
@@ -284,7 +284,7 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
         read(tmp_path, *more)
 
 
-def test_folders_that_are_called_for_the_parts(tmp_path: Path) -> None:
+def test_folders_named_after_the_parts(tmp_path: Path) -> None:
     for part, number in (("train", 6), ("val", 2), ("test", 1)):
         pictures(tmp_path, *(f"{part}/{n}.png" for n in range(number)))
         for n in range(number):
@@ -294,7 +294,7 @@ def test_folders_that_are_called_for_the_parts(tmp_path: Path) -> None:
     assert {line.text.split()[0] for line in dataset.train} == {"train"}
 
 
-def test_the_largest_document_is_not_held_out(tmp_path: Path) -> None:
+def test_the_largest_document_is_used_for_training(tmp_path: Path) -> None:
     for folder, number in (("a", 90), ("b", 6), ("c", 4)):
         pictures(tmp_path, *(f"{folder}/{n}.png" for n in range(number)))
         for n in range(number):
@@ -306,7 +306,7 @@ def test_the_largest_document_is_not_held_out(tmp_path: Path) -> None:
         assert dataset.test
 
 
-def test_pages_of_another_size_or_turned(tmp_path: Path, page: np.ndarray) -> None:
+def test_resized_and_rotated_pages(tmp_path: Path, page: np.ndarray) -> None:
     (tmp_path / "one.xml").write_text(
         PAGE_XML.format(version="2019").replace('"400"', '"800"').replace('"200"', '"400"')
     )
@@ -320,7 +320,7 @@ def test_pages_of_another_size_or_turned(tmp_path: Path, page: np.ndarray) -> No
     assert load.size(tmp_path / "turned.jpg") == load.read(tmp_path / "turned.jpg").shape[::-1] == (400, 200)
 
 
-def test_what_else_lies_in_an_export(tmp_path: Path, page: np.ndarray) -> None:
+def test_other_files_in_an_export(tmp_path: Path, page: np.ndarray) -> None:
     (tmp_path / "page").mkdir()
     (tmp_path / "page/one.xml").write_text(PAGE_XML.format(version="2019"))
     (tmp_path / "mets.xml").write_text("<mets/>")
@@ -336,7 +336,7 @@ def invoke(*arguments: object) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["page", "alto", "gt", "table", "iam"])
-def test_converted_and_read_again(drawn: Path, tmp_path: Path, kind: str) -> None:
+def test_converted_datasets_are_read_back(drawn: Path, tmp_path: Path, kind: str) -> None:
     done = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert done.exit_code == 0, done.output
     before, after = read(drawn), read(tmp_path / "out")
@@ -434,7 +434,7 @@ def test_the_config_names_every_format() -> None:
     assert set(names) == {"auto", *FORMATS}
 
 
-def test_only_the_formats_know_the_names_of_their_elements() -> None:
+def test_only_the_formats_use_their_element_names() -> None:
     names = re.compile(r"PcGts|\bTextLine|TextEquiv|TextRegion|imageFilename|\bCONTENT\b|primaresearch|standards/alto")
     files = [path for path in (REPOSITORY / "hwr").rglob("*.py") if path.parent.name != "formats"]
     assert len(files) > 40
@@ -462,7 +462,7 @@ def test_the_walk(tmp_path: Path) -> None:
     assert disk.files(root / "z.txt") == [str(root / "z.txt")]
 
 
-def test_a_folder_that_can_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures(tmp_path, "a/1.png", "b/2.png")
     for name in ("a/1", "b/2"):
         (tmp_path / f"{name}.gt.txt").write_text(name)
@@ -506,7 +506,7 @@ def test_parameter_entities_are_refused(tmp_path: Path) -> None:
         xml.parse(path)
 
 
-def test_set_counts_unless_format_is_given(tmp_path: Path) -> None:
+def test_set_data_format_is_used_unless_format_is_given(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png")
     (tmp_path / "a.gt.txt").write_text("from the pair")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "from the table, longer"}))
@@ -575,7 +575,7 @@ def test_xml_of_another_kind_beside_pages_is_noted(tmp_path: Path, page: np.ndar
     assert any("1 XML files are in another format" in note and "tei.xml:1" in note for note in dataset.notes)
 
 
-def test_an_empty_text_gives_way_to_the_words(tmp_path: Path, page: np.ndarray) -> None:
+def test_words_replace_an_empty_text(tmp_path: Path, page: np.ndarray) -> None:
     text = PAGE_XML.format(version="2019").replace(
         "</Word></TextLine>", "</Word><TextEquiv><Unicode/></TextEquiv></TextLine>"
     )

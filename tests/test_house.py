@@ -38,7 +38,7 @@ def test_every_config_loads(path: Path) -> None:
     config.load(path)
 
 
-def test_iam_line_says_every_key_at_its_default() -> None:
+def test_iam_line_has_every_key_at_its_default() -> None:
     import yaml
 
     path = REPOSITORY / "configs/iam_line.yaml"
@@ -47,7 +47,7 @@ def test_iam_line_says_every_key_at_its_default() -> None:
     assert {s: set(keys) for s, keys in said.items()} == {s: set(k) for s, k in config.to_dict(config.Config()).items()}
 
 
-def test_iam_line_best_says_every_key_of_its_network() -> None:
+def test_iam_line_best_has_every_key_of_its_network() -> None:
     import yaml
 
     said = yaml.safe_load((REPOSITORY / "configs/iam_line_best.yaml").read_text())["model"]

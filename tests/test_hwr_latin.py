@@ -25,7 +25,7 @@ def cer(root: Path, split: str) -> float:
     return float(report["cer"])
 
 
-def test_it_is_small_and_does_not_tell_where_it_was_made() -> None:
+def test_the_bundled_model_is_small_and_contains_no_paths() -> None:
     assert MODEL.stat().st_size < 16e6
     loaded = checkpoint.load(MODEL)
     settings = loaded.config
@@ -35,7 +35,7 @@ def test_it_is_small_and_does_not_tell_where_it_was_made() -> None:
     assert not any("/" in name for name in loaded.scores["trained_on"])
 
 
-def test_it_reads_drawn_lines(drawn: Path) -> None:
+def test_the_bundled_model_reads_synthetic_lines(drawn: Path) -> None:
     assert cer(drawn, "train") < 0.2
 
 
@@ -43,7 +43,7 @@ def test_it_reads_drawn_lines(drawn: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "name"), [("copiste-fr", "Copiste d'un jour"), ("poilus-fr", "Testaments de Poilus")]
 )
-def test_the_card_tells_how_well_it_reads_real_ones(source: str, name: str) -> None:
+def test_the_model_card_has_scores_on_real_lines(source: str, name: str) -> None:
     card = MODEL.with_suffix(".md").read_text()
     said = re.search(rf"^\| \*{name}\*.*?\| ([\d.]+) \|", card, re.MULTILINE)
     assert said

@@ -172,7 +172,7 @@ def test_entities_are_unescaped_until_stable(root, written, text):
         ("a&amp;#xD800;", "U+D800"),
     ],
 )
-def test_texts_that_are_no_line(root, written, why):
+def test_texts_that_do_not_fit_on_a_line(root, written, why):
     path = xml(root, "x01-000", f'<line id="x01-000-00" text="{written}"/>\n<line id="x01-000-01" text="b"/>')
     fails(root, f"{path}:4: ", "x01-000-00", why)
     assert len(iam.read(Data(root=str(root), exclude=("x01-000-00",))).train) == 1
@@ -221,7 +221,7 @@ def test_outside_entities_and_dtds_are_not_loaded(root, tmp_path):
 
 
 @pytest.mark.parametrize("id", ["../../x01-000-00", "/etc/passwd", "..", ".hidden", "a\\b", ""])
-def test_ids_that_lead_elsewhere(root, id):
+def test_ids_with_path_components_are_refused(root, id):
     path = xml(root, "x01-000", f'<line id="{id}" text="a"/>')
     fails(root, f"{path}:4: {id!r} is not an id")
     if id:
@@ -247,7 +247,7 @@ def test_a_form_under_another_name(root):
     fails(root, "x01-00.xml:2: this is form 'x01-000'")
 
 
-def test_an_svg_is_no_form(root):
+def test_an_svg_file_is_refused(root):
     path = write(root / "xml/x01-000.xml", "<svg/>")
     fails(root, f"{path}:1: the root element is <svg>")
 
@@ -278,11 +278,11 @@ def test_lists_folder(root, tmp_path, monkeypatch):
     fails(root, "data.lists", "yours", lists="yours")
 
 
-def test_a_list_that_is_not_there(root):
+def test_a_missing_list(root):
     fails(root, "data.val", "no list dev", "trainset.txt", val=("dev",))
 
 
-def test_ids_that_are_nowhere(root):
+def test_unknown_ids_in_a_list(root):
     path = write(root / TASK / "testset.txt", "x02-001-00\nx02-001-07\n")
     fails(root, f"{path}:2: ", "no line x02-001-07")
 
@@ -300,7 +300,7 @@ def test_an_id_listed_twice(root):
 
 
 @pytest.mark.parametrize("unit", ["line", "word", "form"])
-def test_choosing_on_the_test_list_is_allowed_and_said(root, unit):
+def test_validating_on_the_test_list_is_allowed_with_a_note(root, unit):
     data = iam.read(Data(root=str(root), val=("testset",), unit=unit))
     assert data.val == data.test
     assert any("WARNING: 2 lines are in val and in test" in note for note in data.notes)
@@ -328,7 +328,7 @@ def test_exclude(root):
     assert data.excluded == ["x01-000-00-01", "x01-001-00-00", "x01-001-00-01", "x01-001-00-02"]
 
 
-def test_exclude_what_is_not_there(root):
+def test_excluding_unknown_ids_is_refused(root):
     fails(root, "data.exclude: x01-000-09", exclude=("x01-000-09",))
     fails(root, "data.exclude: x", exclude=("x",))
     notes = iam.read(Data(root=str(root), exclude=("x01-000-00-01",))).notes
@@ -526,7 +526,7 @@ def with_images(root):
     return root
 
 
-def test_check_what_is_well(root):
+def test_check_of_a_complete_dataset(root):
     report = check.check(with_images(root), progress=False)
     assert report.ok
     assert (report.forms, report.lines, report.words, report.writers) == (4, 6, 20, 4)
@@ -589,7 +589,7 @@ def test_check_knows_the_damaged_words_of_iam(tmp_path):
     assert "data.exclude" in check.summary(report)
 
 
-def test_check_of_next_to_nothing(tmp_path):
+def test_check_of_an_almost_empty_folder(tmp_path):
     with pytest.raises(hwr.Error, match="no such folder"):
         check.check(tmp_path / "x")
     report = check.check(tmp_path)

@@ -226,7 +226,7 @@ def test_forms(server, tmp_path):
     assert [name for name in tree(tmp_path) if name.endswith("png")] == images
 
 
-def test_what_is_complete_is_not_asked_for_again(server, tmp_path):
+def test_complete_parts_are_not_requested_again(server, tmp_path):
     get(server, tmp_path, "xml")
     server.requests.clear()
     assert get(server, tmp_path, "xml") == [tmp_path / "xml"]
@@ -260,7 +260,7 @@ def test_redirects_on_the_same_server_are_followed(server, tmp_path):
     assert (tmp_path / "xml/a01-003.xml").exists()
 
 
-def test_where_a_login_leads_to_does_not_matter(server, tmp_path):
+def test_the_redirect_after_login_does_not_matter(server, tmp_path):
     server.after_login = "http://example.org/"
     get(server, tmp_path, "xml")
     assert (tmp_path / "xml/a01-003.xml").exists()
@@ -277,7 +277,7 @@ def test_cut_connections_are_resumed(server, tmp_path, weak):
     assert (tmp_path / "lines/a01/a01-000u/a01-000u-00.png").read_bytes() == NOISE
 
 
-def test_a_later_run_goes_on(server, tmp_path):
+def test_a_later_run_resumes_the_download(server, tmp_path):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1, says="Tried 1 times")
     part = tmp_path / "archives/lines.tgz.part"
@@ -287,14 +287,14 @@ def test_a_later_run_goes_on(server, tmp_path):
     assert not (tmp_path / "archives").exists()
 
 
-def test_a_server_that_knows_no_ranges(server, tmp_path):
+def test_a_server_without_range_support(server, tmp_path):
     server.cuts, server.ranges = [150_000, 200_000], False
     get(server, tmp_path, "lines")
     assert server.asked(LINES) == [None, "bytes=150000-", "bytes=200000-"]
     assert (tmp_path / "lines/a01/a01-000u/a01-000u-00.png").read_bytes() == NOISE
 
 
-def test_a_file_that_changed_is_not_glued_on(server, tmp_path):
+def test_a_changed_file_is_downloaded_from_the_start(server, tmp_path):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
     other = NOISE[::-1]
@@ -304,7 +304,7 @@ def test_a_file_that_changed_is_not_glued_on(server, tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["missing", "not JSON", "[]", '{"url": "elsewhere", "version": "x"}'])
-def test_without_its_version_a_part_is_not_gone_on_with(server, tmp_path, spoil):
+def test_a_part_without_a_version_is_not_resumed(server, tmp_path, spoil):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
     note = tmp_path / "archives/lines.tgz.part.json"
@@ -314,13 +314,13 @@ def test_without_its_version_a_part_is_not_gone_on_with(server, tmp_path, spoil)
     assert server.asked(LINES) == [None, None]
 
 
-def test_another_piece_than_asked_for(server, tmp_path):
+def test_a_wrong_range_is_detected(server, tmp_path):
     server.cuts, server.content_range = [150_000], "bytes 0-9/400000"
     get(server, tmp_path, "lines")
     assert server.asked(LINES) == [None, "bytes=150000-", None]
 
 
-def test_a_part_that_is_whole_already(server, tmp_path):
+def test_an_already_complete_part(server, tmp_path):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
     (tmp_path / "archives/lines.tgz.part").write_bytes(ARCHIVES[LINES])
@@ -380,7 +380,7 @@ def test_wrong_password(server, tmp_path):
     fails(server, tmp_path, "lines", says="wrong e-mail or password")
 
 
-def test_a_wrong_password_does_not_cost_the_part(server, tmp_path):
+def test_a_wrong_password_keeps_the_partial_download(server, tmp_path):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
     fails(server, tmp_path, "lines", password="s3cret?", says="wrong e-mail or password")
@@ -440,7 +440,7 @@ def test_a_full_disk(server, tmp_path):
     assert part.is_symlink()
 
 
-def test_a_disk_that_will_be_full(server, tmp_path, monkeypatch):
+def test_a_disk_too_small_for_the_archive(server, tmp_path, monkeypatch):
     server.cuts = [150_000]
     fails(server, tmp_path, "lines", tries=1)
     usage = download.shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -461,7 +461,7 @@ def test_a_full_disk_while_unpacking(server, tmp_path, monkeypatch):
     assert len(server.asked(XML)) == 1
 
 
-def test_an_interrupted_unpacking_is_done_anew(server, tmp_path, monkeypatch):
+def test_an_interrupted_unpacking_starts_again(server, tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
@@ -494,7 +494,7 @@ def refused(tmp_path, name, content, says):
 @pytest.mark.parametrize(
     "name", ["../evil", "a/../../evil", "/tmp/hwr-evil", "xml/../../evil", "..\\evil", "C:evil", "x\n"]
 )
-def test_paths_that_lead_out(tmp_path, name):
+def test_paths_outside_the_folder_are_refused(tmp_path, name):
     refused(tmp_path, "xml.tgz", tgz({"good.xml": b"", name: b"evil"}), "would lead out")
     assert not Path("/tmp/hwr-evil").exists()
     if "\\" not in name:  # zipfile itself makes slashes of them on some systems

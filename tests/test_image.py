@@ -45,7 +45,7 @@ def test_sixteen_bit_one_bit_and_palette(grey: np.ndarray) -> None:
     assert np.array_equal(load.read(saved(palette, "PNG")), grey)
 
 
-def test_transparent_is_paper() -> None:
+def test_transparent_pixels_become_white() -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[:2, :, 3] = 255  # the upper half is black ink, the lower is transparent black
     read = load.read(saved(Image.fromarray(pixels), "PNG"))
@@ -81,7 +81,7 @@ def test_a_decompression_bomb_is_refused() -> None:
         load.read(bytes(png))
 
 
-def test_fit_shrinks_pads_and_whitens() -> None:
+def test_fit_shrinks_pads_and_makes_paper_white() -> None:
     dark = np.full((120, 200), 100, np.uint8)
     out = prepare.fit(dark, 60, 800)  # halved to 60 x 100, 350 columns of paper on either side
     assert out.shape == (60, 800)
@@ -105,7 +105,7 @@ def test_a_sixteen_bit_tiff_where_white_is_zero(grey: np.ndarray) -> None:
     assert np.array_equal(load.read(saved(deep, "TIFF", tiffinfo={262: 0})), grey)
 
 
-def test_a_phones_mpo_is_its_first_frame(grey: np.ndarray) -> None:
+def test_a_phones_mpo_gives_its_first_frame(grey: np.ndarray) -> None:
     picture = Image.fromarray(grey)
     content = saved(picture, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
     assert load.read(content).shape == grey.shape
@@ -158,7 +158,7 @@ def climbing() -> np.ndarray:
     return page
 
 
-def test_a_climbing_line_is_made_level_and_cut_out() -> None:
+def test_a_slanting_line_is_levelled_and_cropped() -> None:
     out = prepare.straighten(climbing())
     assert out.shape[1] == 440  # columns stay where they are
     assert out.shape[0] < 30  # 20 pixels of letters and some air, of 100

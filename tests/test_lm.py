@@ -101,7 +101,7 @@ def test_the_next_characters_sum_to_one(order: int, rng: np.random.Generator) ->
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])
-def test_a_file_gives_the_model_back(order: int, tmp_path: Path) -> None:
+def test_a_saved_model_is_restored(order: int, tmp_path: Path) -> None:
     texts = [*TEXTS, "tab\tnbsp\u00a0separator\u2028 wide\U0001f600 lone\ud800 \u2581"]
     model = ngram.build(texts, order)
     arpa.write(tmp_path / "a.arpa", model)
@@ -217,7 +217,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         arpa.read(tmp_path / "a.arpa")
 
 
-def test_texts_that_make_no_model() -> None:
+def test_unusable_texts_are_refused() -> None:
     with pytest.raises(Error, match="not empty"):
         ngram.build([], 3)
     with pytest.raises(Error, match="not empty"):
@@ -229,7 +229,7 @@ def test_texts_that_make_no_model() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".arpa", ".bin"])
-def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -> None:
+def test_files_of_both_formats_are_restored_to_the_bit(tmp_path: Path, suffix: str) -> None:
     model = ngram.build(["the quick brown fox", "été à l'eau", "a  b"], 4)
     language_model.save(tmp_path / f"m{suffix}", model)
     again = language_model.load(tmp_path / f"m{suffix}")
@@ -238,7 +238,7 @@ def test_files_of_both_kinds_come_back_to_the_bit(tmp_path: Path, suffix: str) -
         assert np.array_equal(getattr(again, name), getattr(model, name)), name
 
 
-def test_other_files_are_no_language_models(tmp_path: Path) -> None:
+def test_other_files_are_refused_as_language_models(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"m\.txt: .* must end in \.arpa or \.bin"):
         language_model.save(tmp_path / "m.txt", ngram.build(["ab"], 2))
     (tmp_path / "x.bin").write_bytes(b"nothing")
@@ -315,7 +315,7 @@ def test_a_damaged_model_is_an_error(changes: dict[str, object], message: str) -
         damaged(**changes)
 
 
-def test_no_damage_leads_the_search_astray(rng: np.random.Generator) -> None:
+def test_damaged_models_never_lead_the_search_out_of_bounds(rng: np.random.Generator) -> None:
     """Any array with some of its values replaced is refused, or is a model that reads."""
     alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz ")
     logits = rng.normal(0, 1, (2, 20, 28)).astype(np.float32)
@@ -335,7 +335,7 @@ def test_no_damage_leads_the_search_astray(rng: np.random.Generator) -> None:
     assert 20 < refused < 150
 
 
-def test_files_of_the_former_kind_are_read(tmp_path: Path) -> None:
+def test_files_of_the_older_format_are_read(tmp_path: Path) -> None:
     model = ngram.build(TEXTS, 4)
     names = ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix")
     arrays = {name: getattr(model, name) for name in names}

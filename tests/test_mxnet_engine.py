@@ -273,7 +273,7 @@ def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
     assert list(other.state()) == ["updates"]
 
 
-def test_dropout_is_there_in_training_alone_and_another_each_time(tiny: Config, batch: Batch) -> None:
+def test_dropout_is_random_and_for_training_only(tiny: Config, batch: Batch) -> None:
     engine = engines.trainer(tiny, 81)
     assert len({float(engine.train_step(batch, 0.0)) for _ in range(3)}) == 3
     other = engines.trainer(with_(tiny, "train.seed=1"), 81)
@@ -302,7 +302,7 @@ def hwr(*arguments: object) -> Result:
     return result
 
 
-def test_interrupted_anywhere_and_resumed_equals_unbroken(
+def test_interrupted_runs_resume_exactly(
     unbroken: Path, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in every batch, until the run is done."""
@@ -378,7 +378,7 @@ def test_a_batch_over_several_devices(tiny: Config, batch: Batch) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_several_devices_go_on_exactly(tiny: Config, batch: Batch) -> None:
+def test_several_devices_resume_exactly(tiny: Config, batch: Batch) -> None:
     contexts = [mx.cpu(0), mx.cpu(1), mx.cpu(2)]  # four lines: two, one and one
     one = MXNetEngine(tiny, 81, contexts=contexts)
     one.train_step(batch, 1e-3)
@@ -400,7 +400,7 @@ def test_the_number_of_threads(tiny: Config) -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu"])
-def test_a_device_that_is_not_there(tiny: Config, name: str) -> None:
+def test_a_missing_device_is_refused(tiny: Config, name: str) -> None:
     with pytest.raises(Error, match=r"engine\.device"):
         engines.trainer(with_(tiny, f"engine.device={name}"), 81)
 

@@ -15,7 +15,7 @@ from hwr import Error
 from hwr.engines import mxnet_library
 
 
-def test_versions_that_will_not_do() -> None:
+def test_unsupported_versions_are_refused() -> None:
     assert mxnet_library.obstacle((3, 11), "1.23.5", True) == ""
     assert mxnet_library.obstacle((3, 10), "1.22.0", True) == ""
     for installed in (True, False):
@@ -62,12 +62,12 @@ def test_which_gpus_a_device_is(cards: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,cpu", "cuda:1,cuda:1", "cuda,", "", "auto,cpu"]
 )
-def test_a_device_that_is_none(cards: list[tuple[int, int]], name: str) -> None:
+def test_an_invalid_device_is_refused(cards: list[tuple[int, int]], name: str) -> None:
     with pytest.raises(Error, match=r"engine\.device: .* is not a device; use auto, cpu, cuda, cuda:1"):
         mxnet_library.gpus(name)
 
 
-def test_gpus_that_are_not_there_or_too_new(cards: list[tuple[int, int]]) -> None:
+def test_missing_and_too_new_gpus_are_refused(cards: list[tuple[int, int]]) -> None:
     with pytest.raises(Error, match=r"no cuda:6; the driver reports 6 GPUs"):
         mxnet_library.gpus("cuda:6")
     for name, capability in (("cuda:4", "9.0"), ("cuda:0,cuda:5", "10.0")):

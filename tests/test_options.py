@@ -211,7 +211,7 @@ def _typo(world: World) -> None:
     world.refuses("gone.safetensors: no such file", "export-typo", "--checkpoint", "gone.safetensors", "--out", "x")
 
 
-elsewhere("test_tune.py::test_n_best_leaves_the_pairs_as_they_are", "export-typo --n-best")
+elsewhere("test_tune.py::test_n_best_does_not_change_the_pairs", "export-typo --n-best")
 
 
 @check("predict inputs", "predict --checkpoint", "predict --config", "predict --set")
@@ -334,7 +334,7 @@ def _summary(world: World) -> None:
 
 elsewhere("test_formats.py::test_summary", "data summary --picture")
 elsewhere(
-    "test_formats.py::test_converted_and_read_again", "data convert path", "data convert out", "data convert --to"
+    "test_formats.py::test_converted_datasets_are_read_back", "data convert path", "data convert out", "data convert --to"
 )
 
 
@@ -390,7 +390,7 @@ def _build(world: World) -> None:
 
 
 elsewhere(
-    "test_tune.py::test_the_weights_are_those_that_read_best_and_are_stored",
+    "test_tune.py::test_the_best_weights_are_stored",
     *("lm tune --checkpoint", "lm tune --lm", "lm tune --beam", "lm tune --out"),
 )
 elsewhere("test_tune.py::test_options_of_the_decoder", "lm tune --words")

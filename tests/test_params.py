@@ -158,14 +158,14 @@ def test_a_damaged_file_is_refused_with_name_place_and_finding(tmp_path, case):
 
 
 @pytest.mark.parametrize("text", [MXNET_V2, MXNET_V3], ids=["version 2", "version 3"])
-def test_cut_off_anywhere_it_is_refused(tmp_path, text):
+def test_a_file_truncated_anywhere_is_refused(tmp_path, text):
     data = bytes.fromhex(text)
     for length in range(len(data)):
         with pytest.raises(Error, match=r"byte \d+: (truncated|\d+ (arrays|names) should follow)"):
             read_bytes(tmp_path, data[:length])
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_folders_and_missing_files_are_refused(tmp_path):
     with pytest.raises(Error, match="no such file"):
         gluon_params.read(tmp_path / "none.params")
     with pytest.raises(Error, match="is not a file"):
@@ -196,7 +196,7 @@ def read_nonsense(folder, data):
 
 @FUZZ
 @given(data=st.binary(max_size=300), start=st.sampled_from([0, 8, 16, 24, 28, 32]))
-def test_random_bytes_after_a_good_beginning(tmp_path, data, start):
+def test_random_bytes_after_a_valid_start(tmp_path, data, start):
     read_nonsense(tmp_path, listed(GOOD)[:start] + data)
 
 
@@ -240,7 +240,7 @@ ARRAYS = hnp.arrays(DTYPES, hnp.array_shapes(max_dims=4, min_side=0, max_side=4)
     weights=st.dictionaries(NAMES, ARRAYS, max_size=5),
     turn=st.booleans(),
 )
-def test_what_is_written_is_read(tmp_path, weights, turn):
+def test_written_files_are_read_back(tmp_path, weights, turn):
     if turn:  # not contiguous
         weights = {name: array.T for name, array in weights.items()}
     path = tmp_path / "weights.params"
@@ -268,7 +268,7 @@ def test_a_whole_network_goes_through(tmp_path):
         ("\ud800", SIX, "can't be written as UTF-8"),
     ],
 )
-def test_what_would_not_read_back_is_not_written(tmp_path, name, array, finding):
+def test_arrays_that_would_not_read_back_are_refused(tmp_path, name, array, finding):
     if array is None:
         pytest.skip("NumPy 1 has at most 32 dimensions")
     path = tmp_path / "weights.params"
@@ -279,7 +279,7 @@ def test_what_would_not_read_back_is_not_written(tmp_path, name, array, finding)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(Error, match=r"none.weights.params: could not be written"):
         gluon_params.write(tmp_path / "none" / "weights.params", {"x": SIX})
 

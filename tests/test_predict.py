@@ -15,7 +15,7 @@ from hwr.pages.sources import Job, Target
 from hwr.recognizer import Recognizer
 
 
-def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
+def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
     loaded = checkpoint.load(model)
     recognizer = Recognizer(loaded, loaded.config)
     dataset = data.read(config.Data(root=str(drawn)))
@@ -41,7 +41,7 @@ def test_what_is_read_depends_on_neither_batches_nor_workers(model: Path, drawn:
         assert [x.confidence for x in others] == pytest.approx([x.confidence for x in readings[0]], abs=1e-4)
 
 
-def test_images_are_taken_as_they_are_needed(model: Path, drawn: Path) -> None:
+def test_images_are_loaded_lazily(model: Path, drawn: Path) -> None:
     """Of endless images the first ones are read."""
     loaded = checkpoint.load(model)
     image = data.read(config.Data(root=str(drawn))).test[0].image

@@ -99,7 +99,7 @@ def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Pat
         assert all(0 < float(s.get("WC")) <= 1 for s in line)
 
 
-def test_other_kinds_get_new_files(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+def test_other_formats_get_new_files(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
     for source, kind in ((folder / "page/one.xml", "alto"), (folder / "alto/one.xml", "page")):
@@ -137,7 +137,7 @@ def test_tables_and_json(page: tuple[Path, list[Path]], model: Path, tmp_path: P
     assert 0.6 * width < last <= width
 
 
-def test_unsure_lines_are_left_empty(page: tuple[Path, list[Path]], model: Path) -> None:
+def test_lines_below_the_confidence_limit_are_left_empty(page: tuple[Path, list[Path]], model: Path) -> None:
     _, paths = page
     done = hwr("predict", *paths, "--checkpoint", model, "--json", "--min-confidence", 1)
     assert done.exit_code == 0
@@ -146,7 +146,7 @@ def test_unsure_lines_are_left_empty(page: tuple[Path, list[Path]], model: Path)
     assert "left the text of 3 lines empty" in done.stderr
 
 
-def test_what_can_not_be_read_does_not_stop_the_rest(
+def test_unreadable_files_do_not_stop_the_others(
     page: tuple[Path, list[Path]], model: Path, tmp_path: Path
 ) -> None:
     folder, paths = page
@@ -167,7 +167,7 @@ def test_what_can_not_be_read_does_not_stop_the_rest(
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
-def test_only_pages_displace_the_images_that_they_mark(
+def test_images_of_pages_are_skipped(
     page: tuple[Path, list[Path]], model: Path, tmp_path: Path
 ) -> None:
     folder, paths = page
@@ -208,7 +208,7 @@ def test_only_pages_displace_the_images_that_they_mark(
     assert done.stdout.splitlines() == [alone[0], *alone]
 
 
-def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+def test_inputs_and_existing_files_are_not_overwritten(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     before = (folder / "page/one.xml").read_bytes()
     for inputs, out in (
@@ -231,7 +231,7 @@ def test_nothing_is_written_over(page: tuple[Path, list[Path]], model: Path, tmp
     assert load.read(paths[0]).size
 
 
-def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+def test_a_broken_image_does_not_end_the_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     _, paths = page
     (tmp_path / "broken.png").write_bytes(b"no image")
     inputs = [tmp_path / "broken.png", *paths]
@@ -258,7 +258,7 @@ def test_a_broken_image_ends_no_run(page: tuple[Path, list[Path]], model: Path, 
     assert (tmp_path / "e/one.xml").is_file()
 
 
-def test_the_model_that_is_read_with(
+def test_the_default_model_and_the_environment_variable(
     page: tuple[Path, list[Path]], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _, paths = page

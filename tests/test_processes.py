@@ -84,7 +84,7 @@ from hwr.cli import main
 """
 
 
-def test_training_without_what_windows_lacks(drawn: Path, tmp_path: Path) -> None:
+def test_training_without_modules_that_windows_lacks(drawn: Path, tmp_path: Path) -> None:
     """No fcntl, no SIGHUP, and no flushing of a handle that only reads."""
     pytest.importorskip("torch")
     sets = [part for text in [*TINY, f"data.root={drawn}"] for part in ("--set", text)]

@@ -27,7 +27,7 @@ def test_json_is_standard_and_keeps_letters(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_wrong_is_red() -> None:
+def test_errors_are_red() -> None:
     line = np.full((40, 300), 255, np.uint8)
     line[10:30, 20:280] = 0
     right = report.picture([line], ["abc def"], ["abc def"])

@@ -141,14 +141,14 @@ def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:
     assert quiet(browser)
 
 
-def test_what_no_page_can_hold(tmp_path: Path) -> None:
+def test_special_values_in_the_html_report(tmp_path: Path) -> None:
     page = written(tmp_path).read_text()
     assert "__DATA__" not in page
     assert "NaN" not in page.partition('id="data">')[2].partition("</script>")[0]
     assert page.count("</script>") == 2
 
 
-def test_names_that_are_no_unicode_and_another_programs_history(tmp_path: Path) -> None:
+def test_file_names_that_are_not_unicode_and_foreign_histories(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.png")
     Image.new("L", (300, 40)).save(path)
     (tmp_path / "history.csv").write_text("step,loss\n1,0.5\n")

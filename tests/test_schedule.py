@@ -14,7 +14,7 @@ def test_constant() -> None:
     assert rates("warmup=0.1") == pytest.approx([0.01, 1, 2, 2, 2, 2])
 
 
-def test_cosine_rises_then_falls_to_next_to_nothing() -> None:
+def test_cosine_warms_up_then_decays_to_almost_zero() -> None:
     # Half-way down it is the mean of where it began and where it ends.
     assert rates("schedule=cosine", "warmup=0.1") == pytest.approx([0.01, 1, 2, 1.005, 0.01, 0.01])
     assert rates("schedule=cosine")[0] == 2

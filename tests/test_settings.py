@@ -40,7 +40,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_file_is_obeyed_where_it_says_something(crnn: Path, tmp_path: Path) -> None:
+def test_keys_set_in_a_file_are_obeyed(crnn: Path, tmp_path: Path) -> None:
     path = write(tmp_path, "data:\n  root: x\ndecode:\n  beam: 3\nevaluate:\n  worst: 1\n")
     loaded, settings = settings_for(crnn, path)
     assert (settings.model, settings.image) == (loaded.config.model, loaded.config.image)
@@ -70,14 +70,14 @@ def test_a_file_may_repeat_what_the_checkpoint_says(crnn: Path, tmp_path: Path) 
         ("model:\n  hiden: 9\n", [], r"c\.yaml:2: unknown key model\.hiden"),
     ],
 )
-def test_what_contradicts_the_checkpoint_is_refused(
+def test_contradictions_to_the_checkpoint_are_refused(
     crnn: Path, tmp_path: Path, text: str, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(Error, match=message):
         settings_for(crnn, write(tmp_path, text) if text else None, overrides)
 
 
-def test_a_bare_params_takes_the_image_size_but_no_other_network(tmp_path: Path) -> None:
+def test_a_bare_params_takes_the_image_size_but_not_the_network_keys(tmp_path: Path) -> None:
     native = saved(tmp_path / "line.safetensors", *TINY)
     gluon_params.write(tmp_path / "line.params", checkpoint.load(native).weights)
     path = write(tmp_path, "image:\n  height: 32\n  width: 320\nmodel:\n  hidden: 16\n  pretrained: auto\n")
@@ -186,7 +186,7 @@ def test_a_config_is_parsed_once_and_checked_once(crnn: Path, tmp_path: Path, mo
     assert (parsed, checked) == ([str(path)] * 2, [own, str(path)] * 2)
 
 
-def test_the_bundled_model_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_model_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["lm", "tune", "--checkpoint", "hwr-latin"])
     assert result.exit_code == 2

@@ -99,7 +99,7 @@ def test_images_are_grey_and_no_ink_touches_the_border(root, lines):
         assert np.median(pixels) > 225, id
 
 
-def test_boxes_hold_all_the_ink_and_each_some(root, lines):
+def test_boxes_cover_all_ink_and_none_is_empty(root, lines):
     table = read_table(root)
     for id, line in lines.items():
         with Image.open(image_of(root, id)) as image:
@@ -187,7 +187,7 @@ def test_joined_hands_do_not_lift_the_pen():
 
 
 @pytest.mark.parametrize("text", ["", "  ", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "1 = 1", "a\tb"])
-def test_what_can_not_be_drawn_is_refused(text):
+def test_characters_that_can_not_be_drawn_are_refused(text):
     with pytest.raises(Error, match="can't be drawn"):
         strokes.draw(text, hands.make_hand(0, 0), np.random.default_rng(0))
 
@@ -220,7 +220,7 @@ def test_writers_write_different_texts(lines):
     assert len({line.get("text") for line in lines.values()}) > 0.97 * LINES
 
 
-def test_broken_off_run_has_no_lists_and_is_not_written_over(tmp_path, monkeypatch):
+def test_an_interrupted_run_has_no_lists_and_is_not_overwritten(tmp_path, monkeypatch):
     draw, drawn = strokes.draw, []
 
     def interrupted(*args):

@@ -114,7 +114,7 @@ def test_texts_that_no_font_can_write_are_refused(folder: Path, tmp_path: Path) 
         synth.write(tmp_path / "d", 4, 4, 0, fonts=folder, texts=[path])
 
 
-def test_folders_and_files_that_are_of_no_use(folder: Path, texts: Path, tmp_path: Path) -> None:
+def test_unusable_folders_and_files_are_refused(folder: Path, texts: Path, tmp_path: Path) -> None:
     def refused(says: str, fonts: Path | None, *texts: Path) -> None:
         with pytest.raises(Error, match=says):
             synth.write(tmp_path / "new", 4, 4, 0, fonts=fonts, texts=texts)
@@ -165,7 +165,7 @@ def test_typographic_signs_are_folded() -> None:
 
 
 @pytest.mark.parametrize("kind", ["grey", "binary", "cleaned"])
-def test_every_kind_of_picture_keeps_the_ink_where_it_is(kind: str) -> None:
+def test_every_scan_effect_keeps_the_inks_position(kind: str) -> None:
     ink = np.zeros((90, 400), np.float32)
     ink[40:50, 100:300] = 1
     rng = np.random.default_rng(0)
@@ -203,7 +203,7 @@ def test_stroke_hands_are_among_the_writers() -> None:
     assert hand.can_write("naive?")
 
 
-def test_crossed_out_words_leave_ink_and_the_others_theirs() -> None:
+def test_crossed_out_words_change_only_their_own_ink() -> None:
     font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
     writer = next(w for w in (writers.make_writer([font], 0, i) for i in range(20)) if w.font)
     plain = writers.write("one two three", writer, np.random.default_rng(0))

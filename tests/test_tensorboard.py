@@ -67,7 +67,7 @@ def test_a_full_disk_is_reported_once(engine: str, tmp_path: Path, rng: np.rando
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_folder_that_is_not_there(engine: str, tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(engine: str, tmp_path: Path) -> None:
     with pytest.raises(Error, match="nowhere: TensorBoard events could not be written: No such file or directory"):
         Board(tmp_path / "nowhere", 1, engine)
 

@@ -178,7 +178,7 @@ def test_lstms_by_cudnn_stay_out_of_autocast(device: str, by_cudnn: Callable[[bo
         assert 0 < np.abs(engine.logits(batch) - exact)[inside].max() < 0.15
 
 
-def test_what_is_right_of_a_line_has_no_gradient(noise: Images, device: str, with_: With) -> None:
+def test_padding_has_no_gradient(noise: Images, device: str, with_: With) -> None:
     net = engine_of(with_("model.dropout=0", "model.head_dropout=0"))._net
     pixels = torch.from_numpy(noise.batch(np.array([0, 4]))).float()[:, None].to(device).requires_grad_()
     net(pixels, torch.tensor([33, 250])).logits[:, ::3].tanh().sum().backward()
@@ -199,7 +199,7 @@ def test_learns_eight_lines_by_heart(settings: Config) -> None:
     assert predictions(engine, images, lines, alphabet, settings).texts == [line.text for line in lines]
 
 
-def test_what_reads_is_the_average_of_the_weights(noise: Images, with_: With) -> None:
+def test_the_moving_average_of_the_weights_reads(noise: Images, with_: With) -> None:
     settings = with_("train.ema=0.5", "train.weight_decay=0.1", "train.clip=1")
     engine = engine_of(settings)
     batch = batch_of(noise, [0, 1], [[1], [2]])
@@ -214,7 +214,7 @@ def test_what_reads_is_the_average_of_the_weights(noise: Images, with_: With) ->
     assert np.abs(engine.weights()["head.weight"] - trained["head.weight"]).max() > 1e-3
 
 
-def test_weight_decay_and_clipping_do_what_they_say(noise: Images, with_: With) -> None:
+def test_weight_decay_and_clipping(noise: Images, with_: With) -> None:
     batch = batch_of(noise, [0, 1], [[1], [2]])
     # Gradients so large that Adam's epsilon is nothing beside them.
     large = "train.loss_weight=1e6"
@@ -317,7 +317,7 @@ ALL_WARPS = (
 )
 
 
-def test_interrupted_and_resumed_equals_unbroken(settings: Config, device: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_path: Path) -> None:
     """With an average of the weights, a schedule and the center loss, stopped after every fourth batch."""
     import os
     import signal
@@ -379,7 +379,7 @@ print(held[1], held[-1])
     assert late < early + 10  # MB
 
 
-def test_batch_norm_is_part_of_its_convolution_in_reading_alone() -> None:
+def test_batch_norm_is_fused_for_reading_only() -> None:
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv2d(3, 5, 3, stride=(2, 1), padding=1, bias=False), torch.nn.BatchNorm2d(5)
     for values in (norm.weight.data, norm.running_var):

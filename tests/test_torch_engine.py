@@ -213,7 +213,7 @@ def test_bf16_is_near_fp32(device: str) -> None:
 
 
 @pytest.mark.parametrize(("precision", "rounds"), [("fp32", False), ("bf16", True)])
-def test_what_computing_on_a_gpu_changes_is_put_back(
+def test_global_cuda_state_is_restored(
     precision: str, rounds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """cuDNN rounds to TF32 with bf16 alone, and the caller's choice and device return, an error or not."""
@@ -242,7 +242,7 @@ def test_what_computing_on_a_gpu_changes_is_put_back(
         assert torch.backends.cudnn.allow_tf32 == chosen
 
 
-def test_unsuitable_steps_are_refused_with_what_would_do() -> None:
+def test_unsuitable_steps_are_refused_with_suggestions() -> None:
     with pytest.raises(Error, match=r"model\.steps 170: .*possible are .* 160"):
         engines.trainer(config.load(None, ["model.steps=170", "model.pretrained=none"]), 81)
     with pytest.raises(Error, match=r"image\.height 4 is too small for model\.downsamples 2"):
@@ -250,7 +250,7 @@ def test_unsuitable_steps_are_refused_with_what_would_do() -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta"])
-def test_a_device_that_is_not_there(tiny: Config, name: str) -> None:
+def test_a_missing_device_is_refused(tiny: Config, name: str) -> None:
     settings = tiny.model_copy(update={"engine": tiny.engine.model_copy(update={"device": name})})
     with pytest.raises(Error, match=r"engine\.device"):
         engines.trainer(settings, 81)
@@ -313,7 +313,7 @@ def test_the_trunk_is_looked_for_in_the_usual_caches(
     assert "random initial weights" in engines.trainer(none, 81).notes[0]
 
 
-def test_a_trunk_that_is_none(tmp_path: Path) -> None:
+def test_files_without_a_trunk_are_refused(tmp_path: Path) -> None:
     cases = {
         "gone.pth": "nor an existing file",
         "text.pth": "not a file of torch weights",

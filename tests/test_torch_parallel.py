@@ -158,7 +158,7 @@ def _lose(rank: int, size: int) -> None:
             group.highest([1.0])
 
 
-def test_the_end_of_another_process_is_said_without_a_traceback() -> None:
+def test_the_end_of_another_process_is_reported_without_a_traceback() -> None:
     _together(_lose, 2)
 
 
@@ -247,7 +247,7 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
     assert found[0] == found[1]
 
 
-def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None:
+def test_commands_that_refuse_several_processes(recipe: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["synth", "--out", tmp_path / "x"], "hwr synth runs in one process"),
         (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be split evenly among 2 processes"),
@@ -263,7 +263,7 @@ def test_what_several_processes_can_not_do(recipe: Path, tmp_path: Path) -> None
         assert words in done.stderr
 
 
-def test_a_group_of_one_is_what_one_is_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchrun_the_group_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from hwr.engines.torch_parallel import TorchGroup
 
     monkeypatch.setenv("RANK", "0")

@@ -50,7 +50,7 @@ def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_folder_holds_what_it_should(unbroken: Path) -> None:
+def test_the_contents_of_a_run_folder(unbroken: Path) -> None:
     assert {p.name for p in unbroken.iterdir() if not p.name.startswith("events")} == {
         ".lock",
         "best.safetensors",
@@ -80,7 +80,7 @@ def test_tensorboard_reads_the_events(unbroken: Path) -> None:
     assert width > 300
 
 
-def test_tells_what_it_does(tiny: Config, tmp_path: Path) -> None:
+def test_training_reports_its_steps(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     train(with_(tiny, "train.epochs=1"), tmp_path / "run", say=said.append)
     text = "\n".join(said)
@@ -91,7 +91,7 @@ def test_tells_what_it_does(tiny: Config, tmp_path: Path) -> None:
     assert "hwr evaluate --checkpoint" in text
 
 
-def test_interrupted_anywhere_and_resumed_equals_unbroken(
+def test_interrupted_runs_resume_exactly(
     unbroken: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after every third batch, again and again, until the run is done."""
@@ -172,7 +172,7 @@ IN_THE_FIRST_SAVES = BETWEEN_SAVES.replace("== 2", "== 1")
 
 
 @pytest.mark.parametrize("code", [IN_MID_EPOCH, IN_MID_SAVE, BETWEEN_SAVES, IN_THE_FIRST_SAVES])
-def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
+def test_killed_runs_resume_exactly(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
     out = tmp_path / "run"
     killed(out, drawn, code)
     for name in ("best", "last", "state"):  # whatever is there is whole
@@ -183,7 +183,7 @@ def test_killed_and_resumed_equals_unbroken(unbroken: Path, drawn: Path, tmp_pat
     assert not list(out.glob(".*.tmp"))
 
 
-def test_what_is_ignored_stays_so() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     """As nohup and a script's background jobs have it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -226,14 +226,14 @@ def test_ctrl_c_in_a_real_terminal_program(drawn: Path, tmp_path: Path) -> None:
     checkpoint.read_arrays(out / "state.safetensors")
 
 
-def test_more_epochs_may_follow(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_extended(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(with_(tiny, "train.epochs=1"), out, say=lambda line: None)
     train(with_(tiny, "train.epochs=3"), out, resume=True, say=lambda line: None)
     assert_same_run(unbroken, out)
 
 
-def test_what_is_there_is_not_overwritten_and_no_other_config_resumes_it(
+def test_existing_runs_are_not_overwritten_and_need_their_own_config(
     unbroken: Path, tiny: Config, tmp_path: Path
 ) -> None:
     with pytest.raises(Error, match=r"exists already; resume it with --resume"):
@@ -260,14 +260,14 @@ def test_changed_training_lines_are_noticed(unbroken: Path, drawn: Path, tmp_pat
         train(with_(settings, "train.epochs=2"), out, resume=True, say=lambda line: None)
 
 
-def test_a_diverged_training_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
+def test_a_diverged_training_is_explained(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(
         Error, match=r"the loss became (nan|inf) in epoch \d+, batch \d+: .*Lower train\.lr \(now 1e\+30\)"
     ):
         train(with_(tiny, "train.lr=1e30", "train.epochs=9"), tmp_path / "run", say=lambda line: None)
 
 
-def test_a_blank_model_is_said_in_words_that_help(tiny: Config, tmp_path: Path) -> None:
+def test_a_blank_model_is_explained(tiny: Config, tmp_path: Path) -> None:
     said: list[str] = []
     row = Epoch(1, 1000, 9.0, 9.0, 1.0, 1.0, 1e-3, 1.0, 1.0)
     blank = evaluate.Predictions(["", ""], np.zeros(2), np.zeros(2), np.ones(2, bool), 1.0)
@@ -296,7 +296,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tiny: Config, drawn:
     assert [row["epoch"] for row in history(out)] == ["1", "2"]
 
 
-def test_interrupted_while_reading_the_held_out_lines(
+def test_interrupted_during_validation(
     unbroken: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"])
@@ -324,7 +324,7 @@ def test_a_diverged_epoch_replaces_nothing(tiny: Config, tmp_path: Path) -> None
     assert not list(out.glob("*.safetensors"))
 
 
-def test_a_run_whose_state_is_gone_is_not_begun_again(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
+def test_a_run_without_its_state_is_not_restarted(unbroken: Path, tiny: Config, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(unbroken, out)
     (out / "state.safetensors").unlink()
@@ -355,7 +355,7 @@ def test_changed_images_are_noticed_and_moved_ones_are_not(tiny: Config, drawn: 
         train(with_(moved, "train.epochs=3"), out, resume=True, say=lambda line: None)
 
 
-def test_a_batch_larger_than_the_data_is_said_before_anything_is_made(tiny: Config, tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_data_is_refused_at_once(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"train\.batch_size is 24, but there are only 23 training lines"):
         train(with_(tiny, "train.batch_size=24"), tmp_path / "run", say=lambda line: None)
     assert not (tmp_path / "run").exists()
@@ -375,7 +375,7 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
     assert [row["epoch"] for row in history(tmp_path / "run")] == ["1", "2", "3"]
 
 
-def test_a_run_ends_when_its_minutes_are_over(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 0.05)  # seconds; looked at twice a batch
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")

@@ -34,7 +34,7 @@ def language(model: Path) -> Path:
     return path
 
 
-def test_the_weights_are_those_that_read_best_and_are_stored(
+def test_the_best_weights_are_stored(
     model: Path, language: Path, drawn: Path, tmp_path: Path
 ) -> None:
     tuned = tmp_path / "tuned.safetensors"
@@ -88,7 +88,7 @@ def test_options_of_the_decoder(model: Path, language: Path, drawn: Path, tmp_pa
     assert "decode.lm: no.arpa: No such file or directory. --lm names the file" in missing
 
 
-def test_n_best_leaves_the_pairs_as_they_are(model: Path, language: Path, tmp_path: Path) -> None:
+def test_n_best_does_not_change_the_pairs(model: Path, language: Path, tmp_path: Path) -> None:
     decoder = ["--lm", language, "--lm-weight", "0.5", "--length-bonus", "0.5"]
     hwr("export-typo", "--checkpoint", model, *decoder, "--out", tmp_path / "one")
     hwr("export-typo", "--checkpoint", model, *decoder, "--n-best", 5, "--out", tmp_path / "two")
@@ -108,7 +108,7 @@ def test_n_best_leaves_the_pairs_as_they_are(model: Path, language: Path, tmp_pa
     assert "a beam of 4 gives" in hwr("export-typo", "--checkpoint", model, *too_many, code=2).output
 
 
-def test_a_temperature_makes_confidences_tell_accuracies(rng: np.random.Generator) -> None:
+def test_the_temperature_calibrates_confidences(rng: np.random.Generator) -> None:
     """Characters that are right as often as the network says, but for all logits being three times too large."""
     lines, steps, classes = 4000, 12, 5
     logits = rng.normal(0, 1.5, (lines, steps, classes))
@@ -255,7 +255,7 @@ def test_a_damaged_language_model_in_a_checkpoint(model: Path, language: Path, d
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate", "export-typo"])
-def test_what_the_decoder_would_ignore_is_refused(
+def test_options_that_the_decoder_would_ignore_are_refused(
     command: str, options: list[str], message: str, model: Path, tmp_path: Path
 ) -> None:
     out = ["--out", tmp_path / "out"] if command == "export-typo" else []
@@ -341,7 +341,7 @@ def test_a_language_model_of_another_normal_form(tmp_path: Path) -> None:
     assert "é" not in language_model.load(tmp_path / "d.bin").characters
 
 
-def test_an_exported_network_has_its_language_model_with_it(
+def test_an_exported_network_contains_its_language_model(
     model: Path, language: Path, drawn: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -372,7 +372,7 @@ def test_an_exported_network_has_its_language_model_with_it(
     assert {report["decoder"]["lm"] for report in reports} == {"stored"}
 
 
-def test_a_run_stores_the_language_model_that_its_lines_were_read_with(
+def test_a_run_stores_its_validation_language_model(
     language: Path, drawn: Path, tmp_path: Path
 ) -> None:
     settings = config.load(

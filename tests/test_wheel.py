@@ -51,7 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_it_has_the_recipes_and_the_model_and_nothing_of_the_users(installed: Path) -> None:
+def test_the_wheel_has_the_recipes_and_the_model_and_no_user_files(installed: Path) -> None:
     recipes = {path.name for path in (REPOSITORY / "configs").glob("*.yaml")}
     assert {path.name for path in (installed / "hwr/configs").iterdir()} == recipes
     assert {path.name for path in (installed / "hwr/models").iterdir()} == {
@@ -63,7 +63,7 @@ def test_it_has_the_recipes_and_the_model_and_nothing_of_the_users(installed: Pa
     assert any(point.value == "hwr.cli:main" for point in found.entry_points)
 
 
-def test_it_reads_and_trains_from_any_folder(installed: Path, drawn: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_reads_and_trains_from_any_folder(installed: Path, drawn: Path, tmp_path: Path) -> None:
     def hwr(*arguments: object) -> str:
         return run(tmp_path, "-m", "hwr", *arguments, PYTHONPATH=str(installed), HWR_CACHE=str(tmp_path / "cache"))
 

@@ -69,7 +69,7 @@ class Dataset:
 def read(data: "Data") -> Dataset:
     """Read the dataset or datasets that the config's `data` section describes.
 
-    With several roots, ids and writers begin with the folder's name: `letters/a01-000u-00`.
+    With several roots, ids and writers start with the folder's name: `letters/a01-000u-00`.
 
     Raises:
         Error: Data are missing, damaged or not as the config says; names the file and line or the key.

@@ -63,7 +63,7 @@ def split(
         if len(set(groups)) < 3:
             groups = [line.id for line in lines]
             notes.append(
-                "There are fewer than three documents: the parts are drawn by line, so they share writers and pages"
+                "There are fewer than three documents, so lines are assigned to the parts individually: parts share writers and pages"
             )
         drawn = _drawn(data, groups)
         parts = [drawn[group] for group in groups]

@@ -1,1 +1,1 @@
-"""What scripts/bench runs: a file for each of its commands."""
+"""The commands of scripts/bench, one file each."""

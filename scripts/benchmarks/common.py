@@ -1,4 +1,4 @@
-"""What the benchmarks share: their options, drawn lines, engines in processes of their own, the conditions."""
+"""What the benchmarks share: options, synthetic lines, engines in separate processes, the conditions."""
 
 import json
 import multiprocessing
@@ -28,18 +28,18 @@ from hwr.images.cache import Images
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 json_option = click.option(
-    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write it here too."
+    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Also write the results as JSON."
 )
 
 
 def write(path: Path | None, found: dict[str, Any]) -> None:
-    """Write what was found, with its conditions, if there is where to."""
+    """Write the results with their conditions, if a file was named."""
     if path:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def start(settings: Config, classes: int) -> Connection:
-    """A process with one engine in it; the end of the pipe to talk to it by."""
+    """Start a process with one engine; yields our end of the pipe."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     context.Process(target=_serve, args=(theirs, config.to_dict(settings), classes), daemon=True).start()
@@ -47,7 +47,7 @@ def start(settings: Config, classes: int) -> Connection:
 
 
 def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
-    """Build an engine, tell of it (or why it can't be), and then time one call after the other."""
+    """Build an engine, send its description (or the error), then time calls on request."""
     try:
         engine = engines.trainer(config.from_dict(settings), classes)
     except Error as error:
@@ -68,15 +68,15 @@ def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
         what, batch = asked
         start = time.perf_counter()
         if what == "training":
-            engine.train_step(batch, 0.0)  # the same work, and the weights stay the same from first to last
+            engine.train_step(batch, 0.0)  # learning rate 0: equal work in each step, and constant weights
         else:
             engine.logits(batch)
-        finish()  # MXNet is still at the update, and a GPU at all of it
+        finish()  # MXNet may still be updating, and a GPU computing
         pipe.send(time.perf_counter() - start)
 
 
 def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:
-    """So many synthetic lines as the network takes them."""
+    """Synthetic lines, preprocessed for the network."""
     geometry = networks.geometry(settings)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "drawn"
@@ -90,12 +90,12 @@ def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:
 
 
 def recipe_of(settings: Config) -> Recipe:
-    """How training makes its batches."""
+    """How training lines become batches."""
     return Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
 
 
 def drawn(settings: Config, alphabet: Alphabet, size: int) -> Batch:
-    """A batch of drawn lines, with warps as in training."""
+    """A batch of synthetic lines, augmented as in training."""
     lines = drawn_lines(settings, alphabet, size)
     images = lines.images
     pairs = [(0, i) for i in range(size)]
@@ -104,7 +104,7 @@ def drawn(settings: Config, alphabet: Alphabet, size: int) -> Batch:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a new process, which has done nothing else.
+    """The result of a function in a fresh process.
 
     Raises:
         Error: It raised one.
@@ -114,7 +114,7 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def conditions() -> dict[str, Any]:
-    """What figures depend on besides what is measured."""
+    """The conditions of a measurement."""
     about = Path("/proc/cpuinfo")
     models = [row.split(":")[1].strip() for row in about.read_text().splitlines() if row.startswith("model name")]
     versions = {}

@@ -1,4 +1,4 @@
-"""The ways of reading text off the network's output."""
+"""Benchmark the decoders."""
 
 import functools
 import time
@@ -17,7 +17,7 @@ from hwr.decoding import beam, greedy, ngram
 @click.command("decode")
 @click.option("--lines", default=512, show_default=True, type=click.IntRange(min=1))
 @click.option("--beam", "beams", multiple=True, default=(4, 16, 64), show_default=True, type=click.IntRange(min=1))
-@click.option("--order", default=6, show_default=True, type=click.IntRange(min=2), help="Of the language model.")
+@click.option("--order", default=6, show_default=True, type=click.IntRange(min=2), help="Order of the language model.")
 @json_option
 def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: Path | None) -> None:
     """Lines per second of the decoders on one core, on outputs like the original network's: 160 steps, 81 classes.
@@ -30,22 +30,22 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     texts = [synth_text.compose(np.random.default_rng((1, i))) for i in range(lines + 4000)]
     logits = np.stack([made_up(text[:55], alphabet, rng) for text in texts[:lines]])
     model = ngram.build(texts[lines:], order)
-    ways: dict[str, Callable[[], object]] = {"greedy": lambda: greedy.greedy(logits, alphabet)}
+    decoders: dict[str, Callable[[], object]] = {"greedy": lambda: greedy.greedy(logits, alphabet)}
     for size in beams:
-        ways[f"beam {size}"] = functools.partial(beam.search, logits, alphabet, size)
-        ways[f"beam {size}, {order}-gram"] = functools.partial(beam.search, logits, alphabet, size, model, 0.5, 0.5)
+        decoders[f"beam {size}"] = functools.partial(beam.search, logits, alphabet, size)
+        decoders[f"beam {size}, {order}-gram"] = functools.partial(beam.search, logits, alphabet, size, model, 0.5, 0.5)
     rates = {}
-    for name, way in ways.items():
-        way()  # the first time it is compiled
+    for name, decode in decoders.items():
+        decode()  # the first call compiles
         start = time.perf_counter()
-        way()
+        decode()
         rates[name] = lines / (time.perf_counter() - start)
         click.echo(f"{name:>20}{rates[name]:>12.0f} lines/s")
     write(json_path, {"conditions": about, "rates": rates})
 
 
 def made_up(text: str, alphabet: Alphabet, rng: np.random.Generator) -> np.ndarray:
-    """(160, C) logits as of a trained network that reads this text, unsure of one character in five."""
+    """(160, C) logits like those of a trained network for this text, with one uncertain character in five."""
     out = rng.normal(0, 1.5, (160, alphabet.classes)).astype(np.float32)
     out[:, -1] += 14
     steps = np.sort(rng.choice(np.arange(0, 160, 2), min(len(text), 80), replace=False))

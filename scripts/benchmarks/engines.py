@@ -1,4 +1,4 @@
-"""Torch against MXNet."""
+"""Benchmark torch against MXNet."""
 
 import dataclasses
 import statistics
@@ -17,12 +17,12 @@ from hwr.alphabet import ORIGINAL, Alphabet
 )
 @click.option("--batch", "sizes", multiple=True, default=(1, 8, 32), show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--repeats", default=7, show_default=True, type=click.IntRange(min=1), help="The median of so many counts."
+    "--repeats", default=7, show_default=True, type=click.IntRange(min=1), help="Repetitions; the median counts."
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="For both (default: each library's own choice; torch takes all cores, MXNet half of the CPUs).",
+    help="CPU threads of both (default: each library's default; torch: all cores, MXNet: half of the CPUs).",
 )
 @click.option("--device", default="cpu", show_default=True, help="As engine.device.")
 @click.option("--bf16", is_flag=True, help="Also torch in bfloat16.")
@@ -80,7 +80,7 @@ def compare_engines(
                 for kind, worker in workers.items():
                     worker.send((what, given))
                     took = worker.recv()
-                    if turn:  # the first one does not count
+                    if turn:  # skip the warm-up
                         seconds[kind].append(took)
             rates = {kind: size / statistics.median(times) for kind, times in seconds.items()}
             ratios = {kind: rates[kind] / rates["mxnet"] for kind in others}

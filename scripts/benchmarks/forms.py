@@ -1,4 +1,4 @@
-"""A checkpoint in the forms that it can be exported to."""
+"""Benchmark a checkpoint in its export formats."""
 
 import json
 import tempfile
@@ -19,7 +19,7 @@ from hwr.images.batches import Batch
 from hwr.loading import load_checkpoint
 from hwr.recognizer import Recognizer
 
-# What is exported, and what torch computes in.
+# Exported formats, and torch's precisions.
 FORMS = {
     "torch": ("safetensors", None, "fp32"),
     "torch, bf16": ("safetensors", None, "bf16"),
@@ -31,7 +31,7 @@ FORMS = {
 
 
 class Scripted(OnnxEngine):
-    """A TorchScript file, behind the engine's protocol."""
+    """A TorchScript file with an engine's interface."""
 
     group = Group()
 
@@ -44,12 +44,12 @@ class Scripted(OnnxEngine):
 
 @click.command("forms")
 @click.option("--checkpoint", "path", required=True, metavar="FILE")
-@click.option("--data", metavar="FOLDER", help="Default: the checkpoint's.")
+@click.option("--data", metavar="FOLDER", help="Dataset (default: that of the checkpoint's run).")
 @click.option("--split", default="test", show_default=True, type=click.Choice(["train", "val", "test"]))
-@click.option("--threads", type=click.IntRange(min=1), help="Default: each library's own choice.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: each library's default).")
 @json_option
 def compare_forms(path: str, data: str | None, split: str, threads: int | None, json_path: Path | None) -> None:
-    """CER, lines per second and size of a checkpoint as it is, as ONNX, TorchScript, and in fewer bits, on the same lines."""
+    """CER, lines per second and size of a checkpoint, its ONNX and TorchScript exports, and quantised versions."""
     rows: dict[str, Any] = {}
     about = conditions()
     try:
@@ -77,7 +77,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                 engine: Engine = (
                     Scripted(out, own) if kind == "torchscript" else Recognizer(load_checkpoint(out), own).engine
                 )
-                for _ in range(2):  # the first time does not count
+                for _ in range(2):  # skip the warm-up
                     reading = evaluate.read(
                         engine,
                         decoder,

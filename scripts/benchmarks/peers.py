@@ -1,4 +1,4 @@
-"""hwr's recipes against other toolkits: how fast they train and read, not how well."""
+"""Benchmark hwr's recipes against other toolkits: training and reading speed, not accuracy."""
 
 import os
 import signal
@@ -30,11 +30,13 @@ LINES = {"train": 256, "val": 8, "test": 128}
 
 @click.command("peers")
 @click.option("--data", required=True, metavar="FOLDER", help="Lines in IAM's layout.")
-@click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(min=0.1), help="Of training, each.")
+@click.option(
+    "--minutes", default=3.0, show_default=True, type=click.FloatRange(min=0.1), help="Training time of each."
+)
 @click.option("--out", default="runs/bench-peers", show_default=True, type=click.Path(path_type=Path), metavar="FOLDER")
-@click.option("--only", multiple=True, type=click.Choice(list(SPEEDS)), help="These (default: all).")
+@click.option("--only", multiple=True, type=click.Choice(list(SPEEDS)), help="Only these (default: all).")
 @click.option("--envs", type=click.Path(path_type=Path), metavar="FOLDER", help="Environments (default: OUT/envs).")
-@click.option("--python310", metavar="PATH", help="A Python 3.10 for PyLaia (default: looked for).")
+@click.option("--python310", metavar="PATH", help="A Python 3.10 for PyLaia (default: search for one).")
 @json_option
 def compare_peers(
     data: str,
@@ -47,10 +49,10 @@ def compare_peers(
 ) -> None:
     """Lines per second of training and reading, of hwr's recipes and of other toolkits, on the same lines.
 
-    Training counts what it takes to validate now and then; reading goes from image files to texts. For MXNet use the
+    Training time includes occasional validation; reading goes from image files to texts. For MXNet use the
     environment that has it. How well they read is what scripts/compare measures.
     """
-    # However it is ended, what it started ends too.
+    # End all child processes, however this one ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = out.resolve()
     envs = (envs or out / "envs").absolute()

@@ -1,4 +1,4 @@
-"""Where the time of a training step and of reading goes, and how near to the processor's limit both come."""
+"""Profile the stages of a training step and of reading, and compare both with the processor's limit."""
 
 import functools
 import resource
@@ -21,20 +21,22 @@ from hwr.evaluation import metrics
 from hwr.images import batches
 from hwr.images.batches import Batch
 
-# Edges of the square matrices whose product gives the limit; what does fewer operations a second is not tried on larger.
+# Sizes of the square matrices whose product gives the limit; slow precisions are not tried on larger ones.
 EDGES = (256, 3072)
 SLOW = 20e9
-# Lines whose decoding and scoring is timed.
+# Number of lines for timing decoding and scoring.
 SCORED = 2048
 
 
 @click.command("stages")
 @click.option("--config", "paths", multiple=True, metavar="FILE", help="[default: iam_line.yaml and lines_cpu.yaml]")
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
-@click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=1), help="Of each; the median counts.")
+@click.option(
+    "--repeats", default=7, show_default=True, type=click.IntRange(min=1), help="Repetitions; the median counts."
+)
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"]))
-@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: torch's default).")
 @json_option
 def measure_stages(
     paths: tuple[str, ...],
@@ -45,7 +47,7 @@ def measure_stages(
     threads: int | None,
     json_path: Path | None,
 ) -> None:
-    """Milliseconds a batch of each stage of training and reading, on drawn lines.
+    """Milliseconds per batch of each stage of training and reading, on synthetic lines.
 
     Also the network's floating-point operations (convolutions, LSTMs, dense layers; a multiplication and an addition are
     two; backward counts twice forward), what the processor does of them per second when it multiplies large matrices, and
@@ -73,7 +75,7 @@ def measure_stages(
 
 
 def peaks(device: str, threads: int | None) -> dict[str, float]:
-    """Floating-point operations per second of a product of matrices: the best of ten."""
+    """Floating-point operations per second of a matrix product, the best of ten."""
     import torch
 
     if threads:
@@ -84,13 +86,13 @@ def peaks(device: str, threads: int | None) -> dict[str, float]:
             a, b = (torch.randn(edge, edge, device=device).to(kind) for _ in range(2))
             seconds = _times(functools.partial(torch.matmul, a, b), 10, device)
             out[name] = 2 * edge**3 / min(seconds)
-            if out[name] < SLOW:  # no instructions for it
+            if out[name] < SLOW:  # no native instructions
                 break
     return out
 
 
 def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> dict[str, float]:
-    """The rows of one recipe: milliseconds a batch, then rates and fractions."""
+    """The rows of one recipe: milliseconds per batch, then rates and fractions."""
     from torch import nn
 
     from hwr.engines import torch
@@ -142,7 +144,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     stage("clip, optimizer, average", update)
     stage("training step, whole", lambda: float(engine.train_step(batch, 0.0)))
     stage("reading, whole", lambda: engine.logits(plain))
-    # The network has learnt nothing: what a trained one would give is made up.
+    # The network is untrained, so simulate the output of a trained one.
     rng, truth = np.random.default_rng(0), [texts[i % len(texts)][:55] for i in range(SCORED)]
     many = np.stack([made_up(text, alphabet, rng) for text in truth])
     decoder = Decoder(alphabet, edge_spaces=recipe.model.edge_spaces)
@@ -156,7 +158,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     rows["data and augmentation / step"] = ours / rows["training step, whole, ms"]
     rows["training, lines/s"] = 1e3 * size / rows["training step, whole, ms"]
     rows["reading, lines/s"] = 1e3 * size / rows["reading, whole, ms"]
-    # Training warps lines to other widths than reading has.
+    # Augmentation changes the widths, so training and reading differ.
     training = _operations(engine._net, pixels, widths)
     reading = _operations(engine.network(), *engine._pixels(plain), without="shortcut")
     rows["a line read, GFLOP"] = reading / size / 1e9
@@ -167,7 +169,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
 
 
 def memory(settings: dict[str, Any], size: int, doing: str) -> float:
-    """The most memory in megabytes that the process held while it trained, or read, drawn lines of all widths."""
+    """Peak memory in megabytes of a process that trains on, or reads, synthetic lines of all widths."""
     recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
     lines = drawn_lines(recipe, alphabet, 8 * size)
@@ -186,7 +188,7 @@ def _random_trunk(recipe: Config) -> dict[str, str]:
 
 
 def _times(work: Callable[[], object], number: int, device: str) -> list[float]:
-    """Seconds of each of so many calls, after one that does not count."""
+    """Seconds of each call, after one warm-up."""
     import torch
 
     out = []
@@ -201,7 +203,7 @@ def _times(work: Callable[[], object], number: int, device: str) -> list[float]:
 
 
 def _operations(net: Any, pixels: Any, widths: Any, without: str = "") -> float:
-    """Floating-point operations of a forward pass, from the sizes of what each layer takes and gives.
+    """Floating-point operations of a forward pass, from the sizes of each layer's input and output.
 
     Args:
         without: A layer that does not count.
@@ -223,7 +225,7 @@ def _operations(net: Any, pixels: Any, widths: Any, without: str = "") -> float:
             total += 2.0 * steps * sum(w.numel() for name, w in layer.named_parameters() if name.startswith("weight"))
 
     hooks = [layer.register_forward_hook(count) for name, layer in net.named_modules() if name != without]
-    net.train()  # in reading, convolutions are not asked as layers: batch norm is part of them
+    net.train()  # when reading, convolutions are fused with batch norm and not called as layers
     with torch.no_grad():
         net(pixels, widths)
     for hook in hooks:

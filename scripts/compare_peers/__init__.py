@@ -1,1 +1,1 @@
-"""What scripts/compare runs: the entrants, their environments and the report."""
+"""The parts of scripts/compare: the entrants, their environments and the report."""

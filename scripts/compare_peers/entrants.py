@@ -1,4 +1,4 @@
-"""Those who are compared, and what each does from first to last."""
+"""The entrants, and how each is trained and evaluated."""
 
 import json
 import os
@@ -54,11 +54,11 @@ ENTRANTS = {
 
 
 def _trained(entrant: Entrant, task: Task, command: list[str]) -> tuple[list[list[float]], float]:
-    """Train until the budget is spent: [seconds, epochs, validation CER] as they came, and the seconds it took."""
+    """Train until the time is up; returns the [seconds, epochs, validation CER] seen, and the seconds used."""
     points: list[list[float]] = []
 
     def look(now: float) -> None:
-        with suppress(OSError, ValueError, KeyError):  # the file is being written: at the next look
+        with suppress(OSError, ValueError, KeyError):  # the file is being written: read it next time
             points.extend([now, *point] for point in entrant.points(task)[len(points) :])
 
     with open(task.log, "ab") as log:
@@ -83,7 +83,7 @@ def _trained(entrant: Entrant, task: Task, command: list[str]) -> tuple[list[lis
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: politely, then not."""
+    """End a process and its children: SIGTERM first, then SIGKILL."""
     for number, patience in ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         with suppress(ProcessLookupError):
             if process.poll() is None:
@@ -96,7 +96,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def entered(name: str, entrant: Entrant, task: Task) -> dict[str, Any]:
-    """One entrant from first to last: its result."""
+    """Run one entrant; returns its result."""
     lines = task.dataset.test
     command = entrant.train(task)
     click.echo(f"{name}: training for {task.minutes:g} minutes, {task.log}")
@@ -129,18 +129,18 @@ def entered(name: str, entrant: Entrant, task: Task) -> dict[str, Any]:
 
 
 def _busy() -> float:
-    """Seconds of CPU that all programs of this machine have used."""
+    """CPU seconds used by all programs on this machine."""
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _own() -> float:
-    """Those of this program and of what it started and has ended."""
+    """CPU seconds of this program and its finished children."""
     return sum(os.times()[:4])
 
 
 def few(data: config.Data, out: Path, lines: dict[str, int]) -> list[str]:
-    """Lists of so many lines of each split: the overrides that choose them."""
+    """Write lists with a limited number of lines per split; returns the overrides that select them."""
     dataset, keys = read_dataset(data), [f"data.lists={out / 'lists'}"]
     (out / "lists").mkdir(parents=True, exist_ok=True)
     for part, number in lines.items():

@@ -11,7 +11,7 @@ import click
 
 from compare_peers.task import REPOSITORY, Failed
 
-# Version of Python, what is installed in turn (each obeys all the versions pinned here), packages worth naming.
+# Python version, packages installed one after another (all respect the versions pinned here), packages named in the report.
 PEERS: dict[str, tuple[str, list[list[str]], list[str]]] = {
     "kraken": ("3.11", [["torch==2.13.0"], ["kraken==7.1.1"]], ["kraken", "torch", "lightning"]),
     "pylaia": (
@@ -20,8 +20,8 @@ PEERS: dict[str, tuple[str, list[list[str]], list[str]]] = {
         ["pylaia", "torch", "pytorch-lightning"],
     ),
 }
-# A torchvision that was built for another build of torch lacks its operators, and importing it fails when it describes
-# them. kraken uses none of them: they are declared, without code.
+# A torchvision built for another torch lacks its operators, and its import fails when it describes them. kraken uses none of
+# them, so declare them without code.
 DECLARED = """import torch
 _library = torch.library.Library("torchvision", "DEF")
 _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -30,10 +30,10 @@ _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor
 
 
 def make(peer: str, folder: Path, python310: str | None) -> None:
-    """Make a peer's environment, if it is not there.
+    """Create a peer's environment unless it exists.
 
     Raises:
-        Failed: There is no Python of its version, or something can't be installed.
+        Failed: No Python of its version is available, or a package can't be installed.
     """
     version, steps, _ = PEERS[peer]
     python, stamp = folder / "bin/python", json.dumps(PEERS[peer])
@@ -65,7 +65,7 @@ def make(peer: str, folder: Path, python310: str | None) -> None:
 
 
 def versions(peer: str, python: Path) -> dict[str, str]:
-    """What is installed where a peer runs, by name; "" is hwr."""
+    """Installed versions in a peer's environment, by name; "" is hwr."""
     if not peer:
         return {"Python": platform.python_version()} | {p: metadata.version(p) for p in ("hwr", "torch", "numpy")}
     code = "import json, platform, sys; from importlib.metadata import version\n"

@@ -36,7 +36,7 @@ json.dump({"texts": texts, "seconds": seconds, "parameters": parameters}, open(o
 def train(freq: float, *more: str) -> Callable[[Task], list[str]]:
     def begun(task: Task) -> list[str]:
         data = prepared(task, "kraken", None)
-        bounds = ["-q", "fixed", "-N", 100_000]  # it is ended from outside
+        bounds = ["-q", "fixed", "-N", 100_000]  # it is stopped from outside
         lists = ["-f", "path", "-t", data / "train.lst", "-e", data / "val.lst"]
         general = ["-v", "-d", "cpu", "--threads", task.threads, "-s", 0]
         own = [*lists, "--augment", *bounds, "-F", freq, *more, "-o", task.folder / "model"]
@@ -54,11 +54,11 @@ def points(freq: float) -> Callable[[Task], Points]:
 
 
 def best_of(paths: Iterable[Path]) -> tuple[Path, bool]:
-    """The checkpoint of the highest accuracy, and whether it was validated at all."""
+    """The checkpoint with the highest accuracy, and whether there was any validation."""
 
     def score(path: Path) -> float:
         found = re.search(r"-(-?\d\.\d+)(?:-v\d+)?$", path.stem)
-        return float(found[1]) if found else -1e9  # checkpoint_abort: written when it was ended
+        return float(found[1]) if found else -1e9  # checkpoint_abort: written when it was stopped
 
     best = max(paths, key=lambda path: (score(path), path.stat().st_mtime))
     return best, score(best) > -1e9

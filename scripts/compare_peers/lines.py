@@ -1,4 +1,4 @@
-"""Lines in the forms that the other toolkits want."""
+"""Lines in the other toolkits' formats."""
 
 import hashlib
 import random
@@ -12,7 +12,7 @@ from hwr.images import load
 
 
 def prepared(task: Task, peer: str, height: int | None) -> Path:
-    """The lines in the form that a peer wants, made if need be: PNG and .gt.txt for kraken, tables for PyLaia."""
+    """Write the lines in a peer's format unless they exist: PNG and .gt.txt for kraken, tables for PyLaia."""
     parts = {part: task.dataset.part(part) for part in ("train", "val", "test")}
     folder = task.out / "data" / peer
     stamp = hashlib.sha256(
@@ -36,10 +36,10 @@ def prepared(task: Task, peer: str, height: int | None) -> Path:
             (folder / f"{name}.gt.txt").write_text(line.text, encoding="utf-8")
             tokens = ["<space>" if c.isspace() else c if c in letters else "<unk>" for c in line.text]
             rows.append(" ".join([name, *tokens]))
-        # PyLaia 1.0.7 trains in the order of its table, in every epoch; kraken shuffles by itself.
+        # PyLaia 1.0.7 trains in the order of its table in every epoch; kraken shuffles.
         random.Random(0).shuffle(rows)
         (folder / f"{part}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        # kraken's lists are of files, PyLaia's of names.
+        # kraken's lists contain files, PyLaia's contain names.
         listed = names if peer == "pylaia" else [str(folder / f"{name}.png") for name in names]
         (folder / f"{part}.lst").write_text("\n".join(listed), encoding="utf-8")
     (folder / "syms.txt").write_text("".join(f"{s} {i}\n" for i, s in enumerate(symbols)), encoding="utf-8")

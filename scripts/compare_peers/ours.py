@@ -27,7 +27,7 @@ def train(name: str, *more: str) -> Callable[[Task], list[str]]:
         for lines in (task.dataset.train, task.dataset.val):
             cache.prepared(
                 lines, networks.geometry(settings), settings.data.cache
-            )  # as the others' lines are prepared: before the clock runs
+            )  # before the clock starts, as for the other toolkits
         keys = [*task.keys, f"engine.threads={task.threads}", "engine.device=cpu", *keys]
         sets = [word for key in keys for word in ("--set", key)]
         return task.say([sys.executable, "-m", "hwr", "train", "--config", path, *sets, "--out", task.folder / "run"])

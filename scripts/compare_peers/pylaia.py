@@ -15,15 +15,15 @@ BATCH = 8  # lines, its default
 def train(task: Task) -> list[str]:
     data, folder = prepared(task, "pylaia", HEIGHT), task.folder
     common, command = ["--common.train_path", folder], task.python.with_name
-    # The documentation's network, at 48 instead of 128 pixels: so the last pooling leaves the width alone (at 1/8 of it
-    # some lines had fewer steps than characters), and the LSTMs are smaller.
+    # The documentation's network, at 48 instead of 128 pixels. So the last pooling keeps the width (at 1/8 of it some lines had
+    # fewer steps than characters), and the LSTMs are smaller.
     network = {"num_features": "[12,24,48,48]", "batchnorm": "[true,true,true,true]"}
     network["poolsize"] = "[[2,2],[2,2],0,[2,1]]"
     sizes = [word for key, value in network.items() for word in (f"--crnn.cnn_{key}", value)]
     sizes += ["--crnn.rnn_layers", "2", "--crnn.rnn_units", "192"]
     made = ["--fixed_input_height", HEIGHT, *sizes, *common, data / "syms.txt"]
     task.run([command("pylaia-htr-create-model"), *made])
-    bounds = ["--train.early_stopping_patience", 100_000, "--trainer.max_epochs", 100_000]  # it is ended from outside
+    bounds = ["--train.early_stopping_patience", 100_000, "--trainer.max_epochs", 100_000]  # it is stopped from outside
     recipe = ["--data.batch_size", BATCH, "--train.augment_training", "true", "--scheduler.active", "true"]
     quiet = ["--trainer.progress_bar_refresh_rate", 0, "--trainer.weights_summary", "null"]
     tables = [data / "syms.txt", f"[{data}]", data / "train.txt", data / "val.txt"]
@@ -60,7 +60,7 @@ def read(task: Task) -> Reading:
                     times.append(time.perf_counter())
     if process.returncode or set(read) != set(ids):
         raise Failed(f"read {len(read)} of {len(ids)} lines, and ended with {process.returncode}:\n{task.tail()}")
-    first = min(BATCH, len(ids) - 1)  # the clock runs from the first batch on: what comes before is starting
+    first = min(BATCH, len(ids) - 1)  # the clock starts with the first batch, after start-up
     said = re.findall(r"Model has (\d+) parameters", task.log.read_text(errors="replace"))
     rate = (len(ids) - first) / (times[-1] - times[first - 1])
     return Reading([read[name] for name in ids], rate, int(said[0]), found[-1])

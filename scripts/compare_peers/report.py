@@ -1,4 +1,4 @@
-"""The table and the picture of what the entrants brought."""
+"""The table and the plot of the results."""
 
 import json
 import textwrap
@@ -34,12 +34,12 @@ _PECULIAR = {
 }
 
 
-# What must be the same for all. The processor may differ: then the table can't tell toolkits from processors alone, and says so.
+# Conditions that must be equal for all. The processor may differ; the table then says that it can't separate the two effects.
 _CONDITIONS = ("minutes", "data", "lines", "threads", "smoke")
 
 
 def write(out: Path, entrants: list[str]) -> None:
-    """Draw up comparison.md and .png from the results in OUT: in docs/, or of a smoke run in OUT.
+    """Write comparison.md and .png from the results in OUT: to docs/, or for a smoke run to OUT.
 
     comparison.json beside them keeps the results, so that an entrant that OUT lacks stands in the table with what it
     brought earlier under the same conditions.
@@ -51,7 +51,7 @@ def write(out: Path, entrants: list[str]) -> None:
     if first is None:
         raise click.ClickException(f"{out} has no results")
     if any(result[key] != first[key] for result in kept.values() for key in _CONDITIONS):
-        folder, kept = out, {}  # what is published was made under other conditions, and stays as it is
+        folder, kept = out, {}  # the published results have other conditions, and stay unchanged
     merged = {name: found[name] or kept.get(name) for name in entrants}
     results = [result for result in merged.values() if result and all(result[key] == first[key] for key in _CONDITIONS)]
     if other := [name for name, result in found.items() if result and result not in results]:

@@ -1,4 +1,4 @@
-"""What an entrant is given, and what it gives back."""
+"""An entrant's task and result."""
 
 import os
 import shlex
@@ -15,22 +15,22 @@ Points = list[tuple[float, float]]  # epochs done, validation CER
 
 
 class Failed(Exception):
-    """An entrant could not do its part; the others go on."""
+    """An entrant failed; the others continue."""
 
 
-# What an entrant that goes wrong may raise: reading its logs and files finds other things than were looked for.
+# Errors that a failed entrant may cause, because its logs and files have unexpected content.
 FAULTS = (Failed, OSError, ValueError, LookupError, ArithmeticError, subprocess.SubprocessError)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an entrant is given.
+    """An entrant's task.
 
     Attributes:
-        folder: Its own, for all it writes.
+        folder: The entrant's output folder.
         python: The interpreter of its environment.
-        keys: hwr's overrides that tell of the data.
-        named: What a path is called in the report, for no path of this machine should stand there.
+        keys: hwr's overrides for the dataset.
+        named: Names for paths in the report, which must not contain paths of this machine.
     """
 
     folder: Path
@@ -49,23 +49,23 @@ class Task:
 
     def environment(self) -> dict[str, str]:
         more = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
-        # Without a width, kraken's log is broken at 80 columns.
+        # Without a width, kraken's log wraps at 80 columns.
         return {**os.environ, **more, "COLUMNS": "500", "TERM": "dumb", "PYTHONWARNINGS": "ignore"}
 
     def say(self, command: Sequence[object]) -> list[str]:
-        """A command as it is run; the report shows it with the names of `named`."""
+        """A command; the report shows it with the names of `named`."""
         words = [str(word) for word in command]
         self.commands.append(self.shown(shlex.join(words)))
         return words
 
     def shown(self, text: str) -> str:
-        """A text with the names of `named` instead of their paths."""
+        """A text with paths replaced by their names in `named`."""
         for path, name in self.named.items():
             text = text.replace(path, name)
         return text
 
     def run(self, command: Sequence[object], say: bool = True) -> str:
-        """Run to the end; its output, which is logged too."""
+        """Run a command to the end; returns its output, which is also logged."""
         words = self.say(command) if say else [str(word) for word in command]
         with open(self.log, "ab") as log:
             done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, env=self.environment())
@@ -80,23 +80,23 @@ class Task:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an entrant read on the test lines; `rate` is in lines/s, from image files to texts, the model loaded."""
+    """An entrant's predictions for the test lines; `rate` is in lines/s, from image files to texts, the model loaded."""
 
     texts: list[str]
     rate: float
     parameters: int
     file: Path  # the model
     note: str = ""
-    epochs: float | None = None  # where no epoch was finished
+    epochs: float | None = None  # None if no epoch was finished
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contestant: what prepares its data and says how it is trained, how far it has come, and what reads with it."""
+    """An entrant: prepares its data, gives the training command, reports progress, and reads lines."""
 
     about: str
     train: Callable[[Task], list[str]]
     points: Callable[[Task], Points]
     read: Callable[[Task], Reading]
-    peer: str = ""  # whose environment; "" is ours
-    late: float = 0  # seconds beyond the budget before it is ended
+    peer: str = ""  # the environment to use; "" is hwr's
+    late: float = 0  # seconds beyond the time limit before it is stopped

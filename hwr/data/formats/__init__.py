@@ -20,7 +20,7 @@ class Format(Protocol):
     """What the module of a format has."""
 
     LAYOUT: str
-    """What one sees on disk, for messages."""
+    """What the format looks like on disk, for messages."""
     TAG: str
     """The root element of its XML; "" if it has none."""
     UNITS: tuple[str, ...]
@@ -35,7 +35,7 @@ class Format(Protocol):
         """Read the dataset at `data.root`, split as the config says."""
 
     def write(self, dataset: Dataset, out: Path) -> None:
-        """Write a dataset into a new folder that is there already, and empty."""
+        """Write a dataset into an existing, empty folder."""
 
 
 class PageFormat(Format, Protocol):

@@ -95,7 +95,7 @@ def read_list(path: Path) -> list[tuple[str, str]]:
 
 
 def _list_folder(root: Path, lists: str | None) -> Path:
-    """The folder of the split lists: `lists` as it is or under root; None is the official task's folder."""
+    """The folder of the split lists: `lists` as given or under root; None is the official task's folder."""
     folders = [root / LISTS] if lists is None else [Path(lists), root / lists]
     for folder in folders:
         if folder.is_dir():

@@ -76,7 +76,7 @@ class Forms:
         if form := self._form(id):
             return [(form, line) for line in form.lines]
         self._form(id.rpartition("-")[0])
-        if id not in self._lines:  # a line's id need not begin with its form's: look everywhere before giving up
+        if id not in self._lines:  # a line's id may not start with its form's: search everywhere before giving up
             for other in list(self._unread):
                 self._form(other)
         return [self._lines[id]] if id in self._lines else []
@@ -167,7 +167,7 @@ def parse_form(path: Path) -> Form:
     """
     root = xml.parse(path)
     if root.tag != "form":
-        raise Error(f"{path}:{root.sourceline}: the root element is <{root.tag}>, a form's XML begins with <form>")
+        raise Error(f"{path}:{root.sourceline}: the root element is <{root.tag}>, expected <form>")
     if (id := root.get("id", path.stem)) != path.stem:
         raise Error(f"{path}:{root.sourceline}: this is form {id!r}; its file should be called {id}.xml")
     seen: dict[str, str] = {}

@@ -56,7 +56,7 @@ class Page:
     """A page: the name of its image as the XML gives it, where it says so (`file:line`), and its lines in order.
 
     Attributes:
-        width: In pixels, 0 if unknown; `height` likewise.
+        width: Width in pixels, 0 if unknown; `height` too.
     """
 
     image: str

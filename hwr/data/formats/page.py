@@ -129,7 +129,7 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
 
 
 def update(root: Any, lines: Sequence[Marked]) -> None:
-    """Put predicted texts and their confidences into a page; a line with a fault keeps what it has.
+    """Put predicted texts and their confidences into a page; a line with a fault stays unchanged.
 
     Words, the texts of regions and marks on parts of the text are removed, since they belong to another reading. All
     else stays.

@@ -24,7 +24,7 @@ def detect(contents: Contents) -> bool:
 
 
 def hint(contents: Contents) -> str:
-    """A remark on images that have .txt files beside them, to begin a message with; or ""."""
+    """A remark on images with .txt files next to them, to start a message with; or ""."""
     files = {Path(name) for name in contents.files}
     images = {path.with_suffix("") for path in files if path.suffix.lower() in load.SUFFIXES}
     texts = sorted(path for path in files if path.suffix.lower() == ".txt" and path.with_suffix("") in images)

@@ -103,7 +103,7 @@ def _check_base(url: str) -> str:
         raise Error("base_url: has credentials in it; give them as e-mail and password")
     scheme, host, _ = origin(url)
     if not host or not (scheme == "https" or (scheme == "http" and host in _LOOPBACK)):
-        raise Error(f"base_url: {url}: should begin with https://, as the password is sent there")
+        raise Error(f"base_url: {url}: must start with https://, because the password is sent there")
     return url.rstrip("/")
 
 
@@ -129,7 +129,9 @@ def _fetch(
             failures = failures + 1 if _size(part) <= most else 1
             most = max(most, _size(part))
             if failures >= tries:
-                raise Error(f"{error}. Tried {tries} times; what is there is kept, so run it again later") from None
+                raise Error(
+                    f"{error}. Tried {tries} times; finished downloads are kept, so run it again later"
+                ) from None
         time.sleep(pause * 2 ** (failures - 1))
     with writing(target):
         os.replace(part, target)
@@ -195,7 +197,7 @@ def _attempt(session: "requests.Session", base: str, url: str, part: Path, magic
             raise refused(base, url)
         if have == 0 and first and not first.startswith(magic):
             raise Error(
-                f"{url}: is not a {'zip' if magic[:1] == b'P' else 'gzip'} archive: it begins with {first[:8]!r}"
+                f"{url}: is not a {'zip' if magic[:1] == b'P' else 'gzip'} archive: it starts with {first[:8]!r}"
             )
         if size is not None and (free := shutil.disk_usage(part.parent).free) < size - have:
             raise Error(

@@ -18,7 +18,7 @@ from hwr import Error
 MARKER = ".complete"  # in a folder: its archive is wholly unpacked
 
 _CHUNK = 1 << 16  # bytes
-# Well above what IAM has (its words are 115,320 files), well below what would harm.
+# Well above IAM's size (115,320 word files), and well below a harmful one.
 _MAX_FILES = 200_000
 _MAX_FILE_BYTES = 256 << 20
 _MAX_BYTES = 20 << 30
@@ -27,14 +27,14 @@ _Members = Generator[tuple[str, int, IO[bytes]], None, None]  # of each file: na
 
 
 def unpack(archive: Path, folder: Path, *, progress: bool = False) -> None:
-    """Unpack a .tgz or .zip into `folder`; files that are there stay unless the archive has them too.
+    """Unpack a .tgz or .zip into `folder`; existing files stay unless the archive contains them too.
 
-    A top folder in the archive that is named like `folder` is left away. All goes into a temporary folder beside it
-    first, and a marker tells that `folder` is complete, so an interrupted unpacking is done anew.
+    A top folder in the archive with the name of `folder` is dropped. Files go into a temporary folder next to it first, and
+    a marker says that `folder` is complete, so an interrupted unpacking starts again.
 
     Raises:
-        Error: Damaged (the archive is then deleted, to be downloaded anew); or it has links, devices, paths that lead
-            out of the folder, or absurd sizes (it is then kept, to look at).
+        Error: The archive is damaged (it is then deleted, to be downloaded again), or has links, devices, paths that lead
+            out of the folder, or absurd sizes (it is then kept for inspection).
     """
     from tqdm import tqdm
 
@@ -54,13 +54,13 @@ def unpack(archive: Path, folder: Path, *, progress: bool = False) -> None:
                     raise Error(f"{archive}: {name}: larger than IAM can be (file {count:,}, {total:,} bytes): refused")
                 _write_member(source, size, temporary / _inner_path(archive, name, folder.name), archive)
         if not count:
-            raise Error(f"{archive}: has no files in it; delete it and run it again")
+            raise Error(f"{archive}: contains no files; delete it and run it again")
         with writing(folder):
             (temporary / MARKER).write_text(f"{archive.name}: {count} files\n", encoding="utf-8")
             _merge(temporary, real)
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError) as error:
         archive.unlink(missing_ok=True)
-        raise Error(f"{archive}: damaged ({error}), so it was deleted; run it again to get it anew") from error
+        raise Error(f"{archive}: damaged ({error}), so it was deleted; run it again to download it again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

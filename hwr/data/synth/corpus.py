@@ -60,7 +60,7 @@ class Corpus:
         wanted = int(rng.triangular(20, 45, 72)) if rng.random() < 0.8 else int(rng.integers(3, LONGEST + 1))
         if len(paragraph) <= min(wanted * 1.2, LONGEST):
             return paragraph
-        # Half of the pieces open the paragraph, as in letters of short ones, and the others begin within it.
+        # Half of the pieces open the paragraph, as in letters of short ones, and the others start within it.
         start = int(rng.integers(len(paragraph))) if rng.random() < 0.7 else 0
         words = paragraph[start:].split(" ")
         words = words[1:] if start and len(words) > 1 else paragraph.split(" ")

@@ -60,7 +60,7 @@ def write(
 
     Raises:
         Error: A number is out of range; `root` is not an empty folder, or can't be written to; fonts without text or text
-            without fonts, or what is there of them can't be used.
+            without fonts, or these can't be used.
     """
     if writers < 4:
         raise Error(f"{writers} writers: at least 4 are needed, one each for training, the two validations and testing")
@@ -113,7 +113,7 @@ def _write_writer(job: tuple[Path, Strokes | Fonts, int, int]) -> list[str]:
 
 
 def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: int, numbers: range) -> list[str]:
-    """Draw a writer's lines of these numbers as one form; returns their rows of lines.txt, which begin with the id."""
+    """Draw a writer's lines of these numbers as one form; returns their rows of lines.txt, which start with the id."""
     prefix = f"synth{writer + 1:04d}"
     form = f"{prefix}-{numbers[0] // LINES_PER_FORM:03d}"
     folder = root / "lines" / prefix / form

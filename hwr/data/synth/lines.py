@@ -63,7 +63,7 @@ class Fonts:
 
     def __init__(self, seed: int, folder: Path, texts: Sequence[Path]) -> None:
         """Raises:
-        Error: No fonts or no text, or what is there can't be used.
+        Error: There are no usable fonts, or no usable text.
         """
         self._seed, self._folder, self._texts = seed, folder, tuple(texts)
         _ = self._fonts, self._corpus  # what is wrong with them is said before anything is drawn

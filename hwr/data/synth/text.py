@@ -83,7 +83,7 @@ ABBREVIATIONS = {"Mr.", "Mrs.", "Dr.", "Prof.", "no.", "tel."}
 def compose(rng: np.random.Generator) -> str:
     """A line of running English text as it falls between two line breaks: 8 to 45 characters of the original 80."""
     words = " ".join(_sentence(rng) for _ in range(4)).split(" ")
-    # Half of the lines open a paragraph; the others begin somewhere within its first sentence.
+    # Half of the lines open a paragraph; the others start somewhere within its first sentence.
     words = words[rng.integers(2) * rng.integers(6) :]
     wanted = rng.triangular(12, 30, LONGEST - 1)
     line = words[0]
