@@ -20,7 +20,7 @@ from hwr.images import augment, batches, cache
 from hwr.images.batches import Batch
 from hwr.images.cache import Images
 
-# One thread: these networks are tiny, and the numbers of a run then depend on nothing else on the machine.
+# One thread: these networks are tiny, and results then do not depend on the load of the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ TINY_CRNN = [
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lines that fixtures of whole modules prepare go where the tests' other files go, not into the user's cache."""
+    """Keep module fixtures out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -71,13 +71,13 @@ def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _shared_cache: None) -> None:
-    """Those of a test are its own."""
+    """Give each test its own cache."""
     monkeypatch.setenv("HWR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty-four drawn lines by six writers, in IAM's layout."""
+    """Forty-four synthetic lines by six writers, in IAM's layout."""
     root = tmp_path_factory.mktemp("data") / "drawn"
     synth.write(root, 44, 6, 1)
     return root
@@ -97,22 +97,22 @@ def model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(drawn: Path) -> Config:
-    """A network that trains in seconds, on the drawn lines."""
+    """A network that trains in seconds, on the synthetic lines."""
     return config.load(None, [*TINY, f"data.root={drawn}"])
 
 
 def whole(images: np.ndarray, labels: np.ndarray, warps: augment.Warps | None = None) -> Batch:
-    """A batch of images that are line in their whole width."""
+    """A batch of images whose lines fill the whole width."""
     return Batch(images, np.full(len(images), images.shape[2], np.int32), labels, warps, np.arange(len(images)))
 
 
 def prepared_images(lines: Sequence[Line], settings: Config, progress: bool = False) -> Images:
-    """Lines as the config's network takes them."""
+    """Lines preprocessed for the config's network."""
     return cache.prepared(lines, networks.geometry(settings), settings.data.cache, progress)
 
 
 def encoded(lines: Sequence[Line], alphabet: Alphabet, settings: Config, widths: np.ndarray) -> list[np.ndarray]:
-    """Label ids of lines that are prepared to these widths, all of which must be writable."""
+    """Label ids of lines with these prepared widths, all of which must be writable."""
     images = Images(np.zeros(0, np.uint8), widths, settings.image.height)
     return batches.all_writable(batches.encode(lines, images, alphabet, networks.geometry(settings))).labels
 
@@ -120,7 +120,7 @@ def encoded(lines: Sequence[Line], alphabet: Alphabet, settings: Config, widths:
 def predictions(
     engine: Engine, images: Images, lines: Sequence[Line], alphabet: Alphabet, settings: Config
 ) -> evaluate.Predictions:
-    """What an engine reads of prepared lines."""
+    """An engine's predictions for prepared lines."""
     geometry = networks.geometry(settings)
     examples = batches.encode(lines, images, alphabet, geometry)
 
@@ -131,12 +131,12 @@ def predictions(
 
 
 def recipe_of(settings: Config) -> batches.Recipe:
-    """How batches are made."""
+    """The config's recipe for batches."""
     return batches.Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
 
 
 def events(folder: Path) -> dict[str, Any]:
-    """What TensorBoard reads in a run folder: name -> [step, value] of scalars, [step, width, height, PNG in hex] of images.
+    """TensorBoard's view of a run folder: name -> [step, value] of scalars, [step, width, height, PNG in hex] of images.
 
     Read in another process, for mxboard and TensorBoard can't be imported into one.
     """
@@ -161,7 +161,7 @@ print(json.dumps({"scalars": scalars, "images": images}))
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
-    """What `engine.device` names."""
+    """The torch device of an `engine.device`."""
     torch = pytest.importorskip("torch")
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")

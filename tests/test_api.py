@@ -1,4 +1,4 @@
-"""The Python API: what it returns, that the command line gives the same, and what it leaves alone."""
+"""The Python API: its results, equal to the command line's, and no side effects."""
 
 import json
 import subprocess
@@ -89,7 +89,7 @@ def test_train_takes_a_config_or_a_recipe(drawn: Path, tmp_path: Path) -> None:
     assert hwr.train(hwr.Config.load(None, keys), tmp_path / "config", say=lambda line: None)
     recipe = [key for key in keys if not key.startswith("augment")]
     assert hwr.train("lines_cpu", tmp_path / "recipe", say=lambda line: None, overrides=recipe)
-    assert hwr.load(tmp_path / "recipe/best.safetensors").geometry.straighten  # the recipe's
+    assert hwr.load(tmp_path / "recipe/best.safetensors").geometry.straighten  # from the recipe
     with pytest.raises(hwr.Error, match="a Config is used unchanged"):
         hwr.train(hwr.Config(), tmp_path / "x", overrides=["train.lr=1"])
 

@@ -51,7 +51,7 @@ def test_empty_ranges_change_nothing(rng: np.random.Generator) -> None:
 def test_a_known_shift_brings_white_in() -> None:
     image = np.zeros((1, 4, 6), np.uint8)
     warps = augment.Warps(np.ones(1, np.float32), np.array([[[1, 0, 2], [0, 1, 0]]], np.float32), np.array([6]))
-    # Output x comes from input x + 2: the picture moves left, and white follows.
+    # Output x comes from input x + 2: the image moves left, and white enters from the right.
     assert np.array_equal(augment.apply(image, warps)[0], np.tile([0, 0, 0, 0, 1, 1], (4, 1)))
 
 
@@ -64,7 +64,7 @@ def still(**settings: object) -> Augment:
 
 
 def line_with_edges(width: int) -> np.ndarray:
-    """White, with a black column at either end of what is written."""
+    """White, with a black column at each end of the writing."""
     pixels = np.full((1, 40, width), 255, np.uint8)
     pixels[:, 10:30, [4, width - 5]] = 0
     return pixels
@@ -95,7 +95,7 @@ def test_a_lines_warp_does_not_depend_on_the_batch() -> None:
         padded = pixels[i].copy()
         padded[:, widths[i] :] = 255
         among = augment.apply(np.stack([padded] * 3), together)[i, :, : alone.widths[0]]
-        # What lies outside is white in both; at the line's very edge a pixel is half of each.
+        # Both are white outside; at the edge of the line a pixel is a mixture.
         assert np.abs(one - among)[:, 2:-2].mean() < 5e-3
 
 
@@ -133,7 +133,7 @@ def test_the_ranges_of_the_other_augmentations() -> None:
         assert low - 1e-4 <= values.min() < low + 0.02 * (high - low)
         assert high - 0.02 * (high - low) < values.max() <= high + 1e-4
     assert warps.grid.std() == pytest.approx(0.05 * 40, rel=0.02)
-    # Of a long line the ends rise by no more than 15 % of the height.
+    # The ends of a long line rise by at most 15 % of the height.
     long = centred(still(rotate=0.3), np.full(500, 2000), 500)
     assert np.abs(long.matrix[:, 1, 0] * 1000).max() == pytest.approx(0.15 * 40, rel=0.02)
 

@@ -14,7 +14,7 @@ from .conftest import encoded, recipe_of
 
 LABELS = [np.array([i], np.int32) for i in range(10)]
 IMAGES = Images.of(list(np.arange(10, dtype=np.uint8).repeat(20).reshape(10, 4, 5)))
-# Line i is 20 + 7 * i pixels wide, but for the order, which is mixed.
+# Widths are 20 + 7 * i pixels, in mixed order.
 WIDE = [20 + 7 * (i * 37 % 100) for i in range(100)]
 ANY_WIDTH = Images.of([np.full((8, width), i, np.uint8) for i, width in enumerate(WIDE)])
 CRNN = ["model.arch=crnn", "train.batch_size=4", "image.height=8"]
@@ -52,10 +52,10 @@ def test_incomplete_batches_roll_over() -> None:
     assert [len(e) for e in epochs] == [2, 3, 2, 3, 2, 3]
     assert [len(e) for e in epochs] == [batches.count(10, 4, e) for e in range(6)]
     seen = [i for epoch in epochs for batch in epoch for i in batch]
-    # Every ten lines in a row, counted from the start, are one pass over the data.
+    # Each ten consecutive lines from the start are one pass over the data.
     for turn in range(6):
         assert sorted(seen[turn * 10 : turn * 10 + 10]) == list(range(10))
-    # The third epoch begins with what the second left over.
+    # The third epoch starts with the rest of the second.
     assert seen[:10] != seen[10:20]
 
 
@@ -79,7 +79,7 @@ def test_lines_of_any_width_are_batched_by_width_and_each_pass_is_complete() -> 
     seen = [i for epoch in epochs[:4] for batch in epoch for i in batch.index.tolist()]
     assert sorted(seen) == sorted(list(range(100)) * 4)
     padding = [1 - batch.widths.mean() / batch.widths.max() for epoch in epochs for batch in epoch]
-    assert np.mean(padding) < 0.1  # in the order of a shuffle it is 0.35
+    assert np.mean(padding) < 0.1  # 0.35 without sorting
     widest = [int(batch.widths.max()) for batch in epochs[0]]
     assert widest != sorted(widest)
 
@@ -91,7 +91,7 @@ def test_each_pass_is_complete_with_few_lines_of_any_width() -> None:
             examples(few, [np.array([1], np.int32)] * 22), recipe_of(config.load(None, CRNN)), epoch
         )
         seen = [i for batch in made for i in batch.index.tolist()]
-        assert len(set(seen)) >= len(seen) - 3  # what filled no batch comes at the start of the next pass
+        assert len(set(seen)) >= len(seen) - 3  # the incomplete batch comes at the start of the next pass
 
 
 def test_lines_of_any_width_are_padded_to_few_shapes() -> None:
@@ -155,9 +155,9 @@ def test_edge_spaces_need_time_steps() -> None:
 
 
 def test_warps_leave_enough_time_steps_for_every_text() -> None:
-    # A character per time step: no line may become narrower at all.
+    # One character per time step: no line may become narrower.
     labels = [np.tile(np.array([1, 2], np.int32), -(-width // 16) + 1)[: -(-width // 8)] for width in WIDE]
-    for more in ([], ["model.stride=[2, 3]"]):  # 3 divides no multiple of 32
+    for more in ([], ["model.stride=[2, 3]"]):  # 32 is not a multiple of 3
         settings = config.load(None, [*CRNN, "augment.scale=0.5", *more])
         steps = networks.geometry(settings).time_steps(ANY_WIDTH.widths).tolist()
         shorter = [label[:n] for label, n in zip(labels, steps, strict=True)]

@@ -27,7 +27,7 @@ def enumerate_texts(logits: np.ndarray, characters: str) -> dict[str, float]:
 
 
 def peaky(rng: np.random.Generator, lines: int, steps: int = 160, classes: int = 81) -> np.ndarray:
-    """What trained networks put out: blanks, with 30 to 50 characters of a step or two each, some unsure."""
+    """Output like a trained network's: blanks, and 30 to 50 characters of one or two steps each, some uncertain."""
     logits = rng.normal(0, 1.5, (lines, steps, classes))
     logits[:, :, -1] += 14
     for line in logits:
@@ -78,7 +78,7 @@ def test_word_lists(tmp_path: Path) -> None:
     assert lexicon.split("L'ab-été, 12 Ça") == ["l", "ab", "été", "ça"]
     path = tmp_path / "words.txt"
     path.write_text("\ufeffab\nc'a\nzz\n", encoding="utf-8")
-    assert lexicon.read(path, alphabet).is_word.sum() == 3  # ab, c and a; nobody can write zz
+    assert lexicon.read(path, alphabet).is_word.sum() == 3  # ab, c and a; the alphabet can't write zz
     path.write_text("zz\n")
     with pytest.raises(Error, match="no words that the alphabet can write"):
         lexicon.read(path, alphabet)
@@ -110,7 +110,7 @@ def test_all_texts_against_brute_force(steps: int, characters: str, with_lm: boo
 
 
 def test_a_narrow_beam_never_exceeds_a_texts_probability(rng: np.random.Generator) -> None:
-    """Texts leave the beam and come back: their paths must not be counted twice, nor the text listed twice."""
+    """Texts leave the beam and return: neither their paths nor the texts may count twice."""
     logits = rng.normal(0, 1, (25, 6, 4)).astype(np.float32)
     wide = beam.search(logits, Alphabet("abc"), 2000, prune=0)
     texts = [enumerate_texts(line, "abc") for line in logits]
@@ -135,7 +135,7 @@ def test_the_loss_by_pruning_is_bounded(rng: np.random.Generator) -> None:
 def test_peaky_outputs_give_the_greedy_text(rng: np.random.Generator) -> None:
     alphabet = Alphabet(ORIGINAL)
     logits = peaky(rng, 40)
-    # No doubtful steps, so the best path holds nearly all of its text's probability.
+    # All steps are certain, so the best path has nearly all of its text's probability.
     best = logits.argmax(2)
     np.put_along_axis(logits, best[..., None], logits.max(2, keepdims=True) + 8, 2)
     texts, _ = greedy.greedy(logits, alphabet)

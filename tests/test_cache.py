@@ -111,7 +111,7 @@ def test_a_damaged_cache_is_rebuilt(tmp_path: Path, content: bytes | None) -> No
 
 
 def pages(folder: Path, number: int, lines: int) -> list[Line]:
-    """Pages with lines of 10 pixels one below the other."""
+    """Pages with lines of 10 pixels, one below the other."""
     folder.mkdir()
     out = []
     for page in range(number):
@@ -144,7 +144,7 @@ def test_the_cache_stores_the_hash_of_its_pixels(tmp_path: Path, monkeypatch: py
     digest = hashlib.sha256(np.ascontiguousarray(first.pixels)).hexdigest()
     key = files(tmp_path)[0].stem.removeprefix("lines-")
     monkeypatch.setattr(cache, "_key", lambda *arguments: key)
-    monkeypatch.setattr(cache.hashlib, "sha256", None)  # nothing hashes the pixels again
+    monkeypatch.setattr(cache.hashlib, "sha256", None)  # the pixels are not hashed again
     assert prepared_images(lines, Config()).digest == digest
 
 

@@ -1,4 +1,4 @@
-"""The real commands, on drawn lines."""
+"""The real commands, on synthetic lines."""
 
 import dataclasses
 import json
@@ -82,7 +82,7 @@ def test_evaluate_writes_the_documented_json(trained: Path, drawn: Path, tmp_pat
 
 
 def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path) -> None:
-    """The sizes from the shapes; the image's size from --set, as the defaults are the original's 60 x 800."""
+    """Sizes come from the shapes, and the image size from --set, because the default is the original's 60 x 800."""
     native = checkpoint.load(trained / "best.safetensors")
     gluon_params.write(tmp_path / "line.params", native.weights)
     reports = []
@@ -117,7 +117,7 @@ def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Pa
 
 
 def test_a_checkpoint_reads_on_any_machine(trained: Path, drawn: Path, tmp_path: Path) -> None:
-    """What fitted the machine that it was trained on does not come along: a device, so many threads, bf16."""
+    """The training machine's device, threads and bf16 are not used elsewhere."""
     loaded, path = checkpoint.load(trained / "best.safetensors"), tmp_path / "elsewhere.safetensors"
     engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
     checkpoint.save(path, dataclasses.replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
@@ -249,7 +249,7 @@ def test_errors_are_one_message_without_a_traceback(trained: Path, tmp_path: Pat
         assert result.exit_code == 2, arguments
         assert result.stderr.startswith("hwr: ")
         assert "Traceback" not in result.stderr
-    assert not (tmp_path / "r").exists()  # a run that could not begin leaves nothing in the next one's way
+    assert not (tmp_path / "r").exists()  # a run that could not start leaves nothing behind
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,4 +1,4 @@
-"""scripts/compare, but for the other toolkits themselves: who is timed how, whose checkpoint counts, what the table says."""
+"""scripts/compare without the other toolkits: timing, choice of the checkpoint, the table."""
 
 import json
 import sys
@@ -55,7 +55,7 @@ def test_an_entrant_is_stopped_at_the_time_limit_and_scored(drawn: Path, tmp_pat
         lambda task: Reading([*right[:-1], ""], 7.0, 5, weights),
     )
     result = entered("sleeper", entrant, made)
-    assert 3 <= result["seconds"] < 60  # it would have slept for longer
+    assert 3 <= result["seconds"] < 60  # it would have slept longer
     ((second, epochs, rate),) = result["points"]
     assert 0 < second <= result["seconds"]
     assert (epochs, rate) == (2.0, 0.5)
@@ -125,7 +125,7 @@ def test_results_of_several_calls_become_one_table(tmp_path: Path, monkeypatch: 
     assert "Not all ran on the same kind of processor" in page
     assert "- pylaia: 2026-11-22, commit abc, on another; trained for 1800 s" in page
     assert (tmp_path / "docs/comparison.png").stat().st_size > 5000
-    # What is published stays when something else is measured.
+    # Published results stay when something else is measured.
     report.write(brought("short", "hwr", minutes=5.0), ["hwr", "kraken", "pylaia"])
     assert (tmp_path / "docs/comparison.md").read_text() == page
     assert "after 5 minutes" in (tmp_path / "short/comparison.md").read_text()

@@ -12,7 +12,7 @@ from hwr.decoding import Decoder, Settings, align, beam, greedy, language_model,
 
 
 def test_the_best_path_against_brute_force(rng: np.random.Generator) -> None:
-    """All paths of a tiny case: the likeliest one, collapsed by hand."""
+    """All paths of a tiny case: the most likely one, collapsed by hand."""
     alphabet = Alphabet("ab")
     logits = rng.normal(size=(50, 4, 3)).astype(np.float32) * 3
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
@@ -51,7 +51,7 @@ def test_no_lines_and_all_blank() -> None:
 
 
 def test_any_path_has_the_confidence_of_its_text(rng: np.random.Generator) -> None:
-    """Every text of a tiny case: its likeliest path, and the geometric mean by hand."""
+    """Every text of a tiny case: its most likely path, and the geometric mean by hand."""
     alphabet = Alphabet("ab")
     logits = rng.normal(size=(6, 4, 3)).astype(np.float32) * 2
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
@@ -87,7 +87,7 @@ def test_the_greedy_text_has_the_greedy_confidence(temperature: float, rng: np.r
 
 @pytest.mark.parametrize("length", [0, 1, 65, 128, 300])
 def test_the_alignment_of_long_texts(length: int) -> None:
-    """Each character has a step of its own, and a blank after it."""
+    """Each character has its own step, followed by a blank."""
     label = np.arange(length) % 5
     logits = np.full((2 * length + 1, 6), -9, np.float32)
     logits[:, 5] = 0
@@ -105,7 +105,7 @@ def test_a_text_that_does_not_fit() -> None:
 
 
 def wavering() -> tuple[np.ndarray, Alphabet]:
-    """The network wavers between cot and cat, and is a little surer of cot."""
+    """The network is uncertain between cot and cat, with a slight preference for cot."""
     alphabet = Alphabet("acot ")
     logits = np.full((1, 5, 6), -9, np.float32)
     for t, classes in enumerate(["c", "-", "ao", "-", "t"]):
@@ -126,13 +126,13 @@ def test_the_confidence_belongs_to_the_decoded_text() -> None:
     texts, confidence = helped(logits)
     assert texts == ["cat"]
     assert confidence[0] == pytest.approx((p[0, 1] * p[2, 0] * p[4, 3]) ** (1 / 3))
-    # Without a language model the texts are the same as greedily, and so is how sure it is of them.
+    # Without a language model, texts and confidences equal those of greedy decoding.
     texts, confidence = Decoder(alphabet, Settings("beam"))(logits)
     assert (texts, confidence.tolist()) == (["cot"], Decoder(alphabet)(logits)[1].tolist())
 
 
 def test_default_weights_depend_on_the_given_options(tmp_path: Path) -> None:
-    """A language model alone changes what is read, and so does a word list."""
+    """A language model alone changes the text, and so does a word list."""
     logits, alphabet = wavering()
     language_model.save(tmp_path / "lm.bin", ngram.build(["cat", "a cat", "cat cat"], 3))
     (tmp_path / "words.txt").write_text("cat\n")
@@ -167,7 +167,7 @@ def test_a_model_that_is_not_stored_is_an_error() -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_texts_in_another_normal_form(form: Literal["NFC", "NFD"], tmp_path: Path) -> None:
-    """The network wavers between été and ete, and writes é as one character."""
+    """The network is uncertain between été and ete, and writes é as one character."""
     alphabet = Alphabet("etéa ")
     logits = np.full((1, 7, 6), -10, np.float32)
     logits[0, ::2, 5] = 0
@@ -181,7 +181,7 @@ def test_texts_in_another_normal_form(form: Literal["NFC", "NFD"], tmp_path: Pat
     words = lexicon.build(lines, alphabet)
     assert words.words == ("été",)
     assert Decoder(alphabet, Settings("beam", unknown_penalty=3.0), lexicon=words)(logits)[0] == ["été"]
-    # And the score is that of the model's own text.
+    # And the score is that of the model's own normal form.
     best = beam.search(logits, alphabet, 16, lm, 1.0)[0][0]
     assert best.lm == pytest.approx(lm.log10(unicodedata.normalize(form, "été")) * np.log(10))
 

@@ -1,4 +1,4 @@
-"""The documentation builds, without a warning, and names what there is."""
+"""The documentation builds without warnings, and everything it names exists."""
 
 import re
 import shlex
@@ -59,7 +59,7 @@ def test_commands_and_configs_in_the_docs_exist(path: Path) -> None:
         rest = words
         while isinstance(command, click.Group):
             command, rest = command.commands[rest[0]], rest[1:]
-        with command.make_context(" ".join(words), rest) as context:  # raises for an option that is not there
+        with command.make_context(" ".join(words), rest) as context:  # raises for an unknown option
             for override in context.params.get("overrides") or ():
                 assert override.split("=")[0] in keys, (words, override)
     for name in re.findall(r"configs/([a-z_]+\.yaml)", path.read_text()):

@@ -1,4 +1,4 @@
-"""Exported networks: run by onnxruntime and by TorchScript, they read what the engine reads."""
+"""Exported networks give the engine's predictions, in onnxruntime and TorchScript."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def test_onnx_reads_the_same(
     out = tmp_path / "m.onnx"
     done = hwr("export", model, "--format", "onnx", "--out", out, *(["--quantize", quantize] if quantize else []))
     assert "MB" in done.output
-    # Other numbers of lines and other widths than it was exported with: batches of 5, of the drawn lines' own widths.
+    # Batch sizes and widths other than in the export: batches of 5, with the lines' own widths.
     arguments = ["--split", "train", "--set", f"data.root={drawn}", "evaluate.batch_size=5", "--json", "-"]
     reports = [json.loads(hwr("evaluate", "--checkpoint", path, *arguments).stdout) for path in (model, out)]
     if quantize:
@@ -95,7 +95,7 @@ def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.ra
         if kind == "onnx":
             found = onnxruntime.InferenceSession(str(out)).run(None, {"pixels": lines.images})[0]
         elif kind == "torchscript":
-            # As another program would: with torch alone.
+            # Like another program, with torch only.
             code = "import sys, numpy as np, torch; m = torch.jit.load(sys.argv[1]); x = np.load(sys.argv[2]); "
             code += "np.save(sys.argv[3], m(torch.from_numpy(x)).detach().numpy()); assert 'hwr' not in sys.modules"
             np.save(tmp_path / "x.npy", lines.images)

@@ -15,7 +15,7 @@ from .conftest import TINY, TINY_CRNN
 
 
 def trained(folder: Path, base: list[str], characters: str, *overrides: str) -> Path:
-    """A checkpoint with weights that no initialisation has."""
+    """A checkpoint with weights that no initialisation gives."""
     settings = config.load(None, [*base, *overrides])
     letters, rng = Alphabet(characters), np.random.default_rng(1)
     shapes = networks.shapes(settings, letters.classes)
@@ -99,11 +99,11 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     model = checkpoint.load(second / "best.safetensors")
     assert model.config.model == config.load(None, TINY_CRNN).model
     assert (model.config.image, model.config.train.charset) == (config.load(None, TINY_CRNN).image, "keep")
-    # Once begun, it goes on without what it began with.
+    # A started run resumes without its initial checkpoint.
     (first / "best.safetensors").rename(first / "kept.safetensors")
     assert "resuming after 1 epochs" in run("train", "--resume", "--out", str(second), "--set", "train.epochs=2")
     (first / "kept.safetensors").rename(first / "best.safetensors")
-    # The config may name it, and the rest of the network be changed as far as its weights go.
+    # The config may name the checkpoint, and change the network as far as the weights allow.
     named = tmp_path / "named.yaml"
     named.write_text(f"train: {{init: {best}}}\nmodel: {{arch: crnn}}\n")
     run("train", "--config", str(named), *tune, "--set", "model.dropout=0.4", "--out", str(tmp_path / "third"))

@@ -48,7 +48,7 @@ ALTO_XML = """<alto xmlns="http://www.loc.gov/standards/alto/ns-v{version}#">
 
 @pytest.fixture
 def page(tmp_path: Path) -> np.ndarray:
-    """A page image, beside which tests put XML."""
+    """A page image, next to which tests put XML."""
     pixels = np.random.default_rng(0).integers(0, 256, (200, 400), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a page.png")
     return pixels
@@ -76,8 +76,8 @@ def test_page(tmp_path: Path, page: np.ndarray, version: str) -> None:
     assert np.array_equal(cut[0, 1:100], page[10, 11:110])  # the triangle's upper edge
     inside = cut[0, 50]
     assert inside == page[10, 60]
-    assert cut[40, 0] == cut[40, 100]  # outside: of one colour
-    # A baseline alone: a band along it, higher above than below.
+    assert cut[40, 0] == cut[40, 100]  # outside: a single colour
+    # Only a baseline: a band along it, higher above than below.
     band = load.read_line(lines[1].image, lines[1].region)
     xs, ys = zip(*lines[1].region, strict=True)
     assert (min(xs), max(xs)) == (20, 300)
@@ -217,7 +217,7 @@ def test_tables(tmp_path: Path) -> None:
         dataset = read(tmp_path / name)
         assert [line.text for line in dataset.train] == ['a "quoted", one'], name
         assert ([x.id for x in dataset.val], [x.id for x in dataset.test]) == (["i/1"], ["i/2"])
-    # As Hugging Face has image folders: a table in each part's folder.
+    # As in Hugging Face's image folders: a table in each part's folder.
     for part, n in (("train", 2), ("validation", 1)):
         pictures(tmp_path / "hf" / part, *(f"{i}.png" for i in range(n)))
         lines = [json.dumps({"file_name": f"{i}.png", "text": f"{part} {i}"}) for i in range(n)]
@@ -311,7 +311,7 @@ def test_resized_and_rotated_pages(tmp_path: Path, page: np.ndarray) -> None:
         PAGE_XML.format(version="2019").replace('"400"', '"800"').replace('"200"', '"400"')
     )
     assert every(read(tmp_path))[0].region == ((5, 5), (55, 5), (30, 25))
-    # A camera's orientation tag: pixels are turned, and so is the size.
+    # EXIF orientation: pixels and size are rotated.
     turned = Image.fromarray(page.T[:, ::-1])
     exif = turned.getexif()
     exif[0x0112] = 8
@@ -442,7 +442,7 @@ def test_only_the_formats_use_their_element_names() -> None:
 
 
 def test_the_walk(tmp_path: Path) -> None:
-    """Sorted, without hidden names; a linked folder is visited once, and a link back ends nothing."""
+    """Sorted, without hidden names; a linked folder is visited once, and a link cycle does no harm."""
     outside = tmp_path / "outside"
     root = tmp_path / "root"
     for path in (outside / "o.txt", root / "b/2.txt", root / "b/10.txt", root / "a/1.txt", root / "z.txt"):
@@ -595,7 +595,7 @@ def test_tables_saved_by_a_spreadsheet(tmp_path: Path) -> None:
     found, notes = texts('"He said ""hi"", twice"', "plain", '"one, two"')
     assert found == ['He said "hi", twice', "plain", "one, two"]
     assert "as spreadsheets save them" in notes[0]
-    # Quotes that someone wrote by hand stay, and so do those that may be either.
+    # Quotes written by hand stay, and so do ambiguous ones.
     assert texts('"He said ""hi"", twice"', 'a "b" c') == (['"He said ""hi"", twice"', 'a "b" c'], [])
     found, notes = texts('"Come in"', "plain")
     assert found == ['"Come in"', "plain"]

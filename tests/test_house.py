@@ -1,4 +1,4 @@
-"""The rules of the house: what may be imported, and what a file may be."""
+"""The project's rules: imports, configs, where architectures are named."""
 
 import ast
 import subprocess
@@ -61,7 +61,7 @@ def test_every_key_of_the_reference_has_a_comment() -> None:
     assert not [f"{path}:{number}" for number, line in keys if "#" not in line]
 
 
-# From the top of the program to its base: a module imports only from its own layer and those after it.
+# Layers from top to base: a module imports only from its own layer and those below.
 LAYERS = [
     ["hwr.cli", "hwr.__main__"],
     ["hwr.training"],
@@ -72,12 +72,12 @@ LAYERS = [
     ["hwr.networks", "hwr.decoding"],
     ["hwr.images"],
     ["hwr.data"],
-    # `images.load` decodes files and knows nothing of the rest.
+    # `images.load` only decodes files.
     ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load"],
     ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic"],
     ["hwr"],
 ]
-# The Python API offers reading a page as a method of what reads lines.
+# `Recognizer.read_page` imports the layer above it.
 UPWARDS = {("hwr.recognizer", "hwr.pages")}
 
 
@@ -93,7 +93,7 @@ def _layer(module: str) -> int:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Modules of hwr that a file imports, anywhere in it."""
+    """Modules of hwr that a file imports, at any level."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "hwr")
@@ -123,14 +123,14 @@ def test_imports_point_down() -> None:
 
 
 def test_only_networks_and_the_config_name_an_architecture() -> None:
-    """In code: prose may speak of the original system."""
+    """Only code counts: docstrings and comments may mention the original system."""
     wrong = []
     for path in (REPOSITORY / "hwr").rglob("*.py"):
         place = path.relative_to(REPOSITORY / "hwr").as_posix()
         if place.startswith("networks/") or place.startswith("config/"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        # The alphabet of the original system is called so, too.
+        # The original system's alphabet is named `original`, too.
         names = {"crnn", "CRNN", "Original"} | (set() if place == "alphabet.py" else {"original"})
         for node in ast.walk(tree):
             used = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "value", None)

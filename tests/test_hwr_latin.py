@@ -1,4 +1,4 @@
-"""The model that comes along, models/hwr-latin.safetensors, and what its card says of it."""
+"""The bundled model, models/hwr-latin.safetensors, and its model card."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The reader of IAM's layout and its checker, on small folders made here and on real ones where they are at hand."""
+"""The reader and the checker of IAM's layout, on small generated folders, and on real ones where available."""
 
 import csv
 from pathlib import Path
@@ -70,7 +70,7 @@ def touch(path):
 
 
 def fails(root, *parts, **data):
-    """The message of the error that reading ends with; it has all of `parts`."""
+    """The message of the error raised by reading, which contains all of `parts`."""
     with pytest.raises(hwr.Error) as caught:
         iam.read(Data(root=str(root), **data))
     message = str(caught.value)
@@ -408,7 +408,7 @@ def test_words_without_words(root):
 
 
 def numbered(prefix, sizes):
-    """Forms of up to nine lines with IAM's kind of ids, and lists of these sizes, each with forms of its own."""
+    """Forms of up to nine lines with ids like IAM's, and lists of these sizes, without shared forms."""
     forms, lists = {}, {}
     for letter, (name, size) in zip("abcd", sizes.items(), strict=True):
         ids = []
@@ -422,7 +422,7 @@ def numbered(prefix, sizes):
 
 @pytest.fixture(scope="module")
 def iam_folder(tmp_path_factory):
-    """As large as the official task (but for the lines that are in none of its lists). Not to be changed."""
+    """As large as the official task, without the lines in none of its lists. Do not modify."""
     root = tmp_path_factory.mktemp("iam")
     forms, lists = numbered("", iam.OFFICIAL)
     make(root, forms, lists, images=("line",))
@@ -520,7 +520,7 @@ def test_real_folders():
 
 
 def with_images(root):
-    """Give every image file a picture."""
+    """Fill every image file with an image."""
     for path in root.rglob("*.png"):
         Image.new("L", (8, 8), 255).save(path)
     return root

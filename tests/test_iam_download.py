@@ -1,4 +1,4 @@
-"""The download client, against a server on this machine that has a login form, ranges and bad habits."""
+"""The download client, against a local server with a login form, range requests and faults."""
 
 import errno
 import gzip
@@ -50,7 +50,7 @@ def zipped(files):
     return buffer.getvalue()
 
 
-NOISE = random.Random(0).randbytes(400_000)  # does not compress, so that there is something to cut
+NOISE = random.Random(0).randbytes(400_000)  # incompressible, so that the archive is long enough to cut
 ARCHIVES = {
     XML: tgz({"a01-000u.xml": b"<form/>", "./a01-003.xml": b"<form/>"}),
     LINES: tgz({"a01/a01-000u/a01-000u-00.png": NOISE, "a01/a01-000u/a01-000u-01.png": b"png"}),
@@ -63,7 +63,7 @@ ARCHIVES = {
 
 
 class Server(ThreadingHTTPServer):
-    """What a test sets is how it misbehaves."""
+    """Tests set how it misbehaves."""
 
     daemon_threads = False
 
@@ -83,7 +83,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
-        pass  # a client that hangs up is part of the tests
+        pass  # some tests make the client hang up
 
     def asked(self, path):
         return [range for method, asked, range in self.requests if method == "GET" and asked == path]
@@ -175,7 +175,7 @@ def get(server, root, *parts, password=PASSWORD, **options):
 
 
 def fails(server, root, *parts, says=(), **options):
-    """The error's message. It has all of `says` and no credentials, and neither has any file."""
+    """The error's message, which contains all of `says`. Neither it nor any file contains credentials."""
     with pytest.raises(hwr.Error) as caught:
         get(server, root, *parts, **options)
     message = str(caught.value)
@@ -193,7 +193,7 @@ def tree(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-# --- What goes well ---
+# --- Success ---
 
 
 def test_default_parts(server, tmp_path, capsys, monkeypatch):
@@ -370,7 +370,7 @@ def test_no_server(server, tmp_path):
     fails(server, tmp_path, "xml", base_url=gone.url, tries=2, says=(gone.url, "Tried 2 times"))
 
 
-# --- Who one is, and where it goes ---
+# --- Credentials, and where they are sent ---
 
 
 def test_wrong_password(server, tmp_path):
@@ -470,7 +470,7 @@ def test_an_interrupted_unpacking_starts_again(server, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             get(server, tmp_path, "xml")
     assert not (tmp_path / "xml").exists()
-    left = tmp_path / ".unpacking-xml"  # what a kill would leave
+    left = tmp_path / ".unpacking-xml"  # leftovers of a kill
     left.mkdir()
     (left / "half.xml").write_text("half")
     get(server, tmp_path, "xml")
@@ -497,7 +497,7 @@ def refused(tmp_path, name, content, says):
 def test_paths_outside_the_folder_are_refused(tmp_path, name):
     refused(tmp_path, "xml.tgz", tgz({"good.xml": b"", name: b"evil"}), "would lead out")
     assert not Path("/tmp/hwr-evil").exists()
-    if "\\" not in name:  # zipfile itself makes slashes of them on some systems
+    if "\\" not in name:  # zipfile itself turns them into slashes on some systems
         refused(tmp_path, "lists.zip", zipped({"good.txt": b"", name: b"evil"}), "would lead out")
 
 

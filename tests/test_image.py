@@ -55,7 +55,7 @@ def test_transparent_pixels_become_white() -> None:
 
 def test_the_camera_orientation_is_obeyed(grey: np.ndarray) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
+    exif[0x0112] = 6  # shown rotated by 90 degrees
     assert load.read(saved(Image.fromarray(grey), "PNG", exif=exif)).shape == (64, 20)
 
 
@@ -86,7 +86,7 @@ def test_fit_shrinks_pads_and_makes_paper_white() -> None:
     out = prepare.fit(dark, 60, 800)  # halved to 60 x 100, 350 columns of paper on either side
     assert out.shape == (60, 800)
     assert (out[:, 350:450] == 100).all()
-    assert (out[:, :350] == 230).all()  # never darker than 230; only what is brighter turns white
+    assert (out[:, :350] == 230).all()  # never darker than 230; only brighter pixels turn white
     assert (out[:, 450:] == 230).all()
     small = prepare.fit(np.full((10, 20), 240, np.uint8), 60, 800)  # not enlarged
     assert (small == 255).all()
@@ -150,7 +150,7 @@ def test_scaling_takes_images_of_any_size(shape: tuple[int, int]) -> None:
 
 
 def climbing() -> np.ndarray:
-    """A row of black letters on grainless paper that climbs by 40 pixels over its 400."""
+    """A row of black letters on clean paper that rises by 40 pixels over its width of 400."""
     page = np.full((100, 440), 240, np.uint8)
     for x in range(20, 420, 12):
         top = 70 - (x - 20) // 10
@@ -161,7 +161,7 @@ def climbing() -> np.ndarray:
 def test_a_slanting_line_is_levelled_and_cropped() -> None:
     out = prepare.straighten(climbing())
     assert out.shape[1] == 440  # columns stay where they are
-    assert out.shape[0] < 30  # 20 pixels of letters and some air, of 100
+    assert out.shape[0] < 30  # letters of 20 pixels and a little paper, of 100
     bottoms = [np.flatnonzero(out[:, x + 2] < 150)[-1] for x in range(20, 420, 12)]
     assert np.ptp(bottoms) <= 2  # they were 39 apart
     assert out.min() >= 20
@@ -169,6 +169,6 @@ def test_a_slanting_line_is_levelled_and_cropped() -> None:
 
 
 def test_prepared_pixels_are_the_same_with_every_version_of_the_libraries() -> None:
-    """The model that comes along reads the same text wherever it runs: the tests run with NumPy 1 and 2, OpenCV 4 and 5."""
+    """The bundled model reads the same text everywhere: the tests run with NumPy 1 and 2, OpenCV 4 and 5."""
     out = prepare.scale(prepare.straighten(climbing()), 40, 2000, 8)
     assert hashlib.sha256(out.tobytes()).hexdigest()[:16] == "dfde809e0c709acc"

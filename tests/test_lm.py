@@ -80,7 +80,7 @@ def test_the_estimate_against_the_formulas(order: int, kind: str, rng: np.random
     texts = TEXTS if kind == "small" else sentences(rng, 400)
     reference = Reference(texts, order)
     if kind == "large" and order == 5:
-        assert reference.d[3] != (0.0, 0.5, 1.0, 1.5)  # both ways to the discounts are tried
+        assert reference.d[3] != (0.0, 0.5, 1.0, 1.5)  # covers both ways of computing the discounts
     model = ngram.build(texts, order)
     for text in [*texts[:20], "", "zebra", "tha that \u00e9 the", "unseen words"]:
         assert model.log10(text) == pytest.approx(reference.log10(text), abs=1e-4)
@@ -94,7 +94,7 @@ def test_the_next_characters_sum_to_one(order: int, rng: np.random.Generator) ->
         total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START)
         assert total == pytest.approx(1, abs=1e-5)
         state = model.step(state, int(token))[1] if token != ngram.END else model.start
-    # Those that the model knows itself, all of them.
+    # All tokens that the model knows.
     for state in range(min(len(model.suffix), 200)):
         total = sum(10 ** model.step(state, t)[0] for t in range(len(model.characters) + 3) if t != ngram.START)
         assert total == pytest.approx(1, abs=1e-5)
@@ -109,7 +109,7 @@ def test_a_saved_model_is_restored(order: int, tmp_path: Path) -> None:
     assert (again.order, again.characters, again.counts) == (model.order, model.characters, model.counts)
     for name in ("first", "token", "log10_p", "next_state", "log10_backoff", "suffix"):
         np.testing.assert_array_equal(getattr(again, name), getattr(model, name))
-    # The order of a section's lines is free.
+    # The lines of a section may have any order.
     head, *sections = (tmp_path / "a.arpa").read_text(encoding="utf-8").split("-grams:\n")
     turned = []
     for section in sections:
@@ -316,7 +316,7 @@ def test_a_damaged_model_is_an_error(changes: dict[str, object], message: str) -
 
 
 def test_damaged_models_never_lead_the_search_out_of_bounds(rng: np.random.Generator) -> None:
-    """Any array with some of its values replaced is refused, or is a model that reads."""
+    """An array with replaced values is refused, or gives a model that can be used."""
     alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz ")
     logits = rng.normal(0, 1, (2, 20, 28)).astype(np.float32)
     refused = 0
@@ -380,20 +380,20 @@ def test_a_pruned_model_is_small_and_sums_to_one(share: float, tmp_path: Path, r
     assert (again.order, again.counts) == (small.order, small.counts)
     states = [0, *rng.integers(len(small.suffix), size=20).tolist()]
     assert [total(small, state) for state in states] == pytest.approx([1] * len(states), abs=0.1)  # it is quantised
-    # It costs less than a model of a lower order and about as many n-grams.
+    # It loses less than a lower-order model with about as many n-grams.
     unseen = sentences(np.random.default_rng(0), 50)
     assert sum(map(small.log10, unseen)) > sum(map(ngram.build(texts, 2).log10, unseen)) or share < 0.5
 
 
 def test_pruning_removes_what_matters_least() -> None:
-    """After `a` comes `b` or what comes anywhere; only the n-gram that says something new stays."""
+    """After `a` comes `b`, or anything as often as elsewhere; only the informative n-gram is kept."""
     model, times = ngram.count(["ab" * 30, "cccbaca", "bcacb"], 2)
     before = prune._pruned(model, prune._below(model), np.ones(sum(model.counts), bool))
     np.testing.assert_allclose(before.log10_backoff, model.log10_backoff, atol=1e-5)
     assert np.array_equal(before.log10_p, model.log10_p)
     losses = prune._losses(model, times)
     assert losses[np.isfinite(losses)].min() > -1e-9
-    # By hand: how much worse the model without one n-gram describes what the model says.
+    # By hand: the relative entropy of the model without one n-gram.
     e = sum(model.counts[:1]) + 3
     context = int(np.searchsorted(model.first, e, side="right")) - 1
     keep = np.ones(len(losses), bool)

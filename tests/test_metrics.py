@@ -8,7 +8,7 @@ from hwr.evaluation import metrics
 
 def test_counts_of_a_known_answer() -> None:
     score = metrics.score(["The cat.", "sat"], ["the cat", "sit on"])
-    # T->t and a full stop lost; then a->i and " on" added.
+    # T->t and a missing full stop; then a->i and an extra " on".
     assert score.characters.edits.tolist() == [2, 4]
     assert score.characters.units.tolist() == [8, 3]
     assert score.cer == pytest.approx(6 / 11)
@@ -44,20 +44,20 @@ def test_empty_references() -> None:
 
 
 def test_the_interval_resamples_writers() -> None:
-    # Two kinds of writers, without spread within: over lines the interval would be far narrower.
+    # Two kinds of writers, each without variance: resampling lines would give a far narrower interval.
     references = ["aaaaaaaaaa"] * 200
     hypotheses = ["aaaaaaaaaa"] * 100 + ["bbbbbbbbbb"] * 100
     few = metrics.score(references, hypotheses, [f"w{i // 50}" for i in range(200)])
     low, high, over = few.cer_interval(500)
     assert over == "writers"
-    assert (low, high) == (0, 1)  # all four drawn alike happens in 1 of 8
+    assert (low, high) == (0, 1)  # all four draws are equal with probability 1/8
     low, high, over = metrics.score(references, hypotheses).cer_interval(500)
     assert over == "lines"
     assert 0.4 < low < 0.5 < high < 0.6
 
 
 def test_the_interval_covers_the_truth(rng: np.random.Generator) -> None:
-    """A 95 % interval of independent lines holds the true rate about 19 times in 20."""
+    """A 95 % interval over independent lines contains the true rate about 19 times in 20."""
     hits = 0
     for trial in range(100):
         wrong = rng.random(300) < 0.1

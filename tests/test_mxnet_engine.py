@@ -114,7 +114,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals() -> None
     for part in ("mean", "var"):
         frozen_part = frozen[f"running_{part}_after_step"]
         np.testing.assert_allclose(weights[f"body.1.running_{part}"], frozen_part, rtol=1e-6, atol=1e-6)
-    # A step of no length tells the loss after the first one.
+    # A step with learning rate 0 gives the loss after the first one.
     after = frozen["train_loss_weighted_after_step"].mean()
     assert 0.2 * float(engine.train_step(batch, 0.0)) == pytest.approx(after, rel=1e-4)
 
@@ -164,7 +164,7 @@ def test_a_batch_of_empty_labels_trains(tiny: Config, batch: Batch) -> None:
     assert np.abs(gradients[0] - gradients[1]).max() < 1e-4 * np.abs(gradients[1]).max()
 
 
-# ---------------------------------------------------------------- beside the torch engine
+# ---------------------------------------------------------------- compared with the torch engine
 
 
 @pytest.mark.parametrize("name", ["small", "full"])
@@ -212,12 +212,12 @@ def test_a_checkpoint_of_one_engine_is_read_by_the_other(
     assert np.abs(one.logits(unwarped) - other.logits(unwarped)).max() < 1e-5
 
 
-# ---------------------------------------------------------------- beside another Gluon network
+# ---------------------------------------------------------------- compared with another Gluon network
 
 
 @pytest.fixture(scope="module")
 def independent() -> ModuleType:
-    """scripts/make_golden.py, which has the original network written a second time."""
+    """scripts/make_golden.py, an independent implementation of the original network."""
     spec = importlib.util.spec_from_file_location("make_golden", REPOSITORY / "scripts" / "make_golden.py")
     assert spec is not None
     assert spec.loader is not None
@@ -262,7 +262,7 @@ def test_state_makes_the_next_step_the_same(tiny: Config, batch: Batch) -> None:
         one.train_step(batch, 1e-3)
     weights, state = one.weights(), one.state()
     on = [float(one.train_step(batch, 1e-3)) for _ in range(3)]
-    mx.nd.random.uniform(shape=100).asnumpy()  # other users of MXNet's generators disturb nothing
+    mx.nd.random.uniform(shape=100).asnumpy()  # other users of MXNet's generators have no effect
     other = engines.trainer(tiny, 81)
     other.load(weights)
     other.load_state(state)
@@ -286,7 +286,7 @@ def test_dropout_is_random_and_for_training_only(tiny: Config, batch: Batch) -> 
 
 @pytest.fixture(scope="module")
 def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of two epochs that nothing disturbed, by the command."""
+    """The run folder of two uninterrupted epochs."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     settings = [part for text in (*TINY, f"data.root={drawn}") for part in ("--set", text)]
     assert (
@@ -324,7 +324,7 @@ def test_interrupted_runs_resume_exactly(
 
 
 def test_tensorboard_reads_what_mxboard_wrote(unbroken: Path) -> None:
-    """The original's scalars and pictures, under the names that the torch engine's runs use."""
+    """The original's scalars and images, with the names of the torch engine's runs."""
     read = events(unbroken)
     with (unbroken / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -363,7 +363,7 @@ def test_the_commands(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_over_several_devices(tiny: Config, batch: Batch) -> None:
-    """Two equal halves have the statistics of the whole: gradients, moments and loss must then be those of one device."""
+    """Two equal halves have the statistics of the whole, so gradients, moments and loss must equal those of one device."""
     twice = whole(*(np.concatenate([a, a]) for a in (batch.images, batch.labels)))
     same = with_(tiny, "model.dropout=0")
     one, two = MXNetEngine(same, 81), MXNetEngine(same, 81, contexts=[mx.cpu(0), mx.cpu(1)])
@@ -391,7 +391,7 @@ def test_several_devices_resume_exactly(tiny: Config, batch: Batch) -> None:
 
 
 def test_the_number_of_threads(tiny: Config) -> None:
-    """MXNet's computing thread tells it, and no other thread's number changes."""
+    """MXNet's computing thread reports it, and the number of other threads does not change."""
     ours = ctypes.CDLL("libgomp.so.1").omp_get_max_threads()
     for threads in (3, 2, 1):
         assert MXNetEngine(with_(tiny, f"engine.threads={threads}"), 81).threads == threads
@@ -410,7 +410,7 @@ def test_a_missing_device_is_refused(tiny: Config, name: str) -> None:
 
 @pytest.mark.parametrize("package", ["mxnet", "gluoncv"])
 def test_the_model_zoos_resnet_34_as_trunk(package: str, tmp_path: Path) -> None:
-    """The file of either package's ResNet-34: they name their parameters alike."""
+    """A ResNet-34 file of either package, which use equal names."""
     if package == "mxnet":
         zoo = mx.gluon.model_zoo.vision.resnet34_v1(pretrained=False)
     else:
@@ -438,7 +438,7 @@ def test_the_trunk_is_gluoncvs(channels: int) -> None:
     body = mxnet_network.trunk(channels)
     assert len(body) == 5
     assert [type(block).__module__ for block in body[4]] == ["gluoncv.model_zoo.resnet"] * spec.BLOCKS
-    assert sys.modules.get("torch") is torch  # gluoncv refuses torch 2, and is not shown it
+    assert sys.modules.get("torch") is torch  # gluoncv refuses torch 2, which is therefore hidden
 
 
 def test_an_environment_without_gluoncv_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_a_missing_driver_and_a_missing_library() -> None:
 
 @pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """As if mxnet-cu112 were installed and the driver knew of these cards: a V100, a T4, an A10, an L4, an H100, a B200."""
+    """Pretend that mxnet-cu112 is installed and that the driver has these GPUs: V100, T4, A10, L4, H100, B200."""
     found = [(7, 0), (7, 5), (8, 6), (8, 9), (9, 0), (10, 0)]
     monkeypatch.setattr(mxnet_library, "for_cuda", lambda: True)
     monkeypatch.setattr(mxnet_library, "capabilities", lambda: found)
@@ -76,7 +76,7 @@ def test_missing_and_too_new_gpus_are_refused(cards: list[tuple[int, int]]) -> N
         ):
             mxnet_library.gpus(name)
     cards[0] = (9, 0)
-    with pytest.raises(Error, match=r"engine\.device=cpu"):  # never to the CPU in silence
+    with pytest.raises(Error, match=r"engine\.device=cpu"):  # never silently on the CPU
         mxnet_library.gpus("auto")
 
 
@@ -89,7 +89,7 @@ def test_a_gpu_with_the_mxnet_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not mxnet_library.for_cuda(), reason="the wheels of hwr[mxnet-cu112] (3.7 GB) are not installed")
 def test_the_wheels_hold_every_cuda_library_but_the_drivers() -> None:
-    """What the linker does not find for libmxnet.so, it must find by that name once `preload` has run."""
+    """Libraries of libmxnet.so that the linker does not find must be found by name after `preload`."""
     spec = importlib.util.find_spec("mxnet")
     assert spec is not None
     assert spec.origin is not None

@@ -21,7 +21,7 @@ from .conftest import REPOSITORY, TINY_CRNN
 
 @dataclass(frozen=True)
 class World:
-    """A trained model, the drawn lines that it learned from, and a folder to write into."""
+    """A trained model, its synthetic lines, and an output folder."""
 
     model: Path
     drawn: Path
@@ -77,7 +77,7 @@ CHECKS: dict[tuple[str, str], Check | str] = {}
 
 
 def check(*options: str) -> Callable[[Check], Check]:
-    """Register what shows that options (`command --option`) are obeyed or refused."""
+    """Register a check that options (`command --option`) are obeyed or refused."""
 
     def add(function: Check) -> Check:
         for option in options:
@@ -275,7 +275,7 @@ def _language(world: World) -> None:
         world.refuses("needs", *start, "--unknown-penalty", 1)
 
 
-# Hidden, under their old names.
+# Old names, hidden in the help.
 for command in READERS:
     for option in ("insertion", "unknown"):
         elsewhere("test_tune.py::test_old_names_are_read_with_a_warning", f"{command} --{option}")
@@ -334,7 +334,10 @@ def _summary(world: World) -> None:
 
 elsewhere("test_formats.py::test_summary", "data summary --picture")
 elsewhere(
-    "test_formats.py::test_converted_datasets_are_read_back", "data convert path", "data convert out", "data convert --to"
+    "test_formats.py::test_converted_datasets_are_read_back",
+    "data convert path",
+    "data convert out",
+    "data convert --to",
 )
 
 

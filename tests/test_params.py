@@ -1,4 +1,4 @@
-"""The `.params` reader and writer: against bytes that MXNet wrote, against MXNet itself, and against nonsense."""
+"""The `.params` reader and writer, tested with MXNet's bytes, MXNet itself and random bytes."""
 
 import json
 import struct
@@ -25,7 +25,7 @@ MXNET_V2 = """
     12010000000000000000000000000000 0200000000000000c9fa93f900000000 02000000010000000000000003000000
     00000000010000000000000000000000 0000803f0000004000004040c9fa93f9 00000000010000000100000000000000
     01000000000000000500000005020000 00000000000100000000000000780500 0000000000006172673a79"""
-# The same of {"s": 3.0, "z": zeros((0, 2)), "m": ones((2, 2))} within mx.util.np_shape(True).
+# The same for {"s": 3.0, "z": zeros((0, 2)), "m": ones((2, 2))} within mx.util.np_shape(True).
 MXNET_V3 = """
     12010000000000000000000000000000 0300000000000000cafa93f900000000 00000000010000000000000000000000
     00004040cafa93f90000000002000000 00000000000000000200000000000000 010000000000000000000000cafa93f9
@@ -43,7 +43,7 @@ MXNET_LIST = """
 
 
 def body(shape, data=b"", flag=0, device=1, dims="q"):
-    """What follows an array's magic and storage type."""
+    """The bytes after an array's magic and storage type."""
     return struct.pack(f"<i{len(shape)}{dims}3i", len(shape), *shape, device, 0, flag) + data
 
 
@@ -180,7 +180,7 @@ FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCh
 
 
 def read_nonsense(folder, data):
-    """Reads or raises hwr.Error, in bounded memory; returns what was read."""
+    """Read or raise hwr.Error, in bounded memory; returns the arrays."""
     path = folder / "weights.params"
     path.write_bytes(data)
     tracemalloc.start()
@@ -284,7 +284,7 @@ def test_a_missing_folder_is_refused(tmp_path):
         gluon_params.write(tmp_path / "none" / "weights.params", {"x": SIX})
 
 
-# What MXNet 1.9.1 itself raises, on import and on use, with any NumPy it runs with.
+# Warnings that MXNet 1.9.1 itself raises, on import and on use, with any supported NumPy.
 with_mxnet = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:mxnet\.")
 
 
@@ -293,7 +293,7 @@ def test_mxnet_reads_ours_and_we_read_mxnet(tmp_path):
     mx = pytest.importorskip("mxnet")
     ours, theirs = tmp_path / "ours.params", tmp_path / "theirs.params"
     values = np.random.default_rng(0).uniform(-100, 100, (3, 4, 5))
-    # Wrapped by way of int32: a negative float has no defined value in uint8.
+    # Via int32, because converting a negative float to uint8 is undefined.
     weights = {f"a.{dtype}": values.astype("i4").astype(dtype) for dtype in FLAGS} | {"é": values.astype("f4")}
     gluon_params.write(ours, weights)
     assert_same({name: array.asnumpy() for name, array in mx.nd.load(str(ours)).items()}, weights)

@@ -42,7 +42,7 @@ def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: P
 
 
 def test_images_are_loaded_lazily(model: Path, drawn: Path) -> None:
-    """Of endless images the first ones are read."""
+    """The first of endlessly many images are read."""
     loaded = checkpoint.load(model)
     image = data.read(config.Data(root=str(drawn))).test[0].image
     taken = 0
@@ -89,7 +89,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
 
 
 def running(process: int) -> bool:
-    """Whether a process is there and has not ended; that its parent has yet to hear of it (Z) does not matter."""
+    """Whether a process is running; a zombie (Z) has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Reading the lines of pages, and writing what was read back."""
+"""Read the lines of pages, and write the predictions back."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ def hwr(*arguments: object, **more: Any) -> Any:
 
 @pytest.fixture
 def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
-    """A page of three drawn lines, marked in PAGE and ALTO with a wrong text, and the lines' own images."""
+    """A page of three synthetic lines, marked in PAGE and ALTO with wrong texts, and the line images."""
     folder, height = tmp_path / "scans", 10
     folder.mkdir()
     paths = sorted(drawn.rglob("*.png"))[:3]
@@ -70,7 +70,7 @@ def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Pat
     assert len(alone) == 3
     assert all(alone)
     source = folder / kind / "one.xml"
-    assert hwr("predict", source, "--checkpoint", model).stdout.splitlines() == alone  # cut out, they read the same
+    assert hwr("predict", source, "--checkpoint", model).stdout.splitlines() == alone  # cropped, they read the same
     done = hwr("predict", source, "--checkpoint", model, "--format", kind, "--out", tmp_path / "read")
     assert done.exit_code == 0, done.output
     assert texts_of(tmp_path / "read/one.xml") == alone
@@ -88,7 +88,7 @@ def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Pat
         assert [etree.QName(c).localname for c in lines[0]] == ["Coords", "Baseline", "TextEquiv"]
         region = descendants(root, "TextRegion")[0]
         assert region.get("custom") == "kept"
-        assert not children(region, "TextEquiv")  # the old text of the whole
+        assert not children(region, "TextEquiv")  # the old text of the region
         return
     strings = [children(line, "String") for line in lines]
     assert [[s.get("CONTENT") for s in line] for line in strings] == [text.split() for text in alone]
@@ -129,7 +129,7 @@ def test_tables_and_json(page: tuple[Path, list[Path]], model: Path, tmp_path: P
         assert all(0 <= left < right for left, right in edges)
         assert edges == sorted(edges)
         assert all(0 <= p <= 1 for *_, p in line["characters"])
-    # The same line on the page and by itself: 50 pixels apart.
+    # The same line on the page and alone: 50 pixels apart.
     for (_, left, right, _), (_, l2, r2, _) in zip(found[0]["characters"], found[3]["characters"], strict=True):
         assert (left - l2, right - r2) == pytest.approx((50, 50), abs=0.11)
     last = max(right for _, _, right, _ in found[3]["characters"])
@@ -146,9 +146,7 @@ def test_lines_below_the_confidence_limit_are_left_empty(page: tuple[Path, list[
     assert "left the text of 3 lines empty" in done.stderr
 
 
-def test_unreadable_files_do_not_stop_the_others(
-    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
-) -> None:
+def test_unreadable_files_do_not_stop_the_others(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     (folder / "page/a.xml").write_text("<PcGts>")
     (folder / "page/b.xml").write_text("<TEI/>")
@@ -167,9 +165,7 @@ def test_unreadable_files_do_not_stop_the_others(
     assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
 
 
-def test_images_of_pages_are_skipped(
-    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
-) -> None:
+def test_images_of_pages_are_skipped(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     folder, paths = page
     alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
     mixed = tmp_path / "mixed"
@@ -182,20 +178,20 @@ def test_images_of_pages_are_skipped(
         assert done.stdout.splitlines() == alone[:1]
         assert "other files in the folders" in done.stderr
     (mixed / "some.xml").unlink()
-    # A page beside it: its own image is not a line, the other one still is.
+    # Its image is a page and not a line; the other image still is a line.
     (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
     (mixed / "one.xml").write_bytes((folder / "page/one.xml").read_bytes())
     done = hwr("predict", mixed, "--checkpoint", model)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [alone[0], *alone]
     assert "skipped 3 other files in the folders" in done.stderr
-    # As a shell names the files of an export.
+    # Names as a shell expands them.
     done = hwr("predict", mixed / "mets.xml", mixed / "one.xml", "--checkpoint", model)
     assert (done.exit_code, done.stdout.splitlines()) == (0, alone)
     done = hwr("predict", mixed / "mets.xml", "--checkpoint", model)
     assert done.exit_code == 2
     assert "mets.xml: marks no lines" in done.stderr
-    # A page that can't be read still marks the image of its name.
+    # A damaged page still claims the image of the same name.
     (mixed / "b line.xml").write_text("<PcGts>")
     done = hwr("predict", mixed, "--checkpoint", model)
     assert (done.exit_code, done.stdout.splitlines()) == (1, alone)
@@ -208,7 +204,9 @@ def test_images_of_pages_are_skipped(
     assert done.stdout.splitlines() == [alone[0], *alone]
 
 
-def test_inputs_and_existing_files_are_not_overwritten(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+def test_inputs_and_existing_files_are_not_overwritten(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path
+) -> None:
     folder, paths = page
     before = (folder / "page/one.xml").read_bytes()
     for inputs, out in (
@@ -220,7 +218,7 @@ def test_inputs_and_existing_files_are_not_overwritten(page: tuple[Path, list[Pa
         assert "would" in done.stderr
     assert (folder / "page/one.xml").read_bytes() == before
     assert not list((tmp_path / "read").iterdir())
-    # What somebody made by hand lies where PAGE belongs, beside the image.
+    # Handmade XML is where PAGE belongs, next to the image.
     (folder / "a page.xml").write_text("by hand")
     done = hwr("predict", folder / "a page.png", "--checkpoint", model, "--format", "page", "--out", folder)
     assert done.exit_code == 2
@@ -238,7 +236,7 @@ def test_a_broken_image_does_not_end_the_run(page: tuple[Path, list[Path]], mode
     done = hwr("predict", *inputs, "--checkpoint", model, "--format", "alto", "--out", tmp_path / "read")
     assert done.exit_code == 1
     assert sorted(p.stem for p in (tmp_path / "read").iterdir()) == sorted(p.stem for p in paths)
-    # Nor does one whose name can't be written.
+    # Neither does a page whose name can't be written.
     named = tmp_path / "a\x01.png"
     named.write_bytes(paths[0].read_bytes())
     done = hwr("predict", named, *paths, "--checkpoint", model, "--format", "page", "--out", tmp_path / "named")
@@ -246,7 +244,7 @@ def test_a_broken_image_does_not_end_the_run(page: tuple[Path, list[Path]], mode
     assert done.stderr.count("XML can't hold this file's name") == 1
     assert "1 of 4 files could not be read" in done.stderr
     assert sorted(p.stem for p in (tmp_path / "named").iterdir()) == sorted(p.stem for p in paths)
-    # A page without lines is a page.
+    # A page without lines is valid.
     from lxml import etree
 
     empty = etree.parse(str(page[0] / "page/one.xml"))
@@ -273,7 +271,7 @@ def test_the_default_model_and_the_environment_variable(
 def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
     page: tuple[Path, list[Path]], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a stand-in for kraken, which finds what PAGE marks; kraken itself is not in the tests' environments."""
+    """With a stand-in for kraken that returns the lines of PAGE; kraken itself is not a test dependency."""
     marked = config.load(None, [f"data.root={page[0] / 'page'}", f"data.images={page[0]}", "data.format=page"])
     dataset = data.read(marked.data)
     lines = sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)

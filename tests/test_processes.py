@@ -1,4 +1,4 @@
-"""One process of several, signals, locks: on systems that have them, and on those that have not."""
+"""Processes, signals and locks, on systems with and without them."""
 
 import os
 import subprocess
@@ -61,7 +61,7 @@ def test_a_folder_is_locked_once(tmp_path: Path) -> None:
         pass
 
 
-# What Windows has instead of fcntl, as far as it matters here, on top of fcntl.
+# The needed part of Windows' msvcrt, implemented with fcntl.
 WINDOWS = """
 import fcntl, os, signal, subprocess, sys, types
 import torch  # looks for the real msvcrt where there is one
@@ -85,7 +85,7 @@ from hwr.cli import main
 
 
 def test_training_without_modules_that_windows_lacks(drawn: Path, tmp_path: Path) -> None:
-    """No fcntl, no SIGHUP, and no flushing of a handle that only reads."""
+    """No fcntl, no SIGHUP, and no flushing of read-only handles."""
     pytest.importorskip("torch")
     sets = [part for text in [*TINY, f"data.root={drawn}"] for part in ("--set", text)]
     arguments = ["train", "--config", "iam_line", *sets, "--out", str(tmp_path / "run")]

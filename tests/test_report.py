@@ -12,7 +12,7 @@ RED = np.array([0xCC, 0, 0])
 
 
 def reddish(pixels: np.ndarray) -> int:
-    """Pixels that are nearer to the colour of an error than to grey."""
+    """Pixels closer to the colour of errors than to grey."""
     return int((pixels[..., 0].astype(int) - pixels[..., 1] > 60).sum())
 
 

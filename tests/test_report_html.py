@@ -78,7 +78,7 @@ def choose(browser: Any, name: str, value: str) -> None:
 
 
 def quiet(browser: Any) -> bool:
-    """Whether nothing went wrong, by the browser's console, and nothing was asked of the network."""
+    """Whether the browser's console has no errors, and nothing was requested from the network."""
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     return not browser.get_log("browser") and all(name.startswith("data:") for name in asked)
 

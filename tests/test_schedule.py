@@ -15,6 +15,6 @@ def test_constant() -> None:
 
 
 def test_cosine_warms_up_then_decays_to_almost_zero() -> None:
-    # Half-way down it is the mean of where it began and where it ends.
+    # Halfway down it is the mean of its first and last value.
     assert rates("schedule=cosine", "warmup=0.1") == pytest.approx([0.01, 1, 2, 1.005, 0.01, 0.01])
     assert rates("schedule=cosine")[0] == 2

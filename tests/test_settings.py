@@ -1,4 +1,4 @@
-"""Which config goes with a model: the checkpoint's, a file's, or what --set says; and which lines."""
+"""The config used with a model: the checkpoint's, a file's, or from --set; and which lines."""
 
 import json
 from pathlib import Path

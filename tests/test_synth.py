@@ -1,4 +1,4 @@
-"""Drawn handwriting: checked from its files with other readers (lxml, Pillow), and against counts known beforehand."""
+"""Synthetic handwriting: its files read independently (lxml, Pillow), and compared with known counts."""
 
 import html
 import os
@@ -162,7 +162,7 @@ def test_every_character_leaves_ink_of_its_own(writer):
     hand = hands.make_hand(0, writer)
     drawn = {}
     for character in ALPHABET[1:]:
-        # The same random numbers for each, so that only the character makes a difference.
+        # The same random numbers for each, so that only the character differs.
         drawing = strokes.draw(character, hand, np.random.default_rng(0))
         ink = drawing.image < drawing.threshold
         assert ink.sum() >= 4, character

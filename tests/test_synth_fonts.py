@@ -1,4 +1,4 @@
-"""Lines set in fonts: with those that matplotlib ships, whose characters are known."""
+"""Lines set in fonts, tested with matplotlib's, whose characters are known."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ FRENCH = "Le c\u0153ur a ses raisons que la raison ne conna\u00eet point : on le
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DejaVu Sans has all that is asked of it here, cmr10 no accents, STIXSizOneSymReg (symbols) no Latin letters."""
+    """DejaVu Sans has all characters needed here, cmr10 no accents, STIXSizOneSymReg (symbols) no Latin letters."""
     root = tmp_path_factory.mktemp("fonts")
     (root / "below").mkdir()
     for name in ("DejaVuSans.ttf", "below/cmr10.ttf", "below/STIXSizOneSymReg.ttf"):

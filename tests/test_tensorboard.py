@@ -48,7 +48,7 @@ def test_a_resumed_run_replaces_the_steps_that_it_repeats(engine: str, tmp_path:
         for step in steps:
             board.scalar("val_cer", value, step)
         board.close()
-        time.sleep(1.1)  # the files' names sort by the second
+        time.sleep(1.1)  # file names sort by their time in seconds
     assert events(tmp_path)["scalars"] == {"val_cer": [[1, 0.5], [2, 0.5], [3, 0.25], [4, 0.25]]}
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -1,4 +1,4 @@
-"""The network for lines of any width: against its own description, and what must not matter does not."""
+"""The network for lines of any width: matches its description, and is independent of batching and padding."""
 
 import subprocess
 import sys
@@ -96,7 +96,7 @@ def test_iam_line_best_is_the_published_network() -> None:
 def test_a_line_reads_the_same_alone_and_in_any_batch(frames: int, noise: Images, with_: With) -> None:
     settings = with_(f"model.frames={frames}")
     engine = engine_of(settings)
-    with torch.no_grad():  # statistics as of a trained network: paper is not 0 after batch norm
+    with torch.no_grad():  # statistics like a trained network's: paper is not 0 after batch norm
         for name, buffer in engine._net.named_buffers():
             if "running_mean" in name:
                 buffer.uniform_(-1, 1)
@@ -126,7 +126,7 @@ def test_padding_adds_nothing_to_the_loss(noise: Images, with_: With) -> None:
 
 @pytest.fixture
 def by_cudnn(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Sends the LSTMs the way that they go on a GPU, on any device."""
+    """Take the GPU's code path for LSTMs on any device."""
 
     def switch(on: bool) -> None:
         for module in (shared, torch_crnn):
@@ -216,7 +216,7 @@ def test_the_moving_average_of_the_weights_reads(noise: Images, with_: With) -> 
 
 def test_weight_decay_and_clipping(noise: Images, with_: With) -> None:
     batch = batch_of(noise, [0, 1], [[1], [2]])
-    # Gradients so large that Adam's epsilon is nothing beside them.
+    # Gradients so large that Adam's epsilon is negligible.
     large = "train.loss_weight=1e6"
     start = engine_of(with_()).weights()
     # Adam's first step is lr times the gradient's sign, whatever its size; decay takes lr * decay of the weight besides.
@@ -224,7 +224,7 @@ def test_weight_decay_and_clipping(noise: Images, with_: With) -> None:
     for engine in (plain, decayed):
         engine.train_step(batch, 1e-3)
     difference = decayed.weights()["head.weight"] - plain.weights()["head.weight"]
-    # All but a few: where a gradient is next to 0, rounding decides its sign.
+    # Almost all: rounding decides the sign of gradients near 0.
     assert (np.abs(difference + 1e-3 * 0.5 * start["head.weight"]) < 1e-6).mean() > 0.98
     np.testing.assert_allclose(decayed.weights()["head.bias"], plain.weights()["head.bias"], atol=1e-6)
     clipped = engine_of(with_("train.clip=0.5"))
@@ -241,7 +241,7 @@ def test_center_loss_pulls_the_features_of_a_character_together(settings: Config
     spread = {}
     for weight in (0.0, 500.0):
         engine = engine_of(with_("model.dropout=0", "model.head_dropout=0"))
-        for step in range(220):  # it counts only in lines that are read without a fault
+        for step in range(220):  # it counts only in lines that are read without errors
             engine.train_step(batch, 3e-3, weight if step > 150 else 0.0)
         engine._net.train()
         with torch.no_grad():
@@ -286,7 +286,7 @@ def test_bf16_is_near_fp32(noise: Images, with_: With) -> None:
 
 
 def test_all_warps_of_a_batch_agree_with_the_reference(rng: np.random.Generator, device: str) -> None:
-    """Of smooth pictures: where a warp leaves the picture, rounding decides between a pixel and white."""
+    """With smooth images: at the image border, rounding decides between a pixel and white."""
     y, x = np.mgrid[:40, :200]
     smooth = [128 + 100 * np.sin(x / rng.uniform(5, 20) + i) * np.sin(y / rng.uniform(5, 20)) for i in range(12)]
     framed = [np.pad(line[5:-5, : 100 + 8 * i], 5, constant_values=255) for i, line in enumerate(smooth)]
@@ -340,7 +340,7 @@ def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_p
     def counted(self: TorchTrainer, *arguments: object) -> float:
         nonlocal steps
         steps += 1
-        if steps % 4 == 0:  # so too after the last batch of all
+        if steps % 4 == 0:  # also after the very last batch
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, *arguments)  # type: ignore[arg-type]
 
@@ -357,7 +357,7 @@ def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_p
 
 
 def test_memory_does_not_grow_with_the_widths_seen() -> None:
-    """Batches are padded to multiples of so many pixels: what a library keeps for each shape is then bounded."""
+    """Batch widths are rounded up, so that the memory that a library keeps per shape is bounded."""
     code = """
 import numpy as np
 from hwr import Error, config, engines, networks

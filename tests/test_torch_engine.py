@@ -52,7 +52,7 @@ def tiny(tiny: Config, device: str) -> Config:
     return config.override(config.to_dict(tiny), [f"engine.device={device}"])
 
 
-# Of logits; a GPU adds up in another order.
+# Tolerance for logits; a GPU sums in another order.
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}
 
 
@@ -81,7 +81,7 @@ def test_gradients_running_statistics_and_adams_step_are_the_originals(device: s
     for name, norm in zip(frozen["gradient_names"], frozen["gradient_norms"], strict=True):
         gradient = gradients[str(name)]
         assert gradient is not None
-        # Frozen is the sum over the two lines, here it is their mean. Biases before a batch norm have no gradient but noise.
+        # The golden gradient is the sum over the two lines, here it is the mean. Biases before batch norm have only noise.
         assert float(gradient.norm()) * 2 == pytest.approx(norm, rel=1e-4, abs=1e-5), name
     weights = engine.weights()
     np.testing.assert_allclose(weights["body.1.running_mean"], frozen["running_mean_after_step"], rtol=1e-5, atol=1e-6)
@@ -104,7 +104,7 @@ def test_pixels_are_the_originals() -> None:
 
 
 def test_warps_are_scikit_images(device: str) -> None:
-    """Both ways to apply a warp, against what scikit-image made of the same maps."""
+    """Both ways to apply a warp, against scikit-image's result for the same maps."""
     frozen = np.load(GOLDEN / "warps.npz")
     for i, (gamma, tx, ty, sx, sy, shear) in enumerate(frozen["parameters"]):
         line = IMAGES["lines"][int(np.ravel(frozen["line"])[0 if frozen["line"].ndim == 0 else i])]
@@ -121,7 +121,7 @@ def test_warps_are_scikit_images(device: str) -> None:
 
 
 def test_warps_of_a_whole_batch_agree_with_the_reference(rng: np.random.Generator, device: str) -> None:
-    pixels = rng.integers(0, 256, (16, 60, 800), np.uint8)  # noise is the hardest to interpolate alike
+    pixels = rng.integers(0, 256, (16, 60, 800), np.uint8)  # noise is the hardest case for interpolation
     warps = augment.draw(config.Augment(), 60, np.full(16, 800), 0, [(0, i) for i in range(16)])
     assert np.abs(_applied(pixels, warps, device) - augment.apply(pixels, warps)).max() < 2e-3
 
@@ -213,9 +213,7 @@ def test_bf16_is_near_fp32(device: str) -> None:
 
 
 @pytest.mark.parametrize(("precision", "rounds"), [("fp32", False), ("bf16", True)])
-def test_global_cuda_state_is_restored(
-    precision: str, rounds: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_global_cuda_state_is_restored(precision: str, rounds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN rounds to TF32 with bf16 alone, and the caller's choice and device return, an error or not."""
     entered: list[object] = []
 
@@ -258,7 +256,7 @@ def test_a_missing_device_is_refused(tiny: Config, name: str) -> None:
 
 @pytest.fixture
 def resnet(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What torchvision's ResNet-34 calls its first layers (and one more, which must not disturb)."""
+    """Torchvision's names of ResNet-34's first layers (and one more, which must be ignored)."""
     norm = {"weight": (64,), "bias": (64,), "running_mean": (64,), "running_var": (64,)}
     shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 7, 7), "fc.weight": (10, 512)}
     shapes |= {f"bn1.{k}": v for k, v in norm.items()}
@@ -269,7 +267,7 @@ def resnet(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def as_gluon(resnet: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same layers as Gluon's model zoo names them."""
+    """The same layers with the names of Gluon's model zoo."""
     out = {"features.0.weight": resnet["conv1.weight"], "output.weight": resnet["fc.weight"]}
     parts = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     out |= {f"features.1.{g}": resnet[f"bn1.{t}"] for t, g in parts.items()}

@@ -1,4 +1,4 @@
-"""Two real processes that meet by gloo: in the engine, and from the command line by torchrun."""
+"""Two real processes over gloo: in the engine, and from the command line with torchrun."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def _together(work: Callable[..., None], size: int, *arguments: object) -> None:
-    """Call a function of this module in each of so many new processes, with its rank, their number and more arguments."""
+    """Call a function of this module in `size` new processes, with rank, size and further arguments."""
     context = multiprocessing.get_context("spawn")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -94,7 +94,7 @@ def test_the_gradient_of_two_processes_is_that_of_one(
     settings_ = config.load(None, [*settings, "model.dropout=0", "train.clip=1.0"])
     if settings is TINY_CRNN:
         settings_ = config.override(config.to_dict(settings_), ["model.head_dropout=0", "train.ema=0.9"])
-    # Each line is there twice, once for each process: batch norm then sees the same lines in both as in one.
+    # Each line occurs twice, once per process, so batch norm sees the same lines in both as in one process.
     images = rng.integers(0, 256, (4, settings_.image.height, 320), dtype=np.uint8).repeat(2, 0)
     labels = batches.pad(
         [Alphabet(ORIGINAL).encode(text) for text in ("a nice", "day", "for", "two") for _ in range(2)]
@@ -110,11 +110,11 @@ def test_the_gradient_of_two_processes_is_that_of_one(
                 assert np.abs(other[name]).max() < 1e-5, name
             else:
                 assert np.allclose(other[name], value, rtol=1e-3, atol=1e-4 * np.abs(value).max()), name
-        assert np.array_equal(two[0][name], two[1][name])  # to the bit, or the processes would drift apart
+        assert np.array_equal(two[0][name], two[1][name])  # to the bit, or the processes would diverge
 
 
 def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: Path) -> None:
-    """The center loss, twice, of lines of which all but the last are read as their labels."""
+    """The center loss, twice, for lines that are all read correctly except the last."""
     from hwr.engines.torch_trainer import TorchTrainer
     from hwr.networks.original.torch import Output
 
@@ -133,7 +133,7 @@ def _pull(rank: int, size: int, features: np.ndarray, labels: np.ndarray, out: P
 
 
 def test_the_center_loss_of_two_processes_is_that_of_one(rng: np.random.Generator, tmp_path: Path) -> None:
-    # One process has three characters in lines that are read right, the other seven.
+    # One process has three characters in correctly read lines, the other seven.
     labels = np.array([[1, -1, -1, -1], [1, 2, 3, 4], [2, 3, -1, -1], [4, 1, 2, -1], [1, 2, 3, 4]], np.int32)
     features = rng.normal(size=(5, 4, 8)).astype(np.float32)
     for size in (1, 2):
@@ -148,7 +148,7 @@ def test_the_center_loss_of_two_processes_is_that_of_one(rng: np.random.Generato
 
 
 def _lose(rank: int, size: int) -> None:
-    """Process 0 ends, and the others find that out."""
+    """Process 0 ends, and the others notice."""
     from hwr.engines.torch_parallel import TorchGroup
 
     group = TorchGroup()
@@ -194,11 +194,11 @@ def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path)
     done = _run("train", "--config", recipe, "--out", tmp_path / "unbroken")
     assert done.stdout.count("epoch   1/20") == 1
     assert "2 processes" in done.stdout
-    # Interrupted in the middle, and resumed, it ends the same: to the bit.
+    # Interrupted in the middle and resumed, it gives the same result, to the bit.
     command = _hwr("train", "--config", recipe, "--out", tmp_path / "broken")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
         assert process.stdout is not None
-        watch = threading.Timer(300, process.kill)  # should the two wait for each other for ever
+        watch = threading.Timer(300, process.kill)  # in case the two wait for each other forever
         watch.start()
         told = ""
         for line in process.stdout:

@@ -26,7 +26,7 @@ from .conftest import TINY, events
 
 
 def history(out: Path) -> list[dict[str, str]]:
-    """history.csv without what depends on the clock."""
+    """history.csv without its timings."""
     with open(out / "history.csv", newline="") as file:
         return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
 
@@ -44,7 +44,7 @@ def with_(settings: Config, *overrides: str) -> Config:
 
 @pytest.fixture(scope="module")
 def unbroken(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three epochs that nothing disturbed."""
+    """An uninterrupted run of three epochs."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     assert train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, say=lambda line: None)
     return out
@@ -125,7 +125,7 @@ def test_interrupted_runs_resume_exactly(
 
 
 def killed(out: Path, drawn: Path, code: str) -> None:
-    """Run a training that ends itself with SIGKILL where `code` says."""
+    """Run a training that kills itself with SIGKILL where `code` says."""
     program = (
         "import os, sys\nfrom hwr import checkpoint, config, engines\nfrom hwr.training.loop import train\n"
         "def die(): os.kill(os.getpid(), 9)\n"
@@ -175,7 +175,7 @@ IN_THE_FIRST_SAVES = BETWEEN_SAVES.replace("== 2", "== 1")
 def test_killed_runs_resume_exactly(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
     out = tmp_path / "run"
     killed(out, drawn, code)
-    for name in ("best", "last", "state"):  # whatever is there is whole
+    for name in ("best", "last", "state"):  # all existing files are complete
         if (out / f"{name}.safetensors").exists():
             checkpoint.read_arrays(out / f"{name}.safetensors")
     train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, resume=True, say=lambda line: None)
@@ -184,7 +184,7 @@ def test_killed_runs_resume_exactly(unbroken: Path, drawn: Path, tmp_path: Path,
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    """As nohup and a script's background jobs have it."""
+    """As under nohup, and in a script's background jobs."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interrupt.interruptible() as interrupted:
@@ -376,7 +376,7 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(0, 0.05)  # seconds; looked at twice a batch
+    clock = itertools.count(0, 0.05)  # seconds; read twice per batch
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
     said: list[str] = []
@@ -386,7 +386,7 @@ def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch:
     assert float(rows[-1]["lr"]) < 0.5 * settings.train.lr
     assert "min)" in "\n".join(said)
     assert (tmp_path / "run/best.safetensors").exists()
-    # More minutes: it goes on.
+    # With a longer time limit, it continues.
     more = with_(settings, "train.minutes=0.05")
     assert train(more, tmp_path / "run", resume=True, say=said.append)
     assert len(history(tmp_path / "run")) > len(rows)
@@ -396,7 +396,7 @@ def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch:
 def test_the_best_epoch_and_patience(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, chosen: int
 ) -> None:
-    """Of loss and CER as given here; of equal ones the later counts."""
+    """With the loss and CER given here; ties go to the later epoch."""
     losses, rates = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.8, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7]
     real = loop._validate
 
@@ -412,7 +412,7 @@ def test_the_best_epoch_and_patience(
     assert len(history(tmp_path / "run")) == chosen + 3
     assert any("no improvement for 3 epochs" in line for line in said)
     assert said[-1].startswith(f"best epoch {chosen}:")
-    # It stays ended.
+    # It does not continue.
     assert train(settings, tmp_path / "run", resume=True, say=said.append)
     assert len(history(tmp_path / "run")) == chosen + 3
 
@@ -430,7 +430,7 @@ def test_a_run_is_resumed_in_the_precision_that_auto_chose(
 
     said: list[str] = []
     settings, out = with_(tiny, "engine.precision=auto", "train.epochs=1"), tmp_path / "run"
-    for multiplies, epochs in ((False, 1), (True, 2)):  # the second machine's processor would take bf16
+    for multiplies, epochs in ((False, 1), (True, 2)):  # the second machine would choose bf16
         monkeypatch.setattr(torch_engine, "_multiplies_bf16", lambda device, answer=multiplies: answer)
         train(with_(settings, f"train.epochs={epochs}"), out, resume=epochs > 1, say=said.append)
     assert [line.rpartition(", ")[2] for line in said if line.startswith("network:")] == ["fp32", "fp32"]

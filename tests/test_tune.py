@@ -34,9 +34,7 @@ def language(model: Path) -> Path:
     return path
 
 
-def test_the_best_weights_are_stored(
-    model: Path, language: Path, drawn: Path, tmp_path: Path
-) -> None:
+def test_the_best_weights_are_stored(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned.safetensors"
     lines = ["--set", f"data.root={drawn}"]
     said = hwr("lm", "tune", "--checkpoint", model, "--lm", language, "--beam", 8, "--out", tuned).output
@@ -49,7 +47,7 @@ def test_the_best_weights_are_stored(
     assert brought["val_cer"] == pytest.approx(min(float(row[7]) for row in tried) / 100, abs=1e-4)
     assert brought["val_cer"] < brought["greedy_val_cer"] < 1
     assert all(np.array_equal(array, after.weights[name]) for name, array in before.weights.items())
-    # Whoever uses the checkpoint has the decoder with it.
+    # The checkpoint includes the decoder.
     report = json.loads(hwr("evaluate", "--checkpoint", tuned, *lines, "--split", "val", "--json", "-").output)
     assert report["cer"] == pytest.approx(brought["val_cer"])
     assert report["calibration_error"] == pytest.approx(brought["calibration_error"])
@@ -109,7 +107,7 @@ def test_n_best_does_not_change_the_pairs(model: Path, language: Path, tmp_path:
 
 
 def test_the_temperature_calibrates_confidences(rng: np.random.Generator) -> None:
-    """Characters that are right as often as the network says, but for all logits being three times too large."""
+    """Characters are right as often as the network predicts, except that all logits are three times too large."""
     lines, steps, classes = 4000, 12, 5
     logits = rng.normal(0, 1.5, (lines, steps, classes))
     logits[:, 1::2, :] = [-30, -30, -30, -30, 30]  # a blank between any two
@@ -124,7 +122,7 @@ def test_the_temperature_calibrates_confidences(rng: np.random.Generator) -> Non
     errors = {
         t: metrics.calibration_error(greedy.greedy(3 * logits, alphabet, t)[1], accuracies) for t in (1, 2, 3, 4, 6)
     }
-    # A geometric mean is a little below the mean that accuracy is, so a little less than 3 may serve too.
+    # The geometric mean is slightly below the arithmetic mean, so a little less than 3 is fine too.
     assert min(errors, key=lambda t: errors[t]) in (2, 3)
     assert errors[3] < 0.06
 
@@ -152,7 +150,7 @@ def test_texts_to_build_from(tmp_path: Path) -> None:
 def test_the_language_model_is_stored_in_the_checkpoint(
     model: Path, language: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    """It is read without the file, others replace it, and --decoder greedy turns it off."""
+    """It works without the file, other files replace it, and --decoder greedy turns it off."""
     file, tuned = tmp_path / "lm.arpa", tmp_path / "tuned.safetensors"
     shutil.copy(language, file)
     words = tmp_path / "words.txt"
@@ -178,7 +176,7 @@ def test_the_language_model_is_stored_in_the_checkpoint(
     other = json.loads(hwr(*arguments, "--lm", language, "--lm-weight", "4").stdout)
     assert (other["decoder"]["lm"], other["decoder"]["lm_weight"]) == (str(language), 4)
     assert other["cer"] != helped["cer"]
-    # The former names of the settings stay in JSON.
+    # JSON keeps the old names of the settings.
     assert helped["decoder"]["insertion"] == helped["decoder"]["length_bonus"]
     assert helped["decoder"]["unknown"] == helped["decoder"]["unknown_penalty"]
     about = json.loads(hwr("info", tuned, "--json").stdout)
@@ -197,7 +195,7 @@ def test_without_a_language_model_nothing_is_stored(model: Path, tmp_path: Path)
 
 
 def test_a_path_in_a_checkpoint_is_not_followed(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:
-    """As older versions stored it, under the old names; the file would even be there."""
+    """As older versions stored it, under the old names; the file even exists."""
     arrays, about = checkpoint.read_arrays(model)
     old = {"name": "beam", "beam": 4, "lm": str(language), "lm_weight": 0.5, "insertion": 0.5}
     about["config"]["decode"] = {**old, "words": None, "unknown": 0.0, "temperature": 1.0}
@@ -215,7 +213,7 @@ def test_a_path_in_a_checkpoint_is_not_followed(model: Path, language: Path, dra
     assert json.loads(hwr(*arguments, "--decoder", "greedy").stdout)["decoder"]["name"] == "greedy"
     assert "beam search" in hwr("info", path).output
     hwr("export", path, "--format", "safetensors", "--out", tmp_path / "out.safetensors")  # it reads no text
-    # Whoever saves it again does not hand the path on.
+    # Saving it again drops the path.
     checkpoint.save(tmp_path / "again.safetensors", checkpoint.load(path))
     assert str(language).encode() not in (tmp_path / "again.safetensors").read_bytes()
 
@@ -273,7 +271,7 @@ def test_contradictions_in_a_file(tmp_path: Path) -> None:
         path.write_text(f"decode: {keys}\n")
         with pytest.raises(Error, match=message):
             config.load(path)
-    # What the command line says takes the place of what it rules out in the file.
+    # The command line replaces the settings of the file that it rules out.
     path.write_text("decode: {lm: x, lm_weight: 0.5, beam: 4, temperature: 2.0}\n")
     assert config.load(path, ["decode.name=greedy"]).decode == config.Decode(name="greedy", temperature=2.0)
     assert config.load(path, ["decode.lm=null"]).decode == config.Decode(beam=4, temperature=2.0)
@@ -372,9 +370,7 @@ def test_an_exported_network_contains_its_language_model(
     assert {report["decoder"]["lm"] for report in reports} == {"stored"}
 
 
-def test_a_run_stores_its_validation_language_model(
-    language: Path, drawn: Path, tmp_path: Path
-) -> None:
+def test_a_run_stores_its_validation_language_model(language: Path, drawn: Path, tmp_path: Path) -> None:
     settings = config.load(
         None, [*TINY, "train.epochs=1", f"data.root={drawn}", f"decode.lm={language}", "decode.beam=2"]
     )

@@ -1,4 +1,4 @@
-"""An installed wheel, in a folder that has nothing to do with the checkout."""
+"""An installed wheel, outside the checkout."""
 
 import importlib.metadata
 import os
@@ -33,7 +33,7 @@ def run(folder: Path, *command: object, **variables: str) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a wheel, built from a copy of the checkout, is installed into."""
+    """A folder with an installed wheel, built from a copy of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in ("hwr", "configs"):

@@ -53,7 +53,7 @@ def _weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def line_image(height: int, width: int, paper: int, ink: int, seed: int) -> np.ndarray:
-    """A picture of nothing that could be read: slanted pen strokes on noisy paper.
+    """An image without readable text: slanted pen strokes on noisy paper.
 
     Args:
         height: In pixels.
