@@ -52,7 +52,7 @@ def train(
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
-        raise Error("overrides belong to a config file or a recipe; a Config is used as it is")
+        raise Error("overrides need a config file or a recipe; a Config is used unchanged")
     with _started(config, Path(out), resume, say) as (run, progress, interrupted):
         with _board(run, progress) as board:
             while not _over(run, progress):
@@ -76,7 +76,7 @@ def train(
 def _started(
     config: Config, out: Path, resume: bool, say: Callable[[str], None]
 ) -> Iterator[tuple[Task, Progress, Callable[[], bool]]]:
-    """Prepare a run and hold its folder: the run, how far it has come, and whether the user asks it to stop."""
+    """Prepare a run and lock its folder; yields the run, its progress, and a function that says whether to stop."""
     rank, size = rank_and_world_size()
     if config.train.batch_size % size:
         raise Error(f"train.batch_size {config.train.batch_size} can't be split evenly among {size} processes")
@@ -110,15 +110,15 @@ def _board(run: Task, progress: Progress) -> AbstractContextManager[Board | None
 
 
 def _finish_epoch(run: Task, progress: Progress, row: Epoch) -> Progress:
-    """Save an epoch and tell of it; returns where the next one starts."""
-    value = _to_choose_by(row, run.config.train)
-    better = value <= progress.best  # of equals the later one
+    """Save an epoch and report it; returns the progress for the next one."""
+    value = _criterion(row, run.config.train)
+    better = value <= progress.best  # a tie goes to the later epoch
     progress = replace(
         Progress(progress.epoch + 1, updates=progress.updates, spent=progress.spent, notes=progress.notes),
         best=min(value, progress.best),
         history=[*progress.history, row],
     )
-    # Saved first: whatever goes wrong with telling of it, the epoch is not lost.
+    # Save first, so that an error while reporting can't lose the epoch.
     if not run.engine.group.rank:
         about = {"split_name": run.split, "notes": progress.notes}
         run_folder.save_epoch(run.out, run.engine, run.config, run.alphabet, about, run.language, progress, better)
