@@ -147,6 +147,9 @@ def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
         if isinstance(keys, dict) and not (key in keys and keys[key] in harmless):
             keys.pop(key, None)
 
+    if isinstance(kept.get("data"), dict) and kept["data"].get("lists") is not None:
+        for key in ("split", "train", "val", "test"):  # the names of these lists, and of the split that they make
+            drop("data", key)
     for key in ("root", "lists", "images", "cache"):
         drop("data", key)
     drop("data", "alphabet", alphabet.NAMES)

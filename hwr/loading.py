@@ -74,14 +74,35 @@ def settings_for(
                 f"{loaded.config.data.normalise}, not {settings.data.normalise}"
             )
     _refuse_other_values(given, asked, loaded.config)
+    if path.suffix == ".onnx":
+        _refuse_other_engines(path, given)
     if dataset and config_path is None and (run := path.with_name("config.yaml")).is_file():
         note(f"unset data keys come from {run}")
         return loaded, settings.model_copy(update={"data": _data_of(run, given, loaded, path.suffix == ".params")})
-    if dataset and "root" not in given.keys("data") and not Path(str(Data().root)).exists():
-        raise Error(
-            f"{path}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER"
-        )
+    if dataset and "root" not in given.keys("data"):
+        check_root(settings.data, str(path))
     return loaded, settings
+
+
+def check_root(data: Data, name: str) -> None:
+    """Refuse to look for lines in a folder that nobody named and that is not there.
+
+    Args:
+        name: Of the checkpoint.
+    """
+    if data.root == Data().root and not Path(str(data.root)).exists():
+        raise Error(
+            f"{name}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER"
+        )
+
+
+def _refuse_other_engines(path: Path, given: Given) -> None:
+    for key, allowed in (("name", ()), ("precision", ("fp32", "auto"))):
+        if (value := given.keys("engine").get(key)) is not None and value not in allowed:
+            raise Error(
+                f"{given.place('engine', key)}: {path} is an exported network, which runs on onnxruntime in fp32; leave "
+                f"engine.{key} out"
+            )
 
 
 def load_checkpoint(path: str | Path, fallback: Config | None = None) -> Checkpoint:
@@ -131,7 +152,7 @@ def stored_types(path: str | Path) -> list[str]:
     if path.suffix == ".onnx":
         return []
     arrays = gluon_params.read(path) if path.suffix == ".params" else checkpoint.read_arrays(path)[0]
-    return sorted({str(array.dtype) for name, array in arrays.items() if "running_" not in name})
+    return sorted({str(array.dtype) for name, array in arrays.items() if "running_" not in name and "/" not in name})
 
 
 def _base(own: Config, alone: bool) -> Config:

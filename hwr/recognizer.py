@@ -1,7 +1,6 @@
 """The recognizer: a checkpoint, an engine and a decoder, which together read lines."""
 
 import copy
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from hwr import Error, decoding, engines, networks
+from hwr import Error, bundled, decoding, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.decoding import align
 from hwr.images import batches, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
+from hwr.images.load import grey_of
 from hwr.images.load import read as read_image
 from hwr.loading import default_model, settings_for
 
@@ -66,6 +66,7 @@ class Recognizer:
     Args:
         checkpoint: The network's weights and alphabet.
         config: The settings; model and image must equal the checkpoint's.
+        name: The checkpoint's file, for reports.
 
     Attributes:
         geometry: The shape of the network's line images.
@@ -73,7 +74,8 @@ class Recognizer:
         decoder: Turns the network's output into text.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: Config) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: Config, name: str = "") -> None:
+        self.name = name
         self.checkpoint, self.config = checkpoint, config
         self.alphabet = checkpoint.alphabet
         self.geometry = networks.geometry(config)
@@ -85,6 +87,9 @@ class Recognizer:
 
     def with_config(self, config: Config) -> "Recognizer":
         """A recognizer with the same engine and other settings for data, reading and decoding."""
+        for section in ("engine", "model", "image"):
+            if getattr(config, section) != getattr(self.config, section):
+                raise Error(f"{section}: can't be changed in a model that is loaded; load it with other overrides")
         out = copy.copy(self)
         out.config = config
         if config.decode != self.config.decode:
@@ -173,18 +178,18 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
     Raises:
         Error: The file is missing or damaged, a setting contradicts the model, or an engine is not installed.
     """
-    checkpoint, config = settings_for(default_model() if model is None else model, None, overrides)
-    return Recognizer(checkpoint, config)
+    path = default_model() if model is None else bundled.model(model)
+    beside = path.with_name("config.yaml").is_file()
+    checkpoint, config = settings_for(path, None, overrides, dataset=beside)
+    return Recognizer(checkpoint, config, str(path))
 
 
 def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
     """(H, W) uint8."""
     if isinstance(image, Image.Image):
-        content = io.BytesIO()
-        image.save(content, "PNG")
-        image = content.getvalue()
+        return grey_of(image)
     if not isinstance(image, np.ndarray):
         return read_image(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
         raise Error(f"an image must be (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

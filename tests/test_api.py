@@ -1,6 +1,7 @@
 """The Python API: its results, equal to the command line's, and no side effects."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 import hwr
 from hwr import config, data
 from hwr.cli import main
+from hwr.data.convert import convert
 from hwr.pages import segment
 from hwr.pages.sources import Target
 
@@ -130,3 +132,47 @@ def test_import_is_quick_and_complete() -> None:
     assert eval(done.stdout) == hwr.__all__
     with pytest.raises(AttributeError, match="nothing"):
         hwr.nothing  # noqa: B018
+
+
+def test_the_lines_of_a_run_are_evaluated_as_the_command_does(drawn: Path, tmp_path: Path) -> None:
+    """Split lists are the run folder's; elsewhere, a dataset of the training that is split otherwise gets a note."""
+    convert(data.read(config.Data(root=str(drawn))), tmp_path / "pairs", "gt")
+    drawn = tmp_path / "pairs"
+    shutil.rmtree(drawn / "lists")
+    dataset = data.read(config.Data(root=str(drawn)))
+    (tmp_path / "lists").mkdir()
+    parts = {"a": dataset.train[:8], "b": dataset.train[8:12], "c": [*dataset.test, *dataset.val]}
+    for name, lines in parts.items():
+        (tmp_path / f"lists/{name}.txt").write_text("".join(f"{line.id}\n" for line in lines))
+    lists = [f"data.lists={tmp_path / 'lists'}", "data.train=[a]", "data.val=[b]", "data.test=[c]", "data.split=mine"]
+    keys = [*TINY_CRNN, "train.epochs=1", f"data.root={drawn}", *lists]
+    assert hwr.train(hwr.Config.load(None, keys), tmp_path / "run", say=lambda line: None)
+    best = tmp_path / "run/best.safetensors"
+    said = json.loads(command("evaluate", "--checkpoint", best, "--json", "-"))
+    report = hwr.evaluate(hwr.load(best))
+    assert report.to_dict()["lines"] == said["lines"] == len(parts["c"])
+    assert report.dataset.name == said["split_name"] == "mine"
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    elsewhere.write_bytes(best.read_bytes())
+    other = hwr.evaluate(hwr.load(elsewhere), drawn)
+    assert any("may be training lines" in note for note in other.dataset.notes)
+    with pytest.raises(hwr.Error, match="does not store where its data is"):
+        hwr.evaluate(hwr.load(elsewhere))
+
+
+def test_images_of_any_kind_read_alike(model: Path, image: Path, tmp_path: Path) -> None:
+    reader = hwr.load(model)
+    with Image.open(image) as opened:
+        turned = opened.transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turn it by 90 degrees to show it
+        turned.save(tmp_path / "turned.png", exif=exif)
+        text = reader.read(image).text
+        assert reader.read(opened.convert("CMYK")).text == text
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert reader.read(opened).text == reader.read(tmp_path / "turned.png").text == text
+    for bad in (np.zeros((9, 9, 1), np.uint8), np.zeros((9, 9, 2), np.uint8), Image.new("F", (9, 9))):
+        with pytest.raises(hwr.Error):
+            reader.read(bad)
+    with pytest.raises(hwr.Error, match="engine"):
+        reader.with_config(hwr.Config.load(None, ["engine.device=cuda:7"]))

@@ -111,11 +111,11 @@ def test_batches_of_any_width_can_be_skipped() -> None:
 
 def test_reading_takes_every_line_once_the_widest_first() -> None:
     got = list(batches.reading(IMAGES, LABELS, 4))
-    assert [len(b.index) for b in got] == [2, 4, 4]
-    assert np.concatenate([b.index for b in reversed(got)]).tolist() == list(range(10))
+    assert [len(b.index) for b in got] == [4, 4, 2]
+    assert np.concatenate([b.index for b in got]).tolist() == list(range(10))
     assert all(b.warps is None for b in got)
-    widths = np.concatenate([b.widths for b in reversed(list(batches.reading(ANY_WIDTH, None, 7, 32)))])
-    assert widths.tolist() == sorted(WIDE)
+    widths = np.concatenate([b.widths for b in batches.reading(ANY_WIDTH, None, 7, 32)])
+    assert widths.tolist() == sorted(WIDE, reverse=True)
 
 
 def test_time_steps_follow_from_the_strides() -> None:
@@ -126,7 +126,9 @@ def test_time_steps_follow_from_the_strides() -> None:
 
 
 def test_too_few_lines_for_a_batch_are_refused() -> None:
-    with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to 3"):
+    with pytest.raises(
+        Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to at most 3"
+    ):
         next(batches.training(examples(Images.of([IMAGES[i] for i in range(3)]), LABELS[:3]), recipe_of(settings()), 0))
 
 

@@ -89,7 +89,7 @@ def test_wrong_weights_are_named(tmp_path: Path, tiny: Config) -> None:
         with pytest.raises(Error, match=message):
             load_checkpoint(path)
 
-    refused(r"has extra, which the network has not", extra=np.zeros(3, np.float32))
+    refused(r"has extra, which the network lacks", extra=np.zeros(3, np.float32))
     refused(r"decoder\.bias is \(3,\) and the network's is \(81,\)", **{"decoder.bias": np.zeros(3, np.float32)})
     refused(r"decoder\.bias holds values that are not finite", **{"decoder.bias": np.full(81, np.nan, np.float32)})
 

@@ -319,3 +319,29 @@ def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None
     assert result.exit_code == 0
     assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == [str(scans / "linked/a.PNG")]
     assert "1 other files" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["predict", "x.png", "--set", "train.lr=5"], "train.lr"),
+        (["predict", "x.png", "--set", "data.root=x"], "data.root"),
+        (["predict", "x.png", "--set", "augment={p: 0}"], "augment"),
+        (["evaluate", "--checkpoint", "hwr-latin", "--set", "train.lr=1e-3"], "train.lr"),
+        (["export-typo", "--checkpoint", "hwr-latin", "--out", "x", "--set", "augment.p=0"], "augment.p"),
+        (["lm", "tune", "--checkpoint", "hwr-latin", "--out", "x.safetensors", "--set", "train.lr=5"], "train.lr"),
+        (
+            ["lm", "tune", "--checkpoint", "hwr-latin", "--out", "x.safetensors", "--set", "decode.beam=3"],
+            "decode.beam",
+        ),
+        (["lm", "tune", "--checkpoint", "hwr-latin", "--out", "x.safetensors", "--beam", "7"], "--beam"),
+        (["augment", "--out", "x.png", "--set", "decode.beam=3"], "decode.beam"),
+        (["data", "summary", ".", "--set", "train.lr=5"], "train.lr"),
+        (["data", "convert", ".", "x", "--to", "gt", "--set", "image.height=5"], "image.height"),
+    ],
+)
+def test_a_key_that_a_command_does_not_use_is_refused(arguments: list[str], key: str) -> None:
+    done = hwr(*arguments)
+    assert done.exit_code == 2
+    assert key in done.stderr
+    assert "does not use" in done.stderr or "needs --lm" in done.stderr or "tuning finds" in done.stderr

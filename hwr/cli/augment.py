@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hwr import Error
-from hwr.cli.options import Command, config_option, examples, set_option
+from hwr.cli.options import Command, config_option, examples, refuse_unused, set_option
 
 
 @click.command(cls=Command)
@@ -30,6 +30,7 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
 
     if not Path(out).parent.is_dir():
         raise Error(f"{out}: no such folder: {Path(out).parent}")
+    refuse_unused(overrides, "data", "image", "augment", "model", "train.seed")
     settings = config.load(config_path, list(overrides))
     geometry = networks.geometry(settings)
     chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwr import Error
-from hwr.cli.options import Group, config_option, examples, set_option
+from hwr.cli.options import Group, config_option, examples, refuse_unused, set_option
 
 if TYPE_CHECKING:
     from hwr.config import Config
@@ -37,7 +37,7 @@ _format_option = click.option(
 )
 
 
-def _settings(path: str, kind: str | None, config_path: str | None, overrides: tuple[str, ...]) -> "Config":
+def _settings(path: str, kind: str | None, config_path: str | None, overrides: tuple[str, ...], *used: str) -> "Config":
     """The config for reading PATH. PATH replaces a config file's data.root, and --format its data.format.
 
     Raises:
@@ -45,6 +45,7 @@ def _settings(path: str, kind: str | None, config_path: str | None, overrides: t
     """
     from hwr import config
 
+    refuse_unused(overrides, "data", *used)
     settings = config.load(config_path, overrides)
     own = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "data"]
     given = config.load(None, own).data.model_fields_set
@@ -93,7 +94,7 @@ def summary(
 
     if picture_path and not Path(picture_path).parent.is_dir():
         raise Error(f"{picture_path}: no such folder: {Path(picture_path).parent}")
-    settings = _settings(path, kind, config_path, overrides)
+    settings = _settings(path, kind, config_path, overrides, "image", "model")
     dataset = data.read(settings.data)
     geometry = networks.geometry(settings)
     found = summarise(dataset, lambda line, width, height: too_long(line, width, height, geometry))

@@ -92,7 +92,7 @@ def build(
     help="A language model from `hwr lm build`. Without it and --words, only confidences are calibrated.",
 )
 @click.option("--words", metavar="FILE", help="A word list, or any text; also tunes the unknown-word penalty.")
-@click.option("--beam", default=16, show_default=True, type=click.IntRange(min=1), help="Beam width.")
+@click.option("--beam", type=click.IntRange(min=1), help="Beam width, with --lm or --words.  [default: 16]")
 @engine_option
 @click.option(
     "--out",
@@ -109,7 +109,7 @@ def tune(
     overrides: tuple[str, ...],
     lm_path: str | None,
     words: str | None,
-    beam: int,
+    beam: int | None,
     engine: str | None,
     out: str | None,
 ) -> None:
@@ -128,11 +128,22 @@ def tune(
         raise Error(f"{target} is the bundled model, which must not be overwritten; name another file with --out")
     if target.endswith(".params"):
         raise Error(f"{target}: a .params file holds only weights; name a .safetensors with --out")
-    given = [f"decode.{key}={json.dumps(value)}" for key, value in (("lm", lm_path), ("words", words)) if value]
+    if beam is not None and not lm_path and not words:
+        raise Error(
+            "--beam needs --lm or --words: without one the decoder stays as it is, and only confidences are tuned"
+        )
+    for text in overrides:
+        if text.partition("=")[0].partition(".")[0] == "decode":
+            raise Error(f"--set {text}: tuning finds the decoder's settings; give --lm, --words and --beam")
+    given = [
+        f"decode.{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in (("lm", lm_path), ("words", words))
+        if value
+    ]
     loaded, settings = load(checkpoint, config_path, (*overrides, *given), engine)
     if loaded.exported:
         raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")
-    found = tune.tune(Recognizer(loaded, settings), beam if lm_path or words else None)
+    found = tune.tune(Recognizer(loaded, settings), (beam or 16) if lm_path or words else None)
     for weight, bonus, penalty, cer in found.tried:
         click.echo(
             f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}"

@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +128,7 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 _warn_renamed(f"--{option.old}", _flag(key))
                 value = old
             if value is not None:
-                settings.append(f"decode.{key}={json.dumps(value)}")
+                settings.append(f"decode.{key}={json.dumps(value, ensure_ascii=False)}")
         return function(*args, decoding=settings, **kwargs)
 
     return click.option("--decoder-options", cls=_DecoderOptions, expose_value=False)(gathered)
@@ -203,11 +203,31 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+# The sections of the config, and what the commands that read lines use of it.
+_SECTIONS = ("data", "image", "augment", "model", "train", "evaluate", "decode", "engine")
+READING = ("image", "model", "evaluate", "decode", "engine", "train.loss_weight")
+
+
+def refuse_unused(overrides: Sequence[str], *used: str) -> None:
+    """Refuse a --set of a key that the command would ignore. A config file may hold more than one command uses.
+
+    Args:
+        used: Sections, or single keys as `section.key`.
+    """
+    for text in overrides:
+        key = text.partition("=")[0]
+        section = key.partition(".")[0]
+        if section in _SECTIONS and section not in used and key not in used:
+            raise Error(f"--set {text}: this command does not use {key}; it uses {', '.join(used)}")
+
+
 def load(
     checkpoint: str, config_path: str | None, overrides: tuple[str, ...], engine: str | None
 ) -> "tuple[Checkpoint, Config]":
     """`loading.settings_for` for a command that reads a dataset."""
     from hwr.loading import settings_for
+
+    refuse_unused(overrides, "data", *READING)
 
     def note(text: str) -> None:
         if not rank_and_world_size()[0]:

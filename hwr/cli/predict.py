@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from hwr import Error
-from hwr.cli.options import Command, config_option, decoder_options, engine_option, examples, set_option, with_engine
+from hwr.cli.options import (
+    READING,
+    Command,
+    config_option,
+    decoder_options,
+    engine_option,
+    examples,
+    refuse_unused,
+    set_option,
+    with_engine,
+)
 from hwr.processes import rank_and_world_size
 
 if TYPE_CHECKING:
@@ -96,6 +106,7 @@ def predict(
     kind = _kind(kind, as_json)
     if characters and kind not in ("json", "alto"):
         raise Error(f"--characters: the {kind} format can't hold characters; choose --format json or alto")
+    refuse_unused(overrides, "data.images", "data.normalise", *READING)
     write.check_folder(kind, out)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))

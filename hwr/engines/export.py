@@ -92,8 +92,10 @@ def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize:
         # Not convolutions: onnxruntime's are slower in int8 than in fp32 on a CPU.
         kinds = ["LSTM", "MatMul", "Gemm"]
         logging.getLogger().addFilter(_no_advice)
-        quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
-        logging.getLogger().removeFilter(_no_advice)
+        try:
+            quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
+        finally:
+            logging.getLogger().removeFilter(_no_advice)
     model = onnx.load(str(path))
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {"hwr": checkpoint.about(replace(loaded, config=config))})

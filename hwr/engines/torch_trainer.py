@@ -105,7 +105,7 @@ class TorchTrainer(TorchEngine):
     def rehearse(self, batch: Batch) -> None:
         buffers = [buffer.clone() for buffer in self._net.buffers()]
         devices = [self._device] if self._device.type == "cuda" else []
-        remedy = f"train.batch_size (now {len(batch.images)}) or image.width"
+        remedy = f"train.batch_size (now {self._config.train.batch_size}) or image.width"
         with self._computing(), torch.random.fork_rng(devices), memory_errors(remedy):
             self._backward(self._net, batch, 0.0)
         self._optimizer.zero_grad()

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hwr import Error, __version__, data
 from hwr.alphabet import Alphabet
+from hwr.checkpoint import folder_names as checkpoint_names
 from hwr.config import DECODER, Data, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.engines import Engine, Group
@@ -21,6 +22,7 @@ from hwr.evaluation.metrics import Score
 from hwr.images import batches, cache
 from hwr.images.batches import Examples
 from hwr.images.geometry import Geometry
+from hwr.loading import check_root
 from hwr.recognizer import Recognizer
 
 
@@ -243,10 +245,25 @@ def evaluate(
         roots = str(root) if isinstance(root, str | Path) else tuple(map(str, root))
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": roots})})
         model = model.with_config(config)
-    dataset = data.read(config.data)
+    else:
+        check_root(config.data, checkpoint or model.name or "the model")
+    dataset = _noted(data.read(config.data), config.data, model)
     lines = lines_of(dataset, split, config.data)
     examples = prepared(lines, model.alphabet, model.geometry, config.data.cache, model.engine.group)
     predictions = read_with(model, examples)
     score = metrics.score([line.text for line in lines], predictions.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)
-    return Report(split, dataset, lines, predictions, score, (low, high), over, model, checkpoint)
+    return Report(split, dataset, lines, predictions, score, (low, high), over, model, checkpoint or model.name)
+
+
+def _noted(dataset: Dataset, settings: Data, model: Recognizer) -> Dataset:
+    """The dataset, with a note if it is that of the training but split otherwise."""
+    scores = model.checkpoint.scores
+    same = set(checkpoint_names(settings.root)) & set(scores.get("trained_on", []))
+    if same and scores.get("split_name") not in (None, dataset.name):
+        note = (
+            f"the model was trained on {', '.join(sorted(same))}, split {scores['split_name']!r}; this split is "
+            f"{dataset.name!r}, so its lines may be training lines"
+        )
+        return replace(dataset, notes=[*dataset.notes, note])
+    return dataset

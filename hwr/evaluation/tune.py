@@ -113,7 +113,7 @@ def _weights(
         for key in tqdm(grid, "weights", disable=None, leave=False):
             if key not in tried:
                 tried[key] = cer(settings(key))
-        return min(tried, key=lambda key: (tried[key], key))
+        return min(tried, key=lambda key: (tried[key], *map(abs, key)))
 
     has_lm = decoder.lm is not None
     weights = LM_WEIGHTS if has_lm else (0.0,)

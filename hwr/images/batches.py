@@ -274,16 +274,16 @@ class _Order:
 def reading(images: Images, labels: Sequence[np.ndarray] | None, size: int, multiple: int = 1) -> Iterator[Batch]:
     """Batches of all lines without augmentation, the widest first, so that a lack of memory shows at once.
 
-    The first batch may be smaller.
+    The last batch may be smaller.
 
     Args:
         labels: Label ids per line; None if no loss is needed.
         size: Lines per batch.
         multiple: Batch widths are rounded up to a multiple of this, in pixels.
     """
-    order = np.argsort(images.widths, kind="stable")
+    order = np.argsort(-images.widths, kind="stable")
     nothing = np.zeros(0, np.int32)
-    for start in reversed(range(0, len(images), size)):
+    for start in range(0, len(images), size):
         index = order[start : start + size]
         pixels = images.batch(index, multiple)
         chosen = [nothing if labels is None else labels[i] for i in index]

@@ -67,10 +67,6 @@ class Geometry:
         """
         return f" {text} " if self.edge_spaces else text
 
-    def stripped(self, text: str) -> str:
-        """The line's text, without the edge spaces that the network writes."""
-        return text.strip(" ") if self.edge_spaces else text
-
 
 def steps_needed(label: np.ndarray) -> int:
     """Time steps that CTC needs for a label: one per character, and a blank between equal neighbours."""

@@ -47,20 +47,34 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if pages > 1:
                 raise Error(f"{name}: holds {pages} pages; give one image per line")
-            if image.mode == "F":
-                raise Error(
-                    f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits"
-                )
-            grey = _grey(ImageOps.exif_transpose(image) if upright else image)
-            # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
-            if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
-                grey = 255 - grey
-            return grey
+            return grey_of(image, upright, name)
     except Error:
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
         raise Error(f"{name}: damaged, or not an image: {error}") from error
+
+
+def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np.ndarray:
+    """The grey pixels of a Pillow image: (H, W) uint8.
+
+    Args:
+        upright: As of `read`.
+        name: For messages.
+
+    Raises:
+        Error: It is damaged, or has floating-point pixels.
+    """
+    if image.mode == "F":
+        raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
+    try:
+        grey = _grey(ImageOps.exif_transpose(image) if upright else image)
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise Error(f"{name}: damaged, or not an image: {error}") from error
+    # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
+    if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
+        grey = 255 - grey
+    return grey
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -29,6 +29,8 @@ def check_folder(kind: str, out: Path | None) -> None:
         if out is None:
             raise Error(f"--format {kind} writes one file per page; name a folder with --out")
         out.mkdir(parents=True, exist_ok=True)
+    elif out is not None and out.is_dir():
+        raise Error(f"{out}: is a folder; --format {kind} writes one file: name it with --out")
     elif out is not None and not out.parent.is_dir():
         raise Error(f"{out}: no such folder: {out.parent}")
 

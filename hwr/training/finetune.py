@@ -7,7 +7,7 @@ import numpy as np
 from hwr import Error, alphabet, bundled, config, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
-from hwr.config import Config
+from hwr.config import Config, Data
 from hwr.config.source import Given
 from hwr.engines import Trainer
 from hwr.loading import load_checkpoint
@@ -34,7 +34,9 @@ def fine_tuning_config(given: Given) -> Config:
             f"{given.place('model', 'arch')}: the network differs from the checkpoint's: model.arch is "
             f"{own.model.arch} in {init}"
         )
-    settings = config.over(given, Config().model_copy(update={"model": own.model, "image": own.image}))
+    # The network, its line images and the normal form of its texts are the checkpoint's.
+    kept = {"model": own.model, "image": own.image, "data": Data(normalise=own.data.normalise)}
+    settings = config.over(given, Config().model_copy(update=kept))
     if loaded.exported or _shapes(settings, loaded) == {name: array.shape for name, array in _kept(loaded).items()}:
         return settings
     asked = {

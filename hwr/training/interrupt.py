@@ -24,7 +24,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     def restore() -> None:
         for signal_, handler in before.items():
-            signal.signal(signal_, handler)
+            if handler is not None:  # None: not installed from Python, and so not to be restored from it
+                signal.signal(signal_, handler)
 
     # Python allows signal handlers in the main thread only, and Windows has no SIGHUP.
     main = threading.current_thread() is threading.main_thread()

@@ -115,7 +115,7 @@ def _finish_epoch(run: Task, progress: Progress, row: Epoch) -> Progress:
     better = value <= progress.best  # a tie goes to the later epoch
     progress = replace(
         Progress(progress.epoch + 1, updates=progress.updates, spent=progress.spent, notes=progress.notes),
-        best=min(value, progress.best),
+        best=value if better else progress.best,
         history=[*progress.history, row],
     )
     # Save first, so that an error while reporting can't lose the epoch.

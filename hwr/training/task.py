@@ -102,7 +102,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
             + (f"; these characters are new to it: {''.join(new)}" if new else "")
         )
         finetune.load(engine, start, letters)
-    language = _language(config, out, decoder, start)
+    language = _language(config, out, decoder, start, say)
     recipe = Recipe(geometry, config.train.batch_size, config.train.seed, config.augment)
     fingerprint = _fingerprint(letters, training, validation)
     return Task(
@@ -110,7 +110,9 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     )
 
 
-def _language(config: Config, out: Path, decoder: Decoder, start: Checkpoint | None) -> Language:
+def _language(
+    config: Config, out: Path, decoder: Decoder, start: Checkpoint | None, say: Callable[[str], None]
+) -> Language:
     """The decoder of the config, if it says anything of one, else that of the checkpoint that the run starts from.
 
     A language model helps a fine-tuned network as it helped before. The validation lines are read without it all the same:
@@ -121,9 +123,25 @@ def _language(config: Config, out: Path, decoder: Decoder, start: Checkpoint | N
         if start is None:  # resumed
             path = last if last.exists() else bundled.model(config.train.init)
             start = load_checkpoint(path, config)
-        return Language(start.config.decode, start.language_model, start.lexicon)
+        return _kept(start, decoder.alphabet, say)
     changes, model, lexicon = decoding.stored(decoder, config.decode)
     return Language(config.decode.model_copy(update=changes), model, lexicon)
+
+
+def _kept(start: Checkpoint, letters: Alphabet, say: Callable[[str], None]) -> Language:
+    """The decoder of a checkpoint, as far as it suits the characters that the network writes now."""
+    decode, model, lexicon = start.config.decode, start.language_model, start.lexicon
+    if model is None and lexicon is None:
+        return Language(decode)
+    old = set(start.alphabet.characters)
+    if new := [c for c in letters.characters if c not in old]:
+        say(
+            f"note: the language model of the checkpoint is not kept, for it was made without {''.join(new)}; build one with "
+            "hwr lm build, and store it with hwr lm tune"
+        )
+        return Language(Decode(temperature=decode.temperature))
+    say("the checkpoint's language model is kept; the validation lines are read without it")
+    return Language(decode, model, lexicon)
 
 
 def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
