@@ -126,7 +126,9 @@ def test_time_steps_follow_from_the_strides() -> None:
 
 
 def test_too_few_lines_for_a_batch_are_refused() -> None:
-    with pytest.raises(Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to 3"):
+    with pytest.raises(
+        Error, match=r"train\.batch_size is 4, but there are only 3 training lines; set it to at most 3"
+    ):
         next(batches.training(examples(Images.of([IMAGES[i] for i in range(3)]), LABELS[:3]), recipe_of(settings()), 0))
 
 

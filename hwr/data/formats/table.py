@@ -57,7 +57,7 @@ def read(data: Data) -> Dataset:
     seen: dict[str, str] = {}
     found = tables(data.folder)
     if not found:
-        raise Error(f"data.root: {data.folder} is no table and has none: {', '.join(MANIFESTS)}")
+        raise Error(f"data.root: {data.folder} is not a table and contains none: {', '.join(MANIFESTS)}")
     for path, part in found:
         for row, source in _rows(path, notes):
             name, text = _cell(row, IMAGE, source), _cell(row, TEXT, source)
@@ -74,7 +74,7 @@ def read(data: Data) -> Dataset:
                 raise Error(f"{source}: {id} stands at {seen[id]} already")
             seen[id] = source
             if not image.is_file():
-                raise Error(f"{source}: there is no image {image}")
+                raise Error(f"{source}: no such image: {image}")
             if not text.strip():
                 empty.append(id)
                 continue
@@ -118,7 +118,7 @@ def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
         case ".tsv":
             yield from _cells(path, text, delimiter="\t", quoting=csv.QUOTE_NONE)
         case suffix:
-            raise Error(f"{path}: {suffix or 'a file without ending'} is no table; .tsv, .csv and .jsonl are")
+            raise Error(f"{path}: {suffix or 'a file without extension'} is not a table; use .tsv, .csv or .jsonl")
 
 
 def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any], str]]:

@@ -73,7 +73,7 @@ def download(
 
     base = _check_base(base_url)
     if unknown := [part for part in parts if part not in PARTS]:
-        raise Error(f"parts: there is no {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+        raise Error(f"parts: unknown {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     if not email or not password:
         raise Error(f"e-mail and password are needed: register at {base}, it costs nothing")
     login = {"email": email, "password": password}
