@@ -116,7 +116,7 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
     [
         ('points="10,10 110,10 60,50"', 'points="10,10 110,10 60"', r"one\.xml:7: .* are 5 numbers"),
         ('points="10,10 110,10 60,50"', 'points="10,10 x,10 60,50"', r"one\.xml:7: .* is not a list of points"),
-        ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 stands at .*one\.xml:7 already"),
+        ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 already occurs at .*one\.xml:7"),
         (
             'imageFilename="a page.png"',
             'imageFilename="../../other.png"',
@@ -128,7 +128,11 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
             r"one\.xml:4: says 400 x 300 pixels, and .*a page\.png has 400 x 200",
         ),
         ("two</Unicode>", "\u05d0</Unicode>", r"one\.xml:10: line one/l3: text from right to left"),
-        ("two</Unicode>", "a\nb</Unicode>", r"one\.xml:10: line one/l3: U\+000A stands in its text"),
+        (
+            "two</Unicode>",
+            "a\nb</Unicode>",
+            r"one\.xml:10: line one/l3: its text contains the control character U\+000A",
+        ),
         ("</PcGts>", "", r"one\.xml:\d+: not well-formed XML"),
         ("PcGts", "mets", r"no line with text"),
         ("PcGts", "TEI", r"the root element is <TEI>, not <PcGts>"),
@@ -230,11 +234,11 @@ def test_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image\ttext\ni/0.png\n", r"x\.tsv:2: has not as many cells"),
+        ("image\ttext\ni/0.png\n", r"x\.tsv:2: the row and the header"),
         ("image\twords\ni/0.png\tb\n", r"x\.tsv:2: has no column text"),
         ("image\ttext\nnone.png\tb\n", r"x\.tsv:2: no such image"),
-        ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png' leads out of"),
-        ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 stands at .*x\.tsv:2 already"),
+        ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png' is outside"),
+        ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 already occurs at .*x\.tsv:2"),
         ("image\ttext\tsplit\ni/0.png\tb\tsome\n", r"x\.tsv:2: the split of i/0 is 'some'"),
         ("image\ttext\ni/0.png\t\n", r"no line with a text"),
     ],
@@ -558,7 +562,7 @@ def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
     for layout in ("a.png, a.gt.txt", "PAGE XML", "ALTO XML", "metadata.jsonl", "hwr iam download"):
         assert layout in done.output
     done = invoke("data", "summary", tmp_path / "list.json")
-    assert "list.json: no dataset in a format that is read" in done.output
+    assert "list.json: no dataset in a known format" in done.output
     for kind in ("gt", "iam"):
         done = invoke("data", "summary", tmp_path / "list.json", "--format", kind)
         assert "list.json: is a file, and a folder is needed" in done.output

@@ -295,5 +295,5 @@ def unique(ids: Iterable[tuple[str, str]]) -> None:
     seen: dict[str, str] = {}
     for id, source in ids:
         if id in seen:
-            raise Error(f"{source}: line {id} stands at {seen[id]} already")
+            raise Error(f"{source}: line {id} already occurs at {seen[id]}")
         seen[id] = source
