@@ -159,9 +159,9 @@ def test_changed_files_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_stored_is_an_error() -> None:
-    with pytest.raises(Error, match="the checkpoint has no language model stored in it"):
+    with pytest.raises(Error, match="the checkpoint stores no language model"):
         decoding.build(config.Decode(lm="stored"), Alphabet("ab"), False)
-    with pytest.raises(Error, match="the checkpoint has no word list stored in it"):
+    with pytest.raises(Error, match="the checkpoint stores no word list"):
         decoding.build(config.Decode(words="stored"), Alphabet("ab"), False)
 
 

@@ -122,7 +122,7 @@ def test_unsupported_exports_are_refused(model: Path, tmp_path: Path) -> None:
         (["--format", "params"], "are for the original network only"),
         (["--format", "params", "--quantize", "int8"], "int8 needs --format onnx"),
         (["--format", "safetensors", "--out", model], "is the checkpoint itself"),
-        (["--format", "safetensors"], "whose name ends in .safetensors"),
+        (["--format", "safetensors"], "a file name that ends in .safetensors"),
     ):
         out = [] if "--out" in arguments else ["--out", tmp_path / "x.params"]
         assert words in hwr("export", model, *arguments, *out, status=2).output

@@ -115,8 +115,8 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
     ("old", "new", "message"),
     [
         ('points="10,10 110,10 60,50"', 'points="10,10 110,10 60"', r"one\.xml:7: .* are 5 numbers"),
-        ('points="10,10 110,10 60,50"', 'points="10,10 x,10 60,50"', r"one\.xml:7: .* are no points"),
-        ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 stands at .*one\.xml:7 already"),
+        ('points="10,10 110,10 60,50"', 'points="10,10 x,10 60,50"', r"one\.xml:7: .* is not a list of points"),
+        ('id="l2"', 'id="l1"', r"one\.xml:9: line l1 already occurs at .*one\.xml:7"),
         (
             'imageFilename="a page.png"',
             'imageFilename="../../other.png"',
@@ -128,11 +128,15 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
             r"one\.xml:4: says 400 x 300 pixels, and .*a page\.png has 400 x 200",
         ),
         ("two</Unicode>", "\u05d0</Unicode>", r"one\.xml:10: line one/l3: text from right to left"),
-        ("two</Unicode>", "a\nb</Unicode>", r"one\.xml:10: line one/l3: U\+000A stands in its text"),
+        (
+            "two</Unicode>",
+            "a\nb</Unicode>",
+            r"one\.xml:10: line one/l3: its text contains the control character U\+000A",
+        ),
         ("</PcGts>", "", r"one\.xml:\d+: not well-formed XML"),
         ("PcGts", "mets", r"no line with text"),
         ("PcGts", "TEI", r"the root element is <TEI>, not <PcGts>"),
-        ('imageHeight="200"', "", r"one\.xml:4: <Page> has no imageWidth or imageHeight"),
+        ('imageHeight="200"', "", r"one\.xml:4: <Page> needs imageWidth and imageHeight"),
         ("10,150 200,150 200,180 10,180", "1000,150 1200,150 1200,180", None),
         ('<?xml version="1.0" encoding="UTF-8"?>', "<!DOCTYPE x [<!ENTITY e 'x'>]>", r"declares an XML entity"),
     ],
@@ -191,7 +195,7 @@ def test_pairs(tmp_path: Path) -> None:
     assert dataset.empty == ["c/4"]
     assert "1 images have no .gt.txt beside them" in dataset.notes
     (tmp_path / "b/5.gt.txt").write_text("no image")
-    with pytest.raises(Error, match=r"5\.gt\.txt: there is no image"):
+    with pytest.raises(Error, match=r"5\.gt\.txt: no image"):
         read(tmp_path)
     pictures(tmp_path, "b/5.png")
     (tmp_path / "b/5.gt.txt").write_text("one\n\ntwo\n")
@@ -230,11 +234,11 @@ def test_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image\ttext\ni/0.png\n", r"x\.tsv:2: has not as many cells"),
+        ("image\ttext\ni/0.png\n", r"x\.tsv:2: the row and the header"),
         ("image\twords\ni/0.png\tb\n", r"x\.tsv:2: has no column text"),
-        ("image\ttext\nnone.png\tb\n", r"x\.tsv:2: there is no image"),
-        ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png' leads out of"),
-        ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 stands at .*x\.tsv:2 already"),
+        ("image\ttext\nnone.png\tb\n", r"x\.tsv:2: no such image"),
+        ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png' is outside"),
+        ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 already occurs at .*x\.tsv:2"),
         ("image\ttext\tsplit\ni/0.png\tb\tsome\n", r"x\.tsv:2: the split of i/0 is 'some'"),
         ("image\ttext\ni/0.png\t\n", r"no line with a text"),
     ],
@@ -527,11 +531,11 @@ def test_set_data_format_is_used_unless_format_is_given(tmp_path: Path) -> None:
         for given in ("data.format=gt", "data={format: gt}", "data.format=auto"):
             done = invoke("data", *command, "--format", "table", "--set", given)
             assert done.exit_code == 2
-            assert re.search(r"data\.format is (gt|auto), and --format is table", done.output)
+            assert re.search(r"data\.format is (gt|auto) but --format is table", done.output)
         for given in ("data.root=elsewhere", "data={root: elsewhere}", f"data.root={tmp_path}"):
             done = invoke("data", *command, "--set", given)
             assert done.exit_code == 2
-            assert re.search(r"data\.root is \S+, and PATH is ", done.output)
+            assert re.search(r"data\.root is \S+ but PATH is ", done.output)
     done = invoke("data", "convert", tmp_path, tmp_path / "out", "--to", "table", "--set", "data.format=gt")
     assert done.exit_code == 0, done.output
     assert "from the pair" in (tmp_path / "out/metadata.jsonl").read_text()
@@ -558,11 +562,11 @@ def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
     for layout in ("a.png, a.gt.txt", "PAGE XML", "ALTO XML", "metadata.jsonl", "hwr iam download"):
         assert layout in done.output
     done = invoke("data", "summary", tmp_path / "list.json")
-    assert "list.json: no dataset in a format that is read" in done.output
+    assert "list.json: no dataset in a known format" in done.output
     for kind in ("gt", "iam"):
         done = invoke("data", "summary", tmp_path / "list.json", "--format", kind)
         assert "list.json: is a file, and a folder is needed" in done.output
-    assert "is no XML file" in invoke("data", "summary", tmp_path / "list.json", "--format", "page").output
+    assert "is neither an XML file" in invoke("data", "summary", tmp_path / "list.json", "--format", "page").output
     assert "no such file or folder" in invoke("data", "summary", tmp_path / "none.tsv").output
     assert "hwr iam download" in invoke("data", "summary", tmp_path / "nowhere").output
 

@@ -132,7 +132,7 @@ def test_image_types(tmp_path, extension):
 
 def test_two_images_of_one_id(root):
     touch(root / "lines/x01/x01-000/x01-000-00.jpg")
-    fails(root, "x01-000-00.png", "x01-000-00.jpg is there too")
+    fails(root, "x01-000-00.png", "x01-000-00.jpg exists too")
 
 
 def test_missing_images(root):
@@ -234,7 +234,7 @@ def test_ids_with_path_components_are_refused(root, id):
     [
         ('<line text="a"/>', ":4: <line> has no id"),
         ('<line id="x01-000-00"/>', ":4: <line> has no text"),
-        ('<line id="a" text="a"/>\n<line id="a" text="b"/>', ":5: a stands at"),
+        ('<line id="a" text="a"/>\n<line id="a" text="b"/>', ":5: a already occurs at"),
     ],
 )
 def test_incomplete_xml(root, content, why):
@@ -556,7 +556,7 @@ def test_check_lists_everything_that_is_wrong(root):
     problems = "\n".join(report.problems)
     for part in (
         "x01-001.xml:5: not well-formed",
-        "x03-000.xml:4: x01-000-00 stands at",
+        "x03-000.xml:4: x01-000-00 already occurs at",
         "x03-000.xml:4: x01-000-00 has an empty text",
         "validationset2.txt:2: x02-000-07 is in no XML",
         "validationset2.txt:3: x01-000-00 is listed at",

@@ -294,7 +294,7 @@ def put(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
         ({"log10_p": lambda a: a.astype(np.float64)}, "log10_p is not"),
         (
             {"log10_p": lambda a: (a * 0).astype(np.uint8), "log10_p_values": np.zeros(0, np.float32)},
-            "out of its bounds",
+            "out of range",
         ),
         ({"log10_p": lambda a: (a * 0).astype(np.int64), "log10_p_values": np.zeros(3, np.float32)}, "or its values"),
         ({"log10_backoff": lambda a: np.full_like(a, math.inf, np.float32)}, "log10_backoff"),

@@ -167,7 +167,7 @@ def test_fine_tuning_a_bare_params_takes_the_image_size_of_the_file(tmp_path: Pa
     gluon_params.write(tmp_path / "line.params", checkpoint.load(saved(tmp_path / "line.safetensors", *TINY)).weights)
     settings = tuned(tmp_path / "line.params", "image:\n  height: 32\n  width: 320\n")
     assert (settings.image.height, settings.model.hidden) == (32, 16)
-    with pytest.raises(Error, match="another size"):
+    with pytest.raises(Error, match="another image size"):
         tuned(tmp_path / "line.params", "")
 
 

@@ -247,7 +247,7 @@ def test_a_damaged_language_model_in_a_checkpoint(model: Path, language: Path, d
         (["--set", "decode={name: greedy, beam: 8}"], "beam 8 needs the beam search"),
         (["--lm", "no.arpa"], "decode.lm: no.arpa: No such file"),
         (["--words", "none.txt"], "decode.words: none.txt: No such file"),
-        (["--lm", "stored"], "has no language model stored"),
+        (["--lm", "stored"], "stores no language model"),
         (["--beam", "0"], "0 is not in the range x>=1"),
         (["--lm-weight", "-1"], "-1.0 is not in the range x>=0"),
     ],

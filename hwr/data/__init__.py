@@ -125,7 +125,7 @@ def _read(data: "Data") -> Dataset:
     dataset = formats.read(data)
     for line in (*dataset.train, *dataset.val, *dataset.test):
         if data.unit != "form" and (found := CONTROL.search(line.text)):
-            raise Error(f"{line.source}: line {line.id}: U+{ord(found[0]):04X} stands in its text, a control character")
+            raise Error(f"{line.source}: line {line.id}: its text contains the control character U+{ord(found[0]):04X}")
         if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
             # CTC reads from left to right and would have to learn the text backwards.
             raise Error(f"{line.source}: line {line.id}: text from right to left can't be trained on yet")

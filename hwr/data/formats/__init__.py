@@ -72,7 +72,7 @@ def detect(root: Path) -> str:
         if format.detect(contents):
             return name
     layouts = "".join(f"\n  {name}: {format.LAYOUT}" for name, format in FORMATS.items())
-    raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a format that is read. These are:{layouts}")
+    raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a known format. The formats are:{layouts}")
 
 
 def read(data: Data) -> Dataset:

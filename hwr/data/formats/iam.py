@@ -101,7 +101,7 @@ def _list_folder(root: Path, lists: str | None) -> Path:
         if folder.is_dir():
             return folder
     key = "" if lists is None else "data.lists: "
-    raise Error(f"{key}{' or '.join(map(str, folders))}: no such folder; the split lists should be there")
+    raise Error(f"{key}{' or '.join(map(str, folders))}: no such folder; it should contain the split lists")
 
 
 def _find_list(folder: Path, name: str, part: str) -> Path:
@@ -161,7 +161,7 @@ def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int]
                     f"{path}: {size} lines, IAM's official list has {OFFICIAL[list_name]}{aachen}. {_OWN_SPLIT}"
                 )
         if [path.removesuffix(".txt") for path in data.test] != ["testset"]:
-            raise Error(f"data.test: {list(data.test)}; the official split is tested on [testset]. {_OWN_SPLIT}")
+            raise Error(f"data.test: {list(data.test)}; the official split's test list is [testset]. {_OWN_SPLIT}")
         return "official"
     if data.split == "auto":
         name = data.folder.resolve().name or "custom"

@@ -59,7 +59,7 @@ class Forms:
         self._known[form.id] = form
         for line in form.lines:
             if line.id in self._lines:
-                raise Error(f"{line.source}: line {line.id} stands at {self._lines[line.id][1].source} already")
+                raise Error(f"{line.source}: line {line.id} already occurs at {self._lines[line.id][1].source}")
             self._lines[line.id] = (form, line)
 
     @property
@@ -146,7 +146,9 @@ def _xml_forms(root: Path) -> Forms:
     folder = root / "xml"
     if not folder.is_dir():
         more = "; ascii/lines.txt is there: data.text=ascii reads it" if (root / "ascii/lines.txt").is_file() else ""
-        raise Error(f"{folder}: no such folder, and it has the texts. `hwr iam download --root {root}` gets it{more}")
+        raise Error(
+            f"{folder}: no such folder, but the texts are in it. `hwr iam download --root {root}` gets it{more}"
+        )
     paths = xml_files(folder)
     if not paths:
         raise Error(f"{folder}: no .xml file in it, there should be one for each form")
@@ -181,7 +183,7 @@ def _element(element: Any, path: Path, seen: dict[str, str]) -> Entry:
     if id is None or text is None:
         raise Error(f"{source}: <{element.tag}> has no {'id' if id is None else 'text'} attribute")
     if check_id(id, source) in seen:
-        raise Error(f"{source}: {id} stands at {seen[id]} already")
+        raise Error(f"{source}: {id} already occurs at {seen[id]}")
     seen[id] = source
     return Entry(id, text, source, tuple(_element(word, path, seen) for word in element.iterchildren("word")))
 
@@ -220,7 +222,7 @@ def _ascii_writers(root: Path, form_ids: Iterable[str]) -> dict[str, str]:
 def _table(path: Path) -> Iterator[Entry]:
     """The rows of lines.txt or words.txt: id, ok or err, six or seven more columns, text (the ninth, to the end)."""
     if not path.is_file():
-        raise Error(f"{path}: no such file, and data.text is ascii. data.text=xml reads the XML instead")
+        raise Error(f"{path}: no such file, but data.text is ascii; set data.text=xml to read the XML instead")
     for row, place in disk.read_rows(path):
         if row.startswith("#"):
             continue

@@ -25,7 +25,7 @@ def images_in(folder: Path) -> dict[str, Path]:
         raise Error(f"{folder}: could not be read: {error.strerror or error}") from error
     for name in names:
         if other := found.get(stem := name.rpartition(".")[0]):
-            raise Error(f"{folder / name}: {other.name} is there too; an id has one image")
+            raise Error(f"{folder / name}: {other.name} exists too; an id must have one image")
         found[stem] = folder / name
     return found
 
@@ -46,7 +46,7 @@ def page_images(root: Path) -> dict[str, Path]:
     for folder in (folder for top in tops for folder, _ in disk.walk(top)):
         for id, path in images_in(Path(folder)).items():
             if id in found:
-                raise Error(f"{path}: {found[id]} is there too; an id has one image")
+                raise Error(f"{path}: {found[id]} exists too; an id must have one image")
             found[id] = path
     return found
 

@@ -83,7 +83,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     if not root.exists():
         raise Error(f"data.root: {root}: no such folder")
     if root.is_file() and root.suffix.lower() != ".xml":
-        raise Error(f"data.root: {root}: is no XML file and no folder of such files")
+        raise Error(f"data.root: {root} is neither an XML file nor a folder of XML files")
     lines: list[Line] = []
     empty: list[str] = []
     first: dict[Path, Path] = {}
@@ -183,7 +183,7 @@ def points(text: str, source: str, least: int) -> Polygon:
     try:
         values = [round(float(number)) for number in numbers]
     except (ValueError, OverflowError):
-        raise Error(f"{source}: {text[:60]!r} are no points: x,y x,y …") from None
+        raise Error(f"{source}: {text[:60]!r} is not a list of points: x,y x,y …") from None
     if len(values) % 2 or len(values) < 2 * least:
         raise Error(f"{source}: {text[:60]!r} are {len(values)} numbers; at least {least} points, x,y each, are needed")
     return tuple(zip(values[::2], values[1::2], strict=True))
@@ -295,5 +295,5 @@ def unique(ids: Iterable[tuple[str, str]]) -> None:
     seen: dict[str, str] = {}
     for id, source in ids:
         if id in seen:
-            raise Error(f"{source}: line {id} stands at {seen[id]} already")
+            raise Error(f"{source}: line {id} already occurs at {seen[id]}")
         seen[id] = source

@@ -53,7 +53,7 @@ def parse(path: Path, root: Any) -> Page:
     try:
         width, height = int(element.get("imageWidth", "")), int(element.get("imageHeight", ""))
     except ValueError:
-        raise Error(f"{source}: <Page> has no imageWidth or imageHeight, or one that is no number") from None
+        raise Error(f"{source}: <Page> needs imageWidth and imageHeight as numbers") from None
     lines = tuple(_line(line, path) for line in descendants(element, "TextLine"))
     marked_pages.unique((line.id, line.source) for line in lines)
     return Page(element.get("imageFilename", ""), source, width, height, lines)

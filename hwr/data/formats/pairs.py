@@ -60,7 +60,7 @@ def read(data: Data) -> Dataset:
             stem = name.removesuffix(SUFFIX)
             found = pictures.get(stem) or prepared.get(stem, [])[:1]
             if not found:
-                raise Error(f"{path}: there is no image {stem}.png (or of another kind) beside it")
+                raise Error(f"{path}: no image {stem}.png (or of another type) next to it")
             if len(found) > 1:
                 raise Error(f"{path}: {', '.join(found)}: which is its image?")
             id = path.relative_to(root).as_posix().removesuffix(SUFFIX)

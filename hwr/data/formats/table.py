@@ -57,7 +57,7 @@ def read(data: Data) -> Dataset:
     seen: dict[str, str] = {}
     found = tables(data.folder)
     if not found:
-        raise Error(f"data.root: {data.folder} is no table and has none: {', '.join(MANIFESTS)}")
+        raise Error(f"data.root: {data.folder} is not a table and contains none: {', '.join(MANIFESTS)}")
     for path, part in found:
         for row, source in _rows(path, notes):
             name, text = _cell(row, IMAGE, source), _cell(row, TEXT, source)
@@ -65,16 +65,16 @@ def read(data: Data) -> Dataset:
                 raise Error(f"{source}: has no image")
             image = path.parent / name
             if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise Error(f"{source}: the image {name!r} leads out of {path.parent}")
+                raise Error(f"{source}: the image {name!r} is outside {path.parent}")
             own, writer = row.get("id"), row.get("writer")
             id = (f"{part}/" if part else "") + (
                 Path(name).with_suffix("").as_posix() if own in (None, "") else str(own)
             )
             if id in seen:
-                raise Error(f"{source}: {id} stands at {seen[id]} already")
+                raise Error(f"{source}: {id} already occurs at {seen[id]}")
             seen[id] = source
             if not image.is_file():
-                raise Error(f"{source}: there is no image {image}")
+                raise Error(f"{source}: no such image: {image}")
             if not text.strip():
                 empty.append(id)
                 continue
@@ -118,7 +118,7 @@ def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
         case ".tsv":
             yield from _cells(path, text, delimiter="\t", quoting=csv.QUOTE_NONE)
         case suffix:
-            raise Error(f"{path}: {suffix or 'a file without ending'} is no table; .tsv, .csv and .jsonl are")
+            raise Error(f"{path}: {suffix or 'a file without extension'} is not a table; use .tsv, .csv or .jsonl")
 
 
 def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any], str]]:
@@ -127,7 +127,7 @@ def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, An
         for cells in reader:
             source = f"{path}:{reader.line_num}"
             if None in cells or None in cells.values():
-                raise Error(f"{source}: has not as many cells as the first row has names")
+                raise Error(f"{source}: the row and the header have different numbers of cells")
             yield cells, source
     except csv.Error as error:
         raise Error(f"{path}:{reader.line_num}: {error}") from error

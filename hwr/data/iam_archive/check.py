@@ -145,7 +145,7 @@ def _forms(paths: Iterable[Path], problems: list[str]) -> list[Form]:
             problems.append(f"{form.source}: form {form.id} has no lines")
         for entry in (entry for line in form.lines for entry in (line, *line.parts)):
             if entry.id in seen:
-                problems.append(f"{entry.source}: {entry.id} stands at {seen[entry.id]} already")
+                problems.append(f"{entry.source}: {entry.id} already occurs at {seen[entry.id]}")
             seen[entry.id] = entry.source
             try:
                 transcription(entry)

@@ -73,9 +73,9 @@ def download(
 
     base = _check_base(base_url)
     if unknown := [part for part in parts if part not in PARTS]:
-        raise Error(f"parts: there is no {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+        raise Error(f"parts: unknown {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     if not email or not password:
-        raise Error(f"e-mail and password are needed: register at {base}, it costs nothing")
+        raise Error(f"e-mail and password are needed; registration at {base} is free")
     login = {"email": email, "password": password}
     root, folders = Path(root), list[Path]()
     store = root / "archives"
@@ -201,7 +201,7 @@ def _attempt(session: "requests.Session", base: str, url: str, part: Path, magic
             )
         if size is not None and (free := shutil.disk_usage(part.parent).free) < size - have:
             raise Error(
-                f"{part}: disk full: {size - have:,} bytes are to come and {free:,} are free; make room, run it again"
+                f"{part}: disk full: {size - have:,} bytes are needed and {free:,} are free; make room, run it again"
             )
         if have == 0:
             with writing(part):

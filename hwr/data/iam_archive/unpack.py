@@ -68,7 +68,7 @@ def unpack(archive: Path, folder: Path, *, progress: bool = False) -> None:
 def _inner_path(archive: Path, name: str, folder: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or re.search(r"[\\:\x00-\x1f]", name):
-        raise Error(f"{archive}: {name!r} would lead out of its folder: refused")
+        raise Error(f"{archive}: {name!r} would be written outside the folder: refused")
     own_top = len(path.parts) > 1 and path.parts[0].lower() == folder.lower()
     return PurePosixPath(*path.parts[1:]) if own_top else path
 
@@ -109,8 +109,7 @@ def writing(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise Error(
-            f"{place}: could not be written: {error.strerror or error}. What is downloaded so far is kept: put that "
-            "right and run it again"
+            f"{place}: could not be written: {error.strerror or error}. The download is kept; fix this and run it again"
         ) from error
 
 

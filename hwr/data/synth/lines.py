@@ -66,7 +66,7 @@ class Fonts:
         Error: There are no usable fonts, or no usable text.
         """
         self._seed, self._folder, self._texts = seed, folder, tuple(texts)
-        _ = self._fonts, self._corpus  # what is wrong with them is said before anything is drawn
+        _ = self._fonts, self._corpus  # report errors in them before drawing anything
 
     # Read once per process, not once per object: other processes get a copy of the object with every job.
     @property
