@@ -29,7 +29,10 @@ def test_the_bundled_model_is_small_and_contains_no_paths() -> None:
     assert MODEL.stat().st_size < 16e6
     loaded = checkpoint.load(MODEL)
     settings = loaded.config
-    assert settings.train.init is settings.data.cache is settings.decode.lm is None
+    assert settings.train.init is settings.data.cache is None
+    assert settings.decode.lm == "stored"
+    assert loaded.language_model is not None
+    assert sum(array.nbytes for array in loaded.language_model.arrays.values()) < 8e6
     assert settings.data == config.Data()
     assert "copiste-fr" in loaded.scores["trained_on"]
     assert not any("/" in name for name in loaded.scores["trained_on"])
