@@ -224,10 +224,20 @@ def _operations(net: Any, pixels: Any, widths: Any, without: str = "") -> float:
             steps = taken[0].shape[0] * taken[0].shape[1]
             total += 2.0 * steps * sum(w.numel() for name, w in layer.named_parameters() if name.startswith("weight"))
 
+    def lstm(x: Any, state: Any, weights: Any, *more: Any) -> Any:
+        """`torch.lstm`, which a network calls without its layer to read one direction."""
+        nonlocal total
+        total += 2.0 * x.shape[0] * x.shape[1] * sum(w.numel() for w in weights if w.ndim == 2)
+        return real(x, state, weights, *more)
+
     hooks = [layer.register_forward_hook(count) for name, layer in net.named_modules() if name != without]
+    real, torch.lstm = torch.lstm, lstm
     net.train()  # when reading, convolutions are fused with batch norm and not called as layers
-    with torch.no_grad():
-        net(pixels, widths)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            net(pixels, widths)
+    finally:
+        torch.lstm = real
+        for hook in hooks:
+            hook.remove()
     return total
