@@ -143,9 +143,9 @@ class _DecoderOptions(click.Option):
         made: list[click.Parameter] = []
         for key, option in DECODER.items():
             if option.help:
-                default = "" if option.default is None else f" (default: {option.default:g})"
+                default = "" if option.default is None else f" (default: the checkpoint's, else {option.default:g})"
                 if option.default_with:
-                    default = f"{default[:-1]}, with --{option.default_with[0]} {option.default_with[1]:g})"
+                    default = f"{default[:-1]}, or with --{option.default_with[0]} {option.default_with[1]:g})"
                 kind, text = _click_type(Decode.model_fields[key]), option.help.removesuffix(".") + default + "."
                 made.append(click.Option([_flag(key), _argument(key)], type=kind, metavar=option.metavar, help=text))
                 if option.old:

@@ -165,7 +165,10 @@ class Decode(Record):
 
     name: Annotated[
         Literal["greedy", "beam"] | None,
-        Option("Default: beam if one of its options is given, else greedy.", flag="--decoder"),
+        Option(
+            "Default: what the checkpoint stores (`hwr lm tune`), else beam if one of its options is given, else greedy.",
+            flag="--decoder",
+        ),
     ] = None
     beam: Annotated[
         Count | None,
