@@ -49,6 +49,22 @@ def fine_tuning_config(given: Given) -> Config:
     )
 
 
+def with_initial_network(settings: Config) -> Config:
+    """The config with the network and the image size of `train.init`, if it sets neither `model` nor `image` itself.
+
+    So `Config.load("finetune", …)` fine-tunes the checkpoint's network, as `hwr train --config finetune` does.
+
+    Raises:
+        Error: The checkpoint can't be read, or the other settings do not suit its network.
+    """
+    if settings.train.init is None or {"model", "image"} & settings.model_fields_set:
+        return settings
+    path = bundled.model(settings.train.init)
+    own = load_checkpoint(path, settings if path.suffix == ".params" else None).config
+    # Checked again: what suits one network may not suit the other.
+    return config.from_dict(config.to_dict(settings.model_copy(update={"model": own.model, "image": own.image})))
+
+
 def _shapes(settings: Config, loaded: Checkpoint) -> dict[str, tuple[int, ...]]:
     training_only = networks.spec(settings).TRAINING_ONLY
     shapes = networks.shapes(settings, loaded.alphabet.classes)

@@ -53,6 +53,7 @@ def train(
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
         raise Error("overrides need a config file or a recipe; a Config is used unchanged")
+    config = finetune.with_initial_network(config)
     with _started(config, Path(out), resume, say) as (run, progress, interrupted):
         with _board(run, progress) as board:
             while not _over(run, progress):
