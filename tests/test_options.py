@@ -188,6 +188,9 @@ def _evaluate(world: World) -> None:
         world.refuses("image.height is 24, not 99", "evaluate", *world.named, *more)
 
 
+elsewhere("test_evaluate_pages.py::test_lines_found_as_they_are_marked", "evaluate --pages")
+
+
 @check("evaluate --json", "evaluate --picture", "evaluate --report")
 def _reports(world: World) -> None:
     paths = {option: world.folder / f"r.{option}" for option in ("json", "picture", "report")}

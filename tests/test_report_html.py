@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 
 from hwr.data import Line
-from hwr.evaluation import metrics, report_html
+from hwr.evaluation import metrics, page_views, report_html
 from hwr.evaluation.evaluate import Predictions
+from hwr.evaluation.page_metrics import TextLine, match
+from hwr.evaluation.pages import EvaluatedPage
 from hwr.images import load
 
 TRUTHS = ["a good line", "with </script><b>tags</b>", "", "l'été d'hier", "the last one here"]
@@ -173,3 +176,29 @@ def test_the_chart_of_confidence_and_the_calibration_error_agree(tmp_path: Path)
     apart = sum(abs(part["confidence"] - part["accuracy"]) * part["lines"] for part in bins) / 25
     accuracies = metrics.score(TRUTHS * 5, READ * 5).accuracies
     assert apart == pytest.approx(metrics.calibration_error(np.linspace(0.99, 0.2, 25), accuracies))
+
+
+def test_pages_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    Image.fromarray(np.full((300, 200), 200, np.uint8)).save(tmp_path / "p.png")
+    lines = [TextLine(((10, y), (150, y), (150, y + 20), (10, y + 20)), text) for y, text in ((10, "one"), (50, "two"))]
+    page = EvaluatedPage(tmp_path / "p.png", tuple(lines), tuple(lines), tuple(lines[:1]), ("p.png: a fault",))
+    rates = {"cer": 0.5, "cer_ci95": [0.4, float("nan")], "bag_of_words": 0.5, "similarity": 0.25}
+    counts = {
+        f"lines_{key}": value for key, value in match([x.region for x in lines], [lines[0].region])._asdict().items()
+    }
+    result: dict[str, Any] = {
+        **{"split": "all", "split_name": "pages", "checkpoint": "best.safetensors", "data": "d", "hwr": "0"},
+        **{"engine": "torch", "device": "cpu", "precision": "fp32", "decoder": {"name": "greedy"}, "notes": []},
+        **{"pages": 1, "lines": 2, "characters": 7, "edits": 4, "seconds_finding": 0.25, "broken": list(page.errors)},
+        **{"ground_truth_lines": {**rates, "cer": 0.125}, **rates, **counts},
+    }
+    page_views.write_html(tmp_path / "pages.html", SimpleNamespace(pages=[page], to_dict=lambda: result))  # type: ignore[arg-type]
+    browser.get((tmp_path / "pages.html").as_uri())
+    assert "Page CER 50.00 % on all of pages" in browser.title
+    body = browser.find_element("tag name", "body").text
+    for part in ("12.50 %", "1 of 2", "0 split, 0 merged, 1 missed", "p.png: a fault", "1 of 1 pages", "4 edits in 7"):
+        assert part in body
+    assert "Writers" not in body
+    (picture,) = browser.find_elements("css selector", ".row img")
+    assert browser.execute_script("return arguments[0].naturalWidth", picture) == 200
+    assert quiet(browser)

@@ -1,6 +1,8 @@
 """The commands `hwr evaluate` and `hwr export-typo`."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,12 +19,21 @@ from hwr.cli.options import (
 )
 from hwr.processes import rank_and_world_size
 
+if TYPE_CHECKING:
+    from hwr.recognizer import Recognizer
+
 
 @click.command(cls=Command)
 @checkpoint_option
 @config_option
 @set_option
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="test", show_default=True)
+@click.option(
+    "--pages",
+    "pages",
+    is_flag=True,
+    help="Find the lines of the pages as well, and score page texts and lines; needs PAGE or ALTO.",
+)
 @decoder_options
 @engine_option
 @click.option(
@@ -39,28 +50,40 @@ from hwr.processes import rank_and_world_size
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --report report.html
     hwr evaluate --checkpoint models/handwriting_line8.params --set data.root=data/iam --json report.json
     hwr evaluate --checkpoint runs/iam_line/best.safetensors --lm iam.arpa --lm-weight 0.6 --length-bonus 1
+    hwr evaluate --checkpoint hwr-latin --set data.root=exports/ --split all --pages --report pages.html
 """)
 def evaluate(
     checkpoint: str,
     config_path: str | None,
     overrides: tuple[str, ...],
     split: str,
+    pages: bool,
     engine: str | None,
     json_path: str | None,
     picture_path: str | None,
     page_path: str | None,
     decoding: list[str],
 ) -> None:
-    """Read a split and score the predictions: CER with its confidence interval, WER, loss, the worst lines."""
-    from hwr.evaluation import report, report_html
-    from hwr.evaluation.evaluate import evaluate as run
+    """Read a split and score the predictions: CER with its confidence interval, WER, loss, the worst lines.
+
+    With --pages, lines are found as `hwr predict --page` finds them, and compared with the ground-truth lines: page CER,
+    bag-of-words error, similarity, lines found, split and merged. If a page can't be read, the exit status is 1.
+    """
+    from hwr.evaluation import report
     from hwr.recognizer import Recognizer
 
     for path in filter(None, (json_path, picture_path, page_path)):
         if not Path(path).parent.is_dir():  # now, not after minutes of reading
             raise Error(f"{path}: no such folder: {Path(path).parent}")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
-    result = run(Recognizer(loaded, settings), split=split, checkpoint=checkpoint)
+    model = Recognizer(loaded, settings)
+    if pages:
+        _pages(model, split, checkpoint, json_path, picture_path, page_path)
+        return
+    from hwr.evaluation import report_html
+    from hwr.evaluation.evaluate import evaluate as run
+
+    result = run(model, split=split, checkpoint=checkpoint)
     if rank_and_world_size()[0]:
         return  # process 0 holds the results of all
     if json_path == "-":
@@ -74,6 +97,39 @@ def evaluate(
     if page_path:
         history = bundled.model(checkpoint).with_name("history.csv")
         report_html.write(page_path, result.to_dict(), result.predictions, result.lines, history)
+
+
+def _pages(
+    model: "Recognizer",
+    split: str,
+    checkpoint: str,
+    json_path: str | None,
+    picture_path: str | None,
+    page_path: str | None,
+) -> None:
+    """Evaluate pages, and print or write the report."""
+    from hwr.evaluation import page_views, report
+    from hwr.evaluation.pages import evaluate as run
+    from hwr.pages.segment import lines_of
+
+    result = run(model, lines_of, split=split, checkpoint=checkpoint)
+    if rank_and_world_size()[0]:
+        return
+    found = result.to_dict()
+    if json_path == "-":
+        click.echo(report.to_json(found))
+    else:
+        click.echo(page_views.table(found))
+        if json_path:
+            report.write_json(json_path, found)
+    if picture_path:
+        page_views.write_picture(picture_path, result.pages)
+    if page_path:
+        page_views.write_html(page_path, result)
+    for error in result.broken:
+        click.echo(f"hwr: {error}", err=True)
+    if result.broken:
+        sys.exit(1)
 
 
 @click.command("export-typo", cls=Command)

@@ -15,7 +15,7 @@ from hwr import Error, __version__, data
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import folder_names as checkpoint_names
 from hwr.config import DECODER, Data, decoder_settings
-from hwr.data import Dataset, Line
+from hwr.data import PARTS, Dataset, Line
 from hwr.engines import Engine, Group
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
@@ -125,14 +125,14 @@ def prepared(
 
 
 def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
-    """The lines (or words) of a split.
+    """The lines (or words) of a split, or of `all` splits.
 
     Raises:
         Error: The split is empty, or its lines are whole forms, which a line recogniser can't read.
     """
     if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
-    lines = dataset.part(split)
+    lines = [line for part in (PARTS if split == "all" else (split,)) for line in dataset.part(part)]
     if not lines:
         raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names its lists")
     return lines
@@ -143,7 +143,7 @@ class Report:
     """The result of an evaluation. The table, the JSON file and the web page are views of it.
 
     Attributes:
-        split: train, val or test.
+        split: train, val, test or all.
         dataset: The dataset.
         lines: The lines of the split.
         predictions: For these lines.
@@ -234,7 +234,7 @@ def evaluate(
 
     Args:
         root: The dataset's folder or file, or several (`data.root`); None: `data.root` of the model's config.
-        split: train, val or test.
+        split: train, val, test or all.
         checkpoint: The name of the model's file, for the report.
 
     Raises:

@@ -78,22 +78,30 @@ class Score:
         by = "writers" if all(self.writers) and len(set(self.writers)) > 1 else "lines"
         labels = self.writers if by == "writers" else np.arange(len(self.writers))
         names, group = np.unique(labels, return_inverse=True)
-        n = len(names)
-        if not n:
-            return float("nan"), float("nan"), by
-        edits = np.bincount(group, self.characters.edits, n)
-        units = np.bincount(group, self.characters.units, n)
-        rng = np.random.default_rng(seed)
-        # One resample at a time: n may be in the hundreds of thousands.
-        rates = []
-        for _ in range(resamples):
-            drawn = rng.integers(0, n, n)
-            if units[drawn].sum():
-                rates.append(edits[drawn].sum() / units[drawn].sum())
-        if not rates:
-            return float("nan"), float("nan"), by
-        low, high = np.percentile(rates, [2.5, 97.5])
-        return float(low), float(high), by
+        edits = np.bincount(group, self.characters.edits, len(names))
+        units = np.bincount(group, self.characters.units, len(names))
+        return (*bootstrap(edits, units, resamples, seed), by)
+
+
+def bootstrap(edits: np.ndarray, units: np.ndarray, resamples: int, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of sum(edits) / sum(units); NaN without units.
+
+    Args:
+        edits: (N,) per resampled item; `units` too.
+        resamples: How often to resample.
+    """
+    n = len(edits)
+    rng = np.random.default_rng(seed)
+    rates = []
+    # One resample at a time: n may be in the hundreds of thousands.
+    for _ in range(resamples if n else 0):
+        drawn = rng.integers(0, n, n)
+        if units[drawn].sum():
+            rates.append(edits[drawn].sum() / units[drawn].sum())
+    if not rates:
+        return float("nan"), float("nan")
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return float(low), float(high)
 
 
 class Bin(NamedTuple):

@@ -41,7 +41,7 @@ def write(
         history: The run's history.csv, for the learning curves.
     """
     rows = [
-        _row(line, text, float(confidence))
+        row(line.id, line.writer, line.text, text, float(confidence), _line_image(line))
         for line, text, confidence in zip(
             tqdm(lines, "report", unit="line", disable=None, leave=False),
             predictions.texts,
@@ -53,12 +53,17 @@ def write(
     data = {
         "report": result,
         "lines": rows,
-        "confusions": _confusions(rows),
+        "confusions": confusions(rows),
         "writers": _writers(rows),
         "lengths": _lengths(rows),
         "calibration": [x._asdict() for x in metrics.calibration_bins(predictions.confidences, accuracies)],
         "history": _history(history),
     }
+    write_data(path, data)
+
+
+def write_data(path: str | Path, data: dict[str, Any]) -> None:
+    """Write the page with these data, which its script shows."""
     page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
     # `</script>` in a text would end the script element. ASCII, because a file's name may not be valid Unicode.
     text = json.dumps(report.plain(data), allow_nan=False).replace("<", "\\u003c")
@@ -66,35 +71,42 @@ def write(
         temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
 
 
-def _row(line: Line, text: str, confidence: float) -> dict[str, Any]:
-    codes = Levenshtein.opcodes(line.text, text)
-    parts = [
-        [_KINDS[code.tag], line.text[code.src_start : code.src_end], text[code.dest_start : code.dest_end]]
-        for code in codes
-    ]
+def _line_image(line: Line) -> Image.Image:
     pixels = Image.fromarray(load.read_line(line.image, line.region))
     pixels.thumbnail((4 * 800, HEIGHT), Image.Resampling.LANCZOS)
+    return pixels
+
+
+def row(
+    id: str, writer: str, reference: str, hypothesis: str, confidence: float, picture: Image.Image
+) -> dict[str, Any]:
+    """A line or page as the web page's script takes it."""
+    codes = Levenshtein.opcodes(reference, hypothesis)
+    parts = [
+        [_KINDS[code.tag], reference[code.src_start : code.src_end], hypothesis[code.dest_start : code.dest_end]]
+        for code in codes
+    ]
     file = io.BytesIO()
-    pixels.save(file, "WEBP", quality=QUALITY)
+    picture.save(file, "WEBP", quality=QUALITY)
     return {
-        "id": line.id,
-        "writer": line.writer,
-        "reference": line.text,
-        "hypothesis": text,
+        "id": id,
+        "writer": writer,
+        "reference": reference,
+        "hypothesis": hypothesis,
         "parts": parts,
-        "edits": Levenshtein.distance(line.text, text),
-        "length": len(line.text),
+        "edits": Levenshtein.distance(reference, hypothesis),
+        "length": len(reference),
         "confidence": confidence,
-        "size": pixels.size,
+        "size": picture.size,
         "image": "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(),
     }
 
 
-def _confusions(rows: Sequence[dict[str, Any]]) -> dict[str, list[list[Any]]]:
+def confusions(rows: Sequence[dict[str, Any]]) -> dict[str, list[list[Any]]]:
     """The most frequent [truth, read, times], [read, times] and [truth, times], per character."""
     found: dict[str, Counter[tuple[str, ...]]] = {kind: Counter() for kind in "sid"}
-    for row in rows:
-        for kind, is_, read in row["parts"]:
+    for one in rows:
+        for kind, is_, read in one["parts"]:
             # A replace opcode has as many characters on both sides.
             pairs = {"s": zip(is_, read, strict=False), "i": ((c,) for c in read), "d": ((c,) for c in is_)}
             if kind in pairs:

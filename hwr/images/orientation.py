@@ -1,0 +1,50 @@
+"""Positions on an image that EXIF rotates: from the upright image to the pixels as stored, which PAGE and ALTO mean."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from hwr import Error
+from hwr.images.load import ORIENTATION, Polygon
+
+
+def of(path: Path) -> tuple[int, int, int]:
+    """The EXIF orientation of an image, 1 to 8 (1: upright), and its width and height as stored, in pixels.
+
+    Raises:
+        Error: The image can't be opened.
+    """
+    try:
+        with Image.open(path) as opened:
+            value = int(opened.getexif().get(ORIENTATION, 1))
+            return (value if 1 <= value <= 8 else 1), *opened.size
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise Error(f"{path}: can't be opened: {error}") from error
+
+
+def as_stored(points: Polygon, orientation: int, width: int, height: int) -> Polygon:
+    """Points of the upright image as points of the stored one.
+
+    Args:
+        points: (x, y) in pixels.
+        orientation: EXIF's, as JEITA CP-3451 defines it: where row 0 and column 0 of the stored image are shown.
+        width: Of the stored image, in pixels; `height` too.
+    """
+    right, bottom = width - 1, height - 1
+    match orientation:
+        case 2:
+            return tuple((right - x, y) for x, y in points)
+        case 3:
+            return tuple((right - x, bottom - y) for x, y in points)
+        case 4:
+            return tuple((x, bottom - y) for x, y in points)
+        case 5:
+            return tuple((y, x) for x, y in points)
+        case 6:
+            return tuple((y, bottom - x) for x, y in points)
+        case 7:
+            return tuple((right - y, bottom - x) for x, y in points)
+        case 8:
+            return tuple((right - y, x) for x, y in points)
+        case _:
+            return points

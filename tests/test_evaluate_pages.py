@@ -1,0 +1,159 @@
+"""`hwr evaluate --pages`: two synthetic pages, and finders that make known mistakes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from rapidfuzz.distance import Levenshtein
+
+from hwr import Error, config, data
+from hwr.cli import main
+from hwr.data import Line
+from hwr.data.formats import page, xml
+from hwr.data.formats.marked_pages import Marked
+from hwr.images import load
+from hwr.pages import segment
+from hwr.pages.sources import Target
+
+Boxes = dict[str, list[tuple[int, int, int, int]]]
+
+
+@pytest.fixture(scope="module")
+def pages(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Boxes]:
+    """Two pages of four and three lines in PAGE, and the boxes of their lines."""
+    folder = tmp_path_factory.mktemp("pages")
+    lines = data.read(config.load(None, [f"data.root={drawn}"]).data).train
+    return folder, {name: written(folder, name, lines[at]) for name, at in NAMES.items()}
+
+
+NAMES = {"p1": slice(0, 4), "p2": slice(4, 7)}
+
+
+def written(folder: Path, name: str, lines: list[Line]) -> list[tuple[int, int, int, int]]:
+    images = [load.read(line.image) for line in lines]
+    canvas = np.full((sum(len(x) + 30 for x in images) + 30, 60 + max(x.shape[1] for x in images)), 255, np.uint8)
+    boxes, top = [], 30
+    for x in images:
+        canvas[top : top + len(x), 30 : 30 + x.shape[1]] = x
+        boxes.append((30, top, 29 + x.shape[1], top + len(x) - 1))
+        top += len(x) + 30
+    Image.fromarray(canvas).save(folder / f"{name}.png")
+    marked = [
+        Marked(f"l{i}", line.text, corners(box), (), "") for i, (line, box) in enumerate(zip(lines, boxes, strict=True))
+    ]
+    xml.write(page.new(f"{name}.png", canvas.shape[::-1], marked), folder / f"{name}.xml")
+    return boxes
+
+
+def corners(box: tuple[int, int, int, int]) -> load.Polygon:
+    left, top, right, bottom = box
+    return ((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def finder(change: Callable[[Path, list[Any]], list[Any]], boxes: Boxes) -> Callable[[Path], list[Target]]:
+    def lines_of(path: Path) -> list[Target]:
+        found = change(path, list(boxes[path.stem]))
+        return [Target(path, corners(box), (), f"line{i}", upright=True) for i, box in enumerate(found)]
+
+    return lines_of
+
+
+def report(root: Path, model: Path, *more: object, exit_code: int = 0) -> tuple[dict[str, Any], Any]:
+    arguments = [
+        "evaluate",
+        "--checkpoint",
+        model,
+        "--pages",
+        "--set",
+        f"data.root={root}",
+        "--split",
+        "all",
+        "--json",
+        "-",
+        *more,
+    ]
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == exit_code, f"{done.output}{done.exception!r}"
+    return json.loads(done.stdout), done
+
+
+def test_lines_found_as_they_are_marked(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, boxes = pages
+    monkeypatch.setattr(segment, "lines_of", finder(lambda path, found: found, boxes))
+    found, _ = report(root, model)
+    assert (found["pages"], found["lines"], found["lines_found"], found["lines_extra"]) == (2, 7, 7, 0)
+    assert {key: found[key] for key in found["ground_truth_lines"]} == found["ground_truth_lines"]
+    assert found["cer_ratio"] == 1
+    assert found["broken"] == []
+    edits = sum(Levenshtein.distance(page["reference"], page["hypothesis"]) for page in found["worst"])
+    assert found["cer"] == pytest.approx(edits / found["characters"])
+    low, high = found["cer_ci95"]
+    assert low <= found["cer"] <= high
+    assert 0 < found["similarity"] <= 1
+
+
+def test_lines_in_another_order_split_merged_and_extra(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, boxes = pages
+
+    def change(path: Path, found: list[Any]) -> list[Any]:
+        if path.stem == "p1":
+            return found[::-1]
+        (left, top, right, bottom), two, three = found
+        middle = (left + right) // 2
+        both = (two[0], two[1], max(two[2], three[2]), three[3])
+        return [(left, top, middle, bottom), (middle + 1, top, right, bottom), both, (0, 0, 20, 20)]
+
+    monkeypatch.setattr(segment, "lines_of", finder(change, boxes))
+    found, _ = report(root, model)
+    counts = [found[f"lines_{key}"] for key in ("found", "split", "merged", "missed", "predicted", "extra")]
+    assert counts == [4, 1, 2, 0, 8, 1]
+    first = next(page for page in found["worst"] if page["id"] == "p1")
+    assert first["found"] == 4
+    assert found["cer"] > found["ground_truth_lines"]["cer"]
+    assert found["bag_of_words"] <= found["wer"]
+
+
+def test_a_broken_page_counts_and_the_others_are_read(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root, boxes = pages
+
+    def change(path: Path, found: list[Any]) -> list[Any]:
+        if path.stem == "p2":
+            raise Error(f"{path}: no lines can be found")
+        return found
+
+    monkeypatch.setattr(segment, "lines_of", finder(change, boxes))
+    written = ["--report", tmp_path / "r.html", "--picture", tmp_path / "r.png"]
+    found, done = report(root, model, *written, exit_code=1)
+    assert "p2.png: no lines can be found" in done.stderr
+    assert len(found["broken"]) == 1
+    assert (found["lines_found"], found["lines_missed"]) == (4, 3)
+    assert b"p2.png: no lines can be found" in (tmp_path / "r.html").read_bytes()
+    with Image.open(tmp_path / "r.png") as picture:
+        assert picture.width > 100
+    table = hwr_pages(root, model, "--split", "all").stdout
+    assert "4 found, 0 split, 0 merged, 3 missed" in table
+
+
+def hwr_pages(root: Path, model: Path, *more: str) -> Any:
+    arguments = ["evaluate", "--checkpoint", str(model), "--pages", "--set", f"data.root={root}"]
+    return CliRunner().invoke(main, [*arguments, *more])
+
+
+def test_parts_of_pages_are_refused(pages: tuple[Path, Boxes], drawn: Path, model: Path) -> None:
+    done = hwr_pages(pages[0], model)  # two pages are split by line
+    assert done.exit_code == 2
+    assert "--split all" in done.stderr
+    done = hwr_pages(drawn, model)
+    assert done.exit_code == 2
+    assert "is a line image; data.root needs to be PAGE or ALTO" in done.stderr
