@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hwr import Error
+from hwr.terminal import CONTROL
 
 ORIGINAL = " !\"#&\\'()*+,-./" + string.digits + ":;?" + string.ascii_uppercase + string.ascii_lowercase
 """The 80 characters of the original system, in its order. The backslash comes from a raw string in its code, but the class
@@ -24,7 +25,7 @@ class Alphabet:
     """The characters that a network can write; character i is class i, and the blank is class `len(characters)`.
 
     Raises:
-        Error: It repeats a character, or is empty.
+        Error: It repeats a character, contains a control character, or is empty.
     """
 
     characters: str
@@ -32,6 +33,10 @@ class Alphabet:
     def __post_init__(self) -> None:
         if not self.characters:
             raise Error("an alphabet needs at least one character")
+        if control := CONTROL.search(self.characters):
+            raise Error(
+                f"the alphabet contains the control character U+{ord(control[0]):04X}, which no text may contain"
+            )
         if len(set(self.characters)) != len(self.characters):
             twice = sorted({c for c in self.characters if self.characters.count(c) > 1})
             raise Error(f"the alphabet repeats {''.join(twice)!r}")

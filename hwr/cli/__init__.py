@@ -14,6 +14,7 @@ from hwr.cli.predict import predict
 from hwr.cli.synth import synth
 from hwr.cli.train import train
 from hwr.processes import rank_and_world_size
+from hwr.terminal import echo
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,7 +43,7 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
+    echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
 
 
 for command in (train, evaluate, export_typo, predict, data, lm, iam, synth, augment, info, export, completion):

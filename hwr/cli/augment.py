@@ -6,6 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, config_option, examples, refuse_unused, set_option
+from hwr.terminal import echo
 
 
 @click.command(cls=Command)
@@ -36,4 +37,4 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
     chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)
     images = cache.prepared(chosen, geometry, settings.data.cache, progress=True)
     write(out, images, settings.augment, settings.train.seed, times, centred=geometry.any_width)
-    click.echo(out)
+    echo(out)

@@ -7,6 +7,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Group, config_option, examples, refuse_unused, set_option
+from hwr.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.config import Config
@@ -98,7 +99,7 @@ def summary(
     dataset = data.read(settings.data)
     geometry = networks.geometry(settings)
     found = summarise(dataset, lambda line, width, height: too_long(line, width, height, geometry))
-    click.echo(report.to_json(found) if as_json else table(found))
+    echo(report.to_json(found) if as_json else table(found))
     if picture_path:
         picture(found, dataset, picture_path)
 
@@ -127,8 +128,8 @@ def convert(path: str, out: Path, kind: str | None, to: str, overrides: tuple[st
     settings = _settings(path, kind, None, overrides)
     dataset = data.read(settings.data)
     for note in dataset.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     for note in run(dataset, out, to):
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     total = sum(len(dataset.part(part)) for part in ("train", "val", "test"))
-    click.echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else ""))
+    echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else ""))

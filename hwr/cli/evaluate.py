@@ -18,6 +18,7 @@ from hwr.cli.options import (
     set_option,
 )
 from hwr.processes import rank_and_world_size
+from hwr.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.recognizer import Recognizer
@@ -87,9 +88,9 @@ def evaluate(
     if rank_and_world_size()[0]:
         return  # process 0 holds the results of all
     if json_path == "-":
-        click.echo(report.to_json(result.to_dict()))
+        echo(report.to_json(result.to_dict()))
     else:
-        click.echo(report.table(result.to_dict()))
+        echo(report.table(result.to_dict()))
         if json_path:
             report.write_json(json_path, result.to_dict())
     if picture_path:
@@ -174,6 +175,6 @@ def export_typo(
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     notes, paths = run(Recognizer(loaded, settings), split, out, n_best)
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     for path in paths:
-        click.echo(path)
+        echo(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from hwr.cli.options import Group, examples
+from hwr.terminal import echo
 
 root_option = click.option("--root", default="data/iam", show_default=True, metavar="FOLDER", help="IAM's folder.")
 
@@ -50,7 +51,7 @@ def download(root: str, email: str, password: str, parts: tuple[str, ...], keep_
     from hwr.data.iam_archive.download import download as run
 
     for folder in run(Path(root), email, password, parts=parts, keep_archives=keep_archives):
-        click.echo(folder)
+        echo(folder)
 
 
 @iam.command()
@@ -69,6 +70,6 @@ def check(root: str, images: bool) -> None:
     from hwr.data.iam_archive.check import summary
 
     report = run(Path(root), images=images)
-    click.echo(summary(report))
+    echo(summary(report))
     if not report.ok:
         sys.exit(1)

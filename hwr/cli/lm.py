@@ -8,6 +8,7 @@ import click
 
 from hwr import Error, bundled
 from hwr.cli.options import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
+from hwr.terminal import echo
 
 
 @click.group(cls=Group)
@@ -76,7 +77,7 @@ def build(
         model = prune.to_size(model, times, max_mb)
     language_model.save(out, model)
     counts = ", ".join(f"{count:,}" for count in model.counts)
-    click.echo(
+    echo(
         f"{out}: {len(lines):,} lines, {len(model.characters)} characters; n-grams of 1 to {model.order}: {counts}; {Path(out).stat().st_size / 1e6:.1f} MB"
     )
 
@@ -145,15 +146,13 @@ def tune(
         raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")
     found = tune.tune(Recognizer(loaded, settings), (beam or 16) if lm_path or words else None)
     for weight, bonus, penalty, cer in found.tried:
-        click.echo(
-            f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}"
-        )
+        echo(f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}")
     if found.tried:
-        click.echo(f"greedy: validation CER {percent(found.greedy_cer)}")
-        click.echo(f"{described(found.decode)}: validation CER {percent(found.cer)}")
-    click.echo(
+        echo(f"greedy: validation CER {percent(found.greedy_cer)}")
+        echo(f"{described(found.decode)}: validation CER {percent(found.cer)}")
+    echo(
         f"temperature {found.decode.temperature:g}: calibration error (ECE) {percent(found.error)}, "
         f"before {percent(found.error_before)}"
     )
     tune.save(target, loaded, found)
-    click.echo(f"stored in {target}")
+    echo(f"stored in {target}")

@@ -6,6 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, examples
+from hwr.terminal import echo
 
 
 @click.command(cls=Command)
@@ -21,7 +22,7 @@ def info(checkpoint: str, as_json: bool) -> None:
     from hwr.evaluation import report
 
     about = describe.describe(checkpoint)
-    click.echo(report.to_json(about) if as_json else describe.table(about))
+    echo(report.to_json(about) if as_json else describe.table(about))
 
 
 @click.command(cls=Command)
@@ -62,6 +63,4 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     )
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"
-    click.echo(
-        f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} differ from the checkpoint's by at most {away:.2g}"
-    )
+    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB; its {what} differ from the checkpoint's by at most {away:.2g}")

@@ -4,9 +4,7 @@ import functools
 import inspect
 import itertools
 import json
-import os
 import re
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,15 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error
+from hwr import Error, memory
 from hwr.processes import rank_and_world_size
+from hwr.terminal import echo, visible
 
 if TYPE_CHECKING:
     from hwr.checkpoint import Checkpoint
     from hwr.config import Config
 
 
-class Command(click.Command):
+class _Shown(click.Command):
+    """Shows control characters in click's own messages, which quote arguments: a shell's `*` may be a strange file name."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            vars(error)["message"] = visible(error.message)  # its type says that it is final
+            raise
+
+
+class Command(_Shown):
     """Lets one --set take several pairs: `--set train.epochs=2 train.lr=1e-3`."""
 
     _params: list[click.Parameter]
@@ -48,7 +58,7 @@ class Command(click.Command):
         return super().parse_args(context, spread)
 
 
-class Group(click.Group):
+class Group(_Shown, click.Group):
     """Prints our own errors as one message, without a traceback."""
 
     command_class = Command
@@ -59,21 +69,37 @@ class Group(click.Group):
             return super().invoke(context)
         except BrokenPipeError:
             raise  # the reader has closed the pipe; click exits quietly
+        except click.ClickException as error:
+            vars(error)["message"] = visible(error.message)  # its type says that it is final
+            raise
         except (Error, OSError) as error:
-            if context.find_root().params.get("debug"):
-                traceback.print_exc()
-            rank, size = rank_and_world_size()
-            click.echo(f"hwr{f' (process {rank} of {size})' if size > 1 else ''}: {error}", err=True)
-            context.exit(2)
+            _fail(context, str(error))
         except KeyboardInterrupt:
             context.exit(130)
+        except Exception as error:
+            if not memory.is_short(error):
+                raise
+            _fail(context, f"out of memory; lower {_MEMORY}, or free some ({str(error) or type(error).__name__})")
+
+
+# What to lower if the place that ran out does not know.
+_MEMORY = "the batch size (train.batch_size, evaluate.batch_size), image.width, --beam or --workers"
+
+
+def _fail(context: click.Context, message: str) -> None:
+    """Print a message, after the traceback with --debug, and end the program."""
+    if context.find_root().params.get("debug"):
+        echo(traceback.format_exc().rstrip(), err=True)
+    rank, size = rank_and_world_size()
+    echo(f"hwr{f' (process {rank} of {size})' if size > 1 else ''}: {message}", err=True)
+    context.exit(2)
 
 
 def _warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
     """A warning as the command line shows it: our own address the user, so they name no source line."""
     if category.__module__.startswith("hwr"):
-        return f"hwr: {message}\n"
-    return _python_warning(message, category, *place)
+        return f"hwr: {visible(message)}\n"
+    return visible(_python_warning(message, category, *place))
 
 
 _python_warning = warnings.formatwarning
@@ -195,14 +221,6 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
     return [*overrides, *([f"engine.name={engine}"] if engine else [])]
 
 
-def say(line: str) -> None:
-    """Print a line. Once the reader is gone (`| head`, a closed terminal), continue silently."""
-    try:
-        click.echo(line)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 # The sections of the config, and what the commands that read lines use of it.
 _SECTIONS = ("data", "image", "augment", "model", "train", "evaluate", "decode", "engine")
 READING = ("image", "model", "evaluate", "decode", "engine", "train.loss_weight")
@@ -231,6 +249,6 @@ def load(
 
     def note(text: str) -> None:
         if not rank_and_world_size()[0]:
-            click.echo(f"hwr: {text}", err=True)
+            echo(f"hwr: {text}", err=True)
 
     return settings_for(checkpoint, config_path, with_engine(overrides, engine), dataset=True, note=note)

@@ -20,6 +20,7 @@ from hwr.cli.options import (
     with_engine,
 )
 from hwr.processes import rank_and_world_size
+from hwr.terminal import echo, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,13 +115,13 @@ def predict(
     write.check_places(kind, out, files)
     rank, _ = rank_and_world_size()
     if others and not rank:
-        click.echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
+        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
     with _predictions(loaded, settings, files, pages, workers, characters or kind == "alto") as predictions:
         broken, unsure = _write_all(predictions, len(files), kind, out, characters, min_confidence)
     if unsure:
-        click.echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
+        echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
     if broken:
-        click.echo(f"hwr: {broken} of {len(files)} files could not be read, or only in part", err=True)
+        echo(f"hwr: {broken} of {len(files)} files could not be read, or only in part", err=True)
         sys.exit(1)
 
 
@@ -164,8 +165,12 @@ def _write_all(
         file = None
         if out is not None and to_file:
             file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
+
+        def put(row: str) -> None:
+            echo(row) if file is None else file.write(f"{row}\n")
+
         if kind == "tsv" and not rank:
-            click.echo(write.HEADER, file)
+            put(write.HEADER)
         bar = stack.enter_context(tqdm(desc="reading", total=total, unit="file", disable=silent))
         for job, read in predictions:
             bar.update()
@@ -177,16 +182,16 @@ def _write_all(
             if by_line:
                 for prediction in few:
                     if prediction.text is not None:
-                        click.echo(write.row(job, prediction, kind, characters), file)
+                        put(write.row(job, prediction, kind, characters))
             elif not job.error and (not few or any(p.text is not None for p in few)):
                 assert out is not None
                 try:
-                    bar.write(write.shown(write.write(out, kind, job, few)), file=sys.stdout)
+                    bar.write(visible(write.shown(write.write(out, kind, job, few))), file=sys.stdout)
                 except Error as error:
                     failed.append(str(error))
             broken += bool(failed)
             for reason in failed:
-                click.echo(f"hwr: {reason}", err=True)
+                echo(f"hwr: {reason}", err=True)
     return broken, unsure
 
 

@@ -6,6 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, examples
+from hwr.terminal import echo
 
 
 @click.command(cls=Command)
@@ -59,4 +60,4 @@ def synth(
         raise Error("--processes needs --fonts: a single process draws the stroke fonts")
     processes = processes or (usable_cores() if fonts else 1)
     write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, processes=processes, progress=True)
-    click.echo(f"{lines} lines by {writers} drawn writers in {out}")
+    echo(f"{lines} lines by {writers} drawn writers in {out}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from hwr.cli.options import Command, config_option, engine_option, examples, say, set_option, with_engine
+from hwr.cli.options import Command, config_option, engine_option, examples, set_option, with_engine
+from hwr.terminal import say
 
 
 @click.command(cls=Command)

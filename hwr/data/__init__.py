@@ -1,12 +1,11 @@
 """Data on disk -> a dataset of lines."""
 
-import re
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwr import Error
+from hwr import Error, terminal
 
 if TYPE_CHECKING:
     from hwr.config import Data
@@ -115,8 +114,8 @@ def _named(dataset: Dataset, name: str) -> Dataset:
     )
 
 
-# Control characters, the separators that break lines, halves of UTF-16 pairs.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Characters that no text may contain.
+CONTROL = terminal.CONTROL
 
 
 def _read(data: "Data") -> Dataset:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, memory
 from hwr.alphabet import Alphabet
 from hwr.config.decoder_settings import STORED
 from hwr.decoding import align, greedy, lexicon
@@ -117,18 +117,19 @@ class Decoder:
     def _search(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
         from hwr.decoding import beam
 
-        return beam.search(
-            logits,
-            self.alphabet,
-            self.settings.beam,
-            self.lm,
-            self.settings.lm_weight,
-            self.settings.length_bonus,
-            n_best=n,
-            edges=self.edge_spaces,
-            lexicon=self.lexicon,
-            unknown_penalty=self.settings.unknown_penalty,
-        )
+        with memory.errors(f"--beam (now {self.settings.beam}) or evaluate.batch_size (now {len(logits)})"):
+            return beam.search(
+                logits,
+                self.alphabet,
+                self.settings.beam,
+                self.lm,
+                self.settings.lm_weight,
+                self.settings.length_bonus,
+                n_best=n,
+                edges=self.edge_spaces,
+                lexicon=self.lexicon,
+                unknown_penalty=self.settings.unknown_penalty,
+            )
 
 
 def build(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, memory
 from hwr.decoding.normal_form import normal_form
 
 UNKNOWN, START, END = 0, 1, 2
@@ -182,6 +182,7 @@ def build(texts: Iterable[str], order: int) -> LM:
     return count(texts, order)[0]
 
 
+@memory.errors("--order, or give less --text")
 def count(texts: Iterable[str], order: int) -> tuple[LM, np.ndarray]:
     """Estimate a model; the lines are independent of each other.
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, memory
 from hwr.config import Config
 from hwr.engines.base import Engine, Group, Trainer, Weights
 from hwr.processes import rank_and_world_size
 
 __all__ = ["Engine", "Group", "Trainer", "Weights", "exported", "reader", "trainer"]
+
+# What to lower if a network is too large for the memory.
+_SIZES = "the sizes of the network (the keys of model), or free some"
 
 
 def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
@@ -29,7 +32,8 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
         case "torch":
             from hwr.engines.torch_trainer import TorchTrainer
 
-            return TorchTrainer(config, classes, fresh)
+            with memory.errors(_SIZES):
+                return TorchTrainer(config, classes, fresh)
         case "mxnet":
             _alone("the mxnet engine can't share a run with other processes")
             from hwr.engines.mxnet import MXNetEngine
@@ -47,7 +51,8 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> E
         case "torch":
             from hwr.engines.torch import TorchEngine
 
-            return TorchEngine(config, classes, weights)
+            with memory.errors(_SIZES):
+                return TorchEngine(config, classes, weights)
         case "mxnet":
             engine = trainer(config, classes, fresh=False)
             engine.load(weights)

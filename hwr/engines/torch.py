@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwr import Error, networks
+from hwr import Error, memory, networks
 from hwr.config import Config
 from hwr.engines import torch_augment
 from hwr.engines.torch_augment import upload
@@ -57,7 +57,7 @@ class TorchEngine:
         with (
             self._computing(),
             torch.inference_mode(),
-            memory_errors(f"evaluate.batch_size (now {len(batch.images)}) or image.width"),
+            memory.errors(f"evaluate.batch_size (now {len(batch.images)}) or image.width"),
         ):
             out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
         return out
@@ -137,17 +137,6 @@ def ctc_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
     # Torch's own CTC, on a GPU too, because cuDNN's needs the blank first. Its GPU gradient is not deterministic.
     return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
-
-
-@contextmanager
-def memory_errors(remedy: str) -> Iterator[None]:
-    """Turn a lack of memory into an Error that names the setting to lower."""
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is a subclass; the CPU allocator raises a plain RuntimeError
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise Error(f"out of memory: lower {remedy}") from error
-        raise
 
 
 def _device(name: str, group: TorchGroup) -> torch.device:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwr import Error, networks
+from hwr import Error, memory, networks
 from hwr.config import Config
 from hwr.engines.base import Weights
-from hwr.engines.torch import TorchEngine, ctc_loss, memory_errors
+from hwr.engines.torch import TorchEngine, ctc_loss
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
 
@@ -69,7 +69,7 @@ class TorchTrainer(TorchEngine):
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
-        with self._computing(), memory_errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
+        with self._computing(), memory.errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
             losses = self._backward(self._trainer, batch, center_loss)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
@@ -106,7 +106,7 @@ class TorchTrainer(TorchEngine):
         buffers = [buffer.clone() for buffer in self._net.buffers()]
         devices = [self._device] if self._device.type == "cuda" else []
         remedy = f"train.batch_size (now {self._config.train.batch_size}) or image.width"
-        with self._computing(), torch.random.fork_rng(devices), memory_errors(remedy):
+        with self._computing(), torch.random.fork_rng(devices), memory.errors(remedy):
             self._backward(self._net, batch, 0.0)
         self._optimizer.zero_grad()
         with torch.no_grad():

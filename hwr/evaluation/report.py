@@ -14,6 +14,7 @@ from hwr.atomic import replacing
 from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
+from hwr.terminal import visible
 
 
 def write_json(path: str | Path, report: Any) -> None:
@@ -23,8 +24,8 @@ def write_json(path: str | Path, report: Any) -> None:
 
 
 def to_json(report: Any) -> str:
-    """Standard JSON, indented; NaN (no lines to average over) becomes null."""
-    return json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False)
+    """Standard JSON, indented; NaN (no lines to average over) becomes null. Control characters are escaped."""
+    return visible(json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from hwr.data.formats.marked_pages import Marked, check_name
 from hwr.images import load
 from hwr.pages.predict import Prediction
 from hwr.pages.sources import Job
+from hwr.terminal import cell, visible
 
 # Formats with one row per line, and the header of TSV.
 BY_LINE = ("txt", "tsv", "json")
@@ -88,13 +89,13 @@ def row(job: Job, prediction: Prediction, kind: str, characters: bool) -> str:
         return prediction.text or ""
     if kind == "tsv":
         cells = (name, prediction.target.id, prediction.text or "", f"{prediction.confidence:.4f}")
-        return "\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells)
+        return "\t".join(map(cell, cells))
     found: dict[str, Any] = {"image": name, "text": prediction.text, "confidence": prediction.confidence}
     if prediction.target.id:
         found["line"] = prediction.target.id
     if characters:
         found["characters"] = [list(character) for character in prediction.characters]
-    return json.dumps(found, ensure_ascii=False)
+    return visible(json.dumps(found, ensure_ascii=False))
 
 
 def place(folder: Path, source: Path) -> Path:

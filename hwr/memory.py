@@ -1,0 +1,30 @@
+"""Running out of memory as an error that the user can act on, whichever library runs out."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hwr import Error
+
+# What torch's allocators, OpenCV, onnxruntime and numba say. Their exceptions have no common class.
+_SIGNS = ("allocate memory", "out of memory", "insufficient memory", "bad_alloc", "bad allocation", "allocation failed")
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return not isinstance(error, Error) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+@contextmanager
+def errors(remedy: str) -> Iterator[None]:
+    """Turn a lack of memory into an Error that names the setting to lower."""
+    try:
+        yield
+    except Exception as error:
+        if is_short(error):
+            raise Error(f"out of memory: lower {remedy}") from error
+        raise
