@@ -4,11 +4,10 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, files
 from hwr.terminal import CONTROL
 
 ORIGINAL = " !\"#&\\'()*+,-./" + string.digits + ":;?" + string.ascii_uppercase + string.ascii_lowercase
@@ -18,6 +17,9 @@ indices of all its checkpoints depend on it."""
 
 # Values of `data.alphabet` other than a file's path.
 NAMES = ("auto", "original")
+
+# Bytes of the largest file of characters: all of Unicode.
+MOST = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ def resolve(name: str, texts: Sequence[str]) -> Alphabet:
             return Alphabet(ORIGINAL + "".join(sorted(set().union(*texts) - set(ORIGINAL))))
         case _:
             try:
-                text = Path(name).read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
+                text = files.read_text(name, MOST)
+            except Error as error:
                 raise Error(
                     f"data.alphabet: {name} is neither original nor auto, and could not be read as a UTF-8 file "
                     f"of characters: {error}"
                 ) from error
             try:
-                return Alphabet(text.replace("\r", "").replace("\n", ""))
+                return Alphabet(text.replace("\n", ""))
             except Error as error:
                 raise Error(f"{name}: {error}") from None

@@ -14,7 +14,7 @@ from safetensors.numpy import load as safetensors_arrays
 from safetensors.numpy import save as safetensors_bytes
 from safetensors.numpy import save_file
 
-from hwr import Error, alphabet, config
+from hwr import Error, alphabet, config, files
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.config import Config, decoder_settings
@@ -212,11 +212,10 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    if not Path(path).is_file():
-        raise Error(f"{path}: no such file")
+    files.check(path)
     try:
         with safe_open(str(path), "np") as file:
-            about = json.loads((file.metadata() or {}).get("hwr", "null"))
+            about = files.parse_json((file.metadata() or {}).get("hwr", "null"))
             if not isinstance(about, dict):
                 raise Error(f"{path}: was not written by hwr (no hwr entry in its metadata)")
             yield file, about

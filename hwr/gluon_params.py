@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, files
 from hwr.atomic import replacing
 
 LIST_MAGIC = 0x112
@@ -64,10 +64,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        # A pipe would block, and a folder can't be opened. Only plain files have a size to check lengths against.
-        if not path.is_file():
-            raise Error(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             return _Reader(path, file).read()
     except OSError as error:
         raise Error(f"{path}: could not be read: {error.strerror or error}") from error

@@ -74,7 +74,7 @@ LAYERS = [
     ["hwr.data"],
     # `images.load` only decodes files.
     ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load"],
-    ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic", "hwr.terminal", "hwr.memory"],
+    ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic", "hwr.terminal", "hwr.memory", "hwr.files"],
     ["hwr"],
 ]
 # `Recognizer.read_page` imports the layer above it.

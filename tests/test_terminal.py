@@ -169,7 +169,9 @@ def test_streams_that_are_closed_or_full(tmp_path: Path) -> None:
 
 def test_a_closed_stream_is_not_written_into_a_file(tmp_path: Path) -> None:
     """The next file that is opened gets the number of the closed stream."""
-    code = "from hwr import terminal; terminal.prepare(); import os; print(os.open(os.devnull, os.O_RDONLY), flush=True)"
+    code = (
+        "from hwr import terminal; terminal.prepare(); import os; print(os.open(os.devnull, os.O_RDONLY), flush=True)"
+    )
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -c '{code}' 2>&-"], capture_output=True, text=True, cwd=REPOSITORY
     )
@@ -186,24 +188,23 @@ def test_an_encoding_without_a_character(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("delay", [0.08, 0.3])
-def test_a_signal_during_the_imports_shows_no_traceback(number: int, status: int, delay: float) -> None:
+def test_a_signal_during_the_imports_shows_no_traceback(number: signal.Signals, status: int, delay: float) -> None:
     started = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "hwr", "evaluate", "--checkpoint", "hwr-latin"],
         stderr=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a background job ignores Ctrl-C
     )
     assert started.stderr is not None
-    seen = ""
-    while "hwr.terminal" not in seen:  # now the program has begun
-        seen = started.stderr.readline()
-        assert seen
-    time.sleep(delay)
-    started.send_signal(number)
-    rest = "".join(line for line in started.stderr if not line.startswith("import time:"))
+    with started.stderr as messages:
+        while "hwr.terminal" not in messages.readline():  # then the program has begun
+            pass
+        time.sleep(delay)
+        started.send_signal(number)
+        rest = "".join(line for line in messages if not line.startswith("import time:"))
     assert started.wait() == status, rest
     assert "Traceback" not in rest
-    started.stderr.close()
 
 
 def test_a_traceback_shows_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

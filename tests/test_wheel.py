@@ -60,7 +60,7 @@ def test_the_wheel_has_the_recipes_and_the_model_and_no_user_files(installed: Pa
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hwr").rglob("*.py")}
     assert {str(path.relative_to(installed)) for path in (installed / "hwr").rglob("*.py")} == modules
     (found,) = importlib.metadata.distributions(path=[str(installed)])
-    assert any(point.value == "hwr.cli:main" for point in found.entry_points)
+    assert any(point.value == "hwr.__main__:run" for point in found.entry_points)
 
 
 def test_the_installed_wheel_reads_and_trains_from_any_folder(installed: Path, drawn: Path, tmp_path: Path) -> None:

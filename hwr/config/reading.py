@@ -1,7 +1,8 @@
 """Config files and overrides -> a checked `Config`, and back."""
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def over(found: Given, base: Config | None = None) -> Config:
     Raises:
         Error: An unknown key, or a value of the wrong type or out of range; names file:line or the override.
     """
+    for key, text in _texts(found.tree):
+        if _IMPOSSIBLE.search(text):
+            place = found.place(*key[:2]) if len(key) > 1 else found.name
+            raise Error(f"{place}: {'.'.join(key)}: {text!r} contains a character that no text and no path can contain")
     merged = to_dict(base) if base is not None else {}
     for name, section in found.tree.items():
         under = merged.get(name)
@@ -92,6 +97,22 @@ def over(found: Given, base: Config | None = None) -> Config:
         return Config.model_validate(_tuples(merged))
     except ValidationError as error:
         raise Error(fields.explain(Config, error.errors(), found.places, found.written, found.name)) from None
+
+
+# NUL, and halves of UTF-16 pairs other than those by which Python writes the bytes of a path that are not UTF-8.
+_IMPOSSIBLE = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")
+
+
+def _texts(value: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The texts in a tree, each with its key."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, (*key, str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:

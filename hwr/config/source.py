@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, bundled
+from hwr import Error, bundled, files
 from hwr.config import fields, yaml_lines
 
 
@@ -84,12 +84,9 @@ def read(record: fields.Record, path: str | Path | None = None, overrides: Seque
     found = Given()
     if path is not None:
         path = bundled.recipe(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise Error(f"{path}: no such config file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise Error(f"{path}: could not be read: {error}") from error
+        if not path.exists():
+            raise Error(f"{path}: no such config file")
+        text = files.read_text(path, yaml_lines.MOST)
         parsed = yaml_lines.read(text, str(path))
         found = Given(parsed.tree, parsed.places, parsed.written, str(path))
     for override in overrides:

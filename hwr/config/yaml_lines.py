@@ -8,6 +8,13 @@ import yaml
 
 from hwr import Error
 
+# Limits of a config file, far above any real one: bytes, nodes (aliases count as often as they are used), levels, and
+# characters of a number. Without them a few lines of YAML make billions of values.
+MOST, NODES, DEPTH, DIGITS = 300_000, 200_000, 20, 100
+
+# What PyYAML's constructors raise on values such as `2024-13-45` or `!!int ""`; YAMLError comes from its parser.
+_FAULTS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as people write it: `1e-4` is a number (PyYAML wants `1.0e-4`)."""
@@ -50,18 +57,9 @@ def read(text: str, path: str) -> Mapping:
         Error: The text is not YAML, or not a mapping, or repeats a key; names the line.
     """
     found = Mapping()
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is not None:
-            _walk(node, (), path, found)
-            tree = loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise Error(f"{place}: not valid YAML: {_first_line(error)}") from error
-    finally:
-        loader.dispose()
+    node, tree = _parsed(text, _Loader, path)
+    if node is not None:
+        _walk(node, (), path, found)
     if node is None or tree is None:
         return found
     if not isinstance(tree, dict):
@@ -76,7 +74,7 @@ def value(text: str) -> Any:
     Raises:
         Error: It is not YAML.
     """
-    return _parsed(text, _Loader)
+    return _value(text, _Loader)
 
 
 def texts(text: str) -> Any:
@@ -85,14 +83,58 @@ def texts(text: str) -> Any:
     Raises:
         Error: It is not YAML.
     """
-    return _parsed(text, yaml.BaseLoader)
+    return _value(text, yaml.BaseLoader)
 
 
-def _parsed(text: str, loader: Any) -> Any:
+def _value(text: str, kind: Any) -> Any:
     try:
-        return yaml.load(text, loader)
+        return _parsed(text, kind, "the value")[1]
+    except Error as error:
+        raise Error(
+            str(error).replace("the value:1: ", "the value is ").replace("the value: ", "the value is ")
+        ) from None
+
+
+def _parsed(text: str, kind: Any, path: str) -> tuple[yaml.Node | None, Any]:
+    """Parse one document: its node and its value, both None if it is empty."""
+    try:
+        loader = kind(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None, None
+            _check(node, path)
+            return node, loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
-        raise Error(f"the value is not valid YAML: {_first_line(error)}") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise Error(f"{place}: not valid YAML: {_first_line(error)}") from error
+    except RecursionError:
+        raise Error(f"{path}: not valid YAML: nested too deeply") from None
+    except _FAULTS as error:
+        raise Error(f"{path}: not valid YAML: {error}") from error
+
+
+def _check(node: yaml.Node, path: str) -> None:
+    """Refuse a document that would make far more values than it has characters, or numbers that Python can't handle."""
+    todo, number = [(node, 0)], 0
+    while todo:
+        node, depth = todo.pop()
+        number += 1
+        line = f"{path}:{node.start_mark.line + 1}"
+        if number > NODES:
+            raise Error(f"{line}: not valid YAML here: more than {NODES:,} values, counting each alias")
+        if depth > DEPTH:
+            raise Error(f"{line}: not valid YAML here: nested more than {DEPTH} levels deep")
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > DIGITS and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+                raise Error(f"{line}: a number of {len(node.value):,} characters; put a text in quotes")
+        elif isinstance(node, yaml.SequenceNode):
+            todo += ((item, depth + 1) for item in node.value)
+        elif isinstance(node, yaml.MappingNode):
+            todo += ((part, depth + 1) for pair in node.value for part in pair)
 
 
 def _walk(node: yaml.Node, key: tuple[str, ...], path: str, found: Mapping) -> None:

@@ -1,11 +1,11 @@
 """What every reader of folders and text files shares: one walk, and one way to read rows."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from hwr import Error
+from hwr import files as text_files
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
@@ -73,13 +73,5 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
     Raises:
         Error: Unreadable or not UTF-8.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Error(f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}") from None
-    rows = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
+    rows = enumerate(text_files.read_text(path).split("\n"), start=1)
     return [(row.strip(), f"{path}:{number}") for number, row in rows if row.strip()]

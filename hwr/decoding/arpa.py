@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, files
 from hwr.atomic import replacing
 from hwr.decoding.ngram import END, LM, NO_UNKNOWN, SPECIAL, START, UNKNOWN, Grams, assemble
 
@@ -70,7 +70,7 @@ def _number(field: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise Error(f"{where}: {field!r} is not a finite number")
+        raise Error(f"{where}: {field[:60]!r} is not a finite number")
     return value
 
 
@@ -85,11 +85,11 @@ def _counts(lines: Iterator[tuple[str, str]]) -> tuple[list[int], str]:
     for where, line in lines:
         if not line:
             continue
-        found = re.fullmatch(r"ngram (\d+) *= *(\d+)", line)
+        found = re.fullmatch(r"ngram (\d{1,18}) *= *(\d{1,18})", line)
         if not found and counts:
             return counts, line
         if not found or int(found[1]) != len(counts) + 1:
-            raise Error(f"{where}: expected `ngram {len(counts) + 1}=` and a number, found {line!r}")
+            raise Error(f"{where}: expected `ngram {len(counts) + 1}=` and a number, found {line[:60]!r}")
         counts.append(int(found[2]))
     raise Error("the file ends in its header")
 
@@ -111,7 +111,7 @@ def _section(
         fields = re.split("[ \t]+", line)
         if len(fields) not in ((n + 1,) if n == order else (n + 1, n + 2)):
             wanted = f"a number, {n} tokens" + (" and optionally a number" if n < order else "")
-            raise Error(f"{where}: expected {wanted}, found {line!r}")
+            raise Error(f"{where}: expected {wanted}, found {line[:60]!r}")
         p = _number(fields[0], where)
         if p > 0:
             raise Error(f"{where}: {fields[0]} is above 0, so it is not the log10 of a probability")
@@ -199,7 +199,7 @@ def read(path: str | Path) -> LM:
             yield f"line {number}", line.decode("utf-8").strip(" \t\r\n")
 
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             return _parse(numbered())
     except OSError as error:
         raise Error(f"{path}: could not be read: {error.strerror or error}") from error

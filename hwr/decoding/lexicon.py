@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, files
 from hwr.alphabet import Alphabet
 from hwr.decoding.normal_form import normal_form
 
@@ -83,10 +83,7 @@ def read(path: str | Path, alphabet: Alphabet) -> Lexicon:
     Raises:
         Error: The file can't be read, or has no words.
     """
-    try:
-        found = build(Path(path).read_text(encoding="utf-8-sig").splitlines(), alphabet)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"{path}: could not be read as a UTF-8 word list: {error}") from error
+    found = build(files.read_text(path).splitlines(), alphabet)
     if not found.words:
         raise Error(f"{path}: no words that the alphabet can write")
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, networks
+from hwr import Error, files, networks
 from hwr.config import Config
 from hwr.engines.base import Group
 from hwr.images.batches import Batch
@@ -61,8 +61,7 @@ def metadata(path: Path) -> dict[str, Any]:
     Raises:
         Error: The file does not exist or is another program's, or onnx is not installed.
     """
-    if not path.is_file():
-        raise Error(f"{path}: no such file")
+    files.check(path)
     try:
         import onnx
     except ImportError as error:

@@ -13,6 +13,7 @@ from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
+from hwr import Error, files
 from hwr.atomic import replacing
 from hwr.data import Line
 from hwr.evaluation import metrics, report
@@ -148,9 +149,7 @@ def _history(path: Path | None) -> list[dict[str, float]]:
     if path is None or not path.is_file():
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return [
-                {name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in csv.DictReader(file)
-            ]
-    except (KeyError, TypeError, ValueError):
+        rows = csv.DictReader(files.read_text(path).splitlines())
+        return [{name: float(row[name]) for name in ("epoch", "val_cer", "val_wer")} for row in rows]
+    except (Error, csv.Error, KeyError, TypeError, ValueError):
         return []  # another program's file

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, checkpoint, data, decoding
+from hwr import Error, checkpoint, data, decoding, files
 from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
 from hwr.decoding import Decoder, Settings
@@ -159,10 +159,7 @@ def texts_of(paths: list[Path], normalise: Literal["NFC", "NFKC", "NFD", "none"]
     """
     texts: list[str] = []
     for path in paths:
-        try:
-            texts += [row.strip() for row in path.read_text(encoding="utf-8-sig").splitlines() if row.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise Error(f"{path}: could not be read as UTF-8 text: {error}") from error
+        texts += [row.strip() for row in files.read_text(path).splitlines() if row.strip()]
     if not texts:
         raise Error(f"{', '.join(map(str, paths))}: no text found")
     return texts if normalise == "none" else [unicodedata.normalize(normalise, text) for text in texts]

@@ -1,19 +1,22 @@
 """Image file and region -> greyscale pixels."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from hwr import Error
+from hwr import Error, files, memory
 
 Polygon = tuple[tuple[int, int], ...]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
+
+# Pillow's names of the formats that are read. It knows more: an EPS, whatever its file is called, would start Ghostscript.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
 
 # EXIF's orientation tag; values from 5 on swap width and height.
 ORIENTATION = 0x0112
@@ -34,13 +37,8 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
         Error: The file is missing, empty, truncated, not an image, has several pages, or is absurdly large.
     """
     name = "image" if isinstance(source, bytes) else str(source)
-    file: BinaryIO
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise Error(f"{name}: could not be opened: {error.strerror}") from error
-    try:
-        with file, Image.open(file) as image:
+        with opened(source) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Error(f"{name}: {image.width} x {image.height} pixels are too many; the limit is {MOST_PIXELS:,}")
             # The other frames of a phone's MPO are previews of the first.
@@ -52,7 +50,26 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
-        raise Error(f"{name}: damaged, or not an image: {error}") from error
+        raise Error(f"{name}: {_fault(error)}") from error
+
+
+@contextmanager
+def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """Open an image without decoding it. Only regular files in one of `FORMATS` are opened.
+
+    Raises:
+        Error: The file is missing, a pipe or a device.
+        Exception: Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, …
+    """
+    content = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(source)
+    with content as file, Image.open(file, formats=FORMATS) as image:
+        yield image
+
+
+def _fault(error: Exception) -> str:
+    if memory.is_short(error):
+        return "is too large for the memory that is left"
+    return f"damaged, or not an image: {error}"
 
 
 def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np.ndarray:
@@ -70,7 +87,7 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     try:
         grey = _grey(ImageOps.exif_transpose(image) if upright else image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{name}: damaged, or not an image: {error}") from error
+        raise Error(f"{name}: {_fault(error)}") from error
     # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
     if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
         grey = 255 - grey
@@ -84,9 +101,11 @@ def size(path: Path, upright: bool = True) -> tuple[int, int]:
         Error: The image can't be opened.
     """
     try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            turned = upright and opened.getexif().get(ORIENTATION, 1) >= 5
+        with opened(path) as image:
+            width, height = image.size
+            turned = upright and image.getexif().get(ORIENTATION, 1) >= 5
+    except Error:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Error(f"{path}: can't be opened: {error}") from error
     return (height, width) if turned else (width, height)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from hwr import Error
 from hwr.data.formats import marked_pages
+from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages.sources import Target
 
@@ -22,9 +23,11 @@ def lines_of(path: Path) -> list[Target]:
     except ImportError as error:
         raise Error(f"--page needs kraken: pip install -e '.[pages]' ({error})") from error
     try:
-        with Image.open(path) as opened:
+        with load.opened(path) as image:
             # kraken ignores the EXIF orientation, so it gets the upright image.
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except Error:
+        raise
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise Error(f"{path}: damaged, or not an image: {error}") from error
     try:

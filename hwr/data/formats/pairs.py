@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hwr import Error
+from hwr import Error, files
 from hwr.config import Data
 from hwr.data import Dataset, Line, disk, splits
 from hwr.data.formats import writing
@@ -78,11 +78,7 @@ def read(data: Data) -> Dataset:
 
 
 def _text(path: Path) -> str:
-    try:
-        rows = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"{path}: could not be read as UTF-8: {error}") from error
-    full = [row for row in rows if row.strip()]
+    full = [row for row in files.read_text(path).splitlines() if row.strip()]
     if len(full) > 1:
         raise Error(f"{path}:2: has {len(full)} lines of text; an image is one line")
     return full[0].strip() if full else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hwr import Error
+from hwr import Error, files
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Line, splits
 from hwr.data.formats import writing
@@ -100,12 +100,7 @@ def tables(root: Path) -> list[tuple[Path, str]]:
 
 def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
     """The rows of a table, each with its place; adds to the notes."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise Error(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    text = files.read_text(path)
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
             for number, row in enumerate(text.split("\n"), 1):
@@ -158,7 +153,7 @@ def _quoted(path: Path, text: str, notes: list[str]) -> bool:
 
 def _object(row: str, source: str) -> dict[str, Any]:
     try:
-        found = json.loads(row)
+        found = files.parse_json(row)
     except ValueError as error:
         raise Error(f"{source}: not JSON: {error}") from error
     if not isinstance(found, dict):

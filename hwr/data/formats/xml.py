@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hwr import Error
+from hwr import Error, files
 from hwr.atomic import replacing
 
 
@@ -15,10 +15,7 @@ def parse(path: Path) -> Any:
     """
     from lxml import etree
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
+    content = files.read_bytes(path)
     # lxml expands entities in attributes even with resolve_entities=False, so declarations are refused before parsing.
     for encoding in ("ascii", "utf-16-le", "utf-16-be"):
         if (at := content.find("<!ENTITY".encode(encoding))) >= 0:

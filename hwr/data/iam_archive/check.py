@@ -216,8 +216,9 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
 
 def _decode(found: dict[str, dict[str, Path]], progress: bool) -> tuple[list[str], list[str]]:
     """Decode all images; returns the damaged ones, and those known to be damaged."""
-    from PIL import Image
     from tqdm import tqdm
+
+    from hwr.images import load
 
     damaged: list[str] = []
     known: list[str] = []
@@ -226,7 +227,7 @@ def _decode(found: dict[str, dict[str, Path]], progress: bool) -> tuple[list[str
         try:
             if path.stat().st_size == 0:
                 raise ValueError("empty file")
-            with warnings.catch_warnings(), Image.open(path) as image:
+            with warnings.catch_warnings(), load.opened(path) as image:
                 warnings.simplefilter("ignore")
                 image.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble on

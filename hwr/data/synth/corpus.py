@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, files
 
 LONGEST = 90  # characters of a line
 
@@ -73,13 +73,7 @@ class Corpus:
 
 
 def _paragraphs(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Error(f"{path}: not UTF-8: {error}") from error
-    except OSError as error:
-        raise Error(f"{path}: {error.strerror or error}") from error
-    lines = (" ".join(unicodedata.normalize("NFC", line).split()) for line in text.splitlines())
+    lines = (" ".join(unicodedata.normalize("NFC", line).split()) for line in files.read_text(path).splitlines())
     paragraphs = [line for line in lines if line]
     if not paragraphs:
         raise Error(f"{path}: no text in this file")

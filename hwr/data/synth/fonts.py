@@ -9,7 +9,7 @@ import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import ImageFont
 
-from hwr import Error
+from hwr import Error, files
 
 SUFFIXES = (".ttf", ".otf")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -39,7 +39,7 @@ class Font:
         """
         self.path = path
         try:
-            with open(path, "rb") as stream, TTFont(stream, lazy=True) as file:
+            with files.open_regular(path) as stream, TTFont(stream, lazy=True) as file:
                 names = file.getBestCmap() or {}
             self._mapped = frozenset(chr(code) for code, name in names.items() if name != ".notdef")
             self._sizes: dict[int, ImageFont.FreeTypeFont] = {}
