@@ -168,7 +168,7 @@ def test_a_file_truncated_anywhere_is_refused(tmp_path, text):
 def test_folders_and_missing_files_are_refused(tmp_path):
     with pytest.raises(Error, match="no such file"):
         gluon_params.read(tmp_path / "none.params")
-    with pytest.raises(Error, match="is not a file"):
+    with pytest.raises(Error, match="is a folder"):
         gluon_params.read(tmp_path)
     with pytest.raises(Error, match="none"):
         gluon_params.read(tmp_path / ("none" * 100))

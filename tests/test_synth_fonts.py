@@ -127,7 +127,7 @@ def test_unusable_folders_and_files_are_refused(folder: Path, texts: Path, tmp_p
     refused("no text to write", folder)
     refused("needs --fonts", None, texts)
     refused("empty: no .txt files", folder, empty)
-    refused(r"gone\.txt: No such file", folder, tmp_path / "gone.txt")
+    refused(r"gone\.txt: no such file", folder, tmp_path / "gone.txt")
     (tmp_path / "blank.txt").write_text(" \n\n")
     refused(r"blank\.txt: no text", folder, tmp_path / "blank.txt")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9\n")

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ class _Shown(click.Command):
         except click.ClickException as error:
             vars(error)["message"] = visible(error.message)  # its type says that it is final
             raise
+        except KeyboardInterrupt:  # click would end with status 1
+            sys.exit(130)
 
 
 class Command(_Shown):

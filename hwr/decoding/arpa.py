@@ -198,8 +198,9 @@ def read(path: str | Path) -> LM:
             # Decode line by line, to know which line is not UTF-8.
             yield f"line {number}", line.decode("utf-8").strip(" \t\r\n")
 
+    file = files.open_regular(path)
     try:
-        with files.open_regular(path) as file:
+        with file:
             return _parse(numbered())
     except OSError as error:
         raise Error(f"{path}: could not be read: {error.strerror or error}") from error
