@@ -166,7 +166,7 @@ def test_wrong_encodings(tmp_path: Path, page: np.ndarray) -> None:
     with pytest.raises(Error, match=r"x\.tsv:2: not UTF-8"):
         read(tmp_path / "x.tsv")
     (tmp_path / "a page.gt.txt").write_bytes("\u00e9".encode("latin-1"))
-    with pytest.raises(Error, match=r"a page\.gt\.txt: could not be read as UTF-8"):
+    with pytest.raises(Error, match=r"a page\.gt\.txt:1: not UTF-8"):
         read(tmp_path, "data.format=gt")
 
 

@@ -131,7 +131,7 @@ def test_unusable_folders_and_files_are_refused(folder: Path, texts: Path, tmp_p
     (tmp_path / "blank.txt").write_text(" \n\n")
     refused(r"blank\.txt: no text", folder, tmp_path / "blank.txt")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9\n")
-    refused(r"latin1\.txt: not UTF-8", folder, tmp_path / "latin1.txt")
+    refused(r"latin1\.txt:1: not UTF-8", folder, tmp_path / "latin1.txt")
     symbols = tmp_path / "symbols"
     symbols.mkdir()
     shutil.copy(SHIPPED / "STIXSizOneSymReg.ttf", symbols)

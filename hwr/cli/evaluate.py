@@ -118,9 +118,9 @@ def _pages(
         return
     found = result.to_dict()
     if json_path == "-":
-        click.echo(report.to_json(found))
+        echo(report.to_json(found))
     else:
-        click.echo(page_views.table(found))
+        echo(page_views.table(found))
         if json_path:
             report.write_json(json_path, found)
     if picture_path:
@@ -128,7 +128,7 @@ def _pages(
     if page_path:
         page_views.write_html(page_path, result)
     for error in result.broken:
-        click.echo(f"hwr: {error}", err=True)
+        echo(f"hwr: {error}", err=True)
     if result.broken:
         sys.exit(1)
 
