@@ -300,7 +300,9 @@ def _output(world: World) -> None:
     assert (line["text"], "characters" in line) == ("", True)
     assert "characters" not in json.loads(world.hwr(*start, "--format", "json").stdout)
     world.refuses("--json and --format tsv contradict", *start, "--json", "--format", "tsv")
-    world.refuses("name a folder with --out", *start, "--format", "page")
+    copy = Path(shutil.copy(world.image, world.folder / "copy.png"))
+    world.hwr("predict", copy, *world.named, "--format", "page")  # beside the image, once
+    world.refuses("copy.xml exists already, next to", "predict", copy, *world.named, "--format", "page")
     for more in ([], ["--format", "tsv"], ["--format", "page", "--out", world.folder]):
         world.refuses("--characters: the ", *start, "--characters", *more)
 

@@ -162,7 +162,27 @@ def test_unreadable_files_do_not_stop_the_others(page: tuple[Path, list[Path]], 
     done = hwr("predict", folder, "--checkpoint", model)
     assert len(done.stdout.splitlines()) == 6
     assert "skipped 1 other files in the folders" in done.stderr
-    assert hwr("predict", paths[0], "--checkpoint", model, "--format", "page").exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["pdf", "hocr", "html"])
+def test_pages_in_formats_to_read(page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str) -> None:
+    """The same texts as on the terminal; test_outputs.py looks at the files themselves."""
+    folder, paths = page
+    alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
+    for source in (folder / "page/one.xml", folder / "alto/one.xml"):
+        out = tmp_path / source.parent.name
+        done = hwr("predict", source, "--checkpoint", model, "--format", kind, "--out", out)
+        assert done.exit_code == 0, done.stderr
+        content = (out / f"one.{kind}").read_bytes()
+        if kind == "pdf":
+            pdfium = pytest.importorskip("pypdfium2")
+            found = [row.strip() for row in pdfium.PdfDocument(content)[0].get_textpage().get_text_range().splitlines()]
+        else:
+            from lxml import html
+
+            name = "//li" if kind == "html" else "//*[@class='ocr_line']"
+            found = [" ".join(line.text_content().split()) for line in html.fromstring(content).xpath(name)]
+        assert found == [" ".join(line.split()) for line in alone]
 
 
 def test_images_of_pages_are_skipped(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:

@@ -1,40 +1,29 @@
 """The commands `hwr data …`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from hwr import Error
-from hwr.cli.options import Group, config_option, examples, refuse_unused, set_option
+from hwr.cli.options import Group, Names, config_option, examples, refuse_unused, set_option
 from hwr.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.config import Config
 
 
-class _Format(click.ParamType):
-    """The name of a format. Importing the table of formats is slow, so it waits until a format is needed."""
+def _formats() -> list[str]:
+    from hwr.data.formats import FORMATS
 
-    name = "format"
-
-    def __init__(self, *more: str) -> None:
-        self.more = more
-
-    def _choice(self) -> click.Choice[str]:
-        from hwr.data.formats import FORMATS
-
-        return click.Choice([*self.more, *FORMATS])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self._choice().convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"[{'|'.join(self._choice().choices)}]"
+    return list(FORMATS)
 
 
 _format_option = click.option(
-    "--format", "kind", type=_Format("auto"), help="Format of PATH (default: data.format, normally auto)."
+    "--format",
+    "kind",
+    type=Names(lambda: ["auto", *_formats()]),
+    help="Format of PATH (default: data.format, normally auto).",
 )
 
 
@@ -108,7 +97,7 @@ def summary(
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
 @_format_option
-@click.option("--to", required=True, type=_Format(), help="Format of OUT.")
+@click.option("--to", required=True, type=Names(_formats), help="Format of OUT.")
 @set_option
 @examples("""
     hwr data convert exports/ data/mine --to iam

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hwr import Error
 from hwr.cli.options import (
     READING,
     Command,
+    Names,
     config_option,
     decoder_options,
     engine_option,
@@ -27,8 +29,15 @@ if TYPE_CHECKING:
 
     from hwr.checkpoint import Checkpoint
     from hwr.config import Config
+    from hwr.pages.outputs import Format
     from hwr.pages.predict import Prediction
     from hwr.pages.sources import Job
+
+
+def _formats() -> list[str]:
+    from hwr.pages.outputs import FORMATS
+
+    return list(FORMATS)
 
 
 @click.command(cls=Command)
@@ -48,7 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["txt", "tsv", "json", "page", "alto"]),
+    type=Names(_formats),
     help="Output format; json is one object per line (default: txt).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
@@ -56,9 +65,11 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Output file; for page and alto, a folder (default: standard output).",
+    help="Output file; for formats of whole pages, a folder (default: standard output; for pages, beside the input).",
 )
-@click.option("--characters", is_flag=True, help="Add the position and confidence of each character (json, alto).")
+@click.option(
+    "--characters", is_flag=True, help="Add the position and confidence of each character (json, alto, hocr)."
+)
 @click.option(
     "--min-confidence",
     default=0.0,
@@ -74,7 +85,8 @@ if TYPE_CHECKING:
     hwr predict line.png
     hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
     hwr predict exports/*.xml --format page --out read/
-    hwr predict --page photo.jpg --format alto --out read/ --min-confidence 0.5
+    hwr predict --page photo.jpg --format pdf
+    hwr predict --page scans/ --format alto --out read/ --min-confidence 0.5
 """)
 def predict(
     inputs: tuple[Path, ...],
@@ -93,8 +105,9 @@ def predict(
 ) -> None:
     """Read line images, the lines marked in PAGE or ALTO files, or (--page) the lines of page photos.
 
-    Prints the text of each line; JSON and TSV add the image and the confidence (0..1). --format page or alto writes one file
-    per page into --out: a copy of the given XML with texts and confidences filled in, or a new file.
+    Prints the text of each line; JSON and TSV add the image and the confidence (0..1). The other formats are files, one per
+    page: pdf (the image with the text in place, invisible, to search and copy), html (the text beside the image), hocr, page
+    and alto (for PAGE or ALTO input, a copy with texts and confidences filled in).
 
     In a folder, reads the PAGE and ALTO files, and every image that none of them refers to. A file that can't be read is
     reported on stderr, the others are still read, and the exit status is 1. With txt, such a file leaves no line; use JSON or
@@ -102,11 +115,14 @@ def predict(
     """
     from hwr.loading import default_model, settings_for
     from hwr.pages import write
+    from hwr.pages.outputs import FORMATS
     from hwr.pages.sources import files_in
 
     kind = _kind(kind, as_json)
-    if characters and kind not in ("json", "alto"):
-        raise Error(f"--characters: the {kind} format can't hold characters; choose --format json or alto")
+    format = FORMATS[kind]
+    if characters and not format.holds_characters:
+        names = " or ".join(name for name, other in FORMATS.items() if other.holds_characters)
+        raise Error(f"--characters: the {kind} format can't hold characters; choose --format {names}")
     refuse_unused(overrides, "data.images", "data.normalise", *READING)
     write.check_folder(kind, out)
     model = default_model() if checkpoint is None else checkpoint
@@ -116,8 +132,8 @@ def predict(
     rank, _ = rank_and_world_size()
     if others and not rank:
         echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
-    with _predictions(loaded, settings, files, pages, workers, characters or kind == "alto") as predictions:
-        broken, unsure = _write_all(predictions, len(files), kind, out, characters, min_confidence)
+    with _predictions(loaded, settings, files, pages, workers, characters or format.places_words) as predictions:
+        broken, unsure = _write_all(predictions, len(files), format, out, characters, min_confidence)
     if unsure:
         echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
     if broken:
@@ -144,7 +160,7 @@ def _predictions(
 def _write_all(
     predictions: "Iterator[tuple[Job, list[Prediction]]]",
     total: int,
-    kind: str,
+    format: "Format",
     out: Path | None,
     characters: bool,
     min_confidence: float,
@@ -154,39 +170,45 @@ def _write_all(
 
     from hwr.atomic import replacing
     from hwr.pages import write
+    from hwr.pages.outputs.images import shown
+    from hwr.pages.predict import reading_of
 
     rank, _ = rank_and_world_size()
-    by_line = kind in write.BY_LINE
-    to_file = out is not None and by_line and not rank
+    to_file = out is not None and format.rows is not None and not rank
+    more = {"characters": True} if characters else {}
     broken = unsure = 0
     # No progress bar where the texts themselves go to the terminal.
-    silent = True if rank or (by_line and not to_file and sys.stdout.isatty()) else None
+    silent = True if rank or (format.rows and not to_file and sys.stdout.isatty()) else None
     with ExitStack() as stack:
         file = None
         if out is not None and to_file:
-            file = stack.enter_context(open(stack.enter_context(replacing(out)), "w", encoding="utf-8"))
+            file = stack.enter_context(open(stack.enter_context(replacing(out)), "wb"))
 
-        def put(row: str) -> None:
-            echo(row) if file is None else file.write(f"{row}\n")
+        def put(rows: bytes) -> None:
+            if file is not None:
+                file.write(rows)
+            elif rows:
+                echo(rows.decode().removesuffix("\n"))
 
-        if kind == "tsv" and not rank:
-            put(write.HEADER)
+        if not rank:
+            put(format.header)
         bar = stack.enter_context(tqdm(desc="reading", total=total, unit="file", disable=silent))
         for job, read in predictions:
             bar.update()
             if rank:
                 continue  # process 0 writes the predictions of all
-            failed = [job.error] if job.error else [p.error for p in read if p.text is None]
-            few = [write.without_text(p) if p.text and p.confidence < min_confidence else p for p in read]
-            unsure += sum(a is not b for a, b in zip(few, read, strict=True))
-            if by_line:
-                for prediction in few:
-                    if prediction.text is not None:
-                        put(write.row(job, prediction, kind, characters))
-            elif not job.error and (not few or any(p.text is not None for p in few)):
-                assert out is not None
+            page = reading_of(job, read)
+            failed = [job.error] if job.error else [line.error for line in page.lines if line.error]
+            few = [x if x.confidence >= min_confidence or x.error else write.without_text(x) for x in page.lines]
+            unsure += sum(a is not b for a, b in zip(few, page.lines, strict=True))
+            page = replace(page, lines=tuple(few))
+            if format.rows is not None:
+                put(format.rows([page], **more))
+            elif not job.error and (not few or any(not line.error for line in few)):
+                path = write.place(out, job.source, format.suffix)
                 try:
-                    bar.write(visible(write.shown(write.write(out, kind, job, few))), file=sys.stdout)
+                    write.write(path, format, page, **more)
+                    bar.write(visible(shown(path)), file=sys.stdout)
                 except Error as error:
                     failed.append(str(error))
             broken += bool(failed)

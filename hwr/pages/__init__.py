@@ -1,48 +1,16 @@
-"""Page photos, PAGE and ALTO files -> predictions in reading order -> files."""
+"""Page photos, PAGE and ALTO files -> predictions in reading order -> files of many formats."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error
-from hwr.images.load import Polygon
 from hwr.pages.predict import predict as predict_jobs
+from hwr.pages.predict import reading_of
+from hwr.pages.record import PageLine, PageReading
 from hwr.pages.segment import lines_of
 from hwr.pages.sources import jobs
-from hwr.recognizer import Reading, Recognizer
+from hwr.recognizer import Recognizer
 
-
-@dataclass(frozen=True)
-class PageLine(Reading):
-    """A line of a page, with its prediction.
-
-    Attributes:
-        id: Its id on the page.
-        region: Its polygon, (x, y) in pixels of the page.
-        baseline: Its baseline from left to right, (x, y); () if unknown.
-        error: Why the line could not be read, else ""; on error the text is empty and the confidence 0.
-    """
-
-    id: str = ""
-    region: Polygon = ()
-    baseline: Polygon = ()
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class PageReading:
-    """A page with its lines in reading order.
-
-    Attributes:
-        image: The page image.
-    """
-
-    image: Path
-    lines: tuple[PageLine, ...]
-
-    @property
-    def text(self) -> str:
-        """The texts of the lines, one per line."""
-        return "\n".join(line.text for line in self.lines)
+__all__ = ["PageLine", "PageReading", "read_page"]
 
 
 def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False) -> PageReading:
@@ -59,9 +27,5 @@ def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False
     for job, predictions in found:
         if job.error:
             raise Error(job.error)
-        lines = tuple(
-            PageLine(p.text or "", p.confidence, p.characters, p.target.id, p.target.region, p.target.baseline, p.error)
-            for p in predictions
-        )
-        return PageReading(job.image, lines)
+        return reading_of(job, predictions)
     raise AssertionError(path)  # there is one job per file

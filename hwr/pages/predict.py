@@ -2,13 +2,14 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from hwr import Error, processes
 from hwr.images import load, prepare
 from hwr.images.geometry import Geometry
+from hwr.pages.record import PageLine, PageReading
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Character, Prepared, Reading, Recognizer
 
@@ -66,6 +67,24 @@ def predict(
         ]
         for chunk, predictions in zip(turn, group.all_gather(read), strict=True):
             yield from zip(chunk, predictions, strict=True)
+
+
+def reading_of(job: Job, predictions: Sequence[Prediction]) -> PageReading:
+    """The page of a job, with its predictions."""
+    lines = tuple(
+        PageLine(
+            text=p.text or "",
+            confidence=p.confidence,
+            characters=p.characters,
+            id=p.target.id,
+            region=p.target.region,
+            baseline=p.target.baseline,
+            error=(p.error or "could not be read") if p.text is None else "",
+        )
+        for p in predictions
+    )
+    upright = all(p.target.upright or not p.target.region for p in predictions) if predictions else not job.kind
+    return PageReading(job.image, lines, (0, 0), upright, job.source, job.kind, job.root)
 
 
 def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Reading]) -> Prediction:

@@ -74,9 +74,15 @@ def add(parent: Any, name: str, **attributes: object) -> Any:
     return etree.SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
 
 
-def write(root: Any, path: Path) -> None:
-    """Write an element as a file, indented."""
+def text(root: Any) -> bytes:
+    """An element as the content of a file, indented."""
     from lxml import etree
 
+    out: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True)
+    return out
+
+
+def write(root: Any, path: Path) -> None:
+    """Write an element as a file, indented."""
     with replacing(path) as temporary:
-        temporary.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))
+        temporary.write_bytes(text(root))

@@ -1,0 +1,55 @@
+"""PAGE and ALTO: a copy of the XML that was read with the new texts, or a new file."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hwr import Error
+from hwr.data.formats import PAGE_FORMATS, xml
+from hwr.data.formats.marked_pages import Marked, check_name
+from hwr.pages.outputs.images import of_page
+from hwr.pages.record import PageReading
+
+
+def page(pages: Sequence[PageReading]) -> bytes:
+    """PAGE XML of one page."""
+    return _write(pages, "page")
+
+
+def alto(pages: Sequence[PageReading]) -> bytes:
+    """ALTO of one page."""
+    return _write(pages, "alto")
+
+
+def _write(pages: Sequence[PageReading], kind: str) -> bytes:
+    """A page's texts and confidences.
+
+    If the page was read from XML of the same format, its XML is kept, except for what belonged to the old texts.
+    Otherwise the page is new, with its image and lines.
+
+    Raises:
+        Error: There are several pages; the image's name can't be written into XML.
+    """
+    if len(pages) != 1:
+        raise Error(f"{kind} holds one page per file, not {len(pages)}")
+    (reading,) = pages
+    lines = [
+        Marked(
+            id=line.id or f"line{number}",
+            text=line.text,
+            polygon=line.region,
+            baseline=line.baseline,
+            source=str(reading.source),
+            fault=line.error,
+            confidence=line.confidence,
+            characters=line.characters,
+        )
+        for number, line in enumerate(reading.lines, 1)
+    ]
+    if reading.kind == kind:
+        root = copy.deepcopy(reading.root)
+    else:
+        size, _ = of_page(reading)
+        root = PAGE_FORMATS[kind].new(check_name(reading.image).name, size, [replace(line, text="") for line in lines])
+    PAGE_FORMATS[kind].update(root, lines)
+    return xml.text(root)

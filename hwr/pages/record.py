@@ -1,0 +1,53 @@
+"""A page that has been read: what every output format is a view of."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hwr.images.load import Polygon
+from hwr.recognizer import Reading
+
+
+@dataclass(frozen=True)
+class PageLine(Reading):
+    """A line of a page, with its prediction.
+
+    Attributes:
+        id: Its id on the page; "" if the image is one line.
+        region: Its polygon, (x, y) in pixels of the page; () if the whole image is the line.
+        baseline: Its baseline from left to right, (x, y); () if unknown.
+        error: Why the line could not be read, else ""; on error the text is empty and the confidence 0.
+    """
+
+    id: str = ""
+    region: Polygon = ()
+    baseline: Polygon = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PageReading:
+    """A page with its lines in reading order.
+
+    Attributes:
+        image: The file with the page's image.
+        lines: Its lines.
+        size: Width and height of the image to which positions refer, in pixels; (0, 0) if unknown.
+        upright: Whether positions refer to the image rotated by its EXIF orientation rather than as stored.
+        source: The file that was read: the image, or the XML that marks its lines.
+        kind: The format of that XML, a name in `data.formats.PAGE_FORMATS`; "" for an image.
+        root: The XML's root element.
+    """
+
+    image: Path
+    lines: tuple[PageLine, ...]
+    size: tuple[int, int] = (0, 0)
+    upright: bool = True
+    source: Path = Path()
+    kind: str = ""
+    root: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The texts of the lines, one per line."""
+        return "\n".join(line.text for line in self.lines)
