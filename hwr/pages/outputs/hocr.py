@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 
 from hwr import __version__
-from hwr.data import CONTROL
 from hwr.pages.outputs.images import of_page, shown
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.words import Word, band, outline, words
+from hwr.terminal import CONTROL
 
 Box = tuple[int, int, int, int]
 
