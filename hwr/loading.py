@@ -97,7 +97,7 @@ def check_root(data: Data, name: str) -> None:
 
 
 def _refuse_other_engines(path: Path, given: Given) -> None:
-    for key, allowed in (("name", ()), ("precision", ("fp32", "auto"))):
+    for key, allowed in (("name", ("onnx", "auto")), ("precision", ("fp32", "auto"))):
         if (value := given.keys("engine").get(key)) is not None and value not in allowed:
             raise Error(
                 f"{given.place('engine', key)}: {path} is an exported network, which runs on onnxruntime in fp32; leave "
@@ -156,12 +156,13 @@ def stored_types(path: str | Path) -> list[str]:
 
 
 def _base(own: Config, alone: bool) -> Config:
-    """Values of unset keys. The stored device and threads suited the training machine, not this one."""
+    """Values of unset keys. The stored engine, device and threads suited the training, not this machine and task."""
     if not alone:
         kept = {"model": own.model, "image": own.image, "decode": own.decode}
         return Config().model_copy(update={**kept, "data": Data(normalise=own.data.normalise)})
     precision = "auto" if own.engine.precision == "bf16" else own.engine.precision
-    engine = own.engine.model_copy(update={"device": "auto", "threads": None, "precision": precision})
+    name = "mxnet" if own.engine.name == "mxnet" else "auto"
+    engine = own.engine.model_copy(update={"name": name, "device": "auto", "threads": None, "precision": precision})
     return own.model_copy(update={"engine": engine})
 
 

@@ -67,6 +67,7 @@ class Recognizer:
         checkpoint: The network's weights and alphabet.
         config: The settings; model and image must equal the checkpoint's.
         name: The checkpoint's file, for reports.
+        lines: About how many lines it will read, on which the engine may depend (`engines.chosen`); None: unknown.
 
     Attributes:
         geometry: The shape of the network's line images.
@@ -74,7 +75,7 @@ class Recognizer:
         decoder: Turns the network's output into text.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: Config, name: str = "") -> None:
+    def __init__(self, checkpoint: Checkpoint, config: Config, name: str = "", lines: int | None = None) -> None:
         self.name = name
         self.checkpoint, self.config = checkpoint, config
         self.alphabet = checkpoint.alphabet
@@ -83,7 +84,7 @@ class Recognizer:
         if checkpoint.exported:
             self.engine = engines.exported(checkpoint.exported, config)
         else:
-            self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights)
+            self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights, lines)
 
     def with_config(self, config: Config) -> "Recognizer":
         """A recognizer with the same engine and other settings for data, reading and decoding."""

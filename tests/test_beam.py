@@ -1,3 +1,4 @@
+import importlib.util
 import itertools
 import math
 import re
@@ -12,6 +13,14 @@ from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.decoding import beam, greedy, lexicon, ngram
 
 TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
+
+
+@pytest.fixture(params=[False, True], ids=["NumPy", "numba"], autouse=True)
+def _implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with both searches."""
+    if request.param:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(beam, "_is_compiled", lambda lines: request.param)
 
 
 def enumerate_texts(logits: np.ndarray, characters: str) -> dict[str, float]:
@@ -188,7 +197,7 @@ def test_no_lines_no_steps_and_all_blank() -> None:
         assert line[0].ctc == pytest.approx(5 * (10 - math.log(math.exp(10) + 2)), rel=1e-4)
 
 
-def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_out_of_range() -> None:
     logits, alphabet = np.zeros((1, 2, 3), np.float32), Alphabet("ab")
     with pytest.raises(Error, match="4 classes"):
         beam.search(logits, Alphabet("abc"))
@@ -208,7 +217,32 @@ def test_settings_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(Error, match="must be"):
             beam.search(logits, alphabet, **bad)  # type: ignore[arg-type]
-    monkeypatch.delitem(sys.modules, "hwr.decoding.beam_compiled", raising=False)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("beam_width", [1, 3, 16])
+def test_both_searches_find_the_same(beam_width: int, edges: bool, rng: np.random.Generator) -> None:
+    """On sharp and vague output, with a language model that lacks some characters and a word list."""
+    pytest.importorskip("numba")
+    alphabet = Alphabet(ORIGINAL)
+    lm = ngram.build(["the quick brown fox", "Jumps over 12 lazy dogs.", "the dog", "over the fox"], 4)
+    words = lexicon.build(["the", "quick", "dog"], alphabet)
+    logits = np.concatenate([peaky(rng, 6, 40), rng.normal(0, 2, (4, 40, 81)).astype(np.float32)])
+    settings = {"edges": edges, "lexicon": words, "unknown_penalty": 1.5, "n_best": beam_width, "prune": 1e-4}
+    one, other = (
+        beam.search(logits, alphabet, beam_width, lm, 0.6, 1.2, compiled=compiled, **settings)  # type: ignore[arg-type]
+        for compiled in (False, True)
+    )
+    for a, b in zip(one, other, strict=True):
+        assert [h.text for h in a] == [h.text for h in b]
+        for x, y in zip(a, b, strict=True):
+            assert (x.score, x.ctc, x.lm) == pytest.approx((y.score, y.ctc, y.lm), abs=1e-9)
+
+
+def test_numba_is_used_for_many_lines_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(beam, "_searched", 0)
+    assert not beam._is_compiled(beam.SLOW_LINES)
+    assert beam._is_compiled(1) == (importlib.util.find_spec("numba") is not None)
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(Error, match=r"needs numba: pip install numba"):
-        beam.search(logits, alphabet)
+    assert not beam._is_compiled(beam.SLOW_LINES)

@@ -32,7 +32,7 @@ def write(folder: Path, text: str) -> Path:
         ("image:\n  straighten: 3\n", r"c\.yaml:2: image\.straighten: .*valid boolean, got 3"),
         ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list such as \[a, b\], got 3"),
         ("data:\n  str: 3\n", r"c\.yaml:2: unknown key data\.str"),
-        ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch' or 'mxnet'"),
+        ("engine:\n  name: jax\n", r"c\.yaml:2: engine\.name: .*'torch', 'onnx' or 'mxnet'"),
     ],
 )
 def test_a_fault_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -78,7 +78,7 @@ def test_onnx_reads_the_same(
             torchrun.setenv(name, value)
         said = hwr("evaluate", "--checkpoint", out, "--set", f"data.root={drawn}", status=2).output
         assert "can't share its lines with other processes" in said
-    assert "run on the CPU only" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
+    assert "runs on the CPU only" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
     assert "onnx" in hwr("info", out).output
 
 

@@ -155,8 +155,8 @@ set_option = click.option(
 )
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["torch", "mxnet"]),
-    help="Engine that runs the network (default: engine.name, normally torch).",
+    type=click.Choice(["torch", "onnx", "mxnet"]),
+    help="Engine that runs the network (default: engine.name, normally auto: onnxruntime for few lines, else torch).",
 )
 checkpoint_option = click.option(
     "--checkpoint",

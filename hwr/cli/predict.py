@@ -148,13 +148,13 @@ def _predictions(
     """The predictions for the files, while workers decode the images."""
     from hwr.pages.predict import predict as run
     from hwr.pages.segment import lines_of
-    from hwr.pages.sources import jobs
+    from hwr.pages.sources import about_lines, jobs
     from hwr.processes import pool
     from hwr.recognizer import Recognizer
 
     found = jobs(files, lines_of if pages else None, settings.data.images)
     with pool(workers, len(files)) as decoders:
-        yield run(Recognizer(loaded, settings), found, decoders, characters)
+        yield run(Recognizer(loaded, settings, lines=about_lines(files, pages)), found, decoders, characters)
 
 
 def _write_all(

@@ -233,7 +233,7 @@ RENAMED = {("decode", option.old): ("decode", key) for key, option in DECODER.it
 class Engine(Record):
     """The library that runs the network, and the device it runs on."""
 
-    name: Literal["torch", "mxnet"] = "torch"
+    name: Literal["auto", "torch", "onnx", "mxnet"] = "auto"
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     threads: Count | None = None
@@ -260,6 +260,8 @@ class Config(Record):
 
     @model_validator(mode="after")
     def _supported(self) -> "Config":
+        if self.engine.name == "onnx" and self.engine.precision == "bf16":
+            raise ValueError("engine.precision: the onnx engine supports fp32 only; set fp32, or engine.name=torch")
         if self.engine.name == "mxnet":
             if self.engine.precision == "bf16":
                 raise ValueError(

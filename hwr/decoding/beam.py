@@ -2,14 +2,15 @@
 
 The search is Hannun et al. 2014 ("First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs", algorithm 1; the idea is in Graves 2012, "Supervised sequence labelling", 7.5.3), in logarithms: a text's
-probability is the sum over all its paths, not the probability of the best path. `beam_compiled` holds the loop, which numba compiles.
+probability is the sum over all its paths, not the probability of the best path. Two modules do it, with the same results:
+`beam_arrays` in NumPy, which starts at once, and `beam_compiled`, which numba compiles and which is then ten times as fast.
 """
 
 import functools
+import importlib.util
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,12 @@ class Hypothesis:
     score: float
     ctc: float
     lm: float
+
+
+# Lines that a process searches in NumPy before it loads the compiled search, which takes as long as 80 lines in NumPy, and 20 s
+# on a machine that has not compiled it yet.
+SLOW_LINES = 100
+_searched = 0  # lines of this process so far
 
 
 class Limits(NamedTuple):
@@ -91,6 +98,7 @@ def search(
     edges: bool = False,
     lexicon: Lexicon | None = None,
     unknown_penalty: float = 0.0,
+    compiled: bool | None = None,
 ) -> list[list[Hypothesis]]:
     """Search the most likely texts of each line.
 
@@ -108,26 +116,36 @@ def search(
             not seen these spaces, so it starts after the first and ends before the last.
         lexicon: A word list for this alphabet.
         unknown_penalty: Nats subtracted for each word that is not in the list.
+        compiled: Whether numba's search is used, or NumPy's; None: numba's after `SLOW_LINES` lines, if it is installed.
 
     Returns:
         The hypotheses of each line, best first, each text once; fewer than `n_best` only if there are no more.
 
     Raises:
-        Error: Numba is not installed, logits are not finite, or a setting is out of range.
+        Error: Logits are not finite, or a setting is out of range.
     """
     if logits.ndim != 3 or logits.shape[2] != alphabet.classes:
         raise Error(f"logits of shape {logits.shape} do not fit an alphabet of {alphabet.classes} classes")
     if not np.isfinite(logits).all():
         raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
     _check(beam, n_best, prune, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
+    if not len(logits):
+        return []
     words = lexicon or _no_words(alphabet)
-    found, lengths, scores = _compiled()(
-        np.ascontiguousarray(logits, np.float32),
-        Limits(beam, n_best, math.log(prune) if prune else -math.inf, alphabet.characters.find(" ") if edges else -1),
-        Weights(float(lm_weight), float(length_bonus), float(unknown_penalty)),
-        Trie(words.letter, words.first, words.entry, words.node, words.is_word),
-        model(lm, alphabet),
+    values = np.ascontiguousarray(logits, np.float32)
+    limits = Limits(
+        beam, n_best, math.log(prune) if prune else -math.inf, alphabet.characters.find(" ") if edges else -1
     )
+    weights = Weights(float(lm_weight), float(length_bonus), float(unknown_penalty))
+    trie = Trie(words.letter, words.first, words.entry, words.node, words.is_word)
+    if _is_compiled(len(logits)) if compiled is None else compiled:
+        from hwr.decoding import beam_compiled
+
+        found, lengths, scores = beam_compiled.search(values, limits, weights, trie, model(lm, alphabet))
+    else:
+        from hwr.decoding import beam_arrays
+
+        found, lengths, scores = beam_arrays.search(values, limits, weights, trie, lm, alphabet)
     return [
         [
             Hypothesis(alphabet.decode(found[n, k, : lengths[n, k]]), *map(float, scores[n, k]))
@@ -193,12 +211,8 @@ def _no_words(alphabet: Alphabet) -> Lexicon:
     return lexicons.build([], alphabet)
 
 
-def _compiled() -> Callable[..., tuple[Any, Any, Any]]:
-    # Imported here, because numba takes half a second to import and the greedy decoder does not need it.
-    try:
-        from hwr.decoding.beam_compiled import search as compiled
-    except ImportError as error:
-        raise Error(
-            f"the beam search needs numba: pip install numba ({error}); --decoder greedy does without"
-        ) from error
-    return compiled  # type: ignore[no-any-return,unused-ignore]
+def _is_compiled(lines: int) -> bool:
+    """Whether the compiled search is worth loading, counting so many more lines."""
+    global _searched
+    _searched += lines
+    return _searched > SLOW_LINES and importlib.util.find_spec("numba") is not None

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwr import Error, checkpoint
 from hwr.decoding import arpa
-from hwr.decoding.ngram import LM, SPECIAL, Grams, assemble
+from hwr.decoding.ngram import LM, SPECIAL
 
 # Upper limits for damaged files, above any real model.
 MOST_ORDERS = 64
@@ -77,7 +77,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> L
     characters, counts = _header(about)
     vocabulary, states = len(characters) + len(SPECIAL), 1 + sum(counts[:-1])
     if "first" in arrays:  # an older format with larger arrays
-        first = _integers(arrays, "first", states + 1)
+        first = _integers(arrays, "first", states + 1).astype(np.int64)
         _require(first[0] == 0, "first does not start with 0")
         children = np.diff(first)
     else:
@@ -85,23 +85,24 @@ def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> L
     token = _integers(arrays, "token", sum(counts))
     log10_p = _numbers(arrays, "log10_p", sum(counts))
     log10_backoff = _numbers(arrays, "log10_backoff", states)
-    _require((log10_p <= 0).all(), "log10_p is above 0")
-    _require((children >= 0).all() and (children <= vocabulary).all(), "children is out of range")
-    _require((token >= 0).all() and (token < vocabulary).all(), "token is out of range")
+    _require(float(log10_p.max()) <= 0, "log10_p is above 0")
+    _require(int(children.min()) >= 0 and int(children.max()) <= vocabulary, "children is out of range")
+    _require(int(token.min()) >= 0 and int(token.max()) < vocabulary, "token is out of range")
     _require(counts[0] == vocabulary, "the 1-grams are not the characters")
-    grams, done, contexts = [], 0, 1
+    first = np.zeros(states + 1, np.int64)
+    np.cumsum(children, out=first[1:])
+    # The contexts of an order's n-grams are the n-grams of the order below.
+    ends = np.cumsum([0, 1, *counts[:-1]])
     for n, count in enumerate(counts):
-        # The contexts of an order's n-grams are the n-grams of the order below.
-        own = children[1 + done - contexts : 1 + done] if n else children[:1]
-        _require(int(own.sum()) == count, f"children do not add up to the {count} {n + 1}-grams")
-        context, mine = np.repeat(np.arange(contexts), own), slice(done, done + count)
-        keys = context * vocabulary + token[mine]
-        _require((keys[1:] > keys[:-1]).all(), f"the {n + 1}-grams are not sorted")
-        # The highest order has no back-off weights.
-        backoff = log10_backoff[1 + done : 1 + done + count] if n + 1 < len(counts) else np.zeros(count, np.float32)
-        grams.append(Grams(context, token[mine], log10_p[mine], backoff))
-        done, contexts = done + count, count
-    return assemble(characters, grams)
+        _require(first[ends[n + 1]] - first[ends[n]] == count, f"children do not add up to the {count} {n + 1}-grams")
+    # The highest order has no back-off weights, and neither does the empty context.
+    log10_backoff = np.concatenate([np.zeros(1, np.float32), log10_backoff[1:]])
+    lm = LM(len(counts), characters, tuple(counts), first, token.astype(np.int32), log10_p, log10_backoff)
+    unsorted = lm.keys[1:] <= lm.keys[:-1]
+    if unsorted.any():
+        n = int(np.searchsorted(np.cumsum(counts), unsorted.argmax() + 1, side="right"))
+        _require(False, f"the {n + 1}-grams are not sorted")
+    return lm
 
 
 def _require(holds: Any, fault: str) -> None:
@@ -127,7 +128,7 @@ def _integers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.nd
     )
     assert array is not None
     _require(length == 0 or int(array.max()) < 2**31, f"{name} is out of range")
-    return array.astype(np.int64)
+    return array
 
 
 def _numbers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:

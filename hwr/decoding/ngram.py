@@ -38,9 +38,7 @@ class LM:
         first: (states + 1,) int64: the entries of state s are first[s]:first[s + 1].
         token: (entries,) int32: the n-gram's last token.
         log10_p: (entries,) float32: log10 probability of that token after the entry's state.
-        next_state: (entries,) int32: the state after the token.
-        log10_backoff: (states,) float32: the weight to add if the state has no entry for a token ...
-        suffix: (states,) int32: ... and the state to look in next: the longest known context without the first token.
+        log10_backoff: (states,) float32: the weight to add if the state has no entry for a token; then look in `suffix`.
     """
 
     order: int
@@ -49,9 +47,56 @@ class LM:
     first: np.ndarray
     token: np.ndarray
     log10_p: np.ndarray
-    next_state: np.ndarray
     log10_backoff: np.ndarray
-    suffix: np.ndarray
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(entries,) int64: the number of each entry's state times the number of tokens, plus its token; ascending."""
+        states = np.arange(len(self.first) - 1) * (len(self.characters) + len(SPECIAL))
+        keys = np.repeat(states, np.diff(self.first))
+        keys += self.token
+        return keys
+
+    def find(self, states: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The entries of these tokens after these states (any shapes that broadcast), and whether each exists.
+
+        A state below 0 has no entries. An entry that does not exist has an arbitrary number.
+        """
+        wanted = states * (len(self.characters) + len(SPECIAL)) + tokens
+        entry = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return entry, (self.keys[entry] == wanted) & (states >= 0)
+
+    @cached_property
+    def suffix(self) -> np.ndarray:
+        """(states,) int32: the longest known context without the first token, in which to look after a back-off."""
+        return self._links[0]
+
+    @cached_property
+    def next_state(self) -> np.ndarray:
+        """(entries,) int32: the state after the entry's token."""
+        return self._links[1]
+
+    @cached_property
+    def _links(self) -> tuple[np.ndarray, np.ndarray]:
+        # The node of an order's first n-gram; the lowest order's context is the root, node 0.
+        nodes = np.cumsum([1, *self.counts])
+        vocabulary = len(self.characters) + len(SPECIAL)
+        suffix = np.zeros(nodes[-1], np.int64)
+        for n in range(1, len(self.counts)):
+            mine = slice(nodes[n] - 1, nodes[n + 1] - 1)
+            lower = self.keys[: nodes[n] - 1]
+            state, todo = suffix[self.keys[mine] // vocabulary], np.arange(self.counts[n])
+            found = np.zeros(self.counts[n], np.int64)
+            while len(todo):
+                wanted = state * vocabulary + self.token[mine][todo]
+                at = np.minimum(np.searchsorted(lower, wanted), len(lower) - 1)
+                hit = lower[at] == wanted
+                found[todo[hit]] = at[hit] + 1
+                # A pruned model may lack a suffix; then try the next shorter one.
+                todo, state = todo[~hit], suffix[state[~hit]]
+            suffix[nodes[n] : nodes[n + 1]] = found
+        states, after = int(nodes[-2]), np.arange(1, nodes[-1])
+        return suffix[:states].astype(np.int32), np.where(after < states, after, suffix[after]).astype(np.int32)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -124,38 +169,17 @@ class Grams(NamedTuple):
 def assemble(characters: str, grams: list[Grams]) -> LM:
     """Assemble the orders into one trie. The lowest must have all tokens, and every n-gram's context must exist."""
     counts = [len(g.token) for g in grams]
-    vocabulary = len(characters) + len(SPECIAL)
     # The node of an order's first n-gram; the lowest order's context is the root, node 0.
     nodes = np.cumsum([1, *counts])
     node = np.concatenate([g.context + (nodes[n - 1] if n else 0) for n, g in enumerate(grams)])
-    token = np.concatenate([g.token for g in grams])
-    keys = node * vocabulary + token
-    suffix = np.zeros(nodes[-1], np.int64)
-    for n in range(1, len(grams)):
-        mine = slice(nodes[n] - 1, nodes[n + 1] - 1)
-        lower = keys[: nodes[n] - 1]
-        state, todo = suffix[node[mine]], np.arange(counts[n])
-        found = np.zeros(counts[n], np.int64)
-        while len(todo):
-            wanted = state * vocabulary + token[mine][todo]
-            at = np.minimum(np.searchsorted(lower, wanted), len(lower) - 1)
-            hit = lower[at] == wanted
-            found[todo[hit]] = at[hit] + 1
-            # A pruned model may lack a suffix; then try the next shorter one.
-            todo, state = todo[~hit], suffix[state[~hit]]
-        suffix[nodes[n] : nodes[n + 1]] = found
-    states = int(nodes[-2])
-    after = np.arange(1, nodes[-1])
     return LM(
         order=len(grams),
         characters=characters,
         counts=tuple(counts),
-        first=np.searchsorted(node, np.arange(states + 1)),
-        token=token.astype(np.int32),
+        first=np.searchsorted(node, np.arange(int(nodes[-2]) + 1)),
+        token=np.concatenate([g.token for g in grams]).astype(np.int32),
         log10_p=np.concatenate([g.log10_p for g in grams]).astype(np.float32),
-        next_state=np.where(after < states, after, suffix[after]).astype(np.int32),
         log10_backoff=np.concatenate([[0.0], *[g.log10_backoff for g in grams[:-1]]]).astype(np.float32),
-        suffix=suffix[:states].astype(np.int32),
     )
 
 

@@ -1,16 +1,53 @@
 """Networks on tensor libraries. Only this package and `networks/*/{torch,mxnet}.py` import one."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from hwr import Error, memory
+from hwr import Error, files, memory, networks
 from hwr.config import Config
 from hwr.engines.base import Engine, Group, Trainer, Weights
 from hwr.processes import rank_and_world_size
 
-__all__ = ["Engine", "Group", "Trainer", "Weights", "exported", "reader", "trainer"]
+__all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "trainer"]
+
+# Up to this number of lines, `auto` reads with onnxruntime: torch takes two seconds longer to start, and in bf16 or on a GPU
+# saves about five milliseconds per line.
+FEW_LINES = 400
+
+
+def chosen(config: Config, lines: int | None = None) -> Literal["torch", "onnx", "mxnet"]:
+    """The engine that reads: `engine.name`, or if that is `auto`, the engine that suits this machine and the task.
+
+    It is onnxruntime where torch is not installed, or if there are at most `FEW_LINES` lines, unless the config asks for
+    what only torch has: a GPU, bf16, or several processes.
+
+    Args:
+        lines: About how many lines will be read; None: unknown.
+
+    Raises:
+        Error: No installed engine can run the network.
+    """
+    if config.engine.name != "auto":
+        return config.engine.name
+    only_torch = (
+        config.engine.device not in ("auto", "cpu") or config.engine.precision == "bf16" or rank_and_world_size()[1] > 1
+    )
+    onnx = not only_torch and _installed("onnxruntime")
+    if onnx and (not _installed("torch") or (lines is not None and lines <= FEW_LINES)):
+        return "onnx"
+    if not _installed("torch") and not only_torch:
+        if _installed("mxnet") and networks.spec(config).GLUON:
+            return "mxnet"
+        raise Error("no engine is installed: pip install '.[read]' to read with onnxruntime, or '.[torch]'")
+    return "torch"
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 # What to lower if a network is too large for the memory.
 _SIZES = "the sizes of the network (the keys of model), or free some"
@@ -29,7 +66,7 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
             can't share the work with torchrun's other processes.
     """
     match config.engine.name:
-        case "torch":
+        case "torch" | "auto":
             from hwr.engines.torch_trainer import TorchTrainer
 
             with memory.errors(_SIZES):
@@ -39,20 +76,31 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
             from hwr.engines.mxnet import MXNetEngine
 
             return MXNetEngine(config, classes, fresh)
+        case "onnx":
+            raise Error("engine.name: onnx only reads; train with torch")
 
 
-def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray]) -> Engine:
-    """Build the config's engine for reading, with these weights. Torch's random generators and flags stay unchanged.
+def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray], lines: int | None = None) -> Engine:
+    """Build an engine for reading, with these weights. Torch's random generators and flags stay unchanged.
+
+    Args:
+        lines: See `chosen`.
 
     Raises:
-        Error: As in `trainer`; or the weights do not fit the network.
+        Error: As in `trainer` and `chosen`; or the weights do not fit the network.
     """
-    match config.engine.name:
+    match chosen(config, lines):
         case "torch":
             from hwr.engines.torch import TorchEngine
 
             with memory.errors(_SIZES):
                 return TorchEngine(config, classes, weights)
+        case "onnx":
+            _alone("the onnx engine can't share its lines with other processes")
+            networks.check(weights, networks.shapes(config, classes))
+            from hwr.engines.onnx import OnnxEngine
+
+            return OnnxEngine(networks.onnx_model(config, classes, weights), config, "the network")
         case "mxnet":
             engine = trainer(config, classes, fresh=False)
             engine.load(weights)
@@ -67,11 +115,9 @@ def exported(path: Path, config: Config) -> Engine:
             several processes.
     """
     _alone(f"{path}: an exported network can't share its lines with other processes")
-    if config.engine.device not in ("auto", "cpu"):
-        raise Error(f"{path}: exported networks run on the CPU only; set engine.device=cpu")
     from hwr.engines.onnx import OnnxEngine
 
-    return OnnxEngine(path, config)
+    return OnnxEngine(files.read_bytes(path), config, str(path))
 
 
 def _alone(reason: str) -> None:

@@ -111,7 +111,7 @@ def _run(path: Path, kind: str, config: Config, lines: Any) -> np.ndarray:
     if kind == "onnx":
         from hwr.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path, config).logits(lines)
+        return OnnxEngine(path.read_bytes(), config, str(path)).logits(lines)
     from hwr.engines import torch_export
 
     return torch_export.run(path, config, lines)

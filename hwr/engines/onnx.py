@@ -1,4 +1,4 @@
-"""An exported network on onnxruntime, for reading only."""
+"""A network on onnxruntime, for reading only."""
 
 import json
 from pathlib import Path
@@ -16,30 +16,22 @@ class OnnxEngine:
     """See `hwr.engines.base.Engine`.
 
     Args:
-        path: A file from `hwr export --format onnx`.
-        config: The settings; of `engine`, only `threads` matters.
+        model: The bytes of an ONNX model: `networks.onnx_model`, or a file from `hwr export --format onnx`.
+        config: The settings.
+        name: Of the model, for messages.
 
     Raises:
-        Error: onnxruntime is not installed, or can't run the file.
+        Error: onnxruntime is not installed or can't run the model, or the config asks for a GPU.
     """
 
     name = "onnx"
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self, path: Path, config: Config) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise Error(f"{path} needs onnxruntime: pip install -e '.[onnx]'") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if config.engine.threads:
-            options.intra_op_num_threads = config.engine.threads
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base class
-            raise Error(f"{path}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error
+    def __init__(self, model: bytes, config: Config, name: str) -> None:
+        if config.engine.device not in ("auto", "cpu"):
+            raise Error(f"{name}: onnxruntime runs on the CPU only; set engine.device=cpu")
+        self._session = _session(model, name, config.engine.threads)
         self._any_width = networks.geometry(config).any_width
         self.group = Group()
 
@@ -59,18 +51,32 @@ def metadata(path: Path) -> dict[str, Any]:
     """The metadata that `hwr export` stored in an ONNX file: see `hwr.checkpoint.from_metadata`.
 
     Raises:
-        Error: The file does not exist or is another program's, or onnx is not installed.
+        Error: The file does not exist or is another program's, or onnxruntime is not installed.
     """
-    files.check(path)
-    try:
-        import onnx
-    except ImportError as error:
-        raise Error(f"{path} needs onnx and onnxruntime: pip install -e '.[onnx]'") from error
-    try:
-        properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
-    except Exception as error:  # protobuf raises several kinds
-        raise Error(f"{path}: not a complete .onnx file: {error}") from error
+    properties = _session(files.read_bytes(path), str(path), 1, optimise=False).get_modelmeta().custom_metadata_map
     if "hwr" not in properties:
         raise Error(f"{path}: was not exported by hwr (no hwr entry in its metadata)")
     found: dict[str, Any] = json.loads(properties["hwr"])
     return found
+
+
+def _session(model: bytes, name: str, threads: int | None, optimise: bool = True) -> Any:
+    """A session of onnxruntime.
+
+    Raises:
+        Error: It is not installed, or can't run the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise Error(f"{name} needs onnxruntime: pip install '.[read]' ({error})") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise Error(f"{name}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error

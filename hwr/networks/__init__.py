@@ -47,6 +47,12 @@ class Spec(Protocol):
         """Normalise pixels in 0..1, of any shape and library."""
         ...
 
+    def onnx_model(
+        self, model: Any, image: Image, classes: int, weights: Mapping[str, np.ndarray], about: Mapping[str, str]
+    ) -> bytes:
+        """The network as an ONNX model with these weights and metadata, from pixels to logits."""
+        ...
+
     def torch_network(self, model: Any, image: Image, classes: int) -> Any:
         """The network on PyTorch, with torch's initial weights."""
         ...
@@ -83,6 +89,20 @@ def shapes(config: Config, classes: int) -> Shapes:
         Error: The sizes in the config are inconsistent.
     """
     return spec(config).shapes(config.model, config.image, classes)
+
+
+def onnx_model(
+    config: Config, classes: int, weights: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None
+) -> bytes:
+    """The config's network as an ONNX model: `pixels` (n, H, w) uint8 -> `logits` (n, t, C) float32.
+
+    With lines of any width it also takes `widths`, (n,) int64, in pixels.
+
+    Args:
+        weights: Checked by `check`.
+        about: The metadata.
+    """
+    return spec(config).onnx_model(config.model, config.image, classes, weights, about or {})
 
 
 def torch_network(config: Config, classes: int) -> Any:

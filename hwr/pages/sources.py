@@ -1,7 +1,7 @@
 """Line images, PAGE and ALTO files, page photos -> jobs of lines to read."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,10 @@ from hwr.data import disk
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
 from hwr.images import load
 from hwr.images.load import Polygon
+
+
+# A typical page of handwriting.
+LINES_PER_PAGE = 30
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,12 @@ def _tags() -> dict[str, str]:
 def _kind(root: Any) -> str:
     """The format of a page's XML, or ""."""
     return _tags().get(xml.local(root), "")
+
+
+def about_lines(files: Sequence[str], pages: bool) -> int:
+    """About how many lines the files have: `LINES_PER_PAGE` in page photos and XML, one in any other image."""
+    marked = len(files) if pages else sum(file.lower().endswith(".xml") for file in files)
+    return len(files) + (LINES_PER_PAGE - 1) * marked
 
 
 def jobs(

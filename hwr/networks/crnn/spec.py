@@ -1,6 +1,9 @@
 """The network for lines of any width, without a tensor library: its input and its parameters' names and shapes."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from hwr import Error
 from hwr.config import CRNN, Image
@@ -36,6 +39,14 @@ def torch_network(model: CRNN, image: Image, classes: int) -> Any:
 
 def mxnet_network(model: CRNN, image: Image, classes: int) -> Any:
     raise Error("the mxnet engine does not support crnn; set engine.name=torch")
+
+
+def onnx_model(
+    model: CRNN, image: Image, classes: int, weights: Mapping[str, np.ndarray], about: Mapping[str, str]
+) -> bytes:
+    from hwr.networks.crnn.onnx import build
+
+    return build(model, image, classes, weights, about)
 
 
 def shapes(model: CRNN, image: Image, classes: int) -> dict[str, tuple[int, ...]]:

@@ -47,6 +47,14 @@ def mxnet_network(model: Original, image: Image, classes: int) -> Any:
     return OriginalNetwork(model, image, classes)
 
 
+def onnx_model(
+    model: Original, image: Image, classes: int, weights: Mapping[str, np.ndarray], about: Mapping[str, str]
+) -> bytes:
+    from hwr.networks.original.onnx import build
+
+    return build(model, image, classes, weights, about)
+
+
 def scales(model: Original, image: Image) -> list[tuple[int, int, int]]:
     """Channels, height and width of each scale's features.
 
