@@ -206,7 +206,7 @@ class Search:
             rank: (rows,) of the texts that stay.
         """
         whole, numbers = self.texts.whole, self.texts.numbers
-        length, last = whole[:, LENGTH], whole[:, LAST]
+        last = whole[:, LAST]
         # The language model and the word list can only lower the rank.
         highest = both + constant
         worst = rank.reshape(self.lines, -1).min(1)

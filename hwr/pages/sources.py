@@ -12,7 +12,6 @@ from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
 from hwr.images import load
 from hwr.images.load import Polygon
 
-
 # A typical page of handwriting.
 LINES_PER_PAGE = 30
 

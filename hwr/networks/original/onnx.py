@@ -23,8 +23,10 @@ def build(
     pixels = graph.input("pixels", "uint8", ("n", image.height, image.width))
 
     def convolution(x: str, conv: str, norm: str, stride: int = 1, residual: str = "") -> str:
-        batch_norm = (weights[f"{norm}.{part}"] for part in ("gamma", "beta", "running_mean", "running_var"))
-        weight, bias = fused(weights[f"{conv}.weight"], *batch_norm, weights.get(f"{conv}.bias"))
+        gamma, beta, mean, variance = (
+            weights[f"{norm}.{part}"] for part in ("gamma", "beta", "running_mean", "running_var")
+        )
+        weight, bias = fused(weights[f"{conv}.weight"], gamma, beta, mean, variance, weights.get(f"{conv}.bias"))
         x = graph.convolution(x, weight, bias, (stride, stride), weight.shape[2] // 2)
         return graph.add("Relu", graph.add("Add", x, residual) if residual else x)
 
@@ -32,8 +34,9 @@ def build(
     x = convolution(x, "body.0", "body.1", stride=2)  # (n, c, H/2, W/2)
     x = graph.add("MaxPool", x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))  # (n, c, H/4, W/4)
     for block in range(spec.BLOCKS):
-        names = [f"body.4.{block}.body.{i}" for i in (0, 1, 3, 4)]
-        x = convolution(convolution(x, *names[:2]), *names[2:], residual=x)
+        body = f"body.4.{block}.body"
+        y = convolution(x, f"{body}.0", f"{body}.1")
+        x = convolution(y, f"{body}.3", f"{body}.4", residual=x)
     hidden = []
     for i in range(model.downsamples):
         if i:
