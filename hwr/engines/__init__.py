@@ -49,6 +49,7 @@ def chosen(config: Config, lines: int | None = None) -> Literal["torch", "onnx",
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
+
 # What to lower if a network is too large for the memory.
 _SIZES = "the sizes of the network (the keys of model), or free some"
 
