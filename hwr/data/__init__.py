@@ -26,6 +26,7 @@ class Line:
         source: Where the text was read, `file:line`, for error messages.
         region: The outline of the line in the image, (x, y) in pixels; () if it is the whole image.
         baseline: Points along the baseline, from left to right, if they are known.
+        upright: Whether positions refer to the image rotated by its EXIF orientation rather than as stored.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Line:
     source: str
     region: tuple[tuple[int, int], ...] = ()
     baseline: tuple[tuple[int, int], ...] = ()
+    upright: bool = False
 
 
 @dataclass(frozen=True)

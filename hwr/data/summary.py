@@ -76,7 +76,7 @@ def _size(line: Line) -> tuple[int, int]:
     Raises:
         Error: There is no such image, or it can't be opened.
     """
-    width, height = load.size(line.image, upright=not line.region)
+    width, height = load.size(line.image, line.upright or not line.region)
     if not line.region:
         return width, height
     xs, ys = zip(*line.region, strict=True)

@@ -231,7 +231,9 @@ def _pages(dataset: Dataset, lines: Sequence[Line]) -> dict[Path, list[Line]]:
 
 def _given(of: dict[Path, list[Line]]) -> Iterator[Job]:
     for image, lines in of.items():
-        yield Job(image, image, [Target(image, line.region, line.baseline, line.id) for line in lines])
+        yield Job(
+            image, image, [Target(image, line.region, line.baseline, line.id, upright=line.upright) for line in lines]
+        )
 
 
 def _evaluated(
@@ -239,7 +241,9 @@ def _evaluated(
 ) -> EvaluatedPage:
     job, predictions = found
     errors = [job.error] if job.error else [p.error for p in predictions if p.error]
-    turned = orientation.of(image) if any(p.target.upright for p in predictions) else (1, 0, 0)
+    # Positions as in the ground truth; the lines found are upright.
+    stored = any(p.target.upright for p in predictions) and not any(line.upright for line in lines)
+    turned = orientation.of(image) if stored else (1, 0, 0)
 
     def place(target: Target) -> Polygon:
         return orientation.as_stored(target.region, *turned) if target.upright else target.region

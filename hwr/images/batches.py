@@ -119,7 +119,7 @@ def too_long(line: Line, width: int, height: int, geometry: Geometry) -> str:
     if geometry.any_width:
         width = prepare.scaled_width(width, height, geometry)
         if geometry.straighten:  # crops empty paper above and below, which makes the scaled line wider
-            width = prepare.prepare(load.read_line(line.image, line.region), geometry).shape[1]
+            width = prepare.prepare(load.read_line(line.image, line.region, line.upright), geometry).shape[1]
     return unwritable(line.text, letters, geometry, int(geometry.time_steps(np.array([width]))[0]))
 
 

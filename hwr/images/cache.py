@@ -132,7 +132,7 @@ def _key(lines: Sequence[Line], geometry: Geometry) -> str:
             stat = line.image.stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
-        parts.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, *line.region])
+        parts.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, line.upright, *line.region])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
@@ -149,7 +149,7 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
 
     def prepare_page(chosen: Sequence[Line]) -> list[np.ndarray | Error]:
         """Prepare the lines of one image, decoding it once."""
-        cuts = load.read_lines(chosen[0].image, [line.region for line in chosen])
+        cuts = load.read_lines(chosen[0].image, [line.region for line in chosen], chosen[0].upright)
         return [cut if isinstance(cut, Error) else prepare.prepare(cut, geometry) for cut in cuts]
 
     bar = tqdm(desc="preparing lines", total=len(lines), unit="line", disable=None if progress else True, leave=False)
@@ -180,7 +180,7 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
 
 def _by_image(lines: Sequence[Line]) -> Iterator[list[Line]]:
     """Group consecutive lines of the same image."""
-    for _, group in itertools.groupby(lines, key=lambda line: line.image):
+    for _, group in itertools.groupby(lines, key=lambda line: (line.image, line.upright)):
         yield list(group)
 
 

@@ -100,15 +100,29 @@ def size(path: Path, upright: bool = True) -> tuple[int, int]:
     Raises:
         Error: The image can't be opened.
     """
+    (width, height), turned = _look(path)
+    return (height, width) if upright and turned >= 5 else (width, height)
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 means that it is stored upright.
+
+    Raises:
+        Error: The image can't be opened.
+    """
+    return _look(path)[1]
+
+
+def _look(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as stored, and its EXIF orientation."""
     try:
         with opened(path) as image:
-            width, height = image.size
-            turned = upright and image.getexif().get(ORIENTATION, 1) >= 5
+            found = image.getexif().get(ORIENTATION, 1)
+            return image.size, found if found in range(1, 9) else 1
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Error(f"{path}: can't be opened: {error}") from error
-    return (height, width) if turned else (width, height)
 
 
 def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.ndarray:
@@ -128,8 +142,7 @@ def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) ->
 
     Args:
         regions: The polygon of each line, (x, y) in pixels; () if the whole image is the line.
-        upright: Whether regions refer to the image rotated by its EXIF orientation rather than as stored, which is what
-            PAGE and ALTO mean.
+        upright: Whether regions refer to the image rotated by its EXIF orientation rather than as stored.
 
     Returns:
         For each line, (H, W) uint8 pixels, or the Error: as in `read`, or the polygon lies outside the page.

@@ -1,4 +1,4 @@
-"""Positions on an image that EXIF rotates: from the upright image to the pixels as stored, which PAGE and ALTO mean."""
+"""Positions on an image that EXIF rotates: from the upright image to the pixels as stored."""
 
 from pathlib import Path
 

@@ -170,7 +170,7 @@ def _marked(path: Path, images: str | None) -> Job:
         raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>, expected {known}")
     picture, page = marked_pages.with_image(PAGE_FORMATS[kind].parse(path, root), path, images)
     targets = [
-        Target(picture, region, line.baseline, line.id, line.fault)
+        Target(picture, region, line.baseline, line.id, line.fault, page.upright)
         for line, region in zip(page.lines, marked_pages.regions(page), strict=True)
     ]
     return Job(path, picture, targets, kind, root)

@@ -44,8 +44,13 @@ class PageFormat(Format, Protocol):
     def parse(self, path: Path, root: Any) -> Page:
         """Make a page from a file's root element; `path` is for messages."""
 
-    def new(self, image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
-        """Make the root element of a page, given its image's name, width and height."""
+    def new(self, image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool = False) -> Any:
+        """Make the root element of a page.
+
+        Args:
+            image: The name of its image; `size`: width and height in pixels.
+            turned: Whether EXIF rotates the image and positions refer to the rotated image; the file then says so.
+        """
 
     def update(self, root: Any, lines: Sequence[Marked]) -> None:
         """Put predicted texts into a page, given one line for each of its lines."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr import Error
+from hwr import Error, __version__
 from hwr.config import Data
 from hwr.data import Dataset
 from hwr.data.formats import marked_pages, xml
@@ -17,6 +17,8 @@ LAYOUT = "ALTO XML, in pixels, with page images beside it or in the folder above
 TAG = "alto"
 UNITS: tuple[str, ...] = ("line",)
 KEEPS_WRITERS = False
+# The Processing step of a page whose positions refer to the image as EXIF rotates it. ALTO has no element for it.
+TURNED = "EXIF orientation applied"
 NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 
 
@@ -55,7 +57,8 @@ def parse(path: Path, root: Any) -> Page:
     marked_pages.unique((line.id, line.source) for line in lines)
     image = (names[0].text or "").strip() if names else ""
     width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
-    return Page(image, source, width, height, lines)
+    steps = descendants(root, "processingStepDescription")
+    return Page(image, source, width, height, lines, any((step.text or "").strip() == TURNED for step in steps))
 
 
 def _line(element: Any, path: Path, place: int) -> Marked:
@@ -109,12 +112,13 @@ def write(dataset: Dataset, out: Path) -> None:
     marked_pages.write(dataset, out, new)
 
 
-def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
+def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool = False) -> Any:
     """Make the ALTO of an image, each line's text in one String.
 
     Args:
         image: Its file name.
         size: Its width and height in pixels.
+        turned: See `PageFormat.new`.
 
     Returns:
         The root element.
@@ -123,6 +127,10 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
     description = xml.add(root, "Description")
     xml.add(description, "MeasurementUnit").text = "pixel"
     xml.add(xml.add(description, "sourceImageInformation"), "fileName").text = image
+    if turned:
+        step = xml.add(description, "Processing", ID="exif")
+        xml.add(step, "processingStepDescription").text = TURNED
+        xml.add(xml.add(step, "processingSoftware"), "softwareName").text = f"hwr {__version__}"
     box = {"HPOS": 0, "VPOS": 0, "WIDTH": size[0], "HEIGHT": size[1]}
     page = xml.add(xml.add(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
     block = xml.add(xml.add(page, "PrintSpace", **box), "TextBlock", ID="block", **box)

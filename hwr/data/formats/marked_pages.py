@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from hwr import Error
@@ -57,6 +56,8 @@ class Page:
 
     Attributes:
         width: Width in pixels, 0 if unknown; `height` too.
+        upright: Whether positions refer to the image rotated by its EXIF orientation. From `parse`: whether the file says so;
+            from `with_image`: decided.
     """
 
     image: str
@@ -64,6 +65,7 @@ class Page:
     width: int
     height: int
     lines: tuple[Marked, ...]
+    upright: bool = False
 
 
 # --- A dataset of pages ---
@@ -110,7 +112,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
             if line.fault:
                 raise Error(line.fault)
             id = f"{document}/{line.id}"
-            lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline))
+            lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline, page.upright))
     if others and not pages:
         raise Error(others[0])
     if empty:
@@ -123,30 +125,27 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes)
 
 
-def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequence[Marked]], Any]) -> None:
+def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequence[Marked], bool], Any]) -> None:
     """Write a dataset as one XML file for each image, beside a copy of the image, with lists of its parts.
 
     Args:
-        new: Makes the root element from an image's name, its width and height, and its lines.
+        new: Makes the root element, as `PageFormat.new`.
     """
-    of: dict[Path, list[Line]] = {}
+    of: dict[tuple[Path, bool], list[Line]] = {}
     for line in writing.lines(dataset):
-        of.setdefault(line.image, []).append(line)
+        of.setdefault((line.image, line.upright or not line.region), []).append(line)
     names: dict[str, Path] = {}
     ids: dict[str, str] = {}
-    for path, lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
+    for (path, upright), lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
         stem = check_name(path).stem
         while names.setdefault(stem, path) != path:
             stem += "_"
-        name, size = f"{stem}{path.suffix}", load.size(path, upright=False)
-        if size == load.size(path) or lines[0].region:
-            shutil.copyfile(path, out / name)
-        else:  # PAGE and ALTO count pixels as they are stored, and this line image is to be turned
-            name, size = f"{stem}.png", load.size(path)
-            Image.fromarray(load.read(path)).save(out / name)
+        name = f"{stem}{path.suffix}"
+        shutil.copyfile(path, out / name)
         marked = [Marked(x.id.rpartition("/")[2], x.text, x.region, x.baseline, x.source) for x in lines]
         ids |= {x.id: f"{stem}/{line.id}" for x, line in zip(lines, marked, strict=True)}
-        xml.write(new(name, size, marked), out / f"{stem}.xml")
+        turned = upright and load.orientation(path) != 1
+        xml.write(new(name, load.size(path, upright), marked, turned), out / f"{stem}.xml")
     writing.lists(dataset, out, ids)
 
 
@@ -195,22 +194,35 @@ def points(text: str, source: str, least: int) -> Polygon:
 def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
     """The image of a page, and the page in that image's pixels; the image may have been scaled since.
 
+    If EXIF rotates the image, positions refer to it as viewers show it where the file says so, or where only the rotated
+    image has the page's shape; else to the image as stored.
+
     Raises:
         Error: There is no such image, or it has another shape than the page.
     """
     found = find_image(page, path, images)
-    width, height = load.size(found, upright=False)
+    stored, shown = load.size(found, upright=False), load.size(found)
+    upright = page.upright or (stored != shown and not _same_shape(page, stored) and _same_shape(page, shown))
+    width, height = shown if upright else stored
+    page = replace(page, upright=upright)
     if not page.width or not page.height or (page.width, page.height) == (width, height):
         return found, replace(page, width=width, height=height)
-    x, y = width / page.width, height / page.height
-    if abs(x / y - 1) > 0.01:
+    if not _same_shape(page, (width, height)):
         raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {found} has {width} x {height}")
+    x, y = width / page.width, height / page.height
 
     def scaled(points: Polygon) -> Polygon:
         return tuple((round(a * x), round(b * y)) for a, b in points)
 
     lines = (replace(line, polygon=scaled(line.polygon), baseline=scaled(line.baseline)) for line in page.lines)
     return found, replace(page, width=width, height=height, lines=tuple(lines))
+
+
+def _same_shape(page: Page, size: tuple[int, int]) -> bool:
+    """Whether an image has the proportions of a page, to a hundredth; a page of unknown size has any."""
+    if not page.width or not page.height:
+        return True
+    return abs(size[0] * page.height / (page.width * size[1]) - 1) <= 0.01
 
 
 def find_image(page: Page, path: Path, images: str | None) -> Path:

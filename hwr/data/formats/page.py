@@ -19,6 +19,8 @@ LAYOUT = "PAGE XML with page images beside it or in the folder above"
 TAG = "PcGts"
 UNITS: tuple[str, ...] = ("line",)
 KEEPS_WRITERS = False
+# The attribute `custom` of a Page whose positions refer to the image as EXIF rotates it. PAGE has no element for it.
+TURNED = "exifOrientation {applied:true;}"
 NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 
 
@@ -56,7 +58,8 @@ def parse(path: Path, root: Any) -> Page:
         raise Error(f"{source}: <Page> needs imageWidth and imageHeight as numbers") from None
     lines = tuple(_line(line, path) for line in descendants(element, "TextLine"))
     marked_pages.unique((line.id, line.source) for line in lines)
-    return Page(element.get("imageFilename", ""), source, width, height, lines)
+    turned = TURNED in element.get("custom", "")
+    return Page(element.get("imageFilename", ""), source, width, height, lines, turned)
 
 
 def _line(element: Any, path: Path) -> Marked:
@@ -100,12 +103,13 @@ def write(dataset: Dataset, out: Path) -> None:
     marked_pages.write(dataset, out, new)
 
 
-def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
+def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool = False) -> Any:
     """Make the PAGE of an image.
 
     Args:
         image: Its file name.
         size: Its width and height in pixels.
+        turned: See `PageFormat.new`.
 
     Returns:
         The root element.
@@ -116,6 +120,8 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked]) -> Any:
         xml.add(metadata, tag).text = text
     width, height = size
     page = xml.add(root, "Page", imageFilename=image, imageWidth=width, imageHeight=height)
+    if turned:
+        page.set("custom", TURNED)
     region = xml.add(page, "TextRegion", id="region")
     corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
     xml.add(region, "Coords", points=marked_pages.points_text(corners))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked, check_name
+from hwr.images import load
 from hwr.pages.outputs.images import of_page
 from hwr.pages.record import PageReading
 
@@ -50,6 +51,7 @@ def _write(pages: Sequence[PageReading], kind: str) -> bytes:
         root = copy.deepcopy(reading.root)
     else:
         size, _ = of_page(reading)
-        root = PAGE_FORMATS[kind].new(check_name(reading.image).name, size, [replace(line, text="") for line in lines])
+        name, turned = check_name(reading.image).name, reading.upright and load.orientation(reading.image) != 1
+        root = PAGE_FORMATS[kind].new(name, size, [replace(line, text="") for line in lines], turned)
     PAGE_FORMATS[kind].update(root, lines)
     return xml.text(root)
