@@ -289,6 +289,7 @@ for command in READERS:
 
 
 elsewhere("test_predict_pages.py::test_pages_are_read_line_by_line_where_the_segmenter_found_them", "predict --page")
+elsewhere("test_predict_pages.py::test_line_page_and_segmenter_contradict", "predict --line", "predict --segmenter")
 
 
 @check("predict --format", "predict --json", "predict --out", "predict --characters", "predict --min-confidence")

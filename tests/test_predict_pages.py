@@ -299,7 +299,7 @@ def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
     kraken = ModuleType("kraken")
     kraken.blla = SimpleNamespace(segment=lambda picture: SimpleNamespace(lines=found))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "kraken", kraken)
-    told = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+    told = hwr("predict", "--page", "--segmenter", "kraken", page[0] / "a page.png", "--checkpoint", model)
     assert told.exit_code == 0, told.stderr
     assert (
         told.stdout
@@ -310,16 +310,27 @@ def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
 
 @pytest.mark.filterwarnings("ignore")  # kraken's own
 def test_pages_without_kraken_say_what_to_install(page: tuple[Path, list[Path]], model: Path) -> None:
+    command = ["predict", "--segmenter", "kraken", page[0] / "a page.png", "--checkpoint", model]
     try:
         import kraken  # noqa: F401
     except ImportError:
-        done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+        done = hwr(*command)
         assert done.exit_code == 1
-        assert "pip install -e '.[pages]'" in done.stderr
+        assert "pip install -e '.[kraken]'" in done.stderr
     else:
-        done = hwr("predict", "--page", page[0] / "a page.png", "--checkpoint", model)
+        done = hwr(*command)
         assert done.exit_code == 0, done.stderr
         assert len(done.stdout.splitlines()) >= 1
+
+
+def test_line_page_and_segmenter_contradict(page: tuple[Path, list[Path]], model: Path) -> None:
+    """The last of --line and --page counts, as of any pair of switches."""
+    _, paths = page
+    done = hwr("predict", "--line", "--segmenter", "kraken", paths[0], "--checkpoint", model)
+    assert done.exit_code == 2
+    assert "--segmenter finds the lines of pages" in done.stderr
+    line = hwr("predict", paths[0], "--checkpoint", model)
+    assert hwr("predict", "--page", "--line", paths[0], "--checkpoint", model).stdout == line.stdout
 
 
 @pytest.mark.parametrize(("steps", "text"), [(4, [0, 1]), (5, [0, 0]), (5, [1, 0, 1]), (3, []), (3, [0, 1, 0])])

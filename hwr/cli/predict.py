@@ -51,8 +51,12 @@ def _formats() -> list[str]:
 @set_option
 @decoder_options
 @engine_option
+@click.option("--page", "pages", flag_value="page", help="Each image is a page (default: decide by the image).")
+@click.option("--line", "pages", flag_value="line", help="Each image is a line (default: decide by the image).")
 @click.option(
-    "--page", "pages", is_flag=True, help="The images are whole pages: find their lines first (needs kraken)."
+    "--segmenter",
+    type=click.Choice(["rapidocr", "kraken"]),
+    help="What finds the lines of pages: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
 )
 @click.option(
     "--format",
@@ -85,8 +89,8 @@ def _formats() -> list[str]:
     hwr predict line.png
     hwr predict --checkpoint runs/iam_line/best.safetensors scans/ more/*.jpg --json > read.jsonl
     hwr predict exports/*.xml --format page --out read/
-    hwr predict --page photo.jpg --format pdf
-    hwr predict --page scans/ --format alto --out read/ --min-confidence 0.5
+    hwr predict photo.jpg --format pdf
+    hwr predict scans/ --format alto --out read/ --min-confidence 0.5
 """)
 def predict(
     inputs: tuple[Path, ...],
@@ -94,7 +98,8 @@ def predict(
     config_path: str | None,
     overrides: tuple[str, ...],
     engine: str | None,
-    pages: bool,
+    pages: str | None,
+    segmenter: str | None,
     kind: str | None,
     as_json: bool,
     out: Path | None,
@@ -103,7 +108,7 @@ def predict(
     workers: int | None,
     decoding: list[str],
 ) -> None:
-    """Read line images, the lines marked in PAGE or ALTO files, or (--page) the lines of page photos.
+    """Read line images, page photos, and the lines marked in PAGE or ALTO files.
 
     Prints the text of each line; JSON and TSV add the image and the confidence (0..1). The other formats are files, one per
     page: pdf (the image with the text in place, invisible, to search and copy), html (the text beside the image), hocr, page
@@ -119,6 +124,8 @@ def predict(
     from hwr.pages.sources import files_in
 
     kind = _kind(kind, as_json)
+    if segmenter and pages == "line":
+        raise Error("--segmenter finds the lines of pages, and --line says that there are none; give only one")
     format = FORMATS[kind]
     if characters and not format.holds_characters:
         names = " or ".join(name for name, other in FORMATS.items() if other.holds_characters)
@@ -132,7 +139,7 @@ def predict(
     rank, _ = rank_and_world_size()
     if others and not rank:
         echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
-    with _predictions(loaded, settings, files, pages, workers, characters or format.places_words) as predictions:
+    with _predictions(loaded, settings, files, (pages, segmenter), workers, characters or format.places_words) as predictions:
         broken, unsure = _write_all(predictions, len(files), format, out, characters, min_confidence)
     if unsure:
         echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
@@ -143,18 +150,23 @@ def predict(
 
 @contextmanager
 def _predictions(
-    loaded: "Checkpoint", settings: "Config", files: list[str], pages: bool, workers: int | None, characters: bool
+    loaded: "Checkpoint",
+    settings: "Config",
+    files: list[str],
+    pages: tuple[str | None, str | None],
+    workers: int | None,
+    characters: bool,
 ) -> "Iterator[Iterator[tuple[Job, list[Prediction]]]]":
     """The predictions for the files, while workers decode the images."""
     from hwr.pages.predict import predict as run
-    from hwr.pages.segment import lines_of
+    from hwr.pages.segment import chosen
     from hwr.pages.sources import about_lines, jobs
     from hwr.processes import pool
     from hwr.recognizer import Recognizer
 
-    found = jobs(files, lines_of if pages else None, settings.data.images)
+    found = jobs(files, chosen(*pages), settings.data.images)
     with pool(workers, len(files)) as decoders:
-        yield run(Recognizer(loaded, settings, lines=about_lines(files, pages)), found, decoders, characters)
+        yield run(Recognizer(loaded, settings, lines=about_lines(files, pages[0] == "page")), found, decoders, characters)
 
 
 def _write_all(

@@ -17,11 +17,11 @@ def read_page(recognizer: Recognizer, path: str | Path, characters: bool = False
     """Read a page.
 
     Args:
-        path: A photo, whose lines kraken finds, or a PAGE or ALTO file that marks them.
+        path: A photo, whose lines are found, or a PAGE or ALTO file that marks them.
         characters: Whether to locate each character.
 
     Raises:
-        Error: The page can't be read, or kraken is not installed. A line that can't be read has an `error` instead.
+        Error: The page can't be read, or the extra `pages` is not installed. A line that can't be read has an `error` instead.
     """
     found = predict_jobs(recognizer, jobs([str(path)], lines_of, recognizer.config.data.images), characters=characters)
     for job, predictions in found:

@@ -1,0 +1,175 @@
+"""Fragments -> lines: cut fragments at the rulings of tables, and join those of one line."""
+
+import cv2
+import numpy as np
+
+from hwr.pages.fragments import Fragment
+
+# Lengths in line pitches (distances between neighbouring lines).
+# Longest gap in a line; from this gap on, columns are looked for; pixels at a fragment's end that tell its slope.
+MOST_GAP, LEAST_RIVER, SLOPE_OVER = 5.0, 0.8, 2.0
+# How far two ends may be apart vertically, and how much more for each pitch of the gap.
+STEP, STEP_PER_GAP = 0.33, 0.06
+# Two fragments may overlap by this much; a river between columns is this high.
+OVERLAP, RIVER_HEIGHT = 0.6, 2.5
+# A ruling is at least this high; text within this distance of it crosses it.
+RULING_HEIGHT, BESIDE_RULING = 2.2, 0.3
+
+
+def pitch(parts: list[Fragment], usual: float) -> float:
+    """The usual distance between neighbouring lines, in pixels: the median over the columns of fragments."""
+    if not parts:
+        return 3 * usual
+    width = max(f.right for f in parts)
+    step = max(1, round(usual))
+    distances: list[np.ndarray] = []
+    for x in range(step // 2, width, step):
+        levels = np.sort([f.centre[x - f.left] for f in parts if f.left <= x < f.right])
+        distances.append(np.diff(levels))
+    found = np.concatenate(distances) if distances else np.zeros(0)
+    found = found[found > 1.2 * usual]
+    # Few neighbours: a short note, whose lines are known by their thickness only.
+    return float(np.clip(np.median(found), 2 * usual, 4.5 * usual)) if len(found) >= 8 else 3 * usual
+
+
+def rulings(grey: np.ndarray, step: float) -> np.ndarray:
+    """Mark vertical rulings: dark lines at least `RULING_HEIGHT` pitches high and thinner than a stroke is long.
+
+    Args:
+        grey: (H, W) uint8, at the size of the map; dark ink.
+        step: The pitch in pixels.
+
+    Returns:
+        (H, W) bool.
+    """
+    thin = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((1, 9), np.uint8))
+    mask: np.ndarray = (thin > 20).astype(np.uint8)
+    mask = cv2.dilate(mask, np.ones((1, 3), np.uint8))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((max(3, round(step / 3) | 1), 1), np.uint8))
+    found: np.ndarray = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((round(RULING_HEIGHT * step) | 1, 1), np.uint8))
+    return found > 0
+
+
+def cut_at_rulings(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> list[Fragment]:
+    """Cut fragments where they cross a ruling and the text stops before it on either side.
+
+    Args:
+        ruled: (H, W) bool, see `rulings`.
+        ink: (H, W) float32, 0..1.
+    """
+    out: list[Fragment] = []
+    for part in parts:
+        rows = np.clip(np.rint(part.centre), 0, len(ruled) - 1).astype(int)
+        columns = np.arange(part.left, part.right)
+        marks = np.flatnonzero(np.diff(ruled[rows, columns].astype(np.int8), prepend=0, append=0))
+        start = part.left
+        for first, last in zip(marks[::2], marks[1::2], strict=True):
+            if last - first > step or not _stops(part, first, last, ruled, ink, step):
+                continue
+            if part.left + first - start > 2:
+                out.append(part.part(start, part.left + first))
+            start = part.left + last
+        if part.right - start > 2:
+            out.append(part.part(start, part.right))
+    return sorted(out, key=lambda f: f.left)
+
+
+def _stops(part: Fragment, first: int, last: int, ruled: np.ndarray, ink: np.ndarray, step: float) -> bool:
+    """Whether a text has no ink right before or right after a ruling in its columns `first` to `last`."""
+    y = float(part.centre[first])
+    top, bottom = max(0, round(y - 0.3 * step)), max(1, round(y + 0.3 * step))
+    beside = max(3, round(BESIDE_RULING * step))
+    before = slice(max(0, part.left + first - 2 - beside), max(0, part.left + first - 2))
+    after = slice(part.left + last + 2, part.left + last + 2 + beside)
+    sides = [ink[top:bottom, side] * ~ruled[top:bottom, side] for side in (before, after)]
+    return any(side.size == 0 or side.max(0).mean() < 0.1 for side in sides)
+
+
+def link(parts: list[Fragment], ruled: np.ndarray, step: float) -> list[list[Fragment]]:
+    """Join the fragments of each line.
+
+    Each fragment's end is joined to at most one start, the best pairs first: little apart along the line and across it,
+    with neither a ruling nor a river of paper between columns in the gap.
+
+    Args:
+        parts: From left to right.
+        ruled: (H, W) bool, see `rulings`.
+        step: The pitch in pixels.
+
+    Returns:
+        The fragments of each line, from left to right.
+    """
+    pairs = []
+    for i, a in enumerate(parts):
+        for j, b in enumerate(parts):
+            gap = b.left - a.right
+            if i == j or gap > MOST_GAP * step or gap < -OVERLAP * step or b.right <= a.right or b.left <= a.left:
+                continue
+            off = _apart(a, b, step)
+            if off > STEP * step + STEP_PER_GAP * max(0, gap):
+                continue
+            if gap > 0 and (_ruled(a, b, ruled) or (gap > LEAST_RIVER * step and _river(a, b, parts, step))):
+                continue
+            pairs.append((max(0, gap) + 3 * off, i, j))
+    after: dict[int, int] = {}
+    before: dict[int, int] = {}
+    for _, i, j in sorted(pairs):
+        if i not in after and j not in before:
+            after[i], before[j] = j, i
+    chains = []
+    for i in range(len(parts)):
+        if i not in before:
+            chain = [i]
+            while chain[-1] in after:
+                chain.append(after[chain[-1]])
+            chains.append([parts[k] for k in chain])
+    return chains
+
+
+def _apart(a: Fragment, b: Fragment, step: float) -> float:
+    """Vertical distance between the end of one fragment and the start of the next, each prolonged to the other."""
+    over = max(2, round(SLOPE_OVER * step))
+    end, start = a.centre[-over:], b.centre[:over]
+    gap = b.left - a.right
+    from_a = end.mean() + _slope(end, step) * (len(end) / 2 + gap)
+    from_b = start.mean() - _slope(start, step) * (len(start) / 2 + gap)
+    near = max(1, over // 4)
+    return float(abs(from_a - start[:near].mean()) + abs(from_b - end[-near:].mean())) / 2
+
+
+def _slope(centre: np.ndarray, step: float) -> float:
+    """Slope of a centre line, drawn to 0 for one that is short."""
+    x = np.arange(len(centre)) - (len(centre) - 1) / 2
+    return float((x * centre).sum() / ((x * x).sum() + step**3 / 6))
+
+
+def _ruled(a: Fragment, b: Fragment, ruled: np.ndarray) -> bool:
+    """Whether a ruling passes between two fragments."""
+    y = np.clip(round((a.centre[-1] + b.centre[0]) / 2), 0, len(ruled) - 1)
+    return bool(ruled[y, max(0, a.right - 3) : b.left + 3].any())
+
+
+def _river(a: Fragment, b: Fragment, parts: list[Fragment], step: float) -> bool:
+    """Whether the gap between two fragments belongs to a river of paper between columns, or beside a block of text."""
+    left, right = a.right, b.left
+    quarter = (right - left) / 4
+    y = (a.centre[-1] + b.centre[0]) / 2
+    top, bottom = -np.inf, np.inf
+    for f in parts:
+        start, end = max(f.left, round(left + quarter)), min(f.right, round(right - quarter))
+        if start < end and f is not a and f is not b:
+            level = float(f.centre[start - f.left : end - f.left].mean())
+            if level < y:
+                top = max(top, level)
+            else:
+                bottom = min(bottom, level)
+    beside = [0, 0]
+    for f in parts:
+        if f is a or f is b:
+            continue
+        if f.right <= right - quarter and f.right > left - 4 * step and top < f.centre[-1] < bottom:
+            beside[0] += 1
+        elif f.left >= left + quarter and f.left < right + 4 * step and top < f.centre[0] < bottom:
+            beside[1] += 1
+    high = min(bottom, y + 4 * step) - max(top, y - 4 * step)
+    return high >= RIVER_HEIGHT * step and sum(beside) >= 3

@@ -1,0 +1,164 @@
+"""Find the lines of synthetic pages, and decide whether an image is a page or a line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from hwr import Error
+from hwr.cli import main
+from hwr.images import load
+from hwr.images.unroll import unroll
+from hwr.pages import finder, kind, segment
+from hwr.pages.order import Place, reading_order
+from hwr.pages.sources import Target
+
+Box = tuple[int, int, int, int]
+
+
+@pytest.fixture(scope="session")
+def sheet(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Box]]:
+    """A page of six synthetic lines on grey paper, and their boxes: left, top, right, bottom."""
+    pytest.importorskip("onnxruntime", reason="no onnxruntime here")
+    pytest.importorskip("rapidocr", reason="no rapidocr here")
+    lines = [load.read(path) for path in sorted(drawn.rglob("*.png"))[:6]]
+    page = np.full((sum(len(x) + 25 for x in lines) + 100, max(x.shape[1] for x in lines) + 160), 235, np.uint8)
+    boxes, top = [], 60
+    for x in lines:
+        here = page[top : top + len(x), 80 : 80 + x.shape[1]]
+        np.minimum(here, x, out=here)
+        boxes.append((80, top, 80 + x.shape[1], top + len(x)))
+        top += len(x) + 25
+    path = tmp_path_factory.mktemp("sheet") / "sheet.png"
+    Image.fromarray(page).save(path)
+    return path, boxes
+
+
+def box_of(polygon: load.Polygon) -> Box:
+    xs, ys = zip(*polygon, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def assert_found(lines: list[finder.Found], boxes: list[Box]) -> None:
+    """Each box has one line, in order, that covers most of it and little more."""
+    assert len(lines) == len(boxes)
+    for line, (left, top, right, bottom) in zip(lines, boxes, strict=True):
+        x0, y0, x1, y1 = box_of(line.polygon)
+        shared = (min(x1, right) - max(x0, left)) * (min(y1, bottom) - max(y0, top))
+        assert shared > 0.75 * (right - left) * (bottom - top)
+        assert shared > 0.4 * (x1 - x0) * (y1 - y0)
+        assert all(top < y < bottom for _, y in line.baseline)
+
+
+def test_the_lines_of_a_page(sheet: tuple[Path, list[Box]]) -> None:
+    path, boxes = sheet
+    assert_found(finder.find(load.read(path)), boxes)
+
+
+def test_empty_paper_has_no_lines(sheet: tuple[Path, list[Box]], rng: np.random.Generator) -> None:
+    assert finder.find(np.full((800, 600), 255, np.uint8)) == []
+    assert finder.find(rng.normal(200, 8, (800, 600)).astype(np.uint8)) == []
+    assert finder.find(np.zeros((1, 1), np.uint8)) == []
+
+
+def test_a_page_or_a_line(sheet: tuple[Path, list[Box]], model: Path, tmp_path: Path) -> None:
+    path, boxes = sheet
+    page = load.read(path)
+    left, top, right, bottom = boxes[0]
+    line = tmp_path / "line.png"
+    Image.fromarray(page[top:bottom, left:right]).resize((4 * (right - left), 4 * (bottom - top))).save(line)
+    decide = segment.decided(segment.lines_of)
+    assert decide(line) == [Target(line)]
+    assert len(decide(path)) == len(boxes)
+
+    def read(*options: str | Path) -> list[str]:
+        done = CliRunner().invoke(main, ["predict", "--checkpoint", str(model), *map(str, options)])
+        assert done.exit_code == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert len(read(path)) == len(boxes)
+    assert len(read(path, "--line")) == 1
+    assert read(path, line) == [*read(path, "--page"), *read(line, "--line")]
+
+
+@pytest.mark.parametrize(
+    ("size", "polygons", "expected"),
+    [
+        ((1200, 80), [], False),
+        ((60, 64), [], False),
+        ((600, 800), [], True),  # empty paper
+        ((800, 300), [], False),
+        ((800, 200), [((10, 20), (790, 20), (790, 180), (10, 180))], False),
+        ((800, 600), [((10, 20), (790, 20), (790, 90), (10, 90))], True),  # one line on a sheet
+        ((800, 200), [((10, 0), (790, 0), (790, 90), (10, 90)), ((10, 100), (790, 100), (790, 190), (10, 190))], True),
+        ((800, 200), [((0, 9), (390, 9), (390, 180), (0, 180)), ((410, 9), (790, 9), (790, 180), (410, 180))], False),
+    ],
+)
+def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Polygon], expected: bool) -> None:
+    assert kind.is_page(*size, polygons) is expected
+
+
+def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
+    sheet: tuple[Path, list[Box]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    finder.detector._session.cache_clear()
+    with pytest.raises(Error, match=r"\.\[pages\].*--line"):
+        segment.decided(segment.lines_of)(sheet[0])
+    monkeypatch.undo()
+    finder.detector._session.cache_clear()
+
+
+def test_the_segmenters_are_those_of_the_command() -> None:
+    (option,) = (p for p in main.commands["predict"].params if p.name == "segmenter")
+    assert list(option.type.choices) == list(segment.SEGMENTERS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([Place(0, 90, 30), Place(0, 90, 10), Place(0, 90, 20)], [1, 2, 0]),
+        # Two columns under a title, and a foot.
+        (
+            [Place(0, 200, 0), *(Place(x, x + 90, y) for y in (10, 20, 30) for x in (0, 110)), Place(0, 200, 40)],
+            [0, 1, 3, 5, 2, 4, 6, 7],
+        ),
+    ],
+)
+def test_columns_are_read_one_after_the_other(lines: list[Place], expected: list[int]) -> None:
+    assert reading_order(lines, 10) == expected
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_unrolling_turns_a_line_upright(turn: int, rng: np.random.Generator) -> None:
+    line = rng.integers(0, 255, (40, 300), np.uint8)
+    page = np.full((400, 400), 128, np.uint8)
+    page[100:140, 50:350] = line
+
+    def turned(points: load.Polygon) -> load.Polygon:
+        for _ in range(turn):
+            points = tuple((y, 399 - x) for x, y in points)
+        return points
+
+    corners = turned(((50, 100), (349, 100), (349, 139), (50, 139)))
+    found = unroll(np.rot90(page, turn).copy(), corners, turned(((50, 130), (349, 130))))
+    assert found.shape == line.shape
+    assert np.abs(found.astype(int) - line).mean() < 1
+
+
+def test_a_curved_line_becomes_straight() -> None:
+    page = np.full((300, 600), 255, np.uint8)
+    x = np.arange(50, 550)
+    wave: Callable[[np.ndarray], np.ndarray] = lambda x: 150 + 30 * np.sin(x / 120)  # noqa: E731
+    for dx in x:
+        page[round(float(wave(dx))) - 1 : round(float(wave(dx))) + 2, dx] = 0
+    points = [(int(a), round(float(wave(a)))) for a in x[::10]]
+    region = (*((a, b - 20) for a, b in points), *((a, b + 20) for a, b in reversed(points)))
+    found = unroll(page, region, tuple(points))
+    rows = (255 - found.astype(float)).sum(1)
+    assert rows[np.argsort(rows)[-5:]].sum() > 0.9 * rows.sum()
+    with pytest.raises(Error, match="no area on the page"):
+        unroll(page, ((900, 900), (950, 900), (950, 950)), ((900, 950), (950, 950)))
