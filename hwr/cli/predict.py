@@ -139,7 +139,9 @@ def predict(
     rank, _ = rank_and_world_size()
     if others and not rank:
         echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
-    with _predictions(loaded, settings, files, (pages, segmenter), workers, characters or format.places_words) as predictions:
+    with _predictions(
+        loaded, settings, files, (pages, segmenter), workers, characters or format.places_words
+    ) as predictions:
         broken, unsure = _write_all(predictions, len(files), format, out, characters, min_confidence)
     if unsure:
         echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
@@ -166,7 +168,9 @@ def _predictions(
 
     found = jobs(files, chosen(*pages), settings.data.images)
     with pool(workers, len(files)) as decoders:
-        yield run(Recognizer(loaded, settings, lines=about_lines(files, pages[0] == "page")), found, decoders, characters)
+        yield run(
+            Recognizer(loaded, settings, lines=about_lines(files, pages[0] == "page")), found, decoders, characters
+        )
 
 
 def _write_all(
