@@ -73,7 +73,7 @@ LAYERS = [
     ["hwr.images"],
     ["hwr.data"],
     # `images.load` only decodes files.
-    ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load"],
+    ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load", "hwr.images.documents"],
     ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic", "hwr.terminal", "hwr.memory", "hwr.files"],
     ["hwr"],
 ]

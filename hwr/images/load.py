@@ -4,16 +4,24 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error, files, memory
+from hwr.images import documents
 
 Polygon = tuple[tuple[int, int], ...]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm")
+# What iPhones write; read if pillow-heif is installed.
+HEIC = (".heic", ".heif")
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm"),
+    *HEIC,
+)
 
 # Pillow's names of the formats that are read. It knows more: an EPS, whatever its file is called, would start Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
@@ -37,14 +45,17 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
         Error: The file is missing, empty, truncated, not an image, has several pages, or is absurdly large.
     """
     name = "image" if isinstance(source, bytes) else str(source)
+    page = None if isinstance(source, bytes) else documents.page_of(source)
+    if page is not None and page.file.suffix.lower() == documents.PDF:
+        return documents.pdf_grey(page)
     try:
         with opened(source) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Error(f"{name}: {image.width} x {image.height} pixels are too many; the limit is {MOST_PIXELS:,}")
             # The other frames of a phone's MPO are previews of the first.
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            if pages > 1:
-                raise Error(f"{name}: holds {pages} pages; give one image per line")
+            if pages > 1 and page is None:
+                raise Error(f"{name}: holds {pages} pages; name one of them: {name}/1")
             return grey_of(image, upright, name)
     except Error:
         raise
@@ -57,13 +68,46 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
 def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
     """Open an image without decoding it. Only regular files in one of `FORMATS` are opened.
 
+    Args:
+        source: A file, a page of one (`book.pdf/3`, see `documents`), or the content of a file.
+
     Raises:
-        Error: The file is missing, a pipe or a device.
+        Error: The file is missing, a pipe or a device; it needs a package that is not installed; it has no such page.
         Exception: Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, …
     """
-    content = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(source)
-    with content as file, Image.open(file, formats=FORMATS) as image:
-        yield image
+    page = None if isinstance(source, bytes) else documents.page_of(source)
+    if page is not None and page.file.suffix.lower() == documents.PDF:
+        yield documents.pdf_image(page)
+        return
+    name = "image" if isinstance(source, bytes) else str(source)
+    content = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(page.file if page else source)
+    with content as file:
+        known = (*FORMATS, "HEIF") if _is_heic(file, name) else FORMATS
+        with Image.open(file, formats=known) as image:
+            if page is not None:
+                try:
+                    image.seek(page.number - 1)
+                except EOFError:
+                    raise Error(f"{page.file}: has no page {page.number}") from None
+            yield image
+
+
+def _is_heic(file: BinaryIO, name: str) -> bool:
+    """Whether a file is HEIC, by its first bytes; makes Pillow read it.
+
+    Raises:
+        Error: pillow-heif is not installed.
+    """
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] != b"ftyp" or head[8:12] not in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return False
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise Error(f"{name}: reading HEIC needs pillow-heif: pip install pillow-heif ({error})") from error
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _fault(error: Exception) -> str:
@@ -115,6 +159,9 @@ def orientation(path: Path) -> int:
 
 def _look(path: Path) -> tuple[tuple[int, int], int]:
     """Width and height of an image as stored, and its EXIF orientation."""
+    page = documents.page_of(path)
+    if page is not None and page.file.suffix.lower() == documents.PDF:
+        return documents.pdf_size(page), 1
     try:
         with opened(path) as image:
             found = image.getexif().get(ORIENTATION, 1)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hwr import Error
 from hwr.data import disk
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
-from hwr.images import load
+from hwr.images import documents, load
 from hwr.images.load import Polygon
 
 # A typical page of handwriting.
@@ -40,7 +40,7 @@ class Job:
     """A file to read.
 
     Attributes:
-        source: The file.
+        source: The file, or a page of one (`book.pdf/3`).
         image: The image of the page or line.
         targets: Its lines, in order.
         kind: The format of the page's XML, a name in `PAGE_FORMATS`; "" for an image.
@@ -60,8 +60,9 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
-    example) is always skipped. Missing files are kept, because reading them reports the error. Paths are strings, because
-    a million Path objects take three times the memory.
+    example) is always skipped, and so is a PDF beside an image of the same name. A PDF counts as its pages. Missing files
+    are kept, because reading them reports the error. Paths are strings, because a million Path objects take three times
+    the memory.
 
     Args:
         images: A further folder with page images, see `data.images`.
@@ -79,14 +80,23 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
             here, rest = _in_folder(path, images)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
-                raise Error(f"{path}: no images ({suffixes}) and no PAGE or ALTO files in this folder")
+                raise Error(f"{path}: no images ({suffixes}), no PDF, and no PAGE or ALTO files in this folder")
             found += here
             others += rest
         else:
             (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
+    found = [page for file in found for page in (_pages(file) if file.lower().endswith(documents.PDF) else [file])]
     if others and not found:
         raise Error(f"{others[0]} marks no lines, and there is nothing else to read")
     return found, others
+
+
+def _pages(file: str) -> list[str]:
+    """The pages of a file; the file itself if it can't be read, which is reported on reading."""
+    try:
+        return documents.pages(file)
+    except Error:
+        return [file]
 
 
 class _Look(NamedTuple):
@@ -116,11 +126,15 @@ def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
     # Among pages, unknown XML may be a damaged page, and reading it reports that.
     pages = any(look.tag in ("", *_tags()) for look in looks.values())
+    stems = {os.path.splitext(name)[0] for name in files if os.path.splitext(name)[1].lower() in load.SUFFIXES}
 
     def wanted(name: str) -> bool:
         if look := looks.get(name):
             return look.tag not in marked_pages.NOT_PAGES and (pages or look.tag in ("", *_tags()))
-        return os.path.splitext(name)[1].lower() in load.SUFFIXES and os.path.realpath(name) not in shown
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() == documents.PDF:
+            return stem not in stems
+        return suffix.lower() in load.SUFFIXES and os.path.realpath(name) not in shown
 
     found = [name for name in files if wanted(name)]
     return found, sorted(set(files) - set(found))
@@ -137,29 +151,38 @@ def _kind(root: Any) -> str:
 
 def about_lines(files: Sequence[str], pages: bool) -> int:
     """About how many lines the files have: `LINES_PER_PAGE` in page photos and XML, one in any other image."""
-    marked = len(files) if pages else sum(file.lower().endswith(".xml") for file in files)
+    marked = (
+        len(files) if pages else sum(file.lower().endswith(".xml") or f"{documents.PDF}/" in file for file in files)
+    )
     return len(files) + (LINES_PER_PAGE - 1) * marked
 
 
 def jobs(
     files: Iterable[str], segment: Callable[[Path], list[Target]] | None = None, images: str | None = None
 ) -> Iterator[Job]:
-    """Yield a job for each file. The job of a file that can't be read has an error.
+    """Yield a job for each file, and for each page of a PDF or TIFF. The job of a file that can't be read has an error.
 
     Args:
         segment: Finds the lines of a page photo; None: each image is a line.
         images: A further folder with page images, see `data.images`.
     """
-    for path in map(Path, files):
+    for file in files:
         try:
-            if path.suffix.lower() == ".xml":
-                yield _marked(path, images)
-            elif segment is not None:
-                yield Job(path, path, segment(path))
-            else:
-                yield Job(path, path, [Target(path)])
+            pages = documents.pages(file)
         except Error as error:
-            yield Job(path, path, error=str(error))
+            yield Job(Path(file), Path(file), error=str(error))
+            continue
+        for path in map(Path, pages):
+            yield _job(path, segment, images)
+
+
+def _job(path: Path, segment: Callable[[Path], list[Target]] | None, images: str | None) -> Job:
+    try:
+        if path.suffix.lower() == ".xml":
+            return _marked(path, images)
+        return Job(path, path, [Target(path)] if segment is None else segment(path))
+    except Error as error:
+        return Job(path, path, error=str(error))
 
 
 def _marked(path: Path, images: str | None) -> Job:

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image, ImageOps
+
 from hwr import Error
 from hwr.atomic import replacing
+from hwr.images import documents, load
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.record import PageLine, PageReading
+
+# JPEG quality of page images that are written beside XML.
+QUALITY = 92
 
 
 def check_folder(kind: str, out: Path | None) -> None:
@@ -72,7 +78,9 @@ def without_text(line: PageLine) -> PageLine:
 
 def place(folder: Path | None, source: Path, suffix: str) -> Path:
     """The output file for a source file; beside it if no folder is given."""
-    return (folder or source.parent) / f"{source.stem}{suffix}"
+    page = documents.page_of(source)
+    beside = source.parent if page is None else page.file.parent
+    return (folder or beside) / f"{documents.display_name(source)}{suffix}"
 
 
 def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:
@@ -84,6 +92,25 @@ def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:
     Raises:
         Error: The file can't be written, or can't hold the page.
     """
+    if format.names_image and documents.page_of(page.image):
+        page = replace(page, image=_image(page, path))
     content = format.write([page], **more)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _image(page: PageReading, path: Path) -> Path:
+    """Write the image of a page of a PDF or TIFF beside a file that names it.
+
+    Black and white pages become PNG, all others JPEG.
+    """
+    with load.opened(page.image) as image:
+        pixels = ImageOps.exif_transpose(image) if page.upright else image
+        bits = image.mode == "1"
+        out = path.with_suffix(".png" if bits else ".jpg")
+        if not bits and pixels.mode not in ("L", "RGB"):
+            pixels = Image.fromarray(load.grey_of(pixels, upright=False, name=str(page.image)))
+        pixels.info.pop("exif", None)
+        with replacing(out) as temporary:
+            pixels.save(temporary, "PNG" if bits else "JPEG", **({} if bits else {"quality": QUALITY}))
+    return out

@@ -22,6 +22,7 @@ class Format:
         header: What precedes the rows.
         holds_characters: Whether it can hold the position of each character.
         places_words: Whether it says where words are, so that the characters must be located.
+        names_image: Whether it refers to the page's image by its file name.
         needs: A package of the extra `pages` that it is written with.
     """
 
@@ -32,6 +33,7 @@ class Format:
     header: bytes = b""
     holds_characters: bool = False
     places_words: bool = False
+    names_image: bool = False
     needs: str = ""
 
 
@@ -39,8 +41,8 @@ FORMATS: dict[str, Format] = {
     "txt": Format(".txt", text.txt, text.join, rows=text.txt),
     "tsv": Format(".tsv", text.tsv, text.join_tsv, rows=text.tsv_rows, header=text.HEADER.encode()),
     "json": Format(".jsonl", text.lines_of_json, text.join, rows=text.lines_of_json, holds_characters=True),
-    "page": Format(".xml", marked.page, None),
-    "alto": Format(".xml", marked.alto, None, holds_characters=True, places_words=True),
+    "page": Format(".xml", marked.page, None, names_image=True),
+    "alto": Format(".xml", marked.alto, None, holds_characters=True, places_words=True, names_image=True),
     "hocr": Format(".hocr", hocr.write, hocr.join, holds_characters=True, places_words=True),
     "pdf": Format(".pdf", pdf.write, pdf.join, places_words=True, needs="pikepdf"),
     "html": Format(".html", html.write, html.join),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error, __version__
+from hwr.images import documents
 from hwr.pages.outputs import pdf_font, pdf_image
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.words import Point, Word, band, words
@@ -26,16 +27,28 @@ def write(pages: Sequence[PageReading]) -> bytes:
     """Make a PDF with a page for each page.
 
     A JPEG is stored as it is, every other image without loss. The page is as large as the image at its resolution; where
-    the file does not say, as long as A4. PDFs of images follow PDF/A-2u.
+    the file does not say, as long as A4. PDFs of images follow PDF/A-2u. The page of a PDF is copied, and the text laid over
+    it; invisible text that it has is removed.
 
     Raises:
         Error: An image can't be read, or pikepdf is not installed.
     """
     pikepdf = _pikepdf()
-    with pikepdf.new() as pdf:
+    with pikepdf.new() as pdf, ExitStack() as stack:
+        archival, opened = True, dict[Path, Any]()
         for page in pages:
-            _add(pdf, page)
-        return _saved(pdf, archival=True)
+            drawn = documents.page_of(page.image)
+            if drawn is None or drawn.file.suffix.lower() != documents.PDF:
+                _add(pdf, page)
+                continue
+            archival = False
+            if drawn.file not in opened:
+                try:
+                    opened[drawn.file] = stack.enter_context(pikepdf.open(drawn.file))
+                except (pikepdf.PdfError, OSError) as error:
+                    raise Error(f"{drawn.file}: can't be copied: {error}") from error
+            _overlay(pdf, page, opened[drawn.file], drawn)
+        return _saved(pdf, archival)
 
 
 def join(paths: Iterable[Path], out: Path) -> None:
@@ -75,6 +88,55 @@ def _add(pdf: Any, page: PageReading) -> None:
     fonts = Dictionary({"/Hidden": pdf_font.embed(pdf, codes)})
     new.Resources = Dictionary(XObject=Dictionary(Image=placed.image), Font=fonts)
     assert new.Type == Name.Page
+
+
+def _overlay(pdf: Any, page: PageReading, source: Any, drawn: documents.PageOf) -> None:
+    """Copy the page of a PDF, and lay the text over it."""
+    from pikepdf import Name
+
+    pdf.pages.append(source.pages[drawn.number - 1])
+    new = pdf.pages[-1]
+    _remove_hidden_text(pdf, new)
+    size = page.size if all(page.size) else documents.pdf_size(drawn)
+    left, bottom, right, top = map(float, new.cropbox)
+    turned = int(new.obj.get("/Rotate", 0)) % 360
+    # Points per pixel; pixels are those of the page as it is shown.
+    scale = (right - left if turned % 180 == 0 else top - bottom) / size[0]
+    placed = {
+        0: (scale, 0, 0, scale, left, bottom),
+        90: (0, scale, -scale, 0, right, bottom),
+        180: (-scale, 0, 0, -scale, right, top),
+        270: (0, -scale, scale, 0, left, top),
+    }[turned]
+    codes = pdf_font.Codes()
+    layer = text_layer(page, size, codes)
+    name = new.add_resource(pdf_font.embed(pdf, codes), Name.Font)
+    # The page's own content may leave any state behind.
+    new.contents_add(b"q\n", prepend=True)
+    new.contents_add(f"\nQ q {_numbers(*placed)} cm\n{layer.replace('/Hidden', str(name))}Q\n".encode("ascii"))
+
+
+def _remove_hidden_text(pdf: Any, page: Any) -> None:
+    """Remove the invisible text of a page, from an earlier reading: viewers would find everything twice."""
+    from pikepdf import PdfError, parse_content_stream, unparse_content_stream
+
+    try:
+        instructions = list(parse_content_stream(page))
+    except PdfError:  # shown as well as it can be
+        return
+    kept, mode, modes = [], 0, []
+    for instruction in instructions:
+        operator = str(instruction.operator)
+        if operator == "q":
+            modes.append(mode)
+        elif operator == "Q":
+            mode = modes.pop() if modes else 0
+        elif operator == "Tr":
+            mode = int(instruction.operands[0])
+        if operator not in ("Tj", "TJ", "'", '"') or mode != 3:
+            kept.append(instruction)
+    if len(kept) < len(instructions):
+        page.obj.Contents = pdf.make_stream(unparse_content_stream(kept))
 
 
 def text_layer(page: PageReading, size: tuple[int, int], codes: pdf_font.Codes) -> str:

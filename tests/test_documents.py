@@ -1,0 +1,170 @@
+"""Files of several pages: PDF and TIFF; HEIC. Read page by page, and written again."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from hwr import Error
+from hwr.cli import main
+from hwr.images import documents, load
+from hwr.pages.outputs import pdf
+from hwr.pages.record import PageLine, PageReading
+
+
+def hwr(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def lines(drawn: Path) -> list[Path]:
+    return sorted(drawn.rglob("*.png"))[:3]
+
+
+@pytest.fixture
+def book(lines: list[Path], tmp_path: Path) -> Path:
+    """A PDF of three pages, each the image of a line at 300 dpi."""
+    pytest.importorskip("pypdfium2")
+    pytest.importorskip("pikepdf")
+    (tmp_path / "scans").mkdir()
+    for i, path in enumerate(lines):
+        Image.fromarray(load.read(path)).save(tmp_path / f"scans/{i}.png", dpi=(300, 300))
+    path = tmp_path / "book.pdf"
+    path.write_bytes(pdf.write([PageReading(tmp_path / f"scans/{i}.png", ()) for i in range(3)]))
+    return path
+
+
+def test_a_page_of_a_pdf_has_a_path_inside_it(book: Path, lines: list[Path]) -> None:
+    pages = documents.pages(book)
+    assert pages == [f"{book}/{number}" for number in (1, 2, 3)]
+    for page, path in zip(map(Path, pages), lines, strict=True):
+        pixels = load.read(path)
+        assert load.size(page) == pixels.shape[::-1]
+        assert np.abs(load.read(page).astype(int) - pixels).mean() < 1  # drawn in the resolution of the image
+    assert documents.page_of("scans/3") is None
+    assert documents.page_of("nothing.pdf/3") is None
+    assert documents.page_of(f"{book}/03") is None
+    with pytest.raises(Error, match=r"book\.pdf: has 3 pages, no page 4"):
+        load.read(book / "4")
+
+
+def test_books_are_read_page_by_page(book: Path, lines: list[Path], model: Path, tmp_path: Path) -> None:
+    alone = hwr("predict", *lines, "--checkpoint", model, "--line").stdout.splitlines()
+    done = hwr("predict", book, "--checkpoint", model, "--line", "--format", "tsv")
+    assert done.exit_code == 0, done.stderr
+    rows = [row.split("\t") for row in done.stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == documents.pages(book)
+    assert [row[2] for row in rows] == alone
+    assert hwr("predict", book / "2", "--checkpoint", model, "--line").stdout.splitlines() == alone[1:2]
+    # A damaged and an encrypted book do not stop the others.
+    pikepdf = pytest.importorskip("pikepdf")
+    with pikepdf.open(book) as opened:
+        opened.save(tmp_path / "locked.pdf", encryption=pikepdf.Encryption(owner="o", user="u"))
+    (tmp_path / "torn.pdf").write_bytes(book.read_bytes()[:300])
+    done = hwr("predict", tmp_path / "locked.pdf", tmp_path / "torn.pdf", book, "--checkpoint", model, "--line")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == alone
+    assert "locked.pdf: is encrypted; remove its password first" in done.stderr
+    assert "torn.pdf: damaged, or not a PDF" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_xml_of_a_books_pages_is_read_again(book: Path, model: Path, tmp_path: Path, kind: str) -> None:
+    """The page images are written beside the XML."""
+    alone = hwr("predict", book, "--checkpoint", model, "--line").stdout.splitlines()
+    out = tmp_path / "out"
+    done = hwr("predict", book, "--checkpoint", model, "--line", "--format", kind, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    names = [f"book-000{number}" for number in (1, 2, 3)]
+    assert sorted(path.name for path in out.iterdir()) == sorted([f"{n}{s}" for n in names for s in (".jpg", ".xml")])
+    again = hwr("predict", out, "--checkpoint", model).stdout.splitlines()
+    assert sum(a == b for a, b in zip(alone, again, strict=True)) >= 2  # JPEG may change a letter of a weak network
+
+
+def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> None:
+    images = [Image.fromarray(load.read(path)) for path in lines]
+    exif = Image.Exif()
+    exif[load.ORIENTATION] = 3
+    images[1] = images[1].transpose(Image.Transpose.ROTATE_180)
+    images[2] = images[2].point(lambda v: 255 * (v > 128), "1")
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    images[1].save(tmp_path / "b.tiff", tiffinfo={load.ORIENTATION: 3})
+    assert documents.pages(tmp_path / "b.tiff") == [str(tmp_path / "b.tiff")]
+    assert np.array_equal(load.read(tmp_path / "b.tiff"), load.read(lines[1]))
+    first, second, third = map(Path, documents.pages(tmp_path / "a.tif"))
+    assert np.array_equal(load.read(first), load.read(lines[0]))
+    assert np.array_equal(load.read(second), np.asarray(images[1]))
+    assert load.size(third) == images[2].size
+    with pytest.raises(Error, match=r"a\.tif: has no page 4"):
+        load.read(tmp_path / "a.tif" / "4")
+    with pytest.raises(Error, match=r"holds 3 pages; name one of them: .*a\.tif/1"):
+        load.read(tmp_path / "a.tif")
+    done = hwr("predict", tmp_path, "--checkpoint", model, "--line", "--format", "page", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.suffix != ".xml") == [
+        "a-0001.jpg",
+        "a-0002.jpg",
+        "a-0003.png",
+    ]
+    assert len(hwr("predict", tmp_path / "out", "--checkpoint", model).stdout.splitlines()) == 4
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_text_is_laid_over_the_page_of_a_pdf(rotation: int, tmp_path: Path) -> None:
+    """The page stays as it is, also rotated and cropped; invisible text of an earlier reading is replaced."""
+    pikepdf = pytest.importorskip("pikepdf")
+    pdfium = pytest.importorskip("pypdfium2")
+    box = ((20, 10), (120, 10), (120, 40), (20, 40))
+    Image.linear_gradient("L").resize((400, 300)).save(tmp_path / "a.png", dpi=(300, 300))
+    before = PageLine("earlier", 0.9, (), "l", box, ((20, 32), (120, 32)))
+    (tmp_path / "old.pdf").write_bytes(pdf.write([PageReading(tmp_path / "a.png", (before,))]))
+    with pikepdf.open(tmp_path / "old.pdf") as opened:
+        page = opened.pages[0]
+        left, bottom, right, top = map(float, page.mediabox)
+        page.cropbox = [left + 5, bottom + 2, right, top]
+        page.rotate(rotation, relative=False)
+        opened.save(tmp_path / "turned.pdf")
+    source = tmp_path / "turned.pdf/1"
+    size = load.size(source)
+    after = PageLine("later words", 0.9, (), "l", box, ((20, 32), (120, 32)))
+    out = tmp_path / "new.pdf"
+    out.write_bytes(pdf.write([PageReading(source, (after,), size)]))
+    document = pdfium.PdfDocument(out)
+    text = document[0].get_textpage().get_text_range()
+    assert text.strip() == "later words"
+    assert np.array_equal(load.read(out / "1"), load.read(source))
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext (Debian: apt-get install poppler-utils)")
+    done = subprocess.run(["pdftotext", "-cropbox", "-bbox", out, "-"], capture_output=True, text=True, check=True)
+    (x0, y0, x1, y1), _ = (
+        [float(x) for x in found]
+        for found in re.findall(r'<word xMin="(.*?)" yMin="(.*?)" xMax="(.*?)" yMax="(.*?)"', done.stdout)
+    )
+    scale = 72 / 300
+    assert (x0, y0, x1, y1) == pytest.approx([v * scale for v in (20, 10, 20 + 100 * 5 / 11, 40)], abs=0.7)
+
+
+def test_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.tile(np.linspace(0, 255, 200).astype(np.uint8), (80, 1))
+    pixels[:20] = 255
+    heif.register_heif_opener()
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "photo.heic", quality=95)
+    read = load.read(tmp_path / "photo.heic")
+    assert np.abs(read.astype(int) - pixels).mean() < 3
+    content = pdf.write([PageReading(tmp_path / "photo.heic", ())])
+    assert b"DCTDecode" in content
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(Error, match=r"photo\.heic: reading HEIC needs pillow-heif: pip install pillow-heif"):
+        load.read(tmp_path / "photo.heic")
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    with pytest.raises(Error, match=r"a\.pdf: reading PDF needs pypdfium2: pip install"):
+        documents.pages(tmp_path / "a.pdf")
