@@ -123,16 +123,44 @@ def from_metadata(
             raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
         root = found["config"].get("data", {}).get("root")  # only in files of a version that stored paths
         settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
-        letters = Alphabet(found["alphabet"])
-        scores = {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]}
+        letters = _alphabet(path, found["alphabet"])
+        scores = _scores(path, {**({"trained_on": folder_names(root)} if root else {}), **found["scores"]})
         stored = {name: _stored(path, key, arrays, found) for key, name in _PARTS.items() if key in found}
         names = [name for name in arrays if not name.startswith(tuple(f"{key}/" for key in _PARTS))]
         # Weights may be stored in 16 bits; engines take 32.
         weights = {name: arrays[name].astype(np.float32) for name in names}
         loaded = Checkpoint(weights, settings, letters, scores, exported)
         return replace(loaded, language_model=stored.get("language_model"), lexicon=stored.get("lexicon"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Error(f"{path}: not a checkpoint of hwr, or damaged: {error}") from error
+
+
+def _alphabet(path: str | Path, characters: Any) -> Alphabet:
+    try:
+        return Alphabet(characters if isinstance(characters, str) else "")
+    except Error as error:
+        raise Error(f"{path}: its metadata is damaged: {error}") from None
+
+
+def _scores(path: str | Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The scores, if those that others rely on have the right types."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(item, int | float | None) for item in value.values())
+
+    def text(value: Any) -> bool:
+        return value is None or isinstance(value, str)
+
+    kinds = {"trained_on": texts, "notes": texts, "decode": numbers, "split_name": text}
+    for key, fits in kinds.items():
+        if key in found and not fits(found[key]):
+            raise Error(f"{path}: its metadata is damaged: scores.{key} is {str(found[key])[:60]!r}")
+    return found
 
 
 def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
@@ -219,5 +247,6 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             if not isinstance(about, dict):
                 raise Error(f"{path}: was not written by hwr (no hwr entry in its metadata)")
             yield file, about
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    # safetensors raises KeyError and AttributeError for types that NumPy lacks.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Error(f"{path}: not a complete .safetensors file: {error}") from error

@@ -15,6 +15,11 @@ from hwr import Error
 MOST = 1 << 30
 
 
+def real(path: str | Path) -> Path:
+    """The path with links followed; unlike `Path.resolve`, also where they lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def check(path: str | Path) -> None:
     """Check that a path is a regular file, or a link to one, for a library that opens it itself.
 

@@ -28,8 +28,8 @@ def rank_and_world_size() -> tuple[int, int]:
     return (int(os.environ["RANK"]), size) if size > 1 else (0, 1)
 
 
-def lock(file: IO[Any]) -> bool:
-    """Lock an open file against other processes until it is closed or this process ends, however it ends.
+def lock(file: IO[Any] | int) -> bool:
+    """Lock an open file, or its descriptor, against other processes until it is closed or this process ends, however it ends.
 
     Returns:
         Whether the lock was acquired; False if another process holds it.
@@ -45,11 +45,11 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
-def _lock_on_windows(file: IO[Any]) -> bool:
+def _lock_on_windows(file: IO[Any] | int) -> bool:
     import msvcrt
 
     try:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        msvcrt.locking(file if isinstance(file, int) else file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     except OSError:
         return False
     return True

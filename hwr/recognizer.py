@@ -82,7 +82,7 @@ class Recognizer:
         self.geometry = networks.geometry(config)
         self.decoder = self._decoder()
         if checkpoint.exported:
-            self.engine = engines.exported(checkpoint.exported, config)
+            self.engine = engines.exported(checkpoint.exported, config, checkpoint.alphabet.classes)
         else:
             self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights, lines)
 

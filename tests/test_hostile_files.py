@@ -167,3 +167,38 @@ def test_long_numbers_in_arpa(tmp_path: Path, number: str) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(Error, match=r"m\.arpa:\d"):
             language_model.load(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_damaged_archives_are_named(tmp_path: Path, kind: str) -> None:
+    import tarfile
+    import zipfile
+
+    from hwr.data.iam_archive.unpack import unpack
+
+    whole, content = tmp_path / f"whole.{kind}", b"some text " * 50
+    if kind == "zip":
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in ("a/one.txt", "a/two.txt"):
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(whole, "w:gz") as tar:
+            for name in ("one.txt", "two.txt"):
+                (tmp_path / name).write_bytes(content)
+                tar.add(tmp_path / name, f"a/{name}")
+    rng, right = np.random.default_rng(0), whole.read_bytes()
+    refused = 0
+    for number in range(150):
+        damaged, out = bytearray(right), tmp_path / f"out{number}"
+        for at in rng.integers(len(right), size=rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        path = tmp_path / f"{number}.{kind}"
+        path.write_bytes(damaged[: rng.integers(1, len(right) + 1)] if number % 2 else damaged)
+        try:
+            unpack(path, out)
+        except Error as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")
+            assert not out.exists()
+    assert refused > 100
+    assert not list(tmp_path.glob(".unpacking*"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from hwr import Error
 from hwr.cli.options import Command, config_option, engine_option, examples, set_option, with_engine
 from hwr.terminal import say
 
@@ -55,6 +56,10 @@ def train(
     if config_path is None and not (resume and out):
         raise click.UsageError("give --config FILE, or --resume with --out FOLDER")
     folder = Path(out) if out else Path("runs") / Path(str(config_path)).stem
+    if config_path is None and not (folder / "config.yaml").exists():
+        raise Error(
+            f"{folder}: there is no run to resume here (no such config file: config.yaml); start one with --config FILE"
+        )
     keys = with_engine(overrides, engine)
     keys += [] if init is None else [f"train.init={init}"]
     keys += [f"train.charset={charset}"] if charset else []

@@ -11,6 +11,9 @@ from hwr.config.decoder_settings import Option
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+# Upper limits, far above any use, for the numbers that decide how much is computed: a checkpoint from a stranger has them too.
+Few = Annotated[int, Field(ge=1, le=64)]
+Size = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Record(BaseModel):
@@ -48,8 +51,8 @@ class Data(Record):
 class Image(Record):
     """The size of the network's line images, in pixels. With arch crnn `width` is the largest width of a line."""
 
-    height: Count = 60
-    width: Count = 800
+    height: Annotated[int, Field(ge=1, le=4096)] = 60
+    width: Size = 800
     margin: Annotated[int, Field(ge=0)] = 0
     straighten: bool = False
 
@@ -83,11 +86,11 @@ class Original(Record):
     # Labels have no spaces for the paper before and after a text.
     edge_spaces: ClassVar[bool] = False
     arch: Literal["original"] = "original"
-    channels: Count = 64
+    channels: Size = 64
     downsamples: Annotated[int, Field(ge=1, le=4)] = 2
-    steps: Count = 160
-    hidden: Count = 512
-    layers: Count = 2
+    steps: Size = 160
+    hidden: Size = 512
+    layers: Few = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     pretrained: str = "auto"
 
@@ -96,13 +99,13 @@ class CRNN(Record):
     """Residual convolutions, max pooling over each column, biLSTMs: for lines of any width."""
 
     arch: Literal["crnn"]
-    stem: Count = 32
-    stride: tuple[Count, Count] = (4, 2)
-    blocks: tuple[tuple[Count, Count], ...] = ((2, 64), (3, 128), (2, 256))
-    pools: tuple[tuple[Count, Count], ...] = ((2, 2), (2, 2))
-    hidden: Count = 256
-    layers: Annotated[int, Field(ge=0)] = 3
-    frames: Count = 1
+    stem: Size = 32
+    stride: tuple[Few, Few] = (4, 2)
+    blocks: Annotated[tuple[tuple[Few, Size], ...], Field(max_length=64)] = ((2, 64), (3, 128), (2, 256))
+    pools: Annotated[tuple[tuple[Few, Few], ...], Field(max_length=64)] = ((2, 2), (2, 2))
+    hidden: Size = 256
+    layers: Annotated[int, Field(ge=0, le=64)] = 3
+    frames: Few = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     shortcut: Annotated[float, Field(ge=0)] = 0.1
@@ -132,7 +135,7 @@ class Train(Record):
     """The training run."""
 
     epochs: Count = 120
-    batch_size: Count = 32
+    batch_size: Size = 32
     lr: Annotated[float, Field(gt=0)] = 1e-4
     loss_weight: Annotated[float, Field(gt=0)] = 0.2
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -155,9 +158,9 @@ class Train(Record):
 class Evaluate(Record):
     """Reading lines: evaluation, export and prediction."""
 
-    batch_size: Count = 32
+    batch_size: Size = 32
     worst: Annotated[int, Field(ge=0)] = 20
-    bootstrap: Count = 1000
+    bootstrap: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
 class Decode(Record):
@@ -171,7 +174,7 @@ class Decode(Record):
         ),
     ] = None
     beam: Annotated[
-        Count | None,
+        Annotated[int, Field(ge=1, le=10_000)] | None,
         Option("Width of the beam search.", needs="beam", default=16, says="{} texts"),
     ] = None
     lm: Annotated[
@@ -184,11 +187,11 @@ class Decode(Record):
         ),
     ] = None
     lm_weight: Annotated[
-        Annotated[float, Field(ge=0)] | None,
+        Annotated[float, Field(ge=0, le=1e6)] | None,
         Option("Weight of the language model; `hwr lm tune` finds it.", needs="lm", default=0.7, says="weight {:g}"),
     ] = None
     length_bonus: Annotated[
-        float | None,
+        Annotated[float, Field(ge=-1e6, le=1e6)] | None,
         Option(
             "Nats added per character, because a language model favours short texts.",
             needs="beam",
@@ -203,7 +206,7 @@ class Decode(Record):
         Option("A word list, or any text whose words to use.", metavar="FILE", needs="beam", says="word list: {}"),
     ] = None
     unknown_penalty: Annotated[
-        Annotated[float, Field(ge=0)] | None,
+        Annotated[float, Field(ge=0, le=1e6)] | None,
         Option(
             "Nats subtracted for each word that is not in the list.",
             needs="words",
@@ -212,7 +215,7 @@ class Decode(Record):
             old="unknown",
         ),
     ] = None
-    temperature: Annotated[Annotated[float, Field(gt=0)], Option()] = 1.0
+    temperature: Annotated[Annotated[float, Field(ge=1e-3, le=1e3)], Option()] = 1.0
 
     @model_validator(mode="after")
     def _consistent(self) -> "Decode":
@@ -236,7 +239,7 @@ class Engine(Record):
     name: Literal["auto", "torch", "onnx", "mxnet"] = "auto"
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 class Config(Record):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hwr import Error
+from hwr.atomic import new_folder
 from hwr.data import PARTS, Dataset
 from hwr.data.formats import FORMATS
 
@@ -18,12 +18,10 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
         What the new dataset lacks, a sentence each.
 
     Raises:
-        Error: The folder exists already, or can't be written; a text that the format can't hold.
+        Error: The folder exists already, or can't be written; a text that the format can't hold. Then nothing is written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Error(f"{out} exists already; choose a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    FORMATS[kind].write(dataset, out)
+    with new_folder(out) as folder:
+        FORMATS[kind].write(dataset, folder)
     writers = {line.writer for part in PARTS for line in dataset.part(part)} - {""}
     if not writers or FORMATS[kind].KEEPS_WRITERS:
         return []

@@ -101,15 +101,16 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray], line
             networks.check(weights, networks.shapes(config, classes))
             from hwr.engines.onnx import OnnxEngine
 
-            return OnnxEngine(networks.onnx_model(config, classes, weights), config, "the network")
+            with memory.errors(_SIZES):
+                return OnnxEngine(networks.onnx_model(config, classes, weights), config, "the network", classes)
         case "mxnet":
             engine = trainer(config, classes, fresh=False)
             engine.load(weights)
             return engine
 
 
-def exported(path: Path, config: Config) -> Engine:
-    """The engine for an exported network.
+def exported(path: Path, config: Config, classes: int) -> Engine:
+    """The engine for an exported network, with C classes.
 
     Raises:
         Error: onnxruntime is not installed or can't run the file, the config asks for another device, or torchrun started
@@ -118,7 +119,8 @@ def exported(path: Path, config: Config) -> Engine:
     _alone(f"{path}: an exported network can't share its lines with other processes")
     from hwr.engines.onnx import OnnxEngine
 
-    return OnnxEngine(files.read_bytes(path), config, str(path))
+    with memory.errors(_SIZES):
+        return OnnxEngine(files.read_bytes(path), config, str(path), classes)
 
 
 def _alone(reason: str) -> None:

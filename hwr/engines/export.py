@@ -59,7 +59,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     }
     with replacing(out) as temporary:
         writers[kind](temporary)
-        found = _run(temporary, kind, config, lines)
+        found = _run(temporary, kind, config, lines, loaded.alphabet.classes)
         real = np.abs(expected) < 1e3  # right of a line's end the blank has huge logits
         away = float(np.abs(found - expected)[real].max())
         limit = (ROUNDED if quantize else EXACT) * max(1.0, float(np.abs(expected[real]).max()))
@@ -107,11 +107,11 @@ def _no_advice(record: logging.LogRecord) -> bool:
     return "pre-processing before quantization" not in record.getMessage()
 
 
-def _run(path: Path, kind: str, config: Config, lines: Any) -> np.ndarray:
+def _run(path: Path, kind: str, config: Config, lines: Any, classes: int) -> np.ndarray:
     if kind == "onnx":
         from hwr.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path.read_bytes(), config, str(path)).logits(lines)
+        return OnnxEngine(path.read_bytes(), config, str(path), classes).logits(lines)
     from hwr.engines import torch_export
 
     return torch_export.run(path, config, lines)

@@ -1,13 +1,13 @@
 """A network on onnxruntime, for reading only."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwr import Error, files, networks
+from hwr import Error, files, memory, networks
 from hwr.config import Config
+from hwr.engines import onnx_file
 from hwr.engines.base import Group
 from hwr.images.batches import Batch
 
@@ -19,6 +19,7 @@ class OnnxEngine:
         model: The bytes of an ONNX model: `networks.onnx_model`, or a file from `hwr export --format onnx`.
         config: The settings.
         name: Of the model, for messages.
+        classes: C, the alphabet's characters and the blank.
 
     Raises:
         Error: onnxruntime is not installed or can't run the model, or the config asks for a GPU.
@@ -28,9 +29,10 @@ class OnnxEngine:
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self, model: bytes, config: Config, name: str) -> None:
+    def __init__(self, model: bytes, config: Config, name: str, classes: int) -> None:
         if config.engine.device not in ("auto", "cpu"):
             raise Error(f"{name}: onnxruntime runs on the CPU only; set engine.device=cpu")
+        self._name, self._classes = name, classes
         self._session = _session(model, name, config.engine.threads)
         self._any_width = networks.geometry(config).any_width
         self.group = Group()
@@ -39,7 +41,16 @@ class OnnxEngine:
         feed = {"pixels": batch.images}
         if self._any_width:
             feed["widths"] = batch.widths.astype(np.int64)
-        out: np.ndarray = self._session.run(None, feed)[0]
+        with memory.errors(f"evaluate.batch_size (now {len(batch.images)})"):
+            try:
+                out: np.ndarray = self._session.run(None, feed)[0]
+            except Exception as error:
+                raise error if memory.is_short(error) else _cannot_run(self._name, error) from error
+        lines, classes = len(batch.images), self._classes
+        fits = isinstance(out, np.ndarray) and out.ndim == 3 and out.dtype == np.float32
+        if not fits or (len(out), out.shape[2]) != (lines, classes) or not out.shape[1]:
+            found = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise Error(f"{self._name}: its logits should be ({lines}, T, {classes}) float32, but are {found}")
         return out
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -53,10 +64,21 @@ def metadata(path: Path) -> dict[str, Any]:
     Raises:
         Error: The file does not exist or is another program's, or onnxruntime is not installed.
     """
-    properties = _session(files.read_bytes(path), str(path), 1, optimise=False).get_modelmeta().custom_metadata_map
+    content = files.read_bytes(path)
+    try:
+        if fault := onnx_file.fault(content):
+            raise Error(f"{path}: was not exported by hwr, or has been changed: {fault}")
+    except ValueError as error:
+        raise Error(f"{path}: not a complete .onnx file: {error}") from None
+    properties = _session(content, str(path), 1, optimise=False).get_modelmeta().custom_metadata_map
     if "hwr" not in properties:
         raise Error(f"{path}: was not exported by hwr (no hwr entry in its metadata)")
-    found: dict[str, Any] = json.loads(properties["hwr"])
+    try:
+        found = files.parse_json(properties["hwr"])
+    except ValueError as error:
+        raise Error(f"{path}: its hwr entry is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Error(f"{path}: its hwr entry is not a JSON object")
     return found
 
 
@@ -71,7 +93,7 @@ def _session(model: bytes, name: str, threads: int | None, optimise: bool = True
     except ImportError as error:
         raise Error(f"{name} needs onnxruntime: pip install '.[read]' ({error})") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised too; printed, they might contain escape sequences
     if threads:
         options.intra_op_num_threads = threads
     if not optimise:
@@ -79,4 +101,8 @@ def _session(model: bytes, name: str, threads: int | None, optimise: bool = True
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
-        raise Error(f"{name}: onnxruntime can't run it: {str(error).splitlines()[0]}") from error
+        raise error if memory.is_short(error) else _cannot_run(name, error) from error
+
+
+def _cannot_run(name: str, error: Exception) -> Error:
+    return Error(f"{name}: onnxruntime can't run it: {(str(error).splitlines() or [type(error).__name__])[0]}")

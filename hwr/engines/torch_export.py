@@ -1,6 +1,7 @@
 """Export a network as ONNX or TorchScript, from pixels to logits."""
 
 import functools
+import io
 import warnings
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
     batch, reader = _prepared(engine, config)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.trace(reader, batch, check_trace=False).save(str(path))
+        buffer = io.BytesIO()  # on a full disk torch's own writing would abort the process
+        torch.jit.save(torch.jit.trace(reader, batch, check_trace=False), buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def run(path: Path, config: Config, lines: Batch) -> np.ndarray:

@@ -132,7 +132,7 @@ def _key(lines: Sequence[Line], geometry: Geometry) -> str:
             stat = line.image.stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
-        parts.append([str(line.image.resolve()), stat.st_size, stat.st_mtime_ns, line.upright, *line.region])
+        parts.append([str(files.real(line.image)), stat.st_size, stat.st_mtime_ns, line.upright, *line.region])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 

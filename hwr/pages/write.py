@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from hwr import Error
 from hwr.atomic import replacing
+from hwr.files import real
 from hwr.images import documents, load
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.record import PageLine, PageReading
@@ -53,19 +54,19 @@ def check_places(kind: str, out: Path | None, files: Sequence[str]) -> None:
 
 def _check_overwriting(files: list[Path], places: list[Path]) -> None:
     """Refuse to overwrite an input, or one page with another."""
-    read = {path.resolve() for path in files}
+    read = {real(path) for path in files}
     sources: dict[Path, Path] = {}
     for i, path in enumerate(places):
-        if path.resolve() in read:
+        if real(path) in read:
             raise Error(f"{path} is an input, and would be overwritten; name another place with --out")
-        if sources.setdefault(path.resolve(), files[i]) != files[i]:
-            raise Error(f"--out: {sources[path.resolve()]} and {files[i]} would both be written to {path}")
+        if sources.setdefault(real(path), files[i]) != files[i]:
+            raise Error(f"--out: {sources[real(path)]} and {files[i]} would both be written to {path}")
 
 
 def _check_beside(files: list[Path], places: list[Path]) -> None:
     """Refuse to overwrite a file next to a page's image: someone may have made it by hand."""
     for file, path in zip(files, places, strict=True):
-        if path.exists() and path.parent.resolve() == file.parent.resolve():
+        if path.exists() and real(path.parent) == real(file.parent):
             raise Error(
                 f"{path} exists already, next to {file}, and would be overwritten; name another folder with --out"
             )

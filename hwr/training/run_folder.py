@@ -2,20 +2,22 @@
 
 import csv
 import math
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from hwr import Error, checkpoint, config, processes
+from hwr import Error, checkpoint, config, memory, processes
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint, Part
 from hwr.config import Config, Decode
 from hwr.engines import Trainer
+from hwr.files import real
 from hwr.images import cache
 
 # Keys that may change when a run is resumed. The first lines do not affect the weights (except the length of the run, with a
@@ -28,7 +30,11 @@ _FREE = (
 )
 
 
+T = TypeVar("T")
+
 _LOCK = ".lock"
+# Temporary files of `atomic.replacing`.
+_LEFTOVERS = ".*.tmp"
 
 
 @dataclass(frozen=True)
@@ -83,18 +89,30 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     Raises:
         Error: It can't.
     """
-    kept = cache.folder(settings.data.cache).resolve()
-    if out.resolve() in (kept, *kept.parents):
-        where = "is" if kept == out.resolve() else "lies in"
+    kept, here = real(cache.folder(settings.data.cache)), real(out)
+    if here in (kept, *kept.parents):
+        where = "is" if kept == here else "lies in"
         raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a folder outside it")
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(path.name != _LOCK for path in out.iterdir())):
-            raise Error(f"{out} exists already; resume it with --resume, or choose another folder with --out")
+    if _is_new(out):
+        # With a lock, a run was killed before its first files were written: then resuming is starting.
+        if resume and not (out / _LOCK).exists():
+            raise Error(
+                f"{out / 'config.yaml'}: no such config file, so there is no run to resume; start it without --resume"
+            )
         return
+    if not resume:
+        raise Error(f"{out} exists already; resume it with --resume, or choose another folder with --out")
     before = config.load(out / "config.yaml")
     changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
     if changed:
         raise Error(f"{out} can't be resumed with a different config. These keys differ:\n  " + "\n  ".join(changed))
+
+
+def _is_new(out: Path) -> bool:
+    """Whether a folder is missing, or has only what a run leaves that is killed at its very start."""
+    if not out.exists():
+        return True
+    return out.is_dir() and all(path.name == _LOCK or path.match(_LEFTOVERS) for path in out.iterdir())
 
 
 @contextmanager
@@ -117,7 +135,7 @@ def locked(out: Path) -> Iterator[None]:
 
 def begin(out: Path, settings: Config) -> None:
     """Write the config, and remove temporary files that a killed process left. The folder must be locked."""
-    for leftover in out.glob(".*.tmp"):
+    for leftover in out.glob(_LEFTOVERS):
         leftover.unlink(missing_ok=True)
     with replacing(out / "config.yaml") as temporary:
         temporary.write_text(config.dump(settings), encoding="utf-8")
@@ -188,10 +206,17 @@ def alphabet(out: Path) -> Alphabet:
         Error: The state is damaged, or from another version.
     """
     path = out / "state.safetensors"
-    about = checkpoint.read_about(path)
-    if "alphabet" not in about:
-        raise Error(f"{path}: was saved by another version of hwr; start a new run with --out")
-    return Alphabet(about["alphabet"])
+    characters = checkpoint.read_about(path).get("alphabet")
+    if not isinstance(characters, str):
+        raise _unusable(path, "it has no alphabet")
+    try:
+        return Alphabet(characters)
+    except Error as error:
+        raise _unusable(path, str(error)) from None
+
+
+def _unusable(path: Path, fault: str) -> Error:
+    return Error(f"{path}: is damaged, or was saved by another version of hwr ({fault}); start a new run with --out")
 
 
 def same_precision(out: Path, settings: Config) -> Config:
@@ -199,6 +224,8 @@ def same_precision(out: Path, settings: Config) -> Config:
     saved = checkpoint.read_about(out / "state.safetensors").get("precision")
     if settings.engine.precision != "auto" or saved is None:
         return settings
+    if saved not in ("fp32", "bf16"):
+        raise _unusable(out / "state.safetensors", f"its precision is {saved!r}")
     engine = settings.engine.model_copy(update={"precision": saved})
     return settings.model_copy(update={"engine": engine})
 
@@ -217,18 +244,42 @@ def load_state(out: Path, engine: Trainer, fingerprint: str) -> Progress:
             raise Error(f"{path} is missing, so the run can't be resumed exactly; start a new run with --out")
         return Progress()
     arrays, about = checkpoint.read_arrays(path)
+    if about.get("engine") not in ("torch", "mxnet"):
+        raise _unusable(path, f"its engine is {about.get('engine')!r}")
     if about["engine"] != engine.name:
         raise Error(f"{path}: was trained with engine {about['engine']}; resume with --engine {about['engine']}")
-    if about["fingerprint"] != fingerprint:
+    if about.get("fingerprint") != fingerprint:
         raise Error(f"{path}: the lines have changed since; restore them, or start a new run with --out")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
-    values: dict[str, Any] = about["progress"]
     try:
+        progress = _progress(about.get("progress"))
         engine.load(part("weights/"))
         engine.load_state(part("engine/"))
-        return Progress(**{**values, "history": [Epoch(**row) for row in values["history"]]})
-    except (KeyError, TypeError):
-        raise Error(f"{path}: was saved by another version of hwr; start a new run with --out") from None
+    except Exception as error:  # the libraries raise nearly anything on a state of another network
+        if isinstance(error, Error) or memory.is_short(error):
+            raise
+        raise _unusable(path, f"{type(error).__name__}: {error}") from error
+    return progress
+
+
+def _progress(values: Any) -> Progress:
+    """The progress from JSON values.
+
+    Raises:
+        TypeError: A value is missing, unknown or of another type.
+    """
+    rows = [_typed(Epoch, row) for row in values["history"]]
+    return _typed(Progress, {**values, "history": rows})
+
+
+def _typed(record: type[T], values: Any) -> T:
+    """A dataclass from JSON values of its fields' types."""
+    found = record(**values)
+    for each in fields(record):  # type: ignore[arg-type]
+        value, kind = getattr(found, each.name), typing.get_origin(each.type) or each.type
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TypeError(f"{each.name} is {value!r}")
+    return found

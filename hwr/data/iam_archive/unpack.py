@@ -2,10 +2,12 @@
 
 import contextlib
 import gzip
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,6 +24,8 @@ _CHUNK = 1 << 16  # bytes
 _MAX_FILES = 200_000
 _MAX_FILE_BYTES = 256 << 20
 _MAX_BYTES = 20 << 30
+
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
 
 _Members = Generator[tuple[str, int, IO[bytes]], None, None]  # of each file: name, size, content
 
@@ -58,9 +62,12 @@ def unpack(archive: Path, folder: Path, *, progress: bool = False) -> None:
         with writing(folder):
             (temporary / MARKER).write_text(f"{archive.name}: {count} files\n", encoding="utf-8")
             _merge(temporary, real)
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError) as error:
+    # Python's readers of archives raise all of these on damaged ones; what writing raises is an Error already.
+    except (*_DAMAGED, ValueError, RuntimeError, LookupError, struct.error) as error:
         archive.unlink(missing_ok=True)
         raise Error(f"{archive}: damaged ({error}), so it was deleted; run it again to download it again") from error
+    except OSError as error:
+        raise Error(f"{archive}: could not be read: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -117,13 +124,22 @@ def _write_member(source: IO[bytes], size: int, path: Path, archive: Path) -> No
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
-            while chunk := source.read(_CHUNK):
+            while chunk := _read(source, archive):
                 size -= len(chunk)
                 if size < 0:
                     raise Error(f"{archive}: {path.name} is longer than it says: refused")
                 file.write(chunk)
     if size:
         raise EOFError(f"{path.name} is cut short")
+
+
+def _read(source: IO[bytes], archive: Path) -> bytes:
+    try:
+        return source.read(_CHUNK)
+    except gzip.BadGzipFile:
+        raise
+    except OSError as error:  # not of the file that is being written
+        raise Error(f"{archive}: could not be read: {error.strerror or error}") from error
 
 
 def _merge(source: Path, folder: Path) -> None:

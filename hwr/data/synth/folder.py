@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hwr import Error
-from hwr.atomic import replacing
+from hwr.atomic import new_folder, replacing
 from hwr.data.formats.iam import LISTS, OFFICIAL
 from hwr.data.synth.lines import Fonts, Sample, Strokes
 from hwr.data.synth.text import tokens
@@ -37,8 +37,7 @@ def write(
     """Draw `lines` lines by `writers` writers into the new folder `root`, in IAM's layout, split by writer.
 
     Writes xml/FORM.xml, lines/PREFIX/FORM/FORM-NN.png (grey, 8 bits; .webp with fonts), ascii/lines.txt, and, last of all,
-    the four lists in largeWriterIndependentTextLineRecognitionTask/: without them the folder is not a dataset, so a
-    broken-off run can't be taken for a whole one. Form ids look like `synth0001-000`, never like IAM's own; writer ids like
+    the four lists in largeWriterIndependentTextLineRecognitionTask/. The folder appears when all is written. Form ids look like `synth0001-000`, never like IAM's own; writer ids like
     `w0001`.
 
     The same seed gives the same bytes, with the same versions of NumPy, OpenCV, Pillow and Hershey-Fonts, and the same fonts
@@ -69,19 +68,15 @@ def write(
     if seed < 0:
         raise Error(f"seed {seed}: it must be 0 or more")
     source = _source(seed, fonts, texts)
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise Error(f"{root}: not an empty folder. Give a new one, or remove this first.")
-        (root / "xml").mkdir(parents=True)
+    with new_folder(root) as folder:
+        (folder / "xml").mkdir()
         rows: list[list[str]] = []  # of lines.txt, by writer
-        jobs = [(root, source, writer, lines // writers + (writer < lines % writers)) for writer in range(writers)]
+        jobs = [(folder, source, writer, lines // writers + (writer < lines % writers)) for writer in range(writers)]
         with tqdm(total=lines, unit="line", disable=None if progress else True) as bar, _mapping(processes) as mapped:
             for found in mapped(_write_writer, jobs):
                 rows.append(found)
                 bar.update(len(found))
-        _write_lists(root, rows)
-    except OSError as error:
-        raise Error(f"{root}: could not be written: {error}") from error
+        _write_lists(folder, rows)
 
 
 def _source(seed: int, fonts: Path | None, texts: Sequence[Path]) -> Strokes | Fonts:

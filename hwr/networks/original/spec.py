@@ -75,7 +75,8 @@ def step_sizes(model: Original, image: Image) -> list[int]:
         raise Error(f"image.height {image.height} is too small for model.downsamples {model.downsamples}")
     if any(size % model.steps for size in sizes):
         common = math.gcd(*sizes)
-        fits = sorted((n for n in range(1, common + 1) if common % n == 0), key=lambda n: abs(n - model.steps))[:4]
+        small = [n for n in range(1, math.isqrt(common) + 1) if common % n == 0]
+        fits = sorted({*small, *(common // n for n in small)}, key=lambda n: abs(n - model.steps))[:4]
         raise Error(
             f"model.steps {model.steps}: the features of a {image.height} x {image.width} image can't be split "
             f"into equal steps; possible are {', '.join(map(str, sorted(fits)))}"
