@@ -18,7 +18,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from hwr import Error
+from hwr import Error, files
 from hwr.atomic import replacing
 from hwr.data import Line
 from hwr.images import load, prepare
