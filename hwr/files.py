@@ -20,6 +20,11 @@ def real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def is_regular(path: str | Path) -> bool:
+    """Whether there is a regular file. A name that no file can have, because it is too long or contains a NUL, is none."""
+    return os.path.isfile(path)
+
+
 def check(path: str | Path) -> None:
     """Check that a path is a regular file, or a link to one, for a library that opens it itself.
 

@@ -88,26 +88,22 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
 def test_a_conversion_that_fails_leaves_no_dataset(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    from hwr.data.formats import marked_pages, writing
+    from hwr.data.formats import writing, xml
 
     def failing(function: Callable[..., object]) -> Callable[..., object]:
         calls: list[object] = []
 
         def call(*arguments: object, **options: object) -> object:
             calls.append(1)
-            if len(calls) > 10:
+            if len(calls) > 5:
                 raise OSError(28, "No space left on device")
             return function(*arguments, **options)
 
         return call
 
-    monkeypatch.setattr(writing, "save_image", failing(writing.save_image))
-    monkeypatch.setattr(marked_pages.Image, "fromarray", failing(marked_pages.Image.fromarray), raising=False)
+    module, name = (xml, "write") if kind in ("page", "alto") else (writing, "save_image")
+    monkeypatch.setattr(module, name, failing(getattr(module, name)))
     dataset = data.read(Data(root=str(drawn)))
-    if kind in ("page", "alto"):
-        monkeypatch.setattr(
-            "hwr.data.formats.xml.write", failing(__import__("hwr.data.formats.xml").data.formats.xml.write)
-        )
     with pytest.raises(Error, match="No space left"):
         convert(dataset, tmp_path / "out", kind)
     assert not list(tmp_path.iterdir())

@@ -139,7 +139,7 @@ def test_texts_to_build_from(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\ufeffone\n\n  two \n", encoding="utf-8")
     assert tune.texts_of([tmp_path / "a.txt"]) == ["one", "two"]
     (tmp_path / "b.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(Error, match=r"b\.txt: could not be read as UTF-8"):
+    with pytest.raises(Error, match=r"b\.txt:1: not UTF-8"):
         tune.texts_of([tmp_path / "a.txt", tmp_path / "b.txt"])
     (tmp_path / "c.txt").write_text("\n")
     with pytest.raises(Error, match="no text found"):

@@ -70,7 +70,10 @@ def metadata(path: Path) -> dict[str, Any]:
             raise Error(f"{path}: was not exported by hwr, or has been changed: {fault}")
     except ValueError as error:
         raise Error(f"{path}: not a complete .onnx file: {error}") from None
-    properties = _session(content, str(path), 1, optimise=False).get_modelmeta().custom_metadata_map
+    try:
+        properties = _session(content, str(path), 1, optimise=False).get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise Error(f"{path}: its metadata are not UTF-8: {error}") from error
     if "hwr" not in properties:
         raise Error(f"{path}: was not exported by hwr (no hwr entry in its metadata)")
     try:

@@ -14,6 +14,7 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import CONTROL, Dataset, Line, disk, splits
 from hwr.data.formats import writing, xml
+from hwr.files import is_regular
 from hwr.images import load
 from hwr.images.load import Polygon
 
@@ -238,7 +239,7 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
     folders = [path.parent, path.parent.parent, *([Path(images)] if images else [])]
     for folder in folders:
         for name in names:
-            if "\x00" not in name and (folder / name).is_file():
+            if is_regular(folder / name):
                 return folder / name
     raise Error(
         f"{page.source}: its image {page.image or path.stem} is in none of {', '.join(map(str, folders))}; data.images "

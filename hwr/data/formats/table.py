@@ -15,6 +15,7 @@ from hwr.config import Data
 from hwr.data import PARTS, Dataset, Line, splits
 from hwr.data.formats import writing
 from hwr.data.formats.contents import Contents
+from hwr.files import is_regular
 
 LAYOUT = (
     "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl or manifest.tsv"
@@ -73,7 +74,7 @@ def read(data: Data) -> Dataset:
             if id in seen:
                 raise Error(f"{source}: {id} already occurs at {seen[id]}")
             seen[id] = source
-            if not image.is_file():
+            if not is_regular(image):
                 raise Error(f"{source}: no such image: {image}")
             if not text.strip():
                 empty.append(id)

@@ -1,0 +1,1 @@
+"""The commands of scripts/torture, one file each."""
