@@ -111,8 +111,7 @@ def check(reader: Reader, content: bytes, folder: Path) -> bool:
         warnings.simplefilter("ignore")
         try:
             reader.read(path)
-        except Error as error:
-            assert str(error)
+        except Error:
             return True
     return False
 
