@@ -1,5 +1,6 @@
 """Files made to do harm: pipes and devices, YAML and JSON bombs, formats that start programs."""
 
+import ast
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from hwr.decoding import language_model, lexicon
 from hwr.evaluation import tune
 from hwr.images import load
 from hwr.loading import load_checkpoint
+
+from .conftest import REPOSITORY
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -95,6 +98,15 @@ def test_an_eps_named_png_starts_no_program(tmp_path: Path, monkeypatch: pytest.
     for read in (load.read, load.size):
         with pytest.raises(Error, match="cannot identify image file"):
             read(path)
+
+
+def test_pillow_opens_images_in_known_formats_only() -> None:
+    for path in (REPOSITORY / "hwr").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Image.open"):
+                # pdf_image opens what it has just written itself.
+                known = path.name == "pdf_image.py" or any(keyword.arg == "formats" for keyword in node.keywords)
+                assert known, f"{path}:{node.lineno}: use hwr.images.load.opened"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM"])

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from hwr import Error
+from hwr.images import load
 from hwr.images.load import ORIENTATION, Polygon
 
 
@@ -15,9 +14,11 @@ def of(path: Path) -> tuple[int, int, int]:
         Error: The image can't be opened.
     """
     try:
-        with Image.open(path) as opened:
-            value = int(opened.getexif().get(ORIENTATION, 1))
-            return (value if 1 <= value <= 8 else 1), *opened.size
+        with load.opened(path) as image:
+            value = int(image.getexif().get(ORIENTATION, 1))
+            return (value if 1 <= value <= 8 else 1), *image.size
+    except Error:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Error(f"{path}: can't be opened: {error}") from error
 
