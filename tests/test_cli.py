@@ -122,7 +122,7 @@ def test_a_checkpoint_reads_on_any_machine(trained: Path, drawn: Path, tmp_path:
     engine = loaded.config.engine.model_copy(update={"device": "cuda:7", "threads": 1, "precision": "bf16"})
     checkpoint.save(path, dataclasses.replace(loaded, config=loaded.config.model_copy(update={"engine": engine})))
     _, settings = settings_for(path)
-    assert settings.engine.model_dump() == {"name": "torch", "device": "auto", "threads": None, "precision": "auto"}
+    assert settings.engine.model_dump() == {"name": "auto", "device": "auto", "threads": None, "precision": "auto"}
     _, settings = settings_for(path, None, ("engine.device=cuda:7", "engine.precision=bf16"))
     assert (settings.engine.device, settings.engine.precision) == ("cuda:7", "bf16")
 

@@ -199,9 +199,9 @@ def model(lm: LM | None, alphabet: Alphabet) -> Model:
         begin=np.cumsum([0, *map(len, spelled)]).astype(np.int64),
         first=lm.first.astype(np.int64),
         token=lm.token,
-        log_p=(lm.log10_p * np.log(10)).astype(np.float64),
+        log_p=lm.log10_p.astype(np.float64) * np.log(10),
         next_state=lm.next_state,
-        backoff=(lm.log10_backoff * np.log(10)).astype(np.float64),
+        backoff=lm.log10_backoff.astype(np.float64) * np.log(10),
         suffix=lm.suffix,
     )
 
