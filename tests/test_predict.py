@@ -1,8 +1,10 @@
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hwr import Error, checkpoint, config, data, processes
 from hwr.pages import predict
 from hwr.pages.sources import Job, Target
-from hwr.recognizer import Recognizer
+from hwr.recognizer import Recognizer, load
 
 
 def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
@@ -94,3 +96,29 @@ def running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_memory_does_not_grow_with_the_number_of_lines(model: Path, drawn: Path) -> None:
+    """A stream of lines is read as it comes, and nothing is kept of those that were read."""
+    image = sorted((drawn / "lines").rglob("*.png"))[0]
+    reader = load(model, ["evaluate.batch_size=4", "engine.device=cpu"])
+    started = 0
+
+    def stream() -> Iterator[Job]:
+        nonlocal started
+        while True:
+            started += 1
+            yield Job(image, image, [Target(image)])
+
+    read = predict.predict(reader, stream())
+    tracemalloc.start()
+    try:
+        used = []
+        for lines in (200, 200, 400):
+            assert len({found[0].text for _, found in itertools.islice(read, lines)}) == 1
+            used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        read.close()
+    assert started < 900  # only a chunk or two ahead
+    assert used[2] - used[1] < 50_000
