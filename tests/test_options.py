@@ -376,6 +376,23 @@ elsewhere(
 elsewhere("test_iam_download.py::test_archives_can_be_kept", "iam download --keep-archives")
 
 
+@check("lm build --add-to", "lm build --share")
+def _add_to(world: World) -> None:
+    text, base = world.file("t.txt", "one two three\nfour five\n" * 20), world.folder / "base.bin"
+    world.hwr("lm", "build", "--text", text, "--order", 3, "--out", base)
+    added = ["lm", "build", "--text", world.file("u.txt", "six seven\n" * 30), "--out", world.folder / "m.arpa"]
+    assert "n-grams of 1 to 3" in (said := world.hwr(*added, "--add-to", base).output)
+    assert "share of the new texts" in said
+    assert "perplexity" in said
+    said = world.hwr(*added, "--add-to", base, "--share", 0.25, "--order", 4).output
+    assert "share of the new texts 0.25\n" in said
+    assert "n-grams of 1 to 4" in said
+    world.refuses("--share needs --add-to", *added, "--share", 0.25)
+    world.refuses("--max-mb can't prune", *added[:-1], world.folder / "m.bin", "--add-to", base, "--max-mb", 1)
+    world.refuses("stores no language model", *added, "--add-to", world.model)
+    world.refuses("no bundled model", *added, "--add-to", "hwr-greek")
+
+
 @check(*(f"lm build --{option}" for option in ("text", "order", "normalise", "max-mb", "out")))
 def _build(world: World) -> None:
     text, out = world.file("t.txt", "one two three\nfour five\n"), world.folder / "m.arpa"

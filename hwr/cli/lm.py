@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from hwr import Error, bundled
 from hwr.cli.options import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
 from hwr.terminal import echo
+
+if TYPE_CHECKING:
+    from hwr.decoding.ngram import LM
 
 
 @click.group(cls=Group)
@@ -27,11 +30,20 @@ def lm() -> None:
     help="Text file with one transcribed line per line, such as export-typo's text_train.txt; repeatable.",
 )
 @click.option(
+    "--add-to",
+    metavar="MODEL",
+    help="Add the texts to an existing model: .bin, .arpa, a checkpoint that stores one, or hwr-latin.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="S",
+    help="With --add-to: weight of the new texts, 0 to 1 (default: the best for a tenth of them, held out).",
+)
+@click.option(
     "--order",
-    default=6,
-    show_default=True,
     type=click.IntRange(min=2),
-    help="Length of the longest n-grams, in characters.",
+    help="Length of the longest n-grams, in characters (default: 6, or that of the model of --add-to).",
 )
 @click.option(
     "--normalise",
@@ -50,10 +62,13 @@ def lm() -> None:
 @examples("""
     hwr lm build --text typo/text_train.txt --out lm.arpa
     hwr lm build --text typo/text_train.txt --text more.txt --order 7 --max-mb 8 --out lm.bin
+    hwr lm build --add-to hwr-latin --text parish_names.txt --out lm.bin
 """)
 def build(
     texts: tuple[Path, ...],
-    order: int,
+    add_to: str | None,
+    share: float | None,
+    order: int | None,
     normalise: Literal["NFC", "NFKC", "NFD", "none"],
     max_mb: float | None,
     out: str,
@@ -61,8 +76,9 @@ def build(
     """Build a character language model with modified Kneser-Ney smoothing.
 
     Use the texts of the training lines, and other texts. The texts of validation or test lines would inflate the scores.
+    --add-to mixes the model of your texts with an existing one, for example names and words of your documents.
     """
-    from hwr.decoding import language_model, ngram, prune
+    from hwr.decoding import language_model, mix, ngram, prune
     from hwr.evaluation.tune import texts_of
 
     if not Path(out).parent.is_dir():
@@ -71,15 +87,39 @@ def build(
         raise Error(f"{out}: the name of a language model must end in .arpa or .bin")
     if max_mb is not None and Path(out).suffix != ".bin":
         raise Error(f"{out}: --max-mb needs a .bin file")
+    if share is not None and not add_to:
+        raise Error("--share needs --add-to: it is the weight of the new texts in the mixture")
+    if add_to and max_mb is not None:
+        raise Error("--max-mb can't prune a model from --add-to, because the counts of its texts are not known")
+    base = _existing(add_to) if add_to else None
     lines = texts_of(list(texts), normalise)
-    model, times = ngram.count(lines, order)
-    if max_mb is not None:
-        model = prune.to_size(model, times, max_mb)
+    if base is not None:
+        found = mix.add(base, lines, share, order)
+        model = found.lm
+        measured = f"; perplexity of held-out lines {found.before:.2f} -> {found.after:.2f}" if share is None else ""
+        click.echo(f"{add_to}: share of the new texts {found.share:.2f}{measured}")
+    else:
+        model, times = ngram.count(lines, order or 6)
+        if max_mb is not None:
+            model = prune.to_size(model, times, max_mb)
     language_model.save(out, model)
     counts = ", ".join(f"{count:,}" for count in model.counts)
     echo(
         f"{out}: {len(lines):,} lines, {len(model.characters)} characters; n-grams of 1 to {model.order}: {counts}; {Path(out).stat().st_size / 1e6:.1f} MB"
     )
+
+
+def _existing(name: str) -> "LM":
+    """The language model of a file, of a checkpoint, or of the bundled model."""
+    from hwr.decoding import language_model
+    from hwr.loading import load_checkpoint
+
+    if name.endswith((".bin", ".arpa")):
+        return language_model.load(name)
+    part = load_checkpoint(bundled.model(name)).language_model
+    if part is None:
+        raise Error(f"{name}: stores no language model; name a .bin or .arpa file, or hwr-latin")
+    return language_model.from_arrays(part.arrays, part.about)
 
 
 @lm.command()

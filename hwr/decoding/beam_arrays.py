@@ -48,7 +48,7 @@ class Model(NamedTuple):
     Attributes:
         lm: The model.
         tokens: (C, most) int64: the tokens of each class, -1 where it has fewer.
-        start: (order,) int64: the contexts at the start of a line; see `extend`.
+        start: (order,) int64: the contexts at the start of a line; see `LM.extend`.
     """
 
     lm: LM
@@ -62,31 +62,7 @@ class Model(NamedTuple):
         tokens = np.full((len(spelled), max(1, *map(len, spelled))), -1)
         for row, own in zip(tokens, spelled, strict=True):
             row[: len(own)] = own
-        start = np.full(lm.order, -1)
-        start[0] = 0
-        entry, is_known = lm.find(np.zeros(1, np.int64), np.full(1, START))
-        if lm.order > 1 and is_known[0]:
-            start[1] = entry[0] + 1
-        return cls(lm, tokens, start)
-
-    def extend(self, contexts: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ln p(token | contexts), (n,), and the contexts after it.
-
-        Args:
-            contexts: (n, order) int64: the nodes of the last 0, 1, 2, … characters; -1 for those that the model lacks.
-            tokens: (n,) int64.
-        """
-        entry, found = self.lm.find(contexts, tokens[:, None])
-        # Back off from the longest context to the longest that knows the token.
-        longest = found.shape[1] - 1 - found[:, ::-1].argmax(1)
-        weight = np.where(contexts > 0, self.lm.log10_backoff[contexts].astype(np.float64), 0.0)
-        weight[np.arange(found.shape[1]) <= longest[:, None]] = 0.0
-        rows = np.arange(len(tokens))
-        ln = np.log(10) * (weight[:, ::-1].cumsum(1)[:, -1] + self.lm.log10_p[entry[rows, longest]])
-        after = np.empty_like(contexts)
-        after[:, 0] = 0
-        after[:, 1:] = np.where(found, entry + 1, -1)[:, :-1]
-        return ln, after
+        return cls(lm, tokens, lm.extend(lm.root, np.full(1, START))[1][0])
 
 
 def search(
@@ -266,7 +242,7 @@ class Search:
         gain = np.zeros(len(c))
         for tokens in self.model.tokens[c].T:
             rows = np.flatnonzero((tokens >= 0) & ~(edge & (length == 0)))
-            ln, contexts[rows] = self.model.extend(contexts[rows], tokens[rows])
+            ln, contexts[rows] = self.model.lm.extend(contexts[rows], tokens[rows])
             gain[rows] += ln
         before = np.flatnonzero(edge)
         numbers[before, LM_INSIDE] = numbers[before, LM_SCORE]
@@ -298,7 +274,7 @@ class Search:
         lm, cost = numbers[:, LM_SCORE], numbers[:, COST].copy()
         if self.model:
             ends = np.full(len(whole), END)
-            lm = numbers[:, LM_INSIDE] + self.model.extend(whole[:, CONTEXTS + self.order :], ends)[0]
+            lm = numbers[:, LM_INSIDE] + self.model.lm.extend(whole[:, CONTEXTS + self.order :], ends)[0]
         word = whole[:, WORD]
         cost[(word > 0) & ~self.trie.is_word[word]] += weights.unknown_penalty
         both = np.logaddexp(numbers[:, BLANK], numbers[:, CHARACTER])

@@ -151,6 +151,11 @@ def _smallest(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.uint32)
 
 
+def is_quantised(lm: LM) -> bool:
+    """Whether the model's numbers have at most 256 values each."""
+    return all(len(np.unique(values)) <= 256 for values in (lm.log10_p, lm.log10_backoff))
+
+
 def quantised(lm: LM) -> LM:
     """The model with probabilities and back-off weights rounded to 256 values each, to be stored in a byte."""
     return replace(lm, log10_p=_rounded(lm.log10_p), log10_backoff=_rounded(lm.log10_backoff))

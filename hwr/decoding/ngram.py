@@ -66,6 +66,29 @@ class LM:
         entry = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         return entry, (self.keys[entry] == wanted) & (states >= 0)
 
+    @property
+    def root(self) -> np.ndarray:
+        """(1, order) int64: the contexts after no character; see `extend`."""
+        return np.concatenate([np.zeros((1, 1), np.int64), np.full((1, self.order - 1), -1)], 1)
+
+    def extend(self, contexts: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ln p(token | contexts), (n,), and the contexts after it, (n, order).
+
+        Args:
+            contexts: (n, order) int64: the states of the last 0, 1, 2, … tokens; -1 for those that are no states.
+            tokens: (n,) int64.
+        """
+        entry, found = self.find(contexts, tokens[:, None])
+        # Back off from the longest context to the longest that knows the token.
+        longest = self.order - 1 - found[:, ::-1].argmax(1)
+        weight = np.where(contexts > 0, self.log10_backoff[contexts].astype(np.float64), 0.0)
+        weight[np.arange(self.order) <= longest[:, None]] = 0.0
+        log10 = weight[:, ::-1].cumsum(1)[:, -1] + self.log10_p[entry[np.arange(len(tokens)), longest]]
+        after = np.empty_like(contexts)
+        after[:, 0] = 0
+        after[:, 1:] = np.where(found, entry + 1, -1)[:, :-1]
+        return np.log(10) * log10, after
+
     @cached_property
     def suffix(self) -> np.ndarray:
         """(states,) int32: the longest known context without the first token, in which to look after a back-off."""

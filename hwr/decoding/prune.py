@@ -5,6 +5,8 @@ of backoff language models"). The probability of a context comes from its count 
 Kneser-Ney model misstate it (Chelba et al. 2010, "Study on interaction between entropy pruning and Kneser-Ney smoothing").
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from hwr import Error
@@ -102,14 +104,7 @@ def _bytes(lm: LM, keep: np.ndarray) -> int:
 
 def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
     """The model of the kept n-grams, with back-off weights renormalised to sum to 1."""
-    context = _contexts(lm)
-    p = 10 ** lm.log10_p.astype(np.float64)
-    states = len(lm.suffix)
-    kept_p, kept_below = np.where(keep, p, 0), np.where(keep & (below >= 0), p[below], 0)
-    left = 1 - np.bincount(context, kept_p, states)
-    left_below = 1 - np.bincount(context, kept_below, states)
-    safe = (left > 1e-9) & (left_below > 1e-9)
-    backoff = np.where(safe, np.log10(np.where(safe, left, 1) / np.where(safe, left_below, 1)), lm.log10_backoff)
+    context, backoff = _contexts(lm), _backoff(lm, below, keep)
     grams, done, number = [], 0, np.zeros(0, np.int64)
     for n, count in enumerate(lm.counts):
         mine = np.flatnonzero(keep[done : done + count]) + done
@@ -118,6 +113,25 @@ def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
         grams.append(Grams(own, lm.token[mine], lm.log10_p[mine], weights))
         number, done = np.cumsum(keep[done : done + count]) - 1, done + count
     return assemble(lm.characters, [g for g in grams if len(g.token)])
+
+
+def renormalised(lm: LM) -> LM:
+    """The model with back-off weights that make the probabilities after every context sum to 1."""
+    backoff = _backoff(lm, _below(lm), np.ones(len(lm.token), bool))
+    backoff[0] = 0  # the empty context never backs off
+    return replace(lm, log10_backoff=backoff.astype(np.float32))
+
+
+def _backoff(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """(states,) log10 of the back-off weights with only these n-grams."""
+    context = _contexts(lm)
+    p = 10 ** lm.log10_p.astype(np.float64)
+    states = len(lm.suffix)
+    kept_p, kept_below = np.where(keep, p, 0), np.where(keep & (below >= 0), p[below], 0)
+    left = 1 - np.bincount(context, kept_p, states)
+    left_below = 1 - np.bincount(context, kept_below, states)
+    safe = (left > 1e-9) & (left_below > 1e-9)
+    return np.where(safe, np.log10(np.where(safe, left, 1) / np.where(safe, left_below, 1)), lm.log10_backoff)
 
 
 def megabytes(lm: LM) -> float:

@@ -1,0 +1,66 @@
+"""Adding texts to a language model."""
+
+import numpy as np
+import pytest
+
+from hwr import Error
+from hwr.decoding import language_model, mix, ngram, prune
+
+OLD = ["the cat sat on the mat", "a cat and a dog", "the dog sat", "on a mat the cat sat"] * 3
+NEW = ["Zoë ate the pâté", "pâté on a mat", "Zoë and the cat"] * 10
+CHARACTERS = sorted({*"".join(OLD + NEW)})
+
+
+def probability(lm: ngram.LM, text: str, token: int) -> float:
+    """p(token | text), with the text as a whole line so far."""
+    state = lm.start
+    for known in lm.ids(text):
+        state = lm.step(state, int(known))[1]
+    return float(10 ** lm.step(state, token)[0])
+
+
+@pytest.mark.parametrize("orders", [(4, 4), (3, 5), (5, 2)])
+def test_the_mixture_has_the_mean_probability(orders: tuple[int, int]) -> None:
+    """Exactly, for the n-grams of the longer model; and the probabilities of all characters sum to 1."""
+    longest, lines = max((orders[0], OLD), (orders[1], NEW))
+    one, other = ngram.build(OLD, orders[0]), ngram.build(NEW, orders[1])
+    mixture = mix.mixed(one, other, 0.3)
+    assert mixture.order == longest
+    seen = 0
+    for text in ("", "the ", "Zoë ", "on a ma", "pâ", "x"):
+        total = sum(probability(mixture, text, t) for t in range(len(mixture.characters) + 3) if t != ngram.START)
+        assert total == pytest.approx(1, abs=1e-4)
+        for character in "tcZâ":
+            a, b, c = (probability(lm, text, int(lm.ids(character)[0])) for lm in (one, other, mixture))
+            if any(f"^{text}{character}"[-longest:] in f"^{line}" for line in lines):
+                seen += 1
+                assert c == pytest.approx(0.7 * a + 0.3 * b, rel=1e-4)
+    assert seen >= 3
+
+
+def test_a_share_of_none_or_all_is_one_of_the_models() -> None:
+    one, other = ngram.build(OLD, 4), ngram.build(NEW, 4)
+    for share, lm, texts in ((0.0, one, OLD), (1.0, other, NEW)):
+        mixture = mix.mixed(one, other, share)
+        assert [mixture.log10(text) for text in texts] == pytest.approx([lm.log10(text) for text in texts], rel=1e-3)
+
+
+def test_the_best_share_depends_on_the_texts() -> None:
+    lm = ngram.build(OLD, 4)
+    for texts, low, high in ((NEW, 0.5, 1), (OLD * 3, 0, 0.95)):
+        found = mix.add(lm, texts)
+        assert low < found.share <= high
+        assert found.after <= found.before
+    assert mix.add(lm, NEW).lm.log10(NEW[0]) > lm.log10(NEW[0]) + 5
+    with pytest.raises(Error, match=r"3 lines of text are too few .* --share"):
+        mix.add(lm, NEW[:3])
+    assert mix.add(lm, NEW[:3], 0.5).share == 0.5
+
+
+def test_a_quantised_model_stays_quantised() -> None:
+    lm, times = ngram.count(OLD, 4)
+    small = prune.to_size(lm, times, 0.01)
+    found = mix.add(small, NEW)
+    assert language_model.is_quantised(found.lm)
+    assert language_model.from_arrays(*language_model.to_arrays(found.lm)).counts == found.lm.counts
+    assert np.isfinite(found.lm.log10_p).all()
