@@ -1,0 +1,87 @@
+"""Match the readings of a page's lines with its transcript by edit distance, where either may lack parts of the other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Costs in tenths of an edit: an edit within a line; per character, skipping text between lines, and a line without text.
+# A line and a text that do not belong together differ in some 0.75 edits per character, so skipping both is cheaper.
+EDIT, SKIP_TEXT, SKIP_LINE = 10, 3, 3
+
+BARRIER = "\0"
+"""In a text: no line spans this."""
+
+# The cost of a barrier within a line.
+_NEVER = 10**7
+
+
+def match(readings: Sequence[str], text: str) -> list[tuple[int, int] | None]:
+    """The span of the text that each line has, such that the cost of all lines in order is lowest.
+
+    Args:
+        readings: What the network reads in each line, in order; a line without a reading has no span.
+        text: The transcript. Spaces and barriers between lines cost nothing.
+
+    Returns:
+        For each line its start and end in the text, or None if it is skipped.
+    """
+    codes = np.array([ord(c) for c in text], np.int64)
+    barrier = codes == ord(BARRIER)
+    inside = _sums(np.where(barrier, _NEVER, EDIT))
+    between = _sums(np.where(barrier | (codes == ord(" ")), 0, SKIP_TEXT))
+    rows = [between]  # before each line: the lowest cost of the lines so far, if they use the text up to each place
+    ends, skips = [], []
+    for reading in readings:
+        skips.append(rows[-1] + SKIP_LINE * len(reading))
+        ends.append(_read(rows[-1], reading, codes, barrier, inside)[-1] if reading else skips[-1] + 1)
+        rows.append(_relaxed(np.minimum(ends[-1], skips[-1]), between))
+    x, out = len(text), list[tuple[int, int] | None]()
+    for row, end, skip, reading, after in zip(
+        *(part[::-1] for part in (rows[:-1], ends, skips, list(readings), rows[1:]))
+    ):
+        best = np.minimum(end, skip)[: x + 1]
+        x = int(np.flatnonzero(best + (between[x] - between[: x + 1]) == after[x])[-1])
+        if end[x] > skip[x]:
+            out.append(None)
+            continue
+        start = _start(_read(row, reading, codes, barrier, inside), x, reading, codes, inside)
+        out.append((start, x))
+        x = start
+    return out[::-1]
+
+
+def _sums(costs: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(costs)])
+
+
+def _relaxed(row: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """The row after moving right at the cost whose sums are given."""
+    return np.asarray(np.minimum.accumulate(row - sums) + sums)
+
+
+def _read(
+    row: np.ndarray, reading: str, codes: np.ndarray, barrier: np.ndarray, inside: np.ndarray
+) -> list[np.ndarray]:
+    """The rows after each character of a line, the first being that before the line."""
+    out = [row]
+    for c in reading:
+        new = out[-1] + EDIT
+        np.minimum(new[1:], out[-1][:-1] + np.where(barrier, _NEVER, EDIT * (codes != ord(c))), out=new[1:])
+        out.append(_relaxed(new, inside))
+    return out
+
+
+def _start(rows: list[np.ndarray], x: int, reading: str, codes: np.ndarray, inside: np.ndarray) -> int:
+    """Where a line that ends at x starts."""
+    j = len(reading)
+    while j:
+        here = rows[j][x]
+        if x and codes[x - 1] == ord(reading[j - 1]) and here == rows[j - 1][x - 1]:
+            j, x = j - 1, x - 1
+        elif x and here == rows[j - 1][x - 1] + EDIT:
+            j, x = j - 1, x - 1
+        elif here == rows[j - 1][x] + EDIT:
+            j -= 1
+        else:
+            x -= 1
+    return x
