@@ -1,5 +1,6 @@
 """Where the lines of a page break its transcript: from rough spans of the text to the best ones by CTC scores."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -152,7 +153,7 @@ def decide(
         np.array([SKIP_PART * _in_word(p, left) for p in range(len(left) + 1)]),
     )
     gaps = [_near(left, lines[0].start)]
-    gaps += [_near(left, one.end, other.start) for one, other in zip(lines[:-1], lines[1:], strict=True)]
+    gaps += [_near(left, one.end, other.start) for one, other in itertools.pairwise(lines)]
     gaps += [_near(left, lines[-1].end)]
     scored = []
     for line, before, after in zip(lines, gaps[:-1], gaps[1:], strict=True):

@@ -36,15 +36,14 @@ def match(readings: Sequence[str], text: str) -> list[tuple[int, int] | None]:
         ends.append(_read(rows[-1], reading, codes, barrier, inside)[-1] if reading else skips[-1] + 1)
         rows.append(_relaxed(np.minimum(ends[-1], skips[-1]), between))
     x, out = len(text), list[tuple[int, int] | None]()
-    for row, end, skip, reading, after in zip(
-        *(part[::-1] for part in (rows[:-1], ends, skips, list(readings), rows[1:]))
-    ):
+    for k in range(len(readings) - 1, -1, -1):
+        end, skip = ends[k], skips[k]
         best = np.minimum(end, skip)[: x + 1]
-        x = int(np.flatnonzero(best + (between[x] - between[: x + 1]) == after[x])[-1])
+        x = int(np.flatnonzero(best + (between[x] - between[: x + 1]) == rows[k + 1][x])[-1])
         if end[x] > skip[x]:
             out.append(None)
             continue
-        start = _start(_read(row, reading, codes, barrier, inside), x, reading, codes, inside)
+        start = _start(_read(rows[k], readings[k], codes, barrier, inside), x, readings[k], codes)
         out.append((start, x))
         x = start
     return out[::-1]
@@ -71,14 +70,12 @@ def _read(
     return out
 
 
-def _start(rows: list[np.ndarray], x: int, reading: str, codes: np.ndarray, inside: np.ndarray) -> int:
+def _start(rows: list[np.ndarray], x: int, reading: str, codes: np.ndarray) -> int:
     """Where a line that ends at x starts."""
     j = len(reading)
     while j:
         here = rows[j][x]
-        if x and codes[x - 1] == ord(reading[j - 1]) and here == rows[j - 1][x - 1]:
-            j, x = j - 1, x - 1
-        elif x and here == rows[j - 1][x - 1] + EDIT:
+        if x and here == rows[j - 1][x - 1] + EDIT * (codes[x - 1] != ord(reading[j - 1])):
             j, x = j - 1, x - 1
         elif here == rows[j - 1][x] + EDIT:
             j -= 1

@@ -142,7 +142,7 @@ def _with_gaps(
         if inner and BARRIER not in inner and total / MOST_LENGTH - 3 <= len(inner) <= total * MOST_LENGTH + 3:
             first = start + left[start:end].index(inner)
             edges = [first + round(len(inner) * sum(lengths[k:j]) / total) for j in range(k, stop + 1)]
-            out[k:stop] = list(zip(edges[:-1], edges[1:], strict=True))
+            out[k:stop] = list(itertools.pairwise(edges))
         k = stop
     return out
 
