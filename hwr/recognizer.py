@@ -60,6 +60,18 @@ class Prepared(NamedTuple):
     size: tuple[int, int]
 
 
+class Output(NamedTuple):
+    """The network's output for a line.
+
+    Attributes:
+        logits: (T, C) float32, before the softmax; the blank is the last class.
+        per_step: Width of a time step in pixels of the prepared line.
+    """
+
+    logits: np.ndarray
+    per_step: float
+
+
 class Recognizer:
     """Reads lines with a checkpoint.
 
@@ -136,7 +148,7 @@ class Recognizer:
             for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
                 own: tuple[Character, ...] = ()
                 if characters:
-                    own = self._characters(row, text, lines[i], batch.images.shape[2] / len(row))
+                    own = self.locate(row, text, lines[i], batch.images.shape[2] / len(row))
                 out[i] = Reading(text, confidence, own)
         return out
 
@@ -144,12 +156,29 @@ class Recognizer:
         """(N, T, C) logits -> N texts and their confidences, (N,) in 0..1."""
         return self.decoder(logits)
 
-    def _characters(self, logits: np.ndarray, text: str, line: Prepared, per_step: float) -> tuple[Character, ...]:
+    def outputs(self, lines: Sequence[Prepared]) -> list[Output]:
+        """The network's output for prepared lines, computed in batches as in `read_prepared`."""
+        out = [Output(np.zeros((0, self.alphabet.classes), np.float32), 1.0)] * len(lines)
+        if not lines:
+            return out
+        images = Images.of([line.pixels for line in lines])
+        steps = self.geometry.time_steps(images.widths)
+        for batch in batches.reading(images, None, self.config.evaluate.batch_size, self.geometry.multiple):
+            logits = self.engine.logits(batch)
+            per_step = batch.images.shape[2] / logits.shape[1]
+            for row, i in zip(logits, batch.index.tolist(), strict=True):
+                out[i] = Output(row[: steps[i]].copy(), per_step)
+        return out
+
+    def locate(self, logits: np.ndarray, text: str, line: Prepared, per_step: float) -> tuple[Character, ...]:
         """Locate the characters of a text in the line's image.
 
         Args:
             logits: (T, C).
             per_step: Width of a time step in pixels of the prepared line.
+
+        Raises:
+            Error: The alphabet lacks a character of the text, or the text does not fit into T time steps.
         """
         label = self.alphabet.encode(self.geometry.written(text))
         if steps_needed(label) > len(logits):  # no room for the spaces at the ends

@@ -218,6 +218,23 @@ def _typo(world: World) -> None:
 elsewhere("test_tune.py::test_n_best_does_not_change_the_pairs", "export-typo --n-best")
 
 
+elsewhere("test_align_pages.py::test_lines_of_page_get_their_texts", "align pages", "align texts", "align --json")
+elsewhere("test_align_pages.py::test_lines_of_images_are_found", "align --segmenter")
+elsewhere("test_align_pages.py::test_a_table_to_train_on", "align --format", "align --out", "align --min-score")
+
+
+@check("align --checkpoint", "align --config", "align --set", "align --engine")
+def _align(world: World) -> None:
+    text = world.file("text.txt", "a text")
+    arguments = ["align", world.image, text, "--out", world.folder / "aligned"]
+    world.refuses("gone.safetensors: no such file", *arguments, "--checkpoint", "gone.safetensors")
+    path = world.file("c.yaml", "image:\n  height: 99\n")
+    for more in (["--config", path], ["--set", "image.height=99"]):
+        world.refuses("image.height is 24, not 99", *arguments, *world.named, *more)
+    world.refuses("this command does not use decode.beam", *arguments, *world.named, "--set", "decode.beam=4")
+    world.refuses("the mxnet engine does not support crnn", *arguments, *world.named, "--engine", "mxnet")
+
+
 @check("predict inputs", "predict --checkpoint", "predict --config", "predict --set")
 def _predict(world: World) -> None:
     world.refuses("gone.safetensors: no such file", "predict", world.image, "--checkpoint", "gone.safetensors")

@@ -3,6 +3,7 @@
 import click
 
 from hwr import Error, __version__
+from hwr.cli.align import align
 from hwr.cli.augment import augment
 from hwr.cli.data import data
 from hwr.cli.evaluate import evaluate, export_typo
@@ -46,6 +47,6 @@ def completion(shell: str) -> None:
     echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
 
 
-for command in (train, evaluate, export_typo, predict, data, lm, iam, synth, augment, info, export, completion):
+for command in (train, evaluate, export_typo, predict, align, data, lm, iam, synth, augment, info, export, completion):
     main.add_command(command)
 main.add_command(export_typo, "export-typo-dataset")

@@ -43,7 +43,7 @@ def match(readings: Sequence[str], text: str) -> list[tuple[int, int] | None]:
         if end[x] > skip[x]:
             out.append(None)
             continue
-        start = _start(_read(rows[k], readings[k], codes, barrier, inside), x, readings[k], codes)
+        start = _start(_read(rows[k], readings[k], codes, barrier, inside), x, readings[k], codes, barrier)
         out.append((start, x))
         x = start
     return out[::-1]
@@ -70,12 +70,12 @@ def _read(
     return out
 
 
-def _start(rows: list[np.ndarray], x: int, reading: str, codes: np.ndarray) -> int:
+def _start(rows: list[np.ndarray], x: int, reading: str, codes: np.ndarray, barrier: np.ndarray) -> int:
     """Where a line that ends at x starts."""
     j = len(reading)
     while j:
         here = rows[j][x]
-        if x and here == rows[j - 1][x - 1] + EDIT * (codes[x - 1] != ord(reading[j - 1])):
+        if x and not barrier[x - 1] and here == rows[j - 1][x - 1] + EDIT * (codes[x - 1] != ord(reading[j - 1])):
             j, x = j - 1, x - 1
         elif here == rows[j - 1][x] + EDIT:
             j -= 1

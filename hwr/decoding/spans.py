@@ -39,7 +39,6 @@ def scores(
         return out
     width = len(text)
     emit = relative[:, text]  # (T, W)
-    # Before the span: the head, whose path is the same for all starts.
     enter, after_same = _head(relative, head, blank)
     # Within the span: a row per start, and for each character its own state and that of the blank after it.
     own = np.full((len(starts), width), NEVER, np.float32)
@@ -64,7 +63,10 @@ def scores(
         own = new + emit[t]
         reach[t][:, inside] = own[:, columns[inside]]
     for k, tail in enumerate(tails):
-        out[k] = (reach + _tail(relative, tail, blank)[1:, None, None]).max(0)
+        free, apart = _tail(relative, tail, blank)
+        # Equal neighbours need a blank between them.
+        same = text[np.maximum(columns, 0)] == tail[0] if len(tail) else np.zeros(len(ends), bool)
+        out[k] = (reach + np.where(same, apart[1:, None], free[1:, None])[:, None]).max(0)
     empty = columns[None, :] < at[:, None]
     out[:, empty] = NEVER
     return out
@@ -91,26 +93,22 @@ def _head(relative: np.ndarray, head: np.ndarray, blank: int) -> tuple[np.ndarra
     return enter, after
 
 
-def _tail(relative: np.ndarray, tail: np.ndarray, blank: int) -> np.ndarray:
-    """(T + 1,) the best path that writes the tail, and nothing else, from step t to the end."""
+def _tail(relative: np.ndarray, tail: np.ndarray, blank: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T + 1,) the best path that writes the tail, and nothing else, from step t on; and the same if it starts with a blank."""
     steps = len(relative)
     states = [blank]
     for c in tail.tolist():
         states += [c, blank]
-    score = np.full(len(states), NEVER, np.float32)  # of the rest, from a state on
-    score[-1] = 0
-    if len(states) > 1:
-        score[-2] = 0
-    out = np.full(steps + 1, NEVER, np.float32)
-    out[steps] = 0 if len(states) == 1 else NEVER
+    score = np.full(len(states), NEVER, np.float32)  # of the steps after one in each state
+    score[-2:] = 0
+    free, apart = np.full((2, steps + 1), NEVER, np.float32)
+    free[steps] = apart[steps] = 0 if len(states) == 1 else NEVER
     for t in range(steps - 1, -1, -1):
         here = score + relative[t, states]
-        # The step before is in the span's last character: next comes a blank, or the tail's first character.
-        out[t] = max(here[0], here[1]) if len(states) > 1 else here[0]
-        new = here.copy()
+        free[t], apart[t] = here[:2].max(), here[0]
+        score = here.copy()
         for s in range(len(states) - 1):
-            new[s] = max(new[s], here[s + 1])
-            if s + 2 < len(states) and s % 2 and states[s] != states[s + 2]:
-                new[s] = max(new[s], here[s + 2])
-        score = new
-    return out
+            score[s] = max(score[s], here[s + 1])
+            if s % 2 and s + 2 < len(states) and states[s] != states[s + 2]:
+                score[s] = max(score[s], here[s + 2])
+    return free, apart

@@ -91,7 +91,7 @@ def align(
         if not lines or not left.strip(f"{BARRIER} "):
             break
         own = [readings[i].strip() for i in lines]
-        rough = _with_gaps(rough_match.match(own, left), [len(reading) for reading in own], left)
+        rough = _with_gaps(rough_match.match(own, left), own, [len(logits[i]) for i in lines], left)
         chain = [(i, *span) for i, span in zip(lines, rough, strict=True) if span and span[0] < span[1]]
         rough_lines = [RoughLine(logits[i], len(readings[i]), start, end) for i, start, end in chain]
         decided = line_breaks.decide(rough_lines, whole, left, alphabet, edge_spaces)
@@ -125,10 +125,15 @@ def _similar(c: str, classes: dict[str, int]) -> list[int]:
 
 
 def _with_gaps(
-    rough: Sequence[tuple[int, int] | None], lengths: Sequence[int], left: str
+    rough: Sequence[tuple[int, int] | None], readings: Sequence[str], steps: Sequence[int], left: str
 ) -> list[tuple[int, int] | None]:
-    """Give lines between two matches the text between these, in proportion to their lengths, if it is about as long."""
+    """Give lines between two matches the text between these, in proportion to their widths, if it is about as long.
+
+    Args:
+        steps: The time steps of each line. With them, the length of all the text tells about how long the line's text is.
+    """
     out = list(rough)
+    per_step = sum(c not in f"{BARRIER} " for c in left) / max(1, sum(steps))
     k = 0
     while k < len(out):
         if out[k] is not None:
@@ -138,10 +143,12 @@ def _with_gaps(
         start = max((span[1] for span in out[:k] if span), default=0)
         end = min((span[0] for span in out[stop:] if span), default=len(left))
         inner = left[start:end].strip(f"{BARRIER} ")
-        total = sum(lengths[k:stop])
-        if inner and BARRIER not in inner and total / MOST_LENGTH - 3 <= len(inner) <= total * MOST_LENGTH + 3:
+        widths = steps[k:stop]
+        lengths = (sum(map(len, readings[k:stop])), per_step * sum(widths))
+        similar = any(length / MOST_LENGTH - 3 <= len(inner) <= length * MOST_LENGTH + 3 for length in lengths)
+        if inner and BARRIER not in inner and similar:
             first = start + left[start:end].index(inner)
-            edges = [first + round(len(inner) * sum(lengths[k:j]) / total) for j in range(k, stop + 1)]
+            edges = [first + round(len(inner) * part / sum(widths)) for part in itertools.accumulate(widths, initial=0)]
             out[k:stop] = list(itertools.pairwise(edges))
         k = stop
     return out

@@ -140,10 +140,10 @@ def _finished(
 
 def _prepare(jobs: list[list[Target]], geometry: Geometry) -> list[list[Prepared | Error]]:
     """A worker's task: prepare the lines of some jobs. A line that can't be read becomes an Error."""
-    return [_prepare_page(targets, geometry) for targets in jobs]
+    return [prepare_page(targets, geometry) for targets in jobs]
 
 
-def _prepare_page(targets: list[Target], geometry: Geometry) -> list[Prepared | Error]:
+def prepare_page(targets: list[Target], geometry: Geometry) -> list[Prepared | Error]:
     """Prepare the lines of one page, decoding each image once."""
     out: list[Prepared | Error] = []
     for (image, upright), group in itertools.groupby(targets, key=lambda target: (target.image, target.upright)):

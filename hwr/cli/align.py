@@ -1,0 +1,202 @@
+"""The command `hwr align`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwr import Error
+from hwr.cli.options import (
+    Command,
+    Names,
+    config_option,
+    engine_option,
+    examples,
+    refuse_unused,
+    set_option,
+    with_engine,
+)
+from hwr.terminal import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwr.pages.align import AlignedPage
+
+_TABLE = "table"
+
+# How many doubtful lines of a page are named on the screen.
+_NAMED = 5
+
+
+def _formats() -> list[str]:
+    from hwr.pages.outputs import FORMATS
+
+    return [_TABLE, *(name for name, format in FORMATS.items() if format.rows is None)]
+
+
+@click.command(cls=Command)
+@click.argument("pages", type=click.Path(path_type=Path))
+@click.argument("texts", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Output folder.")
+@click.option(
+    "--format",
+    "kind",
+    type=Names(_formats),
+    default="page",
+    show_default=True,
+    help="Output format; table: line images with metadata.jsonl, to train on.",
+)
+@click.option(
+    "--min-score",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Leave out the text of lines with a lower score (default: 0, keep all).",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write what was aligned, with all scores, as JSON.")
+@click.option(
+    "--segmenter",
+    type=click.Choice(["rapidocr", "kraken"]),
+    help="What finds the lines of images: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
+)
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
+)
+@config_option
+@set_option
+@engine_option
+@examples("""
+    hwr align scans/ transcripts/ --out aligned/
+    hwr align exports/page/ transcripts/ --out lines/ --format table --min-score 0.6
+    hwr align letter.jpg letter.txt --out read/ --format pdf --json scores.json
+""")
+def align(
+    pages: Path,
+    texts: Path,
+    out: Path,
+    kind: str,
+    min_score: float,
+    json_path: str | None,
+    segmenter: str | None,
+    checkpoint: str | None,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    engine: str | None,
+) -> None:
+    """Give the lines of pages the text of their transcripts, whose line breaks are missing or wrong.
+
+    PAGES is an image, a PAGE or ALTO file, or a folder of these; the lines of images are found, those of XML are taken as
+    marked. TEXTS is a folder with a text for each page, NAME.txt for NAME.jpg or NAME.xml, or the text of a single page.
+
+    Text that is not on the page is left out, and lines that are not in the transcript get no text. Every line has a score
+    (0..1), written as its confidence. Lines below 0.6 are listed as doubtful. If a page can't be aligned, the others are, and
+    the exit status is 1.
+    """
+    from hwr.loading import default_model, settings_for
+    from hwr.pages import align as aligning
+    from hwr.pages.segment import chosen
+    from hwr.pages.sources import about_lines, files_in, jobs
+    from hwr.recognizer import Recognizer
+
+    if json_path and not Path(json_path).parent.is_dir():
+        raise Error(f"{json_path}: no such folder: {Path(json_path).parent}")
+    refuse_unused(overrides, "data.images", "data.normalise", "image", "model", "engine", "evaluate.batch_size")
+    model = default_model() if checkpoint is None else checkpoint
+    greedy = [*with_engine(overrides, engine), "decode.name=greedy"]
+    loaded, settings = settings_for(model, config_path, greedy, decodes=False)
+    files, _ = files_in([pages], settings.data.images)
+    paths, unused = aligning.transcripts(texts, files)
+    if unused:
+        echo(f"hwr: {len(unused)} texts belong to no page ({unused[0]}, …)", err=True)
+    recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
+    found = jobs(files, chosen("page", segmenter), settings.data.images)
+    aligned = aligning.align(recognizer, found, paths)
+    done = _write(aligned, files, out, kind, min_score)
+    _summarise(done, json_path, min_score)
+    if broken := sum(bool(page.errors) for page in done):
+        echo(f"hwr: {broken} of {len(files)} pages could not be aligned, or only in part", err=True)
+        sys.exit(1)
+
+
+def _write(
+    pages: "Iterator[AlignedPage]", files: list[str], out: Path, kind: str, min_score: float
+) -> "list[AlignedPage]":
+    """Write pages as they come."""
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from hwr.pages import write
+    from hwr.pages.align import Table, kept
+    from hwr.pages.outputs import FORMATS
+
+    if kind == _TABLE:
+        table, format = Table(out), None
+    else:
+        table, format = None, FORMATS[kind]
+        write.check_folder(kind, out)
+        write.check_places(kind, out, files)
+    done = []
+    with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
+        for page in pages:
+            bar.update()
+            less = kept(page, min_score)
+            try:
+                if page.alignment.lines and format is not None:
+                    write.write(write.place(out, page.source, format.suffix), format, less.page)
+                elif page.alignment.lines and table is not None:
+                    table.add(less)
+            except Error as error:
+                page = replace(page, errors=(*page.errors, str(error)))
+            for reason in page.errors:
+                echo(f"hwr: {reason}", err=True)
+            if page.alignment.lines:
+                bar.write(_row(page), file=sys.stdout)
+            done.append(page)
+    if table is not None:
+        table.close()
+    return done
+
+
+def _row(page: "AlignedPage") -> str:
+    """A page in a line of text."""
+    from hwr.decoding.transcript import DOUBTFUL
+    from hwr.terminal import visible
+
+    lines, skipped = page.alignment.lines, sum(map(len, page.alignment.skipped))
+    parts = [f"{sum(line.span is not None for line in lines)} of {len(lines)} lines have text"]
+    if page.doubtful:
+        named = ", ".join(f"{id} ({score:.2f})" for id, score in page.doubtful[:_NAMED])
+        parts.append(f"{len(page.doubtful)} doubtful: {named}" + (", …" if page.doubtful[_NAMED:] else ""))
+    if moved := sum(line.moved for line in lines):
+        parts.append(f"{moved} in another order than the transcript")
+    if skipped:
+        parts.append(f"{skipped} of {page.alignment.characters} characters of the transcript are on no line")
+    if 2 * sum(line.score >= DOUBTFUL for line in lines) < len(lines):
+        parts.append("does this transcript belong to this page?")
+    return visible(f"{page.source}: {'; '.join(parts)}")
+
+
+def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: float) -> None:
+    """Print the totals, and write the report."""
+    from hwr.evaluation import report
+
+    lines = [line for page in pages for line in page.alignment.lines]
+    texts = [line for line in lines if line.span is not None]
+    few = sum(line.score < min_score for line in texts)
+    totals = {
+        "pages": len(pages),
+        "lines": len(lines),
+        "with_text": len(texts),
+        "doubtful": sum(line.doubtful for line in texts),
+        "below_min_score": few,
+    }
+    echo(
+        f"{len(pages)} pages: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
+        + (f"; {few} below --min-score were left out" if few else "")
+    )
+    if json_path:
+        report.write_json(json_path, {**totals, "min_score": min_score, "details": [page.to_dict() for page in pages]})

@@ -1,0 +1,215 @@
+"""Page transcripts without line breaks -> the text of each line of the pages."""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from hwr import Error, files
+from hwr.atomic import replacing
+from hwr.data.disk import files as files_below
+from hwr.data.formats import writing
+from hwr.decoding import greedy, transcript
+from hwr.decoding.transcript import AlignedLine, Alignment
+from hwr.images import load
+from hwr.pages.predict import Prediction, prepare_page, reading_of
+from hwr.pages.record import PageReading
+from hwr.pages.sources import Job
+from hwr.recognizer import Output, Prepared, Recognizer
+
+SUFFIX = ".txt"
+
+
+NOTHING = Alignment((), (), 0)
+
+
+@dataclass(frozen=True)
+class AlignedPage:
+    """A page whose lines have the text of its transcript.
+
+    Attributes:
+        source: The file of the page, an image or XML.
+        transcript: The file of its text.
+        page: The lines; the confidence of a line is its score.
+        alignment: The parts of the transcript, for the lines in the same order.
+        errors: Why the page, its transcript or some of its lines could not be read.
+    """
+
+    source: Path
+    transcript: Path | None
+    page: PageReading
+    alignment: Alignment = NOTHING
+    errors: tuple[str, ...] = ()
+
+    @property
+    def doubtful(self) -> list[tuple[str, float]]:
+        """The ids and scores of the lines whose text had better be checked."""
+        both = zip(self.page.lines, self.alignment.lines, strict=True)
+        return [(line.id, aligned.score) for line, aligned in both if aligned.doubtful]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The page as JSON values; docs/formats.md explains the keys."""
+        return {
+            "page": str(self.source),
+            "transcript": str(self.transcript) if self.transcript else None,
+            "errors": list(self.errors),
+            "skipped": list(self.alignment.skipped),
+            "lines": [
+                {"id": line.id, **_line(aligned)}
+                for line, aligned in zip(self.page.lines, self.alignment.lines, strict=True)
+            ],
+        }
+
+
+def _line(aligned: AlignedLine) -> dict[str, Any]:
+    span = aligned.span
+    return {
+        "text": aligned.text,
+        "score": aligned.score,
+        "fit": span.fit if span else 0.0,
+        "sure": span.sure if span else 0.0,
+        "doubtful": aligned.doubtful,
+        "moved": aligned.moved,
+    }
+
+
+def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], list[str]]:
+    """Find the text file of each page: PAGE.txt for PAGE.jpg or PAGE.xml, or the only text for the only page.
+
+    Args:
+        texts: A folder, which is searched with its subfolders, or a file.
+
+    Returns:
+        For each page its file, or None; and the texts without a page.
+
+    Raises:
+        Error: Nothing is there; two files have the same name; there is one file for several pages.
+    """
+    if not texts.is_dir():
+        files.check(texts)
+        if len(pages) != 1:
+            raise Error(
+                f"{texts} is one text, and there are {len(pages)} pages; name a folder with one {SUFFIX} file for each"
+            )
+        return [texts], []
+    found: dict[str, Path] = {}
+    for path in map(Path, files_below(texts)):
+        if path.suffix.lower() == SUFFIX and found.setdefault(path.stem, path) != path:
+            raise Error(f"{path} and {found[path.stem]} have the same name, so it is unclear which page they belong to")
+    if not found:
+        raise Error(f"{texts}: no {SUFFIX} files in this folder")
+    stems = [Path(page).stem for page in pages]
+    return [found.get(stem) for stem in stems], [str(found[stem]) for stem in sorted(set(found) - set(stems))]
+
+
+def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | None]) -> Iterator[AlignedPage]:
+    """Give the lines of pages the text of their transcripts, page by page.
+
+    A page or transcript that can't be read, or a page without lines, has errors instead; so have lines.
+
+    Args:
+        texts: The text file of each job.
+    """
+    for job, path in zip(jobs, texts, strict=True):
+        try:
+            if job.error:
+                raise Error(job.error)
+            if path is None:
+                raise Error(f"{job.source}: has no transcript {job.source.stem}{SUFFIX}")
+            if not job.targets:
+                raise Error(f"{job.source}: no lines found")
+            text = _normalised(files.read_text(path), recognizer.config.data.normalise)
+            if not text.strip():
+                raise Error(f"{path}: has no text")
+            yield _aligned(recognizer, job, path, text)
+        except Error as error:
+            yield AlignedPage(job.source, path, reading_of(job, []), errors=(str(error),))
+
+
+def _normalised(text: str, form: Literal["NFC", "NFKC", "NFD", "none"]) -> str:
+    return text if form == "none" else unicodedata.normalize(form, text)
+
+
+def _aligned(recognizer: Recognizer, job: Job, path: Path, text: str) -> AlignedPage:
+    prepared = prepare_page(job.targets, recognizer.geometry)
+    outputs = iter(recognizer.outputs([line for line in prepared if isinstance(line, Prepared)]))
+    nothing = Output(np.zeros((0, recognizer.alphabet.classes), np.float32), 1.0)
+    lines = [next(outputs) if isinstance(line, Prepared) else nothing for line in prepared]
+    readings = [greedy.greedy(line.logits[None], recognizer.alphabet)[0][0] for line in lines]
+    edges = recognizer.geometry.edge_spaces
+    alignment = transcript.align([line.logits for line in lines], readings, text, recognizer.alphabet, edges)
+    predictions = [
+        Prediction(target, None, 0.0, str(image))
+        if isinstance(image, Error)
+        else _prediction(recognizer, Prediction(target, own.text, own.score), image, output)
+        for target, image, own, output in zip(job.targets, prepared, alignment.lines, lines, strict=True)
+    ]
+    errors = tuple(str(image) for image in prepared if isinstance(image, Error))
+    return AlignedPage(job.source, path, reading_of(job, predictions), alignment, errors)
+
+
+def _prediction(recognizer: Recognizer, line: Prediction, image: Prepared, output: Output) -> Prediction:
+    """The line with its characters located. A character that the network can't write is located as another one."""
+    if not line.text:
+        return line
+    known = set(recognizer.alphabet.characters)
+    written = "".join(c if c in known else recognizer.alphabet.characters[0] for c in line.text)
+    try:
+        found = recognizer.locate(output.logits, written, image, output.per_step)
+    except Error:  # too long for the line, so it fits badly
+        return line
+    start = max(0, min((x for x, _ in line.target.region), default=0))
+    characters = (
+        c._replace(text=own, left=c.left + start, right=c.right + start)
+        for own, c in zip(line.text, found, strict=True)
+    )
+    return replace(line, characters=tuple(characters))
+
+
+def kept(page: AlignedPage, least: float) -> AlignedPage:
+    """The page without the texts of lines whose score is below the least."""
+    lines = tuple(
+        line if line.error or line.confidence >= least else replace(line, text="", characters=(), confidence=0.0)
+        for line in page.page.lines
+    )
+    return replace(page, page=replace(page.page, lines=lines))
+
+
+class Table:
+    """Writes lines with text as a table: metadata.jsonl with line images, as datasets are read.
+
+    Args:
+        out: An empty or new folder.
+
+    Raises:
+        Error: The folder holds something.
+    """
+
+    def __init__(self, out: Path) -> None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise Error(f"{out} exists already; choose a new folder")
+        (out / "images").mkdir(parents=True)
+        self.out, self.rows, self.names = out, list[dict[str, Any]](), set[str]()
+
+    def add(self, page: AlignedPage) -> None:
+        """Write the images of a page's lines, and keep their rows."""
+        lines = [line for line in page.page.lines if line.text]
+        cuts = load.read_lines(page.page.image, [line.region for line in lines], page.page.upright)
+        for line, pixels in zip(lines, cuts, strict=True):
+            if isinstance(pixels, Error):
+                raise pixels
+            name = f"images/{writing.free_name(f'{page.source.stem}-{line.id}', 'line', self.names)}.png"
+            Image.fromarray(pixels).save(self.out / name)
+            row = {"file_name": name, "text": line.text, "id": f"{page.source.stem}/{line.id}"}
+            self.rows.append(row | {"score": round(line.confidence, 4)})
+
+    def close(self) -> None:
+        """Write the rows."""
+        with replacing(self.out / "metadata.jsonl") as temporary:
+            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+            temporary.write_text(content, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,184 @@
+"""`hwr align`: synthetic pages in PAGE, and page images whose lines a stand-in finds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from hwr import config, data
+from hwr.cli import main
+from hwr.data import Line
+from hwr.data.formats import page, xml
+from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.xml import children, descendants
+from hwr.images import load
+from hwr.pages import segment
+from hwr.pages.sources import Target
+
+from .conftest import REPOSITORY
+
+Box = tuple[int, int, int, int]
+
+
+@pytest.fixture(scope="module")
+def lines(drawn: Path) -> list[Line]:
+    """Training lines of the model, which it reads well."""
+    return data.read(config.load(None, [f"data.root={drawn}"]).data).train
+
+
+@pytest.fixture
+def pages(lines: list[Line], tmp_path: Path) -> dict[str, list[Box]]:
+    """Two pages as PAGE in `marked/`, their images in `scans/`, their transcripts in `texts/`; the boxes of their lines."""
+    for name in ("marked", "scans", "texts"):
+        (tmp_path / name).mkdir()
+    return {name: _page(tmp_path, name, lines[at]) for name, at in (("p1", slice(0, 5)), ("p2", slice(5, 8)))}
+
+
+def _page(root: Path, name: str, lines: list[Line]) -> list[Box]:
+    images = [load.read(line.image) for line in lines]
+    canvas = np.full((sum(len(x) + 30 for x in images) + 30, 60 + max(x.shape[1] for x in images)), 255, np.uint8)
+    boxes, top = [], 30
+    for x in images:
+        canvas[top : top + len(x), 30 : 30 + x.shape[1]] = x
+        boxes.append((30, top, 29 + x.shape[1], top + len(x) - 1))
+        top += len(x) + 30
+    Image.fromarray(canvas).save(root / "scans" / f"{name}.png")
+    marked = [Marked(f"l{i}", "", corners(box), (), "") for i, box in enumerate(boxes)]
+    xml.write(page.new(f"{name}.png", canvas.shape[::-1], marked), root / "marked" / f"{name}.xml")
+    (root / "texts" / f"{name}.txt").write_text("\n".join(" ".join(x.text for x in lines).split(" ", 2)) + "\n")
+    return boxes
+
+
+def corners(box: Box) -> load.Polygon:
+    left, top, right, bottom = box
+    return ((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def hwr(*arguments: object, exit_code: int = 0) -> Any:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == exit_code, f"{done.output}{done.exception!r}"
+    return done
+
+
+def align(root: Path, model: Path, *more: object, pages: str = "marked", exit_code: int = 0) -> Any:
+    arguments = ["--checkpoint", model, "--set", f"data.images={root / 'scans'}", *more]
+    return hwr("align", root / pages, root / "texts", *arguments, exit_code=exit_code)
+
+
+def written(path: Path) -> list[tuple[str, float]]:
+    """The texts and confidences of the lines of a PAGE file."""
+    found = [children(line, "TextEquiv")[0] for line in descendants(xml.parse(path), "TextLine")]
+    return [("".join(children(e, "Unicode")[0].itertext()), float(e.get("conf"))) for e in found]
+
+
+def test_lines_of_page_get_their_texts(
+    pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path
+) -> None:
+    done = align(tmp_path, model, "--out", tmp_path / "out", "--json", tmp_path / "scores.json")
+    found = {name: written(tmp_path / f"out/{name}.xml") for name in pages}
+    assert [text for text, _ in found["p1"] + found["p2"]] == [line.text for line in lines[:8]]
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert (report["pages"], report["lines"], report["with_text"]) == (2, 8, 8)
+    first = report["details"][0]
+    assert Path(first["transcript"]).name == "p1.txt"
+    for line, (text, confidence) in zip(first["lines"], found["p1"], strict=True):
+        assert (line["text"], line["moved"]) == (text, False)
+        assert line["score"] == pytest.approx(min(line["fit"], line["sure"]))
+        assert confidence == pytest.approx(line["score"], abs=1e-4)
+        assert line["doubtful"] == (line["score"] < 0.6)
+    assert "p1.xml: 5 of 5 lines have text" in done.stdout
+    assert f"2 pages: 8 of 8 lines have text, {report['doubtful']} of them doubtful" in done.stdout
+
+
+def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table"
+    align(tmp_path, model, "--out", out, "--format", "table")
+    dataset = data.read(config.load(None, [f"data.root={out}"]).data)
+    found = {x.id: x for x in (*dataset.train, *dataset.val, *dataset.test)}
+    assert [found[f"p1/l{i}"].text for i in range(5)] == [line.text for line in lines[:5]]
+    own, image = load.read(lines[0].image), load.read(found["p1/l0"].image)
+    np.testing.assert_array_equal(image, own)
+    rows = [json.loads(row) for row in (out / "metadata.jsonl").read_text().splitlines()]
+    assert all(0 < row["score"] <= 1 for row in rows)
+    least = sorted(row["score"] for row in rows)[3] - 1e-4
+    done = align(tmp_path, model, "--out", tmp_path / "good", "--format", "table", "--min-score", least)
+    kept = [json.loads(row) for row in (tmp_path / "good/metadata.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in kept} == {row["id"] for row in rows if row["score"] >= least}
+    assert "below --min-score were left out" in done.stdout
+    assert "exists already" in align(tmp_path, model, "--out", out, "--format", "table", exit_code=2).stderr
+
+
+def test_lines_of_images_are_found(
+    pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(path: Path) -> list[Target]:
+        found = [*pages[path.stem], (0, 0, 29, 29)]  # and a patch of paper
+        return [Target(path, corners(box), (), f"line{i}", upright=True) for i, box in enumerate(found)]
+
+    monkeypatch.setitem(segment.SEGMENTERS, "kraken", find)
+    align(tmp_path, model, "--segmenter", "kraken", "--out", tmp_path / "out", "--format", "alto", pages="scans")
+    strings = [children(line, "String") for line in descendants(xml.parse(tmp_path / "out/p1.xml"), "TextLine")]
+    assert [" ".join(s.get("CONTENT") for s in line) for line in strings] == [*(x.text for x in lines[:5]), ""]
+    assert all(int(s.get("HPOS")) >= 30 for line in strings for s in line)
+
+
+def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts/p2.txt").rename(tmp_path / "texts/p3.txt")
+    done = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1)
+    assert "p2.xml: has no transcript p2.txt" in done.stderr
+    assert "1 texts belong to no page" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["p1.xml"]
+    (tmp_path / "texts/p2.txt").write_text(" \n")
+    assert "p2.txt: has no text" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
+    (tmp_path / "texts/p2.txt").write_text("A text about something else entirely, with 100 vegetables & an egg?")
+    assert "does this transcript belong to this page?" in align(tmp_path, model, "--out", tmp_path / "out").stdout
+
+
+def test_one_text_for_one_page(pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path) -> None:
+    scans = ["--set", f"data.images={tmp_path / 'scans'}", "--checkpoint", model, "--out", tmp_path / "out"]
+    text = tmp_path / "transcript.md"
+    text.write_text(" ".join(line.text for line in lines[5:8]))
+    hwr("align", tmp_path / "marked/p2.xml", text, *scans)
+    assert [found for found, _ in written(tmp_path / "out/p2.xml")] == [line.text for line in lines[5:8]]
+    assert "is one text, and there are 2 pages" in hwr("align", tmp_path / "marked", text, *scans, exit_code=2).stderr
+    gone = hwr("align", tmp_path / "marked", tmp_path / "gone", *scans, exit_code=2)
+    assert "gone: no such file" in gone.stderr
+    assert "no .txt files" in hwr("align", tmp_path / "marked", tmp_path / "scans", *scans, exit_code=2).stderr
+    (tmp_path / "texts/more").mkdir()
+    (tmp_path / "texts/more/p1.txt").write_text("again")
+    twice = hwr("align", tmp_path / "marked", tmp_path / "texts", *scans, exit_code=2)
+    assert "have the same name" in twice.stderr
+
+
+def test_inputs_are_not_overwritten(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
+    done = align(tmp_path, model, "--out", tmp_path / "marked", exit_code=2)
+    assert "is an input, and would be overwritten" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_pages_of_strangers_without_their_line_breaks(tmp_path: Path) -> None:
+    """At least nine in ten lines of Copiste d'un jour are restored exactly (CC BY 4.0)."""
+    source = REPOSITORY.parent / "shared/page-lines/test/copiste-fr"
+    if not source.is_dir():
+        pytest.skip("no ../shared/page-lines here")
+    truth: dict[str, list[str]] = {}
+    for path in sorted(source.glob("*.json"))[:2]:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        truth[path.stem] = [" ".join(line["text"].split()) for line in found["lines"]]
+        marked = [
+            Marked(f"l{i}", "", tuple((round(x), round(y)) for x, y in line["polygon"]), (), "")
+            for i, line in enumerate(found["lines"])
+        ]
+        xml.write(page.new(f"{path.stem}.webp", tuple(found["size"]), marked), tmp_path / f"{path.stem}.xml")
+        (tmp_path / f"{path.stem}.txt").write_text(" ".join(truth[path.stem]), encoding="utf-8")
+    hwr("align", tmp_path, tmp_path, "--out", tmp_path / "out", "--set", f"data.images={source}")
+    pairs = [
+        (text, own)
+        for name, texts in truth.items()
+        for (text, _), own in zip(written(tmp_path / f"out/{name}.xml"), texts, strict=True)
+    ]
+    assert sum(text == own for text, own in pairs) >= 0.9 * len(pairs)
