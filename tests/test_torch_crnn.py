@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hwr import Error, checkpoint, config, data, decoding, engines, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.config import Config
 from hwr.engines import torch_augment
-from hwr.engines.torch_trainer import TorchTrainer
+from hwr.engines.torch_trainer import TorchTrainer, disagreement
 from hwr.images import augment, batches
 from hwr.images.batches import Batch
 from hwr.images.cache import Images
@@ -22,7 +23,7 @@ from hwr.networks.shared import torch as shared
 from hwr.networks.shared.torch import normed
 from hwr.training.loop import train
 
-from .conftest import REPOSITORY, TINY, TINY_CRNN, assert_same, encoded, predictions, prepared_images
+from .conftest import REPOSITORY, TINY, TINY_CRNN, assert_same, encoded, predictions, prepared_images, recipe_of
 
 With = Callable[..., Config]
 
@@ -255,6 +256,40 @@ def test_center_loss_pulls_the_features_of_a_character_together(settings: Config
     assert spread[500.0] < 0.7 * spread[0.0]
 
 
+def test_the_consistency_is_the_mean_divergence_of_two_views(rng: np.random.Generator) -> None:
+    logits = rng.normal(0, 2, (6, 5, 4))
+    p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+    one, two = p[:3], p[3:]
+    wanted = ((one - two) * (np.log(one) - np.log(two))).sum((1, 2)) / 2  # both directions together
+    views = torch.tensor(logits, requires_grad=True)
+    found = disagreement(views)
+    np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-6)
+    found.sum().backward()
+    # Each view is drawn to the other, which counts as fixed: the gradient of KL(fixed, q) is q - fixed.
+    assert views.grad is not None
+    np.testing.assert_allclose(views.grad.numpy(), np.concatenate([one - two, two - one]) / 2, atol=1e-9)
+
+
+def test_a_second_view_counts_as_another_line_that_should_read_the_same(noise: Images, with_: With) -> None:
+    settings = with_("train.consistency=0.5", "model.dropout=0", "model.head_dropout=0", "augment.contrast=0.9")
+    examples = batches.Examples(noise, [], [np.array([i + 1], np.int32) for i in range(5)], [""] * 5)
+    batch = batches.warped(examples, recipe_of(settings), [(0, i) for i in range(5)])
+    gradients, losses = [], []
+    for second in (None, batch.warps, batch.second):
+        engine = engine_of(settings)
+        losses.append(float(engine.train_step(replace(batch, second=second), 0.0)))
+        gradients.append(torch.cat([p.grad.ravel() for p in engine._net.parameters() if p.grad is not None]))
+    alone, same, other = gradients
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)  # two equal views agree, and their mean loss is that of one
+    assert float((same - alone).norm()) < 1e-3 * float(alone.norm())
+    assert float((other - alone).norm()) > 1e-2 * float(alone.norm())
+    # Of no weight, the second view is only one more line.
+    engine = engine_of(with_("train.consistency=1e-9", *["model.dropout=0", "model.head_dropout=0"]))
+    engine.train_step(batch, 0.0)
+    unweighted = torch.cat([p.grad.ravel() for p in engine._net.parameters() if p.grad is not None])
+    assert float((other - unweighted).norm()) > 1e-3 * float(other.norm())
+
+
 def test_state_makes_the_next_step_the_same(noise: Images, device: str, with_: With) -> None:
     settings = with_("train.ema=0.9")
     labels = [[1, 2], [3], [4, 4], [5], [6, 7, 8]]
@@ -396,7 +431,7 @@ def test_batch_norm_is_fused_for_reading_only() -> None:
     assert not torch.equal(norm.running_mean, before)
 
 
-def test_a_rehearsed_batch_leaves_no_trace(settings: Config, noise: Images) -> None:
+def test_a_rehearsed_batch_leaves_no_trace(settings: Config, noise: Images, device: str) -> None:
     engine, other = engine_of(settings), engine_of(settings)
     batch = batch_of(noise, [0, 1, 2], [[1], [2, 3], [4]])
     torch.manual_seed(0)
@@ -408,7 +443,9 @@ def test_a_rehearsed_batch_leaves_no_trace(settings: Config, noise: Images) -> N
     other.train_step(batch, 1e-3)
     for one, two in ((engine.weights(), other.weights()), (engine.state(), other.state())):
         assert one.keys() == two.keys()
-        assert all(np.array_equal(one[name], two[name]) for name in one if not name.startswith("rng"))
+        for name in one:
+            if not name.startswith("rng"):
+                assert_same(one[name], two[name], device)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])

@@ -184,8 +184,11 @@ def test_state_makes_the_next_step_the_same(tiny: Config, device: str, rng: np.r
     other.load(weights)
     other.load_state(state)
     assert_same([float(other.train_step(batch, 1e-3)) for _ in range(3)], on, device)  # dropout included
-    for name, array in one.weights().items():
-        assert_same(other.weights()[name], array, device)
+    # Not the weights on a GPU: a bias before batch norm has no gradient but rounding, which Adam scales up.
+    assert_same(other.logits(batch), one.logits(batch), device)
+    if device == "cpu":
+        for name, array in one.weights().items():
+            assert_same(other.weights()[name], array, device)
 
 
 def test_the_same_seed_is_the_same_network_and_another_is_not(tiny: Config) -> None:
