@@ -154,7 +154,9 @@ def predictions(
 
 def recipe_of(settings: Config) -> batches.Recipe:
     """The config's recipe for batches."""
-    return batches.Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
+    views = 2 if settings.train.consistency else 1
+    size, seed = settings.train.batch_size, settings.train.seed
+    return batches.Recipe(networks.geometry(settings), size, seed, settings.augment, views)
 
 
 def events(folder: Path) -> dict[str, Any]:

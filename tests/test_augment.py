@@ -156,3 +156,28 @@ def test_the_command_draws_a_sheet(tmp_path: Path, drawn: Path) -> None:
         assert picture.height == 3 * 3 * 32
         assert picture.width > 200
     assert CliRunner().invoke(main, [*arguments[:-1], str(tmp_path / "no/sheet.png")]).exit_code == 2
+
+
+def test_a_second_view_looks_different_in_the_same_places() -> None:
+    settings = Augment(p=0.5, elastic=0.04, thickness=0.5, contrast=0.4, brightness=0.1, mask=0.6)
+    widths, lines = np.full(400, 300), [(2, i) for i in range(400)]
+    first = augment.draw(settings, 40, widths, 7, lines, centred=True)
+    second = augment.second_view(settings, 40, first, 7, lines)
+    for name in ("matrix", "widths", "grid"):
+        assert np.array_equal(getattr(first, name), getattr(second, name))
+    for name in ("gamma", "thickness", "contrast", "brightness", "masks"):
+        one, two = getattr(first, name), getattr(second, name)
+        if name == "masks":
+            one, two = one[..., 1] - one[..., 0], two[..., 1] - two[..., 0]
+        assert one.dtype == two.dtype == np.float32
+        assert one.shape == two.shape
+        assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.2
+        # The same distribution: as many lines change, and by as much.
+        still = {"gamma": 1, "contrast": 1}.get(name, 0)
+        for view in (one, two):
+            assert 0.4 < (view.reshape(400, -1) != still).any(1).mean() < 0.6
+        assert two.mean() == pytest.approx(one.mean(), abs=0.1 * float(np.ptp(one)))
+    alone = augment.second_view(
+        settings, 40, augment.draw(settings, 40, widths[:1], 7, [(2, 9)], centred=True), 7, [(2, 9)]
+    )
+    assert alone.gamma[0] == second.gamma[9]

@@ -144,6 +144,7 @@ class Train(Record):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    consistency: Annotated[float, Field(ge=0)] = 0.0
     center_loss: Annotated[float, Field(ge=0)] = 0.0
     center_from: Fraction = 0.7
     best: Literal["loss", "cer"] = "loss"
@@ -275,7 +276,7 @@ class Config(Record):
                     f"model.arch: the mxnet engine does not support {self.model.arch}; set engine.name=torch"
                 )
             # At its default a setting is off, and so not asked for.
-            for key in ("weight_decay", "clip", "ema", "center_loss"):
+            for key in ("weight_decay", "clip", "ema", "consistency", "center_loss"):
                 if getattr(self.train, key):
                     raise ValueError(
                         f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"

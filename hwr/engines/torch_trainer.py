@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,16 +89,23 @@ class TorchTrainer(TorchEngine):
         return loss
 
     def _backward(self, net: nn.Module, batch: Batch, center_loss: float) -> Tensor:
-        """Compute the gradients of a batch; returns the CTC losses, (N,) nats per line."""
-        weight = self._config.train.loss_weight
+        """Compute the gradients of a batch; returns the CTC losses, (views,) nats per line."""
+        settings = self._config.train
+        weight = settings.loss_weight
         self._net.train()
-        output = self._forward(net, *self._pixels(batch))
-        losses = ctc_loss(output.logits, batch.labels)
+        (pixels, widths), labels = self._pixels(batch), batch.labels
+        if batch.second is not None:
+            pixels = torch.cat([pixels, self._pixels(replace(batch, warps=batch.second))[0]])
+            widths, labels = widths.repeat(2), np.tile(labels, (2, 1))
+        output = self._forward(net, pixels, widths)
+        losses = ctc_loss(output.logits, labels)
         total = losses.mean() * weight
         if output.shortcut is not None:
-            total = total + self._net.shortcut_weight * weight * ctc_loss(output.shortcut, batch.labels).mean()
+            total = total + self._net.shortcut_weight * weight * ctc_loss(output.shortcut, labels).mean()
+        if batch.second is not None:
+            total = total + settings.consistency * weight * disagreement(output.logits).mean()
         if center_loss:
-            total = total + center_loss * self._center_loss(output, batch.labels)
+            total = total + center_loss * self._center_loss(output, labels)
         self._optimizer.zero_grad()
         total.backward()
         return losses
@@ -201,6 +209,26 @@ class TorchTrainer(TorchEngine):
     def _arrays(self, net: Any) -> Weights:
         state = net.state_dict()
         return {saved: _array(tensor) for name, tensor in state.items() if (saved := net.saved_name(name))}
+
+
+def disagreement(logits: Tensor) -> Tensor:
+    """Mean of both Kullback-Leibler divergences between two views of each line, summed over the time steps.
+
+    The consistency of CR-CTC (Yao et al., "CR-CTC: Consistency regularization on CTC for improved speech recognition",
+    ICLR 2025): each view is a fixed target for the other. Time steps right of a line are blank in both and add nothing.
+
+    Args:
+        logits: (2 * N, T, C); line i and line N + i are two views of one line.
+
+    Returns:
+        (N,) nats per line.
+    """
+    first, second = logits.log_softmax(2).chunk(2)
+
+    def divergence(predicted: Tensor, target: Tensor) -> Tensor:
+        return F.kl_div(predicted, target.detach(), reduction="none", log_target=True).sum((1, 2))
+
+    return (divergence(first, second) + divergence(second, first)) / 2
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -104,11 +104,47 @@ def draw(
         matrix.astype(f4),
         wide.astype(np.int32),
         _grid(augment.elastic * on[:, 5], height, wide, rngs) if augment.elastic else None,
-        (more[:, 1] * augment.thickness).astype(f4) if augment.thickness else None,
-        (1 + (more[:, 2] - 1) / 2 * augment.contrast * on[:, 3]).astype(f4) if augment.contrast else None,
-        (more[:, 3] * augment.brightness).astype(f4) if augment.brightness else None,
-        _masks(augment.mask * on[:, 6], height, wide, rngs) if augment.mask else None,
+        **_look(augment, more[:, 1:], on[:, 3]),
+        masks=_masks(augment.mask * on[:, 6], height, wide, rngs) if augment.mask else None,
     )
+
+
+def second_view(augment: Augment, height: int, first: Warps, seed: int, lines: Sequence[tuple[int, int]]) -> Warps:
+    """Draw another look for the same warped lines: gamma, thickness, contrast, brightness and masks, but not the geometry.
+
+    The frames of both views show the same places of the text, so that their predictions can be compared frame by frame.
+
+    Args:
+        first: What `draw` drew for these lines with the other arguments.
+    """
+    # A separate random stream; a zero instead of the one would give that of `draw`, because keys are padded with zeros.
+    rngs = [np.random.default_rng((seed, epoch, index, 1)) for epoch, index in lines]
+    u = np.array([rng.uniform(-1, 1, 4) for rng in rngs]).reshape(-1, 4)
+    on = np.array([rng.random(4) < augment.p for rng in rngs]).reshape(-1, 4)
+    low, high = augment.gamma
+    return Warps(
+        np.where(on[:, 0], low + (u[:, 0] + 1) / 2 * (high - low), 1).astype(np.float32),
+        first.matrix,
+        first.widths,
+        first.grid,
+        **_look(augment, u[:, 1:] * on[:, 1:], on[:, 2]),
+        masks=_masks(augment.mask * on[:, 3], height, first.widths, rngs) if augment.mask else None,
+    )
+
+
+def _look(augment: Augment, u: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray | None]:
+    """Thickness, contrast and brightness of `Warps`.
+
+    Args:
+        u: (N, 3) -1..1, 0 where the augmentation does not apply.
+        contrast: (N,) bool; whether the contrast changes.
+    """
+    f4 = np.float32
+    return {
+        "thickness": (u[:, 0] * augment.thickness).astype(f4) if augment.thickness else None,
+        "contrast": (1 + (u[:, 1] - 1) / 2 * augment.contrast * contrast).astype(f4) if augment.contrast else None,
+        "brightness": (u[:, 2] * augment.brightness).astype(f4) if augment.brightness else None,
+    }
 
 
 def _centred(

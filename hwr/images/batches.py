@@ -28,6 +28,7 @@ class Batch:
         widths: (N,) int32, width of each line; columns right of it are padding.
         labels: (N, L) int32, padded with -1; L is the longest label's length, at least 1.
         warps: The augmentation, or None.
+        second: The augmentation of a second view of each line, for the consistency loss, or None.
         index: (N,) the lines' positions in the dataset.
     """
 
@@ -36,6 +37,7 @@ class Batch:
     labels: np.ndarray
     warps: augment.Warps | None
     index: np.ndarray
+    second: augment.Warps | None = None
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,14 @@ class Recipe:
         size: Lines per batch.
         seed: Seed of the order and the augmentation.
         augment: The ranges of the augmentation.
+        views: Augmented views per line, 1 or 2.
     """
 
     geometry: Geometry
     size: int
     seed: int
     augment: Augment
+    views: int = 1
 
 
 def training(
@@ -211,7 +215,10 @@ def warped(examples: Examples, recipe: Recipe, drawn: Sequence[tuple[int, int]])
         centred=geometry.any_width,
         least=geometry.least_widths(chosen),
     )
-    return Batch(images.batch(index, geometry.multiple), widths, pad(chosen), warps, index)
+    second = None
+    if recipe.views == 2:
+        second = augment.second_view(recipe.augment, images.height, warps, recipe.seed, drawn)
+    return Batch(images.batch(index, geometry.multiple), widths, pad(chosen), warps, index, second)
 
 
 def widest(examples: Examples, recipe: Recipe, part: tuple[int, int] = (0, 1)) -> Batch:

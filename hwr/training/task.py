@@ -103,7 +103,9 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         )
         finetune.load(engine, start, letters)
     language = _language(config, out, decoder, start, say)
-    recipe = Recipe(geometry, config.train.batch_size, config.train.seed, config.augment)
+    recipe = Recipe(
+        geometry, config.train.batch_size, config.train.seed, config.augment, 2 if config.train.consistency else 1
+    )
     fingerprint = _fingerprint(letters, training, validation)
     return Task(
         config, out, letters, engine, decoder, language, dataset.name, training, validation, recipe, fingerprint, say

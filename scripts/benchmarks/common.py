@@ -91,7 +91,8 @@ def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:
 
 def recipe_of(settings: Config) -> Recipe:
     """How training lines become batches."""
-    return Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment)
+    views = 2 if settings.train.consistency else 1
+    return Recipe(networks.geometry(settings), settings.train.batch_size, settings.train.seed, settings.augment, views)
 
 
 def drawn(settings: Config, alphabet: Alphabet, size: int) -> Batch:
