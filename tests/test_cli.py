@@ -201,7 +201,7 @@ def test_predict_reports_broken_images_and_continues(trained: Path, tmp_path: Pa
     assert names == ["a.png", "b.webp", "d.tif", "c.jpg"]
     assert "e.png: damaged, or not an image" in result.stderr
     assert "gone.png: no such file" in result.stderr
-    assert "2 of 6 files could not be read" in result.stderr
+    assert "2 of 6 pages could not be read" in result.stderr
     (tmp_path / "empty").mkdir()
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", tmp_path / "empty")
     assert result.exit_code == 2

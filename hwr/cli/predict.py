@@ -1,8 +1,7 @@
 """The command `hwr predict`."""
 
+import re
 import sys
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +24,11 @@ from hwr.processes import rank_and_world_size
 from hwr.terminal import echo, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from concurrent.futures import Executor
 
-    from hwr.checkpoint import Checkpoint
-    from hwr.config import Config
-    from hwr.pages.outputs import Format
-    from hwr.pages.predict import Prediction
-    from hwr.pages.sources import Job
+    from hwr.pages.archive import Summary, Task
+    from hwr.pages.record import PageReading
+    from hwr.recognizer import Recognizer
 
 
 def _formats() -> list[str]:
@@ -67,9 +64,13 @@ def _formats() -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Output file; for formats of whole pages, a folder (default: standard output; for pages, beside the input).",
+    help="A file for all pages (book.pdf, read.jsonl), or a folder with a file for each (default: standard output; "
+    "for formats of whole pages, a file beside each input).",
+)
+@click.option("--again", is_flag=True, help="Also read pages that an earlier run into --out has read.")
+@click.option(
+    "--part", metavar="K/N", help="Read every Nth file, beginning with the Kth: one of N processes or machines."
 )
 @click.option(
     "--characters", is_flag=True, help="Add the position and confidence of each character (json, alto, hocr)."
@@ -91,6 +92,7 @@ def _formats() -> list[str]:
     hwr predict exports/*.xml --format page --out read/
     hwr predict photo.jpg --format pdf
     hwr predict scans/ --format alto --out read/ --min-confidence 0.5
+    hwr predict book.pdf --out searchable.pdf --format pdf
 """)
 def predict(
     inputs: tuple[Path, ...],
@@ -102,7 +104,9 @@ def predict(
     segmenter: str | None,
     kind: str | None,
     as_json: bool,
-    out: Path | None,
+    out: str | None,
+    again: bool,
+    part: str | None,
     characters: bool,
     min_confidence: float,
     workers: int | None,
@@ -110,18 +114,24 @@ def predict(
 ) -> None:
     """Read line images, page photos, and the lines marked in PAGE or ALTO files.
 
-    Prints the text of each line; JSON and TSV add the image and the confidence (0..1). The other formats are files, one per
-    page: pdf (the image with the text in place, invisible, to search and copy), html (the text beside the image), hocr, page
-    and alto (for PAGE or ALTO input, a copy with texts and confidences filled in).
+    Prints the text of each line; JSON and TSV add the image and the confidence (0..1). The other formats are files: pdf (the
+    image with the text in place, invisible, to search and copy), html (the text beside the image), hocr, page and alto (for
+    PAGE or ALTO input, a copy with texts and confidences filled in).
 
-    In a folder, reads the PAGE and ALTO files, and every image that none of them refers to. A file that can't be read is
-    reported on stderr, the others are still read, and the exit status is 1. With txt, such a file leaves no line; use JSON or
-    TSV to see which text belongs to which image.
+    In a folder, reads the PAGE and ALTO files, the PDFs, and every image that no XML refers to. A page that can't be read is
+    reported on stderr, the others are still read, and the exit status is 1. With txt, such a page leaves no line; use JSON or
+    TSV to see which text belongs to which image. A run into --out that was interrupted continues where it stopped.
     """
+    from hwr import bundled
     from hwr.loading import default_model, settings_for
     from hwr.pages import write
+    from hwr.pages.archive import Task
+    from hwr.pages.journal import Journal, fingerprint
     from hwr.pages.outputs import FORMATS
-    from hwr.pages.sources import files_in
+    from hwr.pages.segment import chosen
+    from hwr.pages.sources import about_lines, files_in
+    from hwr.processes import pool
+    from hwr.recognizer import Recognizer
 
     kind = _kind(kind, as_json)
     if segmenter and pages == "line":
@@ -130,107 +140,103 @@ def predict(
     if characters and not format.holds_characters:
         names = " or ".join(name for name, other in FORMATS.items() if other.holds_characters)
         raise Error(f"--characters: the {kind} format can't hold characters; choose --format {names}")
+    if again and out is None:
+        raise Error("--again applies to results in --out, which is not given")
     refuse_unused(overrides, "data.images", "data.normalise", *READING)
-    write.check_folder(kind, out)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
     files, others = files_in(inputs, settings.data.images)
-    write.check_places(kind, out, files)
+    files = _part(files, part)
+    where = write.places(kind, out, inputs, files)
+    known = Journal(where.folder, "").outputs if where.folder else ()
+    write.check(where, format.rows is not None, files, known)
     rank, _ = rank_and_world_size()
     if others and not rank:
         echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
-    with _predictions(
-        loaded, settings, files, (pages, segmenter), workers, characters or format.places_words
-    ) as predictions:
-        broken, unsure = _write_all(predictions, len(files), format, out, characters, min_confidence)
-    if unsure:
-        echo(f"hwr: left the text of {unsure} lines empty: their confidence is below --min-confidence", err=True)
-    if broken:
-        echo(f"hwr: {broken} of {len(files)} files could not be read, or only in part", err=True)
-        sys.exit(1)
-
-
-@contextmanager
-def _predictions(
-    loaded: "Checkpoint",
-    settings: "Config",
-    files: list[str],
-    pages: tuple[str | None, str | None],
-    workers: int | None,
-    characters: bool,
-) -> "Iterator[Iterator[tuple[Job, list[Prediction]]]]":
-    """The predictions for the files, while workers decode the images."""
-    from hwr.pages.predict import predict as run
-    from hwr.pages.segment import chosen
-    from hwr.pages.sources import about_lines, jobs
-    from hwr.processes import pool
-    from hwr.recognizer import Recognizer
-
-    found = jobs(files, chosen(*pages), settings.data.images)
+    reads = ""
+    if out is not None:
+        reads = fingerprint(bundled.model(model), settings, kind, characters, min_confidence, pages, segmenter)
+    find = chosen(pages, segmenter)
+    task = Task(files, find, settings.data.images, format, where, characters, min_confidence, reads, again)
+    recognizer = Recognizer(loaded, settings, lines=about_lines(files, pages == "page"))
     with pool(workers, len(files)) as decoders:
-        yield run(
-            Recognizer(loaded, settings, lines=about_lines(files, pages[0] == "page")), found, decoders, characters
-        )
+        summary = _read(recognizer, task, decoders)
+    if not rank:
+        _report(summary, table=out is not None or format.rows is None)
 
 
-def _write_all(
-    predictions: "Iterator[tuple[Job, list[Prediction]]]",
-    total: int,
-    format: "Format",
-    out: Path | None,
-    characters: bool,
-    min_confidence: float,
-) -> tuple[int, int]:
-    """Print or write predictions as they come; returns the numbers of broken files and of lines left empty."""
+def _part(files: list[str], part: str | None) -> list[str]:
+    """The files of --part K/N."""
+    if part is None:
+        return files
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", part)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise Error(f"--part: {part!r} is not K/N with K from 1 to N, such as 2/10")
+    chosen = files[int(found[1]) - 1 :: int(found[2])]
+    if not chosen:
+        raise Error(f"--part {part}: there are only {len(files)} files")
+    return chosen
+
+
+def _read(recognizer: "Recognizer", task: "Task", pool: "Executor") -> "Summary":
+    """Read everything, with a progress bar where the texts themselves do not go to the terminal."""
     from tqdm import tqdm
 
-    from hwr.atomic import replacing
-    from hwr.pages import write
+    from hwr.pages import archive
     from hwr.pages.outputs.images import shown
-    from hwr.pages.predict import reading_of
 
-    rank, _ = rank_and_world_size()
-    to_file = out is not None and format.rows is not None and not rank
-    more = {"characters": True} if characters else {}
-    broken = unsure = 0
-    # No progress bar where the texts themselves go to the terminal.
-    silent = True if rank or (format.rows and not to_file and sys.stdout.isatty()) else None
-    with ExitStack() as stack:
-        file = None
-        if out is not None and to_file:
-            file = stack.enter_context(open(stack.enter_context(replacing(out)), "wb"))
+    rank, size = rank_and_world_size()
+    rows = task.format.rows is not None
+    streams = rows and task.where.folder is None
+    total = len(task.files) if streams else len(task.files[rank::size])
+    quiet = True if rank or (streams and task.where.file is None and sys.stdout.isatty()) else None
+    broken = 0
+    with tqdm(desc="reading", total=total, unit="page", disable=quiet) as bar:
 
-        def put(rows: bytes) -> None:
-            if file is not None:
-                file.write(rows)
-            elif rows:
-                echo(rows.decode().removesuffix("\n"))
-
-        if not rank:
-            put(format.header)
-        bar = stack.enter_context(tqdm(desc="reading", total=total, unit="file", disable=silent))
-        for job, read in predictions:
+        def told(page: "PageReading", errors: list[str], path: Path | None) -> None:
+            nonlocal broken
+            bar.total = max(bar.total or 0, bar.n + 1)  # a TIFF counts as one page until it is opened
             bar.update()
-            if rank:
-                continue  # process 0 writes the predictions of all
-            page = reading_of(job, read)
-            failed = [job.error] if job.error else [line.error for line in page.lines if line.error]
-            few = [x if x.confidence >= min_confidence or x.error else write.without_text(x) for x in page.lines]
-            unsure += sum(a is not b for a, b in zip(few, page.lines, strict=True))
-            page = replace(page, lines=tuple(few))
-            if format.rows is not None:
-                put(format.rows([page], **more))
-            elif not job.error and (not few or any(not line.error for line in few)):
-                path = write.place(out, job.source, format.suffix)
-                try:
-                    write.write(path, format, page, **more)
-                    bar.write(visible(shown(path)), file=sys.stdout)
-                except Error as error:
-                    failed.append(str(error))
-            broken += bool(failed)
-            for reason in failed:
-                echo(f"hwr: {reason}", err=True)
-    return broken, unsure
+            if errors:
+                broken += 1
+                bar.set_postfix(broken=broken)
+            if streams and task.where.file is None:
+                for reason in errors:
+                    echo(f"hwr: {reason}", err=True)
+            if path is not None and task.where.file is None:
+                bar.write(visible(shown(path)), file=sys.stdout)
+
+        def kept() -> None:
+            if not bar.disable:
+                bar.initial += 1  # it took no time
+            bar.update()
+
+        if streams and task.where.file is None:
+            put = lambda found: echo(found.decode().removesuffix("\n")) if found else None  # noqa: E731
+            return archive.rows(recognizer, task, put, told, pool)
+        if streams:
+            say = lambda text: bar.write(f"hwr: {text}", file=sys.stderr)  # noqa: E731
+            return archive.one_file(recognizer, task, told, say, pool)
+        return archive.each_page(recognizer, task, told, kept, pool)
+
+
+def _report(summary: "Summary", table: bool) -> None:
+    """Print what was read and what could not be read, and end the program with status 1 if there is such."""
+    if table:
+        earlier = f" ({summary.earlier:,} of them before)" if summary.earlier else ""
+        sure = f", mean confidence {summary.mean_confidence:.2f}" if summary.lines else ""
+        echo(f"hwr: {summary.pages:,} pages{earlier}, {summary.lines:,} lines{sure}", err=True)
+    if summary.unsure:
+        echo(
+            f"hwr: left the text of {summary.unsure} lines empty: their confidence is below --min-confidence", err=True
+        )
+    if summary.broken:
+        end = ":" if table else ""
+        echo(f"hwr: {len(summary.broken)} of {summary.pages} pages could not be read, or only in part{end}", err=True)
+        for source, reasons in summary.broken if table else ():
+            rest = f" (and {len(reasons) - 1} more lines)" if reasons[1:] else ""
+            echo(f"  {source}: {reasons[0].removeprefix(f'{source}: ')}{rest}", err=True)
+        sys.exit(1)
 
 
 def _kind(kind: str | None, as_json: bool) -> str:

@@ -2,9 +2,9 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwr import Error, processes
 from hwr.images import load, prepare
@@ -18,6 +18,9 @@ CHUNK = 8
 
 # Jobs per task of a worker.
 PART = 4
+
+# Files per process at the beginning of a run of several processes, when it is not known yet whether they are lines or pages.
+FIRST = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def predict(
     """Read the lines of jobs, in order. A line that can't be read gets a prediction with an error.
 
     Jobs are read in chunks of several batches, with lines of similar width batched together, so memory does not grow with
-    their number. The processes of the engine's group share the chunks, and each yields all predictions.
+    their number.
 
     Args:
         pool: Workers that decode images, see `processes.pool`; None: threads. Predictions do not depend on it.
@@ -56,17 +59,50 @@ def predict(
         return
     # A GPU reads while the next chunk is decoded. On a CPU, doing both at once is slower than one after the other.
     ahead = not recognizer.engine.device.startswith("cpu")
-    group, size = recognizer.engine.group, CHUNK * recognizer.config.evaluate.batch_size
-    turns = _turns(_chunks(jobs, size), group.size)
-    for turn, prepared in _prepared(turns, group.rank, recognizer.geometry, pool, ahead):
+    chunks = _chunks(jobs, CHUNK * recognizer.config.evaluate.batch_size)
+    for chunk, prepared in _prepared(chunks, recognizer.geometry, pool, ahead):
         lines = [line for found in prepared for line in found]
         readings = iter(recognizer.read_prepared([p for p in lines if isinstance(p, Prepared)], characters))
-        read = [
-            [_prediction(*pair, readings) for pair in zip(job.targets, found, strict=True)]
-            for job, found in zip(turn[group.rank], prepared, strict=True)
-        ]
-        for chunk, predictions in zip(turn, group.all_gather(read), strict=True):
-            yield from zip(chunk, predictions, strict=True)
+        for job, found in zip(chunk, prepared, strict=True):
+            yield job, [_prediction(*pair, readings) for pair in zip(job.targets, found, strict=True)]
+
+
+def read_files(
+    recognizer: Recognizer,
+    files: Iterable[str],
+    jobs: Callable[[Iterable[str]], Iterable[Job]],
+    pool: Executor | None = None,
+    characters: bool = False,
+) -> Iterator[tuple[PageReading, int]]:
+    """Read files, in order. The processes of the engine's group share them, and each yields all pages.
+
+    Each file is opened, its lines found, and read by one process.
+
+    Args:
+        jobs: Makes the jobs of files, see `sources.jobs`.
+        pool: As of `predict`; `characters` too.
+
+    Yields:
+        A page, and the number of files that are complete with it.
+    """
+    group, done = recognizer.engine.group, 0
+    if group.size == 1:
+        for job, predictions in predict(recognizer, jobs(files), pool, characters):
+            done += job.last
+            yield reading_of(job, predictions), done
+        return
+    lines, each, rest = 0, FIRST, iter(files)
+    while turn := list(itertools.islice(rest, each * group.size)):
+        own = jobs(turn[group.rank * each : (group.rank + 1) * each])
+        # Elements of XML can't be sent to another process.
+        read = [replace(reading_of(*found), root=None) for found in predict(recognizer, own, pool, characters)]
+        pages = [page for part in group.all_gather(read) for page in part]
+        for number, page in enumerate(pages, 1):
+            yield page, done + (len(turn) if number == len(pages) else 0)
+        done += len(turn)
+        lines += sum(len(page.lines) for page in pages)
+        # As many files as fill the chunks of `predict`; the same number in all processes.
+        each = max(1, min(CHUNK * recognizer.config.evaluate.batch_size * done // max(lines, 1), 16 * each))
 
 
 def reading_of(job: Job, predictions: Sequence[Prediction]) -> PageReading:
@@ -84,7 +120,7 @@ def reading_of(job: Job, predictions: Sequence[Prediction]) -> PageReading:
         for p in predictions
     )
     upright = all(p.target.upright or not p.target.region for p in predictions) if predictions else not job.kind
-    return PageReading(job.image, lines, (0, 0), upright, job.source, job.kind, job.root)
+    return PageReading(job.image, lines, (0, 0), upright, job.source, job.kind, job.root, job.error)
 
 
 def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Reading]) -> Prediction:
@@ -111,21 +147,15 @@ def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
         yield chunk
 
 
-def _turns(chunks: Iterator[list[Job]], size: int) -> Iterator[list[list[Job]]]:
-    """A chunk for each process; the last turn may have empty ones."""
-    while turn := list(itertools.islice(chunks, size)):
-        yield turn + [[] for _ in range(size - len(turn))]
-
-
 def _prepared(
-    turns: Iterable[list[list[Job]]], rank: int, geometry: Geometry, pool: Executor, ahead: bool
-) -> Iterator[tuple[list[list[Job]], list[list[Prepared | Error]]]]:
-    """Turns with the prepared lines of this process's jobs. With `ahead`, the next turn is prepared in the background."""
-    started: deque[tuple[list[list[Job]], list[Future[list[list[Prepared | Error]]]]]] = deque()
-    for turn in turns:
-        targets = [job.targets for job in turn[rank]]
+    chunks: Iterable[list[Job]], geometry: Geometry, pool: Executor, ahead: bool
+) -> Iterator[tuple[list[Job], list[list[Prepared | Error]]]]:
+    """Chunks with the prepared lines of their jobs. With `ahead`, the next chunk is prepared in the background."""
+    started: deque[tuple[list[Job], list[Future[list[list[Prepared | Error]]]]]] = deque()
+    for chunk in chunks:
+        targets = [job.targets for job in chunk]
         parts = [targets[i : i + PART] for i in range(0, len(targets), PART)]
-        started.append((turn, [pool.submit(_prepare, part, geometry) for part in parts]))
+        started.append((chunk, [pool.submit(_prepare, part, geometry) for part in parts]))
         if len(started) > ahead:
             yield _finished(*started.popleft())
     while started:
@@ -133,9 +163,9 @@ def _prepared(
 
 
 def _finished(
-    turn: list[list[Job]], futures: list[Future[list[list[Prepared | Error]]]]
-) -> tuple[list[list[Job]], list[list[Prepared | Error]]]:
-    return turn, [found for future in futures for found in future.result()]
+    chunk: list[Job], futures: list[Future[list[list[Prepared | Error]]]]
+) -> tuple[list[Job], list[list[Prepared | Error]]]:
+    return chunk, [found for future in futures for found in future.result()]
 
 
 def _prepare(jobs: list[list[Target]], geometry: Geometry) -> list[list[Prepared | Error]]:

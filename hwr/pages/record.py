@@ -37,6 +37,7 @@ class PageReading:
         source: The file that was read: the image, or the XML that marks its lines.
         kind: The format of that XML, a name in `data.formats.PAGE_FORMATS`; "" for an image.
         root: The XML's root element.
+        error: Why the page could not be read, else "".
     """
 
     image: Path
@@ -46,6 +47,12 @@ class PageReading:
     source: Path = Path()
     kind: str = ""
     root: Any = field(default=None, repr=False, compare=False)
+    error: str = ""
+
+    @property
+    def errors(self) -> list[str]:
+        """Why the page, or some of its lines, could not be read."""
+        return [self.error] if self.error else [line.error for line in self.lines if line.error]
 
     @property
     def text(self) -> str:

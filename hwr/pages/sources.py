@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Job:
         kind: The format of the page's XML, a name in `PAGE_FORMATS`; "" for an image.
         root: The XML's root element.
         error: Why it can't be read, else "".
+        last: Whether it is the last of its file.
     """
 
     source: Path
@@ -54,6 +55,7 @@ class Job:
     kind: str = ""
     root: Any = None
     error: str = ""
+    last: bool = True
 
 
 def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str], list[str]]:
@@ -158,13 +160,17 @@ def about_lines(files: Sequence[str], pages: bool) -> int:
 
 
 def jobs(
-    files: Iterable[str], segment: Callable[[Path], list[Target]] | None = None, images: str | None = None
+    files: Iterable[str],
+    segment: Callable[[Path], list[Target]] | None = None,
+    images: str | None = None,
+    skip: Callable[[Path], bool] = lambda path: False,
 ) -> Iterator[Job]:
     """Yield a job for each file, and for each page of a PDF or TIFF. The job of a file that can't be read has an error.
 
     Args:
         segment: Finds the lines of a page photo; None: each image is a line.
         images: A further folder with page images, see `data.images`.
+        skip: Whether a file, or a page of one, needs not be read.
     """
     for file in files:
         try:
@@ -172,8 +178,9 @@ def jobs(
         except Error as error:
             yield Job(Path(file), Path(file), error=str(error))
             continue
-        for path in map(Path, pages):
-            yield _job(path, segment, images)
+        for number, path in enumerate(map(Path, pages), 1):
+            if not skip(path):
+                yield replace(_job(path, segment, images), last=number == len(pages))
 
 
 def _job(path: Path, segment: Callable[[Path], list[Target]] | None, images: str | None) -> Job:

@@ -1,8 +1,10 @@
 """Where predictions are written: checks, and one file for each page."""
 
+import hashlib
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -18,70 +20,107 @@ from hwr.pages.record import PageLine, PageReading
 QUALITY = 92
 
 
-def check_folder(kind: str, out: Path | None) -> None:
-    """Check that the output folder exists, or create it for page files.
+@dataclass(frozen=True)
+class Places:
+    """Where the outputs go: to standard output, into one file, into a folder, or beside the inputs.
+
+    Attributes:
+        file: The one file.
+        folder: The folder with a file for each page. If `file` is set, it holds the pages until they are joined.
+        suffix: Of the files of pages.
+        roots: The folders that were given. Below `folder`, files have the subfolders that they have below these.
+    """
+
+    file: Path | None = None
+    folder: Path | None = None
+    suffix: str = ""
+    roots: tuple[Path, ...] = ()
+
+    def of(self, source: Path) -> Path:
+        """The file of a page."""
+        if self.file is not None and self.folder is not None:  # a name that depends on nothing but the page
+            return self.folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:24]}{self.suffix}"
+        page = documents.page_of(source)
+        beside = source.parent if page is None else page.file.parent
+        name = f"{documents.display_name(source)}{self.suffix}"
+        if self.folder is None:
+            return beside / name
+        inside = [beside.relative_to(root) for root in self.roots if beside.is_relative_to(root)]
+        return self.folder / min(inside, key=lambda path: len(path.parts), default=Path()) / name
+
+
+def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[str]) -> Places:
+    """Decide where the outputs go.
+
+    Args:
+        kind: A name in `FORMATS`.
+        out: As given on the command line: an existing folder or a name that ends in a slash is a folder; so is any name for
+            formats of whole pages, unless it has the format's suffix.
+        inputs: The files and folders given.
+        files: The files that will be read.
 
     Raises:
-        Error: The folder does not exist, or a package is missing that writes the format.
+        Error: A folder does not exist; a package is missing that writes the format; a file can't hold several pages.
     """
-    needs = FORMATS[kind].needs
-    if needs and importlib.util.find_spec(needs) is None:
-        raise Error(f"--format {kind} needs {needs}: pip install -e '.[pages]'")
-    if FORMATS[kind].rows is None:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-    elif out is not None and out.is_dir():
-        raise Error(f"{out}: is a folder; --format {kind} writes one file: name it with --out")
-    elif out is not None and not out.parent.is_dir():
-        raise Error(f"{out}: no such folder: {out.parent}")
+    format = FORMATS[kind]
+    if format.needs and importlib.util.find_spec(format.needs) is None:
+        raise Error(f"--format {kind} needs {format.needs}: pip install -e '.[pages]'")
+    roots = tuple(path for path in inputs if path.is_dir())
+    if out is None:
+        return Places(suffix=format.suffix)
+    path = Path(out)
+    named = format.rows is not None or path.suffix.lower() == format.suffix
+    if path.is_dir() or out.endswith(("/", os.sep)) or not named:
+        path.mkdir(parents=True, exist_ok=True)
+        return Places(folder=path, suffix=format.suffix, roots=roots)
+    if not path.parent.is_dir():
+        raise Error(f"{out}: no such folder: {path.parent}")
+    if format.rows is not None:
+        return Places(file=path, suffix=format.suffix)
+    if format.join is None and (len(files) > 1 or len(documents.pages(files[0])) > 1):
+        raise Error(f"{out}: a {kind} file holds one page, and there are several; name a folder with --out")
+    return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
 
 
-def check_places(kind: str, out: Path | None, files: Sequence[str]) -> None:
+def check(where: Places, rows: bool, files: Sequence[str], known: Container[Path] = ()) -> None:
     """Check that no input, and no file next to a page's image, will be overwritten.
+
+    Args:
+        rows: Whether the format can go to standard output.
+        known: Files that an earlier run has written.
 
     Raises:
         Error: One would be, or two pages would be written to one file.
     """
-    if FORMATS[kind].rows is not None:
-        if out is not None and out.exists():  # a file that does not exist is not an input
-            _check_overwriting([Path(file) for file in files], [out])
-        return
     paths = [Path(file) for file in files]
-    places = [place(out, path, FORMATS[kind].suffix) for path in paths]
-    _check_overwriting(paths, places)
-    _check_beside(paths, places)
+    if where.file is not None:
+        if where.file.exists():  # a file that does not exist is not an input
+            _check_overwriting(paths, [where.file])
+    elif where.folder is not None or not rows:
+        outputs = [where.of(path) for path in paths]
+        _check_overwriting(paths, outputs)
+        for source, path in zip(paths, outputs, strict=True):
+            if path not in known and real(path.parent) == real(source.parent) and path.exists():
+                raise Error(
+                    f"{path} exists already, next to {source}, and would be overwritten; name another folder with --out"
+                )
 
 
-def _check_overwriting(files: list[Path], places: list[Path]) -> None:
+def _check_overwriting(files: list[Path], outputs: list[Path]) -> None:
     """Refuse to overwrite an input, or one page with another."""
-    read = {real(path) for path in files}
+    read = {real(path) for path in files} | {real(page.file) for path in files if (page := documents.page_of(path))}
     sources: dict[Path, Path] = {}
-    for i, path in enumerate(places):
-        if real(path) in read:
+    for i, path in enumerate(outputs):
+        place = real(path)
+        if place in read:
             raise Error(f"{path} is an input, and would be overwritten; name another place with --out")
-        if sources.setdefault(real(path), files[i]) != files[i]:
-            raise Error(f"--out: {sources[real(path)]} and {files[i]} would both be written to {path}")
-
-
-def _check_beside(files: list[Path], places: list[Path]) -> None:
-    """Refuse to overwrite a file next to a page's image: someone may have made it by hand."""
-    for file, path in zip(files, places, strict=True):
-        if path.exists() and real(path.parent) == real(file.parent):
-            raise Error(
-                f"{path} exists already, next to {file}, and would be overwritten; name another folder with --out"
-            )
+        if sources.setdefault(place, files[i]) != files[i]:
+            raise Error(f"--out: {sources[place]} and {files[i]} would both be written to {path}")
 
 
 def without_text(line: PageLine) -> PageLine:
     """The line with an empty text."""
     return replace(line, text="", characters=())
-
-
-def place(folder: Path | None, source: Path, suffix: str) -> Path:
-    """The output file for a source file; beside it if no folder is given."""
-    page = documents.page_of(source)
-    beside = source.parent if page is None else page.file.parent
-    return (folder or beside) / f"{documents.display_name(source)}{suffix}"
 
 
 def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:

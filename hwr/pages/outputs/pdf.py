@@ -2,6 +2,7 @@
 
 import io
 import math
+import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from hwr.pages.words import Point, Word, band, words
 
 # Largest width and height of a PDF page, in points.
 LARGEST = 14400
+
+# Files that are joined at once.
+MANY = 200
 
 # How far words may lie from the level of their line, in heights of the line. Poppler reads lines that slant more in no order: on
 # 60 pages with 2,049 lines it found 81 % of them whole with this, 61 % without; 81 % with all words at one level.
@@ -48,19 +52,28 @@ def write(pages: Sequence[PageReading]) -> bytes:
                 except (pikepdf.PdfError, OSError) as error:
                     raise Error(f"{drawn.file}: can't be copied: {error}") from error
             _overlay(pdf, page, opened[drawn.file], drawn)
-        return _saved(pdf, archival)
+        out = io.BytesIO()
+        _save(pdf, out, archival)
+        return out.getvalue()
 
 
 def join(paths: Iterable[Path], out: Path) -> None:
-    """Join the pages of several files made by `write`."""
-    pikepdf = _pikepdf()
+    """Join the pages of several files made by `write`. Memory does not grow with their sizes."""
+    pikepdf, paths = _pikepdf(), list(paths)
+    if len(paths) > MANY:  # a system allows a few hundred open files
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            groups = [paths[i : i + MANY] for i in range(0, len(paths), MANY)]
+            for number, group in enumerate(groups):
+                join(group, Path(folder) / f"{number}.pdf")
+            join([Path(folder) / f"{number}.pdf" for number in range(len(groups))], out)
+        return
     with pikepdf.new() as pdf, ExitStack() as stack:
         archival = True
         for path in paths:
             part = stack.enter_context(pikepdf.open(path))
             archival = archival and "/OutputIntents" in part.Root
             pdf.pages.extend(part.pages)
-        out.write_bytes(_saved(pdf, archival))
+        _save(pdf, out, archival)
 
 
 def _pikepdf() -> Any:
@@ -202,8 +215,8 @@ def _numbers(*values: float) -> str:
     return " ".join(f"{value:.4f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}" for value in values)
 
 
-def _saved(pdf: Any, archival: bool) -> bytes:
-    """The document's bytes.
+def _save(pdf: Any, out: io.BytesIO | Path, archival: bool) -> None:
+    """Save the document.
 
     Args:
         archival: Whether it has what PDF/A-2u requires, and should say so.
@@ -218,9 +231,7 @@ def _saved(pdf: Any, archival: bool) -> bytes:
                 about["pdfaid:part"], about["pdfaid:conformance"] = "2", "U"
     if archival:
         _output_intent(pdf)
-    out = io.BytesIO()
     pdf.save(out, object_stream_mode=ObjectStreamMode.generate, deterministic_id=True)
-    return out.getvalue()
 
 
 def _output_intent(pdf: Any) -> None:

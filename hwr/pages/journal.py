@@ -1,0 +1,143 @@
+"""What a folder of results holds already: so that a reading that was interrupted continues where it stopped.
+
+Every process appends to a file of its own, so that any number of them, on any machines, may write into one folder.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from hwr import Error, files
+from hwr.config import Config
+from hwr.images import documents
+
+# The folder with the journals, in the folder of results. Its name is hidden, so that nothing in it is read as a page.
+NAME = ".hwr"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page that was read.
+
+    Attributes:
+        output: Its file, relative to the folder.
+        stamp: Size and time of change of the input, in bytes and nanoseconds.
+        model: The fingerprint of what read it.
+        lines: Lines read.
+        confidence: The sum of their confidences.
+        unsure: Lines whose text was left empty because of their confidence.
+        errors: Why lines could not be read.
+        time: When it was noted, in nanoseconds since 1970.
+    """
+
+    output: str
+    stamp: tuple[int, int]
+    model: str
+    lines: int
+    confidence: float
+    unsure: int = 0
+    errors: tuple[str, ...] = ()
+    time: int = 0
+
+
+class Journal:
+    """The pages that a folder holds.
+
+    Args:
+        folder: The folder of results.
+        model: The fingerprint of what reads now.
+        again: Whether to forget what was read.
+    """
+
+    def __init__(self, folder: Path, model: str, again: bool = False) -> None:
+        self.folder, self.model = folder, model
+        self._file: IO[str] | None = None
+        self._entries: dict[str, Entry] = {}
+        self.outputs: set[Path] = set()
+        for path in sorted((folder / NAME).glob("*.jsonl")):
+            self._read(path)
+        if again:
+            self._entries.clear()
+
+    def _read(self, path: Path) -> None:
+        for row in files.read_bytes(path).splitlines():
+            try:
+                entry = Entry(**files.parse_json(row))
+                output, found = entry.output, (entry.stamp[0], entry.stamp[1])
+            except (ValueError, TypeError, IndexError):  # the last row of a process that was killed
+                continue
+            self.outputs.add(self.folder / output)
+            if output not in self._entries or self._entries[output].time <= entry.time:
+                self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors))
+
+    def finished(self, source: Path, output: Path) -> Entry | None:
+        """The entry of a page that needs not be read again: neither it nor the model has changed, and its file is there."""
+        entry = self._entries.get(os.path.relpath(output, self.folder))
+        if entry is None or entry.model != self.model or entry.stamp != _stamp(source) or not output.is_file():
+            return None
+        return entry
+
+    def add(self, source: Path, output: Path, lines: int, confidence: float, unsure: int, errors: list[str]) -> None:
+        """Note that a page was read and written.
+
+        Raises:
+            Error: The journal can't be written.
+        """
+        name = os.path.relpath(output, self.folder)
+        entry = Entry(name, _stamp(source), self.model, lines, confidence, unsure, tuple(errors), time.time_ns())
+        try:
+            if self._file is None:
+                (self.folder / NAME).mkdir(exist_ok=True)
+                own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
+                self._file = open(self.folder / NAME / own, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+            self._file.write(json.dumps(asdict(entry)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise Error(f"{self.folder / NAME}: could not be written: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _stamp(source: Path) -> tuple[int, int]:
+    page = documents.page_of(source)
+    try:
+        found = os.stat(source if page is None else page.file)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def fingerprint(checkpoint: Path, settings: Config, *more: object) -> str:
+    """A fingerprint of everything that decides what is read and written: the model, its settings, its language model.
+
+    Args:
+        more: Further choices, which can be written as JSON.
+
+    Raises:
+        Error: A file can't be read.
+    """
+    parts: list[object] = [_content(checkpoint)]
+    chosen = settings.model_dump(mode="json")
+    parts += [chosen[key] for key in ("model", "image", "decode")]
+    for named in (settings.decode.lm, settings.decode.words):
+        if named and Path(named).is_file():
+            parts.append(_content(Path(named)))
+    text = json.dumps([*parts, settings.data.normalise, settings.data.images, *more], default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _content(path: Path) -> str:
+    digest = hashlib.sha256()
+    with files.open_regular(path) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""One file of rows that is written over hours: what a killed process has written is kept, and continued."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from hwr import Error, files
+from hwr.atomic import replacing
+
+# Seconds between notes of what is written.
+INTERVAL = 2.0
+
+
+class Partial:
+    """A file that grows beside its final place, with a note of which inputs it holds.
+
+    A device or a pipe is written to directly.
+
+    Args:
+        out: The final place.
+        model: The fingerprint of what reads.
+        inputs: The names of the inputs, in order.
+        again: Whether to begin anew.
+
+    Attributes:
+        done: How many inputs the file holds already.
+        noted: What was noted with them.
+
+    Raises:
+        Error: The file can't be opened.
+    """
+
+    def __init__(self, out: Path, model: str, inputs: Sequence[str], again: bool = False) -> None:
+        self._out, self._model, self._inputs = out, model, inputs
+        real = Path(os.path.realpath(out))
+        self._part = real.with_name(f".{real.name}.part")
+        self._note = real.with_name(f".{real.name}.part.json")
+        self._direct = real.exists() and not real.is_file()
+        self._digest = hashlib.sha256()
+        self._time = time.monotonic()
+        self.done, size, self.noted = (0, 0, {}) if again or self._direct else self._found()
+        try:
+            if self._direct:
+                self._file: IO[bytes] = open(out, "wb")  # noqa: SIM115
+            else:
+                self._file = open(self._part, "r+b" if size else "wb")  # noqa: SIM115
+                self._file.truncate(size)
+                self._file.seek(size)
+        except OSError as error:
+            raise Error(f"{out}: could not be written: {error.strerror or error}") from error
+
+    def _found(self) -> tuple[int, int, dict[str, Any]]:
+        """Number of inputs and bytes of an earlier run's file, and its notes; 0 if it does not fit."""
+        try:
+            note = files.parse_json(files.read_bytes(self._note))
+            done, size, noted = int(note["inputs"]), int(note["bytes"]), dict(note["noted"])
+            fits = note["model"] == self._model and done <= len(self._inputs) and self._part.stat().st_size >= size
+            if not fits or self._after(done).hexdigest() != note["digest"]:
+                raise ValueError
+        except (Error, OSError, ValueError, TypeError, KeyError):
+            self._digest, self._hashed = hashlib.sha256(), 0
+            return 0, 0, {}
+        return done, size, noted
+
+    _hashed = 0
+
+    def _after(self, inputs: int) -> Any:
+        """The digest of the names of the first inputs."""
+        for name in self._inputs[self._hashed : inputs]:
+            self._digest.update(os.fsencode(name) + b"\0")
+        self._hashed = inputs
+        return self._digest
+
+    def write(self, rows: bytes, done: int, noted: Callable[[], dict[str, Any]] = dict) -> None:
+        """Append rows.
+
+        Args:
+            done: How many inputs are written with them, completely.
+            noted: Returns what to find again in `noted`.
+
+        Raises:
+            Error: The file system refuses.
+        """
+        try:
+            self._file.write(rows)
+            if not self._direct and done > self.done and time.monotonic() - self._time > INTERVAL:
+                self._file.flush()
+                note = {"model": self._model, "inputs": done, "bytes": self._file.tell(), "noted": noted()}
+                with replacing(self._note) as temporary:
+                    temporary.write_text(json.dumps(note | {"digest": self._after(done).hexdigest()}))
+                self.done, self._time = done, time.monotonic()
+        except OSError as error:
+            raise Error(f"{self._out}: could not be written: {error.strerror or error}") from error
+
+    def finish(self) -> None:
+        """Move the file to its place.
+
+        Raises:
+            Error: The file system refuses.
+        """
+        self._file.close()
+        if self._direct:
+            return
+        with replacing(self._out) as temporary:
+            os.replace(self._part, temporary)
+        self._note.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, and keep it for the next run."""
+        self._file.close()

@@ -1,0 +1,228 @@
+"""Large archives: continue where a run stopped, share pages among processes, report what is broken."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hwr.cli import main
+from hwr.pages import partial
+from hwr.pages.journal import Journal
+from hwr.pages.partial import Partial
+
+from .test_torch_parallel import TORCHRUN
+
+
+def hwr(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def scans(drawn: Path, tmp_path: Path) -> Path:
+    """Four line images, two of them of the same name in different folders."""
+    paths = sorted(drawn.rglob("*.png"))[:4]
+    for path, name in zip(paths, ("box1/1.png", "box1/2.png", "box2/1.png", "3.png"), strict=True):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "scans" / name)
+    return tmp_path / "scans"
+
+
+def written(out: Path) -> dict[str, int]:
+    """The results in a folder, and when they were written."""
+    return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("*.txt")}
+
+
+def test_finished_pages_are_not_read_again(scans: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["predict", scans, "--line", "--checkpoint", model, "--out", f"{out}/"]
+    done = hwr(*command)
+    assert done.exit_code == 0, done.stderr
+    assert "hwr: 4 pages, 4 lines, mean confidence 0." in done.stderr
+    first = written(out)
+    assert sorted(first) == ["3.txt", "box1/1.txt", "box1/2.txt", "box2/1.txt"]  # as the inputs
+    assert sorted(done.stdout.splitlines()) == sorted(str(out / name) for name in first)
+    done = hwr(*command)
+    assert re.search(r"4 pages \(4 of them before\), 4 lines, mean confidence 0\.\d\d", done.stderr)
+    assert not done.stdout
+    assert written(out) == first
+
+    def changed(*more: object) -> set[str]:
+        before = written(out)
+        assert hwr(*command, *more).exit_code == 0
+        return {name for name, when in written(out).items() if when != before.get(name)}
+
+    os.utime(scans / "3.png", ns=(1, 1))  # scanned again
+    assert changed() == {"3.txt"}
+    (out / "box1/1.txt").unlink()
+    assert changed() == {"box1/1.txt"}
+    assert changed("--again") == set(first)
+    assert changed() == set()
+    assert changed("--set", "decode.temperature=2") == set(first)  # another reading
+    assert changed("--set", "decode.temperature=2", "--workers", 1) == set()
+    other = tmp_path / "other.safetensors"
+    shutil.copy(model, other)
+    assert changed("--checkpoint", other) == set(first)  # because of the temperature
+    assert changed("--checkpoint", other) == set()  # the same model in another file
+    # The last row of a journal may be torn.
+    for path in (out / ".hwr").iterdir():
+        path.write_bytes(path.read_bytes()[:-5])
+    assert 0 < len(Journal(out, "x").outputs) < 4
+    assert 0 < len(changed("--checkpoint", other)) < 4
+    assert "--again applies to results in --out" in hwr(*command[:-2], "--again").stderr
+
+
+def test_broken_pages_are_listed_at_the_end_and_tried_again(scans: Path, model: Path, tmp_path: Path) -> None:
+    (scans / "box1/2.png").write_bytes(b"no image")
+    command = ["predict", scans, "--line", "--checkpoint", model, "--format", "html", "--out", tmp_path / "out"]
+    for _ in range(2):
+        done = hwr(*command)
+        assert done.exit_code == 1
+        assert "1 of 4 pages could not be read, or only in part:\n  " in done.stderr
+        assert done.stderr.count("box1/2.png: damaged, or not an image") == 1
+    assert "(3 of them before)" in done.stderr
+    shutil.copy(scans / "3.png", scans / "box1/2.png")
+    assert hwr(*command).exit_code == 0
+
+
+def test_parts_of_the_files(scans: Path, model: Path, tmp_path: Path) -> None:
+    command = ["predict", scans, "--line", "--checkpoint", model]
+    everything = hwr(*command).stdout.splitlines()
+    assert hwr(*command, "--part", "1/2").stdout.splitlines() == everything[::2]
+    assert hwr(*command, "--part", "2/2").stdout.splitlines() == everything[1::2]
+    for wrong in ("0/2", "3/2", "1", "1/0", "a/b"):
+        assert f"--part: '{wrong}' is not K/N" in hwr(*command, "--part", wrong).stderr
+    assert "there are only 4 files" in hwr(*command, "--part", "5/5").stderr
+
+
+def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None:
+    pdfium = pytest.importorskip("pypdfium2")
+    command = ["predict", scans, "--line", "--checkpoint", model]
+    texts = hwr(*command).stdout.splitlines()
+    out = tmp_path / "book.pdf"
+    done = hwr(*command, "--format", "pdf", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    found = [page.get_textpage().get_text_range().strip() for page in pdfium.PdfDocument(out)]
+    assert found == [" ".join(text.split()) for text in texts]
+    assert [path.name for path in tmp_path.iterdir() if "book" in path.name] == ["book.pdf"]
+    # A broken page is missing, and the others are there; the next run needs to read it alone.
+    (scans / "box1/2.png").write_bytes(b"no image")
+    assert hwr(*command, "--format", "pdf", "--out", out).exit_code == 1
+    assert len(pdfium.PdfDocument(out)) == 3
+    refused = hwr(*command, "--format", "page", "--out", tmp_path / "all.xml")
+    assert (refused.exit_code, "a page file holds one page, and there are several" in refused.stderr) == (2, True)
+    assert (
+        hwr(*command[:1], scans / "3.png", *command[2:], "--format", "page", "--out", tmp_path / "one.xml").exit_code
+        == 0
+    )
+    assert "PcGts" in (tmp_path / "one.xml").read_text()
+    os.unlink(scans / "box1/2.png")
+    for name in ("1.png", "../box2/1.png", "../3.png"):
+        (scans / "box1" / name).write_bytes(b"no image")
+    done = hwr(*command, "--format", "hocr", "--out", tmp_path / "none.hocr")
+    assert done.exit_code == 2
+    assert "not written, because no page could be read" in done.stderr
+
+
+def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "INTERVAL", -1)
+    out, names = tmp_path / "read.tsv", [f"{i}.png" for i in range(5)]
+
+    def noted() -> dict[str, Any]:
+        return {"lines": 2}
+
+    file = Partial(out, "model", names)
+    file.write(b"header\n", 0, noted)
+    file.write(b"a\n", 1, noted)
+    file.write(b"b\n", 2, noted)
+    file.write(b"half of", 2, noted)  # not complete when it is killed
+    file.close()
+    assert not out.exists()
+    for model, inputs, again, expected in (
+        ("other", names, False, 0),
+        ("model", names[::-1], False, 0),
+        ("model", names, True, 0),
+        ("model", [*names, "new.png"], False, 2),
+    ):
+        copy = tmp_path / str(expected) / model / str(len(inputs)) / inputs[0] / str(again)
+        copy.mkdir(parents=True)
+        for path in tmp_path.glob(".read*"):
+            shutil.copy(path, copy)
+        file = Partial(copy / "read.tsv", model, inputs, again)
+        assert (file.done, file.noted) == (expected, noted() if expected else {})
+        file.write(b"c\n", 5, noted)
+        file.finish()
+        assert (copy / "read.tsv").read_bytes() == (b"header\na\nb\nc\n" if expected else b"c\n")
+        assert [path.name for path in copy.iterdir()] == ["read.tsv"]
+
+
+def test_a_killed_run_continues(drawn: Path, model: Path, tmp_path: Path) -> None:
+    """Into a folder, and into one file."""
+    images = sorted(drawn.rglob("*.png"))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for i in range(300):
+        os.symlink(images[i % len(images)], scans / f"{i:04}.png")
+    command = ["predict", scans, "--line", "--checkpoint", model, "--decoder", "greedy", "--workers", "1", "--json"]
+    folder, file = tmp_path / "folder", tmp_path / "read.jsonl"
+    folder.mkdir()
+    code = "from hwr.pages import partial; partial.INTERVAL = 0; from hwr.cli import main; main({!r})"
+
+    def started(out: Path, progress: Any) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code.format([*map(str, command), "--out", str(out)])],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not progress():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    started(folder, lambda: len(list(folder.glob("*.jsonl"))) > 20)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.jsonl")}
+    assert len(before) < 300
+    done = hwr(*command, "--out", folder)
+    assert done.exit_code == 0, done.stderr
+    (earlier,) = re.findall(r"300 pages \((\d+) of them before\)", done.stderr)
+    assert len(before) - 1 <= int(earlier) <= len(before)  # the last one may not have been noted
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.jsonl")}
+    assert sum(before[name] == after[name] for name in before) == int(earlier)
+    shutil.rmtree(folder)
+    started(file, lambda: (tmp_path / ".read.jsonl.part.json").is_file())
+    assert not file.exists()
+    done = hwr(*command, "--out", file)
+    assert done.exit_code == 0, done.stderr
+    (earlier,) = re.findall(r"continuing after ([\d,]+) of 300 files", done.stderr)
+    assert int(earlier) >= 1
+    names = [json.loads(row)["image"] for row in file.read_text().splitlines()]
+    assert names == [str(scans / f"{i:04}.png") for i in range(300)]
+    assert [path.name for path in tmp_path.glob(".read*")] == []
+
+
+def test_each_page_is_read_by_one_of_two_processes(scans: Path, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (scans / "box1/2.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    command = ["predict", scans, "--line", "--checkpoint", model, "--format", "hocr", "--out", out]
+    done = subprocess.run([*TORCHRUN, *map(str, command)], capture_output=True, text=True, timeout=120)
+    assert "hwr: 4 pages, 3 lines, mean confidence 0." in done.stderr, done.stderr
+    assert done.stderr.count("box1/2.png: damaged, or not an image") == 1
+    journals = [
+        [json.loads(row)["output"] for row in path.read_text().splitlines()] for path in (out / ".hwr").iterdir()
+    ]
+    assert (
+        sorted(sorted(rows) for rows in journals) == [["3.hocr", "box1/1.hocr"], ["box2/1.hocr"]] or len(journals) == 2
+    )
+    assert sorted(row for rows in journals for row in rows) == ["3.hocr", "box1/1.hocr", "box2/1.hocr"]
+    again = hwr(*command)
+    assert "(3 of them before)" in again.stderr
