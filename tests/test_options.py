@@ -326,6 +326,10 @@ def _output(world: World) -> None:
         world.refuses("--characters: the ", *start, "--characters", *more)
 
 
+elsewhere("test_archive.py::test_finished_pages_are_not_read_again", "predict --again")
+elsewhere("test_archive.py::test_parts_of_the_files", "predict --part")
+
+
 @check("predict --workers")
 def _workers(world: World) -> None:
 

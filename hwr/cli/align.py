@@ -114,7 +114,7 @@ def align(
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
     found = jobs(files, chosen("page", segmenter), settings.data.images)
     aligned = aligning.align(recognizer, found, paths)
-    done = _write(aligned, files, out, kind, min_score)
+    done = _write(aligned, files, (pages, out), kind, min_score)
     _summarise(done, json_path, min_score)
     if broken := sum(bool(page.errors) for page in done):
         echo(f"hwr: {broken} of {len(files)} pages could not be aligned, or only in part", err=True)
@@ -122,9 +122,9 @@ def align(
 
 
 def _write(
-    pages: "Iterator[AlignedPage]", files: list[str], out: Path, kind: str, min_score: float
+    pages: "Iterator[AlignedPage]", files: list[str], paths: tuple[Path, Path], kind: str, min_score: float
 ) -> "list[AlignedPage]":
-    """Write pages as they come."""
+    """Write pages as they come; `paths` are the input and the output."""
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -134,11 +134,11 @@ def _write(
     from hwr.pages.outputs import FORMATS
 
     if kind == _TABLE:
-        table, format = Table(out), None
+        table, format, where = Table(paths[1]), None, write.Places()
     else:
         table, format = None, FORMATS[kind]
-        write.check_folder(kind, out)
-        write.check_places(kind, out, files)
+        where = write.places(kind, f"{paths[1]}/", paths[:1], files)
+        write.check(where, False, files)
     done = []
     with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
         for page in pages:
@@ -146,7 +146,7 @@ def _write(
             less = kept(page, min_score)
             try:
                 if page.alignment.lines and format is not None:
-                    write.write(write.place(out, page.source, format.suffix), format, less.page)
+                    write.write(where.of(page.source), format, less.page)
                 elif page.alignment.lines and table is not None:
                     table.add(less)
             except Error as error:

@@ -238,7 +238,6 @@ def _write(task: Task, page: PageReading) -> tuple[Path | None, list[str]]:
         return None, page.errors
     path = task.where.of(page.source)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write.write(path, task.format, page, **task.more)
     except (Error, OSError) as error:
         return None, [*page.errors, str(error)]

@@ -132,6 +132,7 @@ def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:
     Raises:
         Error: The file can't be written, or can't hold the page.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     if format.names_image and documents.page_of(page.image):
         page = replace(page, image=_image(page, path))
     content = format.write([page], **more)
