@@ -87,7 +87,10 @@ def table(about: dict[str, Any]) -> str:
         rows.append(("language model", f"{known}; n-grams of 1 to {lm['order']}: {counts}; {lm['megabytes']:.1f} MB"))
     if listed := about.get("word_list"):
         rows.append(("word list", f"{listed['words']:,} words, {listed['megabytes']:.1f} MB"))
-    if about["decode"]["temperature"] != 1:
+    fitted = about["decode"]["greedy_calibration" if about["decode"]["name"] == "greedy" else "calibration"]
+    if fitted:
+        rows.append(("confidence", "temperature {:g}, slope {:g}, offset {:g}".format(*fitted)))
+    elif about["decode"]["temperature"] != 1:
         rows.append(("confidence", f"temperature {about['decode']['temperature']:g}"))
     if brought:
         rows.append(("  on validation lines", words({key: f"{value:.4g}" for key, value in brought.items()})))

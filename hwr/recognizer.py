@@ -183,7 +183,9 @@ class Recognizer:
         label = self.alphabet.encode(self.geometry.written(text))
         if steps_needed(label) > len(logits):  # no room for the spaces at the ends
             label = self.alphabet.encode(text)
-        places, sure = align.align(logits, label, self.config.decode.temperature)
+        calibration = self.decoder.settings.calibration
+        places, sure = align.align(logits, label, calibration.temperature)
+        sure = calibration.apply(sure)
         if len(label) > len(text):
             places, sure = places[1:-1], sure[1:-1]
         offset, factor = prepare.columns(*line.size, line.pixels.shape[1], self.geometry)

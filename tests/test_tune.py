@@ -127,6 +127,40 @@ def test_the_temperature_calibrates_confidences(rng: np.random.Generator) -> Non
     assert errors[3] < 0.06
 
 
+def test_the_calibration_is_found(rng: np.random.Generator) -> None:
+    """From accuracies drawn with a known slope and offset at a known temperature."""
+    odds = rng.normal(1, 2, 3000)
+
+    def sure(temperature: float) -> np.ndarray:
+        return np.asarray(1 / (1 + np.exp(-odds / temperature)))
+
+    right = rng.random(3000) < 1 / (1 + np.exp(-(0.5 * odds + 1.5)))
+    found = tune.calibrated(sure, right.astype(float))
+    assert found.slope / found.temperature == pytest.approx(0.5, abs=0.08)
+    assert found.offset == pytest.approx(1.5, abs=0.2)
+    confidences = found.apply(sure(found.temperature))
+    assert metrics.calibration_error(confidences, right) < 0.03 < metrics.calibration_error(sure(1), right)
+    # The order of the lines does not change.
+    assert np.array_equal(np.argsort(confidences), np.argsort(sure(1)))
+    # Few or extreme lines do not lead astray.
+    assert tune.calibrated(sure, np.ones(3000)).slope > 0
+    assert np.isfinite(tune.calibrated(lambda temperature: np.array([1.0]), np.zeros(1))).all()
+
+
+def test_each_decoder_has_its_calibration() -> None:
+    stored = ["decode.name=beam", "decode.calibration=[2, 1.5, 1]", "decode.greedy_calibration=[1.2, 1, 0]"]
+
+    def used(*more: str) -> tuple[float, ...]:
+        settings = config.override(config.to_dict(config.load(None, stored)), more).decode
+        return tuple(decoding.build(settings, Alphabet("ab"), False).settings.calibration)
+
+    assert used() == (2, 1.5, 1)
+    assert used("decode.name=greedy") == (1.2, 1, 0)
+    assert used("decode.temperature=3") == (3, 1, 0)  # a value that is set is obeyed
+    with pytest.raises(Error, match="calibration"):
+        used("decode.calibration=[2, 0, 1]")
+
+
 def test_calibration_error_by_hand() -> None:
     confidences, right = np.array([0.9, 0.1, 0.8, 0.2]), np.array([1.0, 0.0, 0.5, 0.5])
     # Two bins of two: |0.15 - 0.25| and |0.85 - 0.75|.

@@ -156,8 +156,8 @@ def tune(
 ) -> None:
     """Tune the decoder on the validation lines, and store its settings and the language model in the checkpoint.
 
-    Chooses the weight of the language model, the length bonus and the unknown-word penalty with the lowest CER. Then fits a
-    temperature, so that a line's confidence estimates the share of its characters that are right. Test lines are not used.
+    Chooses the weight of the language model, the length bonus and the unknown-word penalty with the lowest CER. Then
+    calibrates confidences, so that a line's confidence estimates the share of its characters that are right. Test lines are not used.
     `hwr evaluate` and `hwr predict` use the stored settings; --decoder greedy ignores them.
     """
     from hwr.evaluation import tune
@@ -190,9 +190,6 @@ def tune(
     if found.tried:
         echo(f"greedy: validation CER {percent(found.greedy_cer)}")
         echo(f"{described(found.decode)}: validation CER {percent(found.cer)}")
-    echo(
-        f"temperature {found.decode.temperature:g}: calibration error (ECE) {percent(found.error)}, "
-        f"before {percent(found.error_before)}"
-    )
+    echo(f"confidences: calibration error (ECE) {percent(found.error)}, before {percent(found.error_before)}")
     tune.save(target, loaded, found)
     echo(f"stored in {target}")

@@ -94,10 +94,14 @@ def merge(earlier: Mapping[str, Any], later: Mapping[str, Any], declared: Mappin
         kept = {key: value for key, value in kept.items() if key not in declared or not declared[key].needs}
     elif kept.get("name") == "greedy" and later.get("name") is None and searched:
         del kept["name"]
+    if "temperature" in later:
+        for key in ("calibration", "greedy_calibration"):  # which include a temperature
+            kept.pop(key, None)
     for gone in [key for key in ("lm", "words") if key in later and later[key] is None]:
         for key, option in declared.items():
             if option.needs == gone or (option.default_with and option.default_with[0] == gone):
                 kept.pop(key, None)
+        kept.pop("calibration", None)
     return {**kept, **later}
 
 

@@ -16,6 +16,11 @@ Few = Annotated[int, Field(ge=1, le=64)]
 Size = Annotated[int, Field(ge=1, le=65_536)]
 
 
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+# Temperature, slope and offset: see `decoding.greedy.Calibration`.
+Calibration = tuple[Temperature, Annotated[float, Field(gt=0, le=1e3)], Annotated[float, Field(ge=-1e3, le=1e3)]]
+
+
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -216,7 +221,9 @@ class Decode(Record):
             old="unknown",
         ),
     ] = None
-    temperature: Annotated[Annotated[float, Field(ge=1e-3, le=1e3)], Option()] = 1.0
+    temperature: Annotated[Temperature, Option()] = 1.0
+    calibration: Annotated[Calibration | None, Option()] = None
+    greedy_calibration: Annotated[Calibration | None, Option()] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Decode":

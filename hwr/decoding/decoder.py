@@ -12,6 +12,7 @@ from hwr import Error, memory
 from hwr.alphabet import Alphabet
 from hwr.config.decoder_settings import STORED
 from hwr.decoding import align, greedy, lexicon
+from hwr.decoding.greedy import UNCALIBRATED, Calibration
 from hwr.decoding.lexicon import Lexicon
 from hwr.decoding.ngram import LM
 
@@ -32,7 +33,7 @@ class Settings:
     lm_weight: float = 0.0
     length_bonus: float = 0.0
     unknown_penalty: float = 0.0
-    temperature: float = 1.0
+    calibration: Calibration = UNCALIBRATED
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Decoder:
             The N texts, and their (N,) confidences in 0..1, see `greedy.confidences`.
         """
         texts, paths = self.read(logits)
-        return texts, greedy.confidences(logits, paths, self.settings.temperature)
+        calibration = self.settings.calibration
+        return texts, calibration.apply(greedy.confidences(logits, paths, calibration.temperature))
 
     def read(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         """The N texts, and the most likely path of each, (N, T), from which confidences are computed."""
@@ -161,7 +163,9 @@ def build(
         words = _named(list_part, lambda: lexicon.from_arrays(list_part.arrays, alphabet))
     elif full.words:
         words = _word_list(full.words, alphabet, *_changed("words", full.words))
-    given = {key: getattr(full, key) for key in Settings.__dataclass_fields__ if getattr(full, key) is not None}
+    given = {key: value for key in Settings.__dataclass_fields__ if (value := getattr(full, key, None)) is not None}
+    fitted = full.greedy_calibration if full.name == "greedy" else full.calibration
+    given["calibration"] = Calibration(*fitted) if fitted else Calibration(full.temperature)
     return Decoder(alphabet, Settings(**given), edge_spaces, lm, words)
 
 

@@ -1,9 +1,39 @@
 """Greedy decoding: logits -> text along the best path, and the confidence of any path."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
+
+
+class Calibration(NamedTuple):
+    """How the network's probabilities become confidences.
+
+    The logits are divided by the temperature (Guo et al. 2017). A probability p of them becomes a confidence by
+    ln(c / (1 - c)) = slope ln(p / (1 - p)) + offset (Platt 1999). The temperature alone can't make up for a language model:
+    the texts that it corrects are right more often than the network believes.
+    """
+
+    temperature: float = 1.0
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def apply(self, p: np.ndarray) -> np.ndarray:
+        """Probabilities at this temperature -> confidences, of any shape."""
+        if (self.slope, self.offset) == (1.0, 0.0):
+            return p
+        return np.asarray(1 / (1 + np.exp(-(self.slope * log_odds(p) + self.offset).clip(-500, 500))))
+
+
+UNCALIBRATED = Calibration()
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """ln(p / (1 - p)); certainty counts as one in a million."""
+    p = np.clip(np.asarray(p, np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> tuple[list[str], np.ndarray]:

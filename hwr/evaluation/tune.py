@@ -1,4 +1,4 @@
-"""`hwr lm tune`: tune the decoder's weights and the confidences' temperature on validation lines, never test lines."""
+"""`hwr lm tune`: tune the decoder's weights and calibrate its confidences on validation lines, never test lines."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from hwr import Error, checkpoint, data, decoding, files
 from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
 from hwr.decoding import Decoder, Settings
-from hwr.decoding.greedy import confidences
+from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
 from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache
@@ -24,7 +24,8 @@ LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)
 LENGTH_BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 REFINEMENTS = 2
 UNKNOWN_PENALTIES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-TEMPERATURES = tuple(np.geomspace(0.5, 8, 41).tolist())
+TEMPERATURES = tuple(np.geomspace(0.5, 8, 21).tolist())
+NEWTON_STEPS = 30
 
 # lm_weight, length_bonus, unknown_penalty.
 Weights = tuple[float, float, float]
@@ -39,7 +40,7 @@ class Tuned:
         decoder: A decoder with these settings.
         greedy_cer: CER without a language model; `cer` is that with the tuned settings.
         tried: (lm_weight, length_bonus, unknown_penalty, CER) of each combination, in the order tried.
-        error_before: Expected calibration error at temperature 1, and `error` at the settings' temperature.
+        error_before: Expected calibration error of the network's own probabilities, and `error` after calibration.
     """
 
     decode: Decode
@@ -52,11 +53,11 @@ class Tuned:
 
 
 def tune(model: Recognizer, beam: int | None) -> Tuned:
-    """Choose lm_weight and length_bonus, then unknown_penalty, by the CER of the validation lines; then the temperature.
+    """Choose lm_weight and length_bonus, then unknown_penalty, by the CER of the validation lines; then calibrate the confidences.
 
     Args:
         model: Its decoder has the language model and the word list whose weights are tuned.
-        beam: Beam width; None keeps the decoder as it is and tunes only the temperature.
+        beam: Beam width; None keeps the decoder as it is and only calibrates.
     """
     config, geometry, decoder = model.config, model.geometry, model.decoder
     lines = lines_of(data.read(config.data), "val", config.data)
@@ -77,28 +78,65 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
                 texts[i] = text
         return metrics.score(references, texts), paths
 
+    def sure(paths: list[np.ndarray], temperature: float) -> np.ndarray:
+        """(lines,) the probability of each line's text at this temperature."""
+        out = np.zeros(len(lines))
+        for (index, logits), path in zip(outputs, paths, strict=True):
+            out[index] = confidences(logits, path, temperature)
+        return out
+
     score, paths = read(replace(decoder, settings=Settings()))
-    greedy_cer, settings = score.cer, config.decode
+    fitted = calibrated(lambda temperature: sure(paths, temperature), score.accuracies)
+    greedy_cer, settings = score.cer, config.decode.model_copy(update={"greedy_calibration": tuple(fitted)})
     tried: dict[Weights, float] = {}
     if beam is not None:
         start = replace(decoder.settings, beam=beam)
         found = _weights(decoder, start, lambda s: read(replace(decoder, settings=s))[0].cer, tried)
         decoder = replace(decoder, settings=found)
-        settings = _said(found, config.decode)
+        settings = _said(found, settings)
     if decoder.settings.name == "beam":
         score, paths = read(decoder)
+        fitted = calibrated(lambda temperature: sure(paths, temperature), score.accuracies)
+        settings = settings.model_copy(update={"calibration": tuple(fitted)})
 
-    def error(temperature: float) -> float:
-        # Temperature changes only the confidences, not the texts.
-        sure = np.zeros(len(lines))
-        for (index, logits), path in zip(outputs, paths, strict=True):
-            sure[index] = confidences(logits, path, temperature)
-        return metrics.calibration_error(sure, score.accuracies)
+    def error(calibration: Calibration) -> float:
+        found = calibration.apply(sure(paths, calibration.temperature))
+        return metrics.calibration_error(found, score.accuracies)
 
-    temperature = min(TEMPERATURES, key=error)
-    settings = settings.model_copy(update={"temperature": round(temperature, 3)})
+    settings = settings.model_copy(update={"temperature": 1.0})
     combinations = [(*key, cer) for key, cer in tried.items()]
-    return Tuned(settings, decoder, greedy_cer, score.cer, combinations, error(1.0), error(settings.temperature))
+    return Tuned(settings, decoder, greedy_cer, score.cer, combinations, error(UNCALIBRATED), error(fitted))
+
+
+def calibrated(sure: Callable[[float], np.ndarray], accuracies: np.ndarray) -> Calibration:
+    """The calibration with the lowest cross-entropy between confidences and accuracies.
+
+    Args:
+        sure: Temperature -> (lines,) probabilities of the lines' texts.
+        accuracies: (lines,) share of correct characters, 0..1.
+    """
+    best, least = UNCALIBRATED, float("inf")
+    for temperature in TEMPERATURES:
+        x = log_odds(sure(temperature))
+        slope, offset = _logistic(x, accuracies)
+        found = Calibration(round(temperature, 4), round(slope, 4), round(offset, 4))
+        c = np.clip(found.apply(1 / (1 + np.exp(-x))), 1e-9, 1 - 1e-9)
+        entropy = -float((accuracies * np.log(c) + (1 - accuracies) * np.log(1 - c)).sum())
+        if found.slope > 0 and entropy < least:
+            best, least = found, entropy
+    return best
+
+
+def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of y on x (Newton's method), drawn to 1 and 0 by one line's weight."""
+    beta, prior = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    inputs = np.stack([x, np.ones(len(x))], 1)  # (n, 2)
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-(inputs @ beta).clip(-500, 500)))
+        hessian = (inputs * (p * (1 - p))[:, None]).T @ inputs + np.eye(2)
+        step = np.linalg.solve(hessian, inputs.T @ (y - p) - (beta - prior))
+        beta = beta + step * min(1.0, 2.0 / max(1e-9, float(np.abs(step).max())))
+    return float(beta[0]), float(beta[1])
 
 
 def _weights(

@@ -141,7 +141,7 @@ def _kept(start: Checkpoint, letters: Alphabet, say: Callable[[str], None]) -> L
             f"note: the language model of the checkpoint is not kept, for it was made without {''.join(new)}; build one with "
             "hwr lm build, and store it with hwr lm tune"
         )
-        return Language(Decode(temperature=decode.temperature))
+        return Language(Decode(temperature=decode.temperature, greedy_calibration=decode.greedy_calibration))
     say("the checkpoint's language model is kept; the validation lines are read without it")
     return Language(decode, model, lexicon)
 
