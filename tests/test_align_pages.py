@@ -15,6 +15,7 @@ from hwr.data import Line
 from hwr.data.formats import page, xml
 from hwr.data.formats.marked_pages import Marked
 from hwr.data.formats.xml import children, descendants
+from hwr.decoding.transcript import DOUBTFUL
 from hwr.images import load
 from hwr.pages import segment
 from hwr.pages.sources import Target
@@ -89,7 +90,7 @@ def test_lines_of_page_get_their_texts(
         assert (line["text"], line["moved"]) == (text, False)
         assert line["score"] == pytest.approx(min(line["fit"], line["sure"]))
         assert confidence == pytest.approx(line["score"], abs=1e-4)
-        assert line["doubtful"] == (line["score"] < 0.6)
+        assert line["doubtful"] == (line["score"] < DOUBTFUL)
     assert "p1.xml: 5 of 5 lines have text" in done.stdout
     assert f"2 pages: 8 of 8 lines have text, {report['doubtful']} of them doubtful" in done.stdout
 

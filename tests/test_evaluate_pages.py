@@ -86,7 +86,7 @@ def test_lines_found_as_they_are_marked(
     pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, boxes = pages
-    monkeypatch.setattr(segment, "lines_of", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
     found, _ = report(root, model)
     assert (found["pages"], found["lines"], found["lines_found"], found["lines_extra"]) == (2, 7, 7, 0)
     assert {key: found[key] for key in found["ground_truth_lines"]} == found["ground_truth_lines"]
@@ -112,7 +112,7 @@ def test_lines_in_another_order_split_merged_and_extra(
         both = (two[0], two[1], max(two[2], three[2]), three[3])
         return [(left, top, middle, bottom), (middle + 1, top, right, bottom), both, (0, 0, 20, 20)]
 
-    monkeypatch.setattr(segment, "lines_of", finder(change, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(change, boxes))
     found, _ = report(root, model)
     counts = [found[f"lines_{key}"] for key in ("found", "split", "merged", "missed", "predicted", "extra")]
     assert counts == [4, 1, 2, 0, 8, 1]
@@ -132,7 +132,7 @@ def test_a_broken_page_counts_and_the_others_are_read(
             raise Error(f"{path}: no lines can be found")
         return found
 
-    monkeypatch.setattr(segment, "lines_of", finder(change, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(change, boxes))
     written = ["--report", tmp_path / "r.html", "--picture", tmp_path / "r.png"]
     found, done = report(root, model, *written, exit_code=1)
     assert "p2.png: no lines can be found" in done.stderr
@@ -143,6 +143,9 @@ def test_a_broken_page_counts_and_the_others_are_read(
         assert picture.width > 100
     table = hwr_pages(root, model, "--split", "all").stdout
     assert "4 found, 0 split, 0 merged, 3 missed" in table
+    monkeypatch.setitem(segment.SEGMENTERS, "kraken", finder(lambda path, found: [], boxes))
+    found, _ = report(root, model, "--segmenter", "kraken")
+    assert (found["lines_found"], found["lines_missed"], found["cer"], found["similarity"]) == (0, 7, 1, 0)
 
 
 def hwr_pages(root: Path, model: Path, *more: str) -> Any:
@@ -154,6 +157,9 @@ def test_parts_of_pages_are_refused(pages: tuple[Path, Boxes], drawn: Path, mode
     done = hwr_pages(pages[0], model)  # two pages are split by line
     assert done.exit_code == 2
     assert "--split all" in done.stderr
+    done = CliRunner().invoke(main, ["evaluate", "--checkpoint", str(model), "--segmenter", "kraken"])
+    assert done.exit_code == 2
+    assert "--segmenter finds the lines of pages; give --pages as well" in done.stderr
     done = hwr_pages(drawn, model)
     assert done.exit_code == 2
     assert "is a line image; data.root needs to be PAGE or ALTO" in done.stderr

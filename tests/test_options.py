@@ -190,6 +190,7 @@ def _evaluate(world: World) -> None:
 
 
 elsewhere("test_evaluate_pages.py::test_lines_found_as_they_are_marked", "evaluate --pages")
+elsewhere("test_evaluate_pages.py::test_a_broken_page_counts_and_the_others_are_read", "evaluate --segmenter")
 
 
 @check("evaluate --json", "evaluate --picture", "evaluate --report")

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Find the lines of the pages as well, and score page texts and lines; needs PAGE or ALTO.",
 )
+@click.option(
+    "--segmenter",
+    type=click.Choice(["rapidocr", "kraken"]),
+    help="With --pages: rapidocr (extra pages) or kraken (extra kraken) finds the lines (default: rapidocr).",
+)
 @decoder_options
 @engine_option
 @click.option(
@@ -59,6 +64,7 @@ def evaluate(
     overrides: tuple[str, ...],
     split: str,
     pages: bool,
+    segmenter: str | None,
     engine: str | None,
     json_path: str | None,
     picture_path: str | None,
@@ -76,10 +82,12 @@ def evaluate(
     for path in filter(None, (json_path, picture_path, page_path)):
         if not Path(path).parent.is_dir():  # now, not after minutes of reading
             raise Error(f"{path}: no such folder: {Path(path).parent}")
+    if segmenter and not pages:
+        raise Error("--segmenter finds the lines of pages; give --pages as well")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)
     model = Recognizer(loaded, settings)
     if pages:
-        _pages(model, split, checkpoint, json_path, picture_path, page_path)
+        _pages(model, segmenter, split, checkpoint, json_path, picture_path, page_path)
         return
     from hwr.evaluation import report_html
     from hwr.evaluation.evaluate import evaluate as run
@@ -102,6 +110,7 @@ def evaluate(
 
 def _pages(
     model: "Recognizer",
+    segmenter: str | None,
     split: str,
     checkpoint: str,
     json_path: str | None,
@@ -111,9 +120,11 @@ def _pages(
     """Evaluate pages, and print or write the report."""
     from hwr.evaluation import page_views, report
     from hwr.evaluation.pages import evaluate as run
-    from hwr.pages.segment import lines_of
+    from hwr.pages.segment import chosen
 
-    result = run(model, lines_of, split=split, checkpoint=checkpoint)
+    find = chosen("page", segmenter)
+    assert find is not None
+    result = run(model, find, split=split, checkpoint=checkpoint)
     if rank_and_world_size()[0]:
         return
     found = result.to_dict()

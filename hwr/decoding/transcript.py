@@ -19,13 +19,13 @@ from hwr.decoding.line_breaks import RoughLine, Span, Text
 from hwr.decoding.rough_match import BARRIER
 
 # Lines with a lower score are doubtful. Chosen on validation pages.
-DOUBTFUL = 0.6
+DOUBTFUL = 0.65
 
 # A line that the network can't read gets the text between its neighbours' if their lengths differ by this factor at most.
 MOST_LENGTH = 2.5
 
-# Lines out of order must have at least this many characters, because short ones match anywhere.
-LEAST_OUT_OF_ORDER = 6
+# Lines out of order must have at least this many characters, because short ones match anywhere, and this score.
+LEAST_OUT_OF_ORDER, SCORE_OUT_OF_ORDER = 6, 0.6
 
 # What transcripts write and alphabets may lack.
 _SIMILAR = {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\xac": "-"}
@@ -95,11 +95,10 @@ def align(
         chain = [(i, *span) for i, span in zip(lines, rough, strict=True) if span and span[0] < span[1]]
         rough_lines = [RoughLine(logits[i], len(readings[i]), start, end) for i, start, end in chain]
         decided = line_breaks.decide(rough_lines, whole, left, alphabet, edge_spaces)
-        # Out of order, little speaks for a line that fits badly.
         good = [
             (i, span)
             for (i, *_), span in zip(chain, decided, strict=True)
-            if span and (least == 1 or min(span.fit, span.sure) >= DOUBTFUL)
+            if span and (least == 1 or min(span.fit, span.sure) >= SCORE_OUT_OF_ORDER)
         ]
         if not good:
             break

@@ -100,7 +100,7 @@ def write_picture(path: str | Path, pages: Sequence[EvaluatedPage], number: int 
 def drawn(page: EvaluatedPage) -> Image.Image:
     """The page with its lines: ground truth green, found lines red. White if its image can't be read."""
     try:
-        pixels = load.read(page.image, upright=False)
+        pixels = load.read(page.image, page.upright)
     except Error:
         pixels = np.full((PICTURE, PICTURE), 255, np.uint8)
     scale = min(1.0, PICTURE / max(pixels.shape))

@@ -38,6 +38,7 @@ class EvaluatedPage:
         given: The predictions for the ground-truth lines.
         found: The lines found, with their predictions; positions as in `truth`.
         errors: Why the page or some of its lines could not be read.
+        upright: Whether positions refer to the image rotated by its EXIF orientation rather than as stored.
     """
 
     image: Path
@@ -45,6 +46,7 @@ class EvaluatedPage:
     given: tuple[TextLine, ...]
     found: tuple[TextLine, ...]
     errors: tuple[str, ...] = ()
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,4 +256,5 @@ def _evaluated(
         given=tuple(TextLine(p.target.region, p.text or "") for p in given),
         found=tuple(TextLine(place(p.target), p.text or "") for p in predictions),
         errors=(*(p.error for p in given if p.error), *errors),
+        upright=any(line.upright for line in lines),
     )
