@@ -21,7 +21,7 @@ from tqdm import tqdm
 from hwr import Error, files
 from hwr.atomic import replacing
 from hwr.data import Line
-from hwr.images import load, prepare
+from hwr.images import load, polarity, prepare
 from hwr.images.geometry import Geometry
 from hwr.processes import usable_cores
 
@@ -125,7 +125,8 @@ def _open(path: Path, lines: int, height: int) -> Images | None:
 
 
 def _key(lines: Sequence[Line], geometry: Geometry) -> str:
-    parts: list[object] = [inspect.getsource(load), inspect.getsource(prepare), cv2.__version__, PIL.__version__]
+    code = [inspect.getsource(module) for module in (load, polarity, prepare)]
+    parts: list[object] = [*code, cv2.__version__, PIL.__version__]
     parts += [geometry.height, geometry.width, geometry.any_width, geometry.margin, geometry.straighten]
     for line in lines:
         try:

@@ -5,6 +5,7 @@ import math
 import cv2
 import numpy as np
 
+from hwr.images import polarity
 from hwr.images.geometry import Geometry
 
 # Pixels brighter than this are paper and become white; padding is never darker (the original's `resize_image`).
@@ -174,12 +175,15 @@ def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple
 def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Preprocess a line for the network.
 
+    Light writing on a dark background is inverted, and black margins become paper, see `polarity.normalise`.
+
     Args:
         image: (H, W) uint8, of any size.
 
     Returns:
         (`geometry.height`, W) uint8; W is `geometry.width`, or at most that for lines of any width.
     """
+    image = polarity.normalise(image)
     if not geometry.any_width:
         return fit(image, geometry.height, geometry.width)
     if geometry.straighten:
