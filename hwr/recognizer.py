@@ -13,7 +13,7 @@ from hwr import Error, bundled, decoding, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.decoding import align
-from hwr.images import batches, prepare
+from hwr.images import batches, ink, pieces, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
 from hwr.images.load import grey_of
@@ -133,22 +133,28 @@ class Recognizer:
         return read_page(self, path, characters)
 
     def prepare(self, pixels: np.ndarray) -> Prepared:
-        """Preprocess a line's pixels, (H, W) uint8."""
-        return Prepared(prepare.prepare(pixels, self.geometry), (pixels.shape[0], pixels.shape[1]))
+        """Preprocess a line's pixels, (H, W) uint8; long lines of any width are not squeezed."""
+        return Prepared(prepare.prepare(pixels, pieces.unsqueezed(self.geometry)), (pixels.shape[0], pixels.shape[1]))
 
     def read_prepared(self, lines: Sequence[Prepared], characters: bool = False) -> list[Reading]:
-        """Read prepared lines in batches of `evaluate.batch_size` lines of similar width."""
+        """Read prepared lines in batches of `evaluate.batch_size` lines of similar width, longer lines in pieces.
+
+        The text of empty paper is empty, with confidence 1.
+        """
         out: list[Reading] = [Reading("", 0.0)] * len(lines)
         if not lines:
             return out
         images = Images.of([line.pixels for line in lines])
-        for batch in batches.reading(images, None, self.config.evaluate.batch_size, self.geometry.multiple):
-            logits = self.engine.logits(batch)
+        size, geometry = self.config.evaluate.batch_size, self.geometry
+        for batch in batches.reading(images, None, size, geometry.multiple, geometry.width):
+            logits = pieces.logits(self.engine.logits, batch, geometry, size)
             texts, confidences = self.decode(logits)
             for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
                 own: tuple[Character, ...] = ()
-                if characters:
-                    own = self.locate(row, text, lines[i], batch.images.shape[2] / len(row))
+                if text and ink.blank(lines[i].pixels, geometry):
+                    text, confidence = "", 1.0
+                if characters and text:
+                    own = self.locate(row, text, lines[i], geometry.step_width(batch.images.shape[2]))
                 out[i] = Reading(text, confidence, own)
         return out
 
@@ -163,9 +169,10 @@ class Recognizer:
             return out
         images = Images.of([line.pixels for line in lines])
         steps = self.geometry.time_steps(images.widths)
-        for batch in batches.reading(images, None, self.config.evaluate.batch_size, self.geometry.multiple):
-            logits = self.engine.logits(batch)
-            per_step = batch.images.shape[2] / logits.shape[1]
+        size, geometry = self.config.evaluate.batch_size, self.geometry
+        for batch in batches.reading(images, None, size, geometry.multiple, geometry.width):
+            logits = pieces.logits(self.engine.logits, batch, geometry, size)
+            per_step = geometry.step_width(batch.images.shape[2])
             for row, i in zip(logits, batch.index.tolist(), strict=True):
                 out[i] = Output(row[: steps[i]].copy(), per_step)
         return out
@@ -189,7 +196,9 @@ class Recognizer:
         if len(label) > len(text):
             places, sure = places[1:-1], sure[1:-1]
         offset, factor = prepare.columns(*line.size, line.pixels.shape[1], self.geometry)
-        edges = np.clip((places * per_step - offset) * factor, 0, line.size[1])
+        # CTC writes a character at some step within it or near it, so its ink tells where it begins and ends.
+        inked = ink.edges(line.pixels, places * per_step, [c == " " for c in text], self.geometry)
+        edges = np.clip((inked - offset) * factor, 0, line.size[1])
         return tuple(
             Character(c, round(left, 1), round(right, 1), round(p, 4))
             for c, (left, right), p in zip(text, edges.tolist(), sure.tolist(), strict=True)

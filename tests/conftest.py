@@ -149,7 +149,7 @@ def predictions(
     def read(logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         return decoding.build(settings.decode, alphabet, settings.model.edge_spaces)(logits)
 
-    return evaluate.read(engine, read, examples, settings.evaluate.batch_size, geometry.multiple)
+    return evaluate.read(engine, read, examples, settings.evaluate.batch_size, geometry)
 
 
 def recipe_of(settings: Config) -> batches.Recipe:

@@ -74,6 +74,7 @@ LAYERS = [
     ["hwr.data"],
     # `images.load` only decodes files.
     ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load", "hwr.images.documents"],
+    ["hwr.images.direction"],
     ["hwr.gluon_params", "hwr.bundled", "hwr.processes", "hwr.atomic", "hwr.terminal", "hwr.memory", "hwr.files"],
     ["hwr"],
 ]

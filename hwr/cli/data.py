@@ -1,5 +1,6 @@
 """The commands `hwr data …`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,23 +75,26 @@ def summary(
 ) -> None:
     """Count lines, pages, writers and characters, and list suspicious lines.
 
-    A line is suspicious if it has no text, if its image is tiny, unreadable or a duplicate, or if its text is too long for
-    the network's time steps (the network of --config).
+    A line is suspicious if it has no text or invisible characters, if its image is tiny, unreadable, blank, inverted or a
+    duplicate, or if the network of --config would squeeze its image or has too few time steps for its text. The exit status
+    is 1 if lines or pages can't be read at all.
     """
     from hwr import data, networks
     from hwr.data.summary import picture, summarise, table
     from hwr.evaluation import report
-    from hwr.images.batches import too_long
+    from hwr.images.check import faults
 
     if picture_path and not Path(picture_path).parent.is_dir():
         raise Error(f"{picture_path}: no such folder: {Path(picture_path).parent}")
     settings = _settings(path, kind, config_path, overrides, "image", "model")
-    dataset = data.read(settings.data)
+    dataset = data.read_all(settings.data)
     geometry = networks.geometry(settings)
-    found = summarise(dataset, lambda line, width, height: too_long(line, width, height, geometry))
+    found = summarise(dataset, lambda line, pixels: faults(line, pixels, geometry))
     echo(report.to_json(found) if as_json else table(found))
     if picture_path:
         picture(found, dataset, picture_path)
+    if found["faults"]:
+        sys.exit(1)
 
 
 @data.command()

@@ -38,6 +38,7 @@ class Data(Record):
     val: tuple[str, ...] = ("validationset1", "validationset2")
     test: tuple[str, ...] = ("testset",)
     exclude: tuple[str, ...] = ()
+    faults: Literal["refuse", "skip"] = "refuse"
     images: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     val_share: Fraction = 0.1

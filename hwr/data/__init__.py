@@ -1,6 +1,7 @@
 """Data on disk -> a dataset of lines."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,21 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """A line or a document that can't be read.
+
+    Attributes:
+        id: Its id, which `data.exclude` may name.
+        message: What is wrong, and where.
+        document: The id of the page or folder that it belongs to.
+    """
+
+    id: str
+    message: str
+    document: str = ""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The lines of a dataset, split.
 
@@ -51,6 +67,7 @@ class Dataset:
         excluded: Ids excluded by the config (`data.exclude`).
         empty: Ids skipped because they have no text.
         notes: What the user should know of how the data were read, a sentence each.
+        faults: Lines and documents that can't be read.
     """
 
     name: str
@@ -60,6 +77,7 @@ class Dataset:
     excluded: list[str]
     notes: list[str]
     empty: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     def part(self, split: str) -> list[Line]:
         """The lines of `train`, `val` or `test`."""
@@ -67,14 +85,40 @@ class Dataset:
         return parts[split]
 
 
+# Faults shown in a message.
+SHOWN = 20
+
+
 def read(data: "Data") -> Dataset:
     """Read the dataset or datasets that the config's `data` section describes.
 
-    With several roots, ids and writers start with the folder's name: `letters/a01-000u-00`.
+    With several roots, ids and writers start with the folder's name: `letters/a01-000u-00`. Lines that can't be read are an
+    error, which lists all of them, or (`data.faults: skip`) a note.
 
     Raises:
         Error: Data are missing, damaged or not as the config says; names the file and line or the key.
     """
+    found = read_all(data)
+    if not found.faults:
+        return found
+    if data.faults == "skip" and any(found.part(part) for part in PARTS):
+        note = f"{len(found.faults)} lines or pages can't be read and are skipped:\n{listed(found.faults)}"
+        return replace(found, notes=[*found.notes, note], faults=[])
+    raise Error(
+        f"{listed(found.faults)}\n{len(found.faults)} lines or pages can't be read. Repair them, exclude them by id or "
+        "pattern (--set 'data.exclude=[ID, PAGE/*]'), or skip all of them (--set data.faults=skip)"
+    )
+
+
+def listed(faults: Sequence[Fault]) -> str:
+    """Faults for a message, a line each."""
+    rows = [fault.message if fault.id in fault.message else f"{fault.id}: {fault.message}" for fault in faults[:SHOWN]]
+    more = f"… and {len(faults) - SHOWN} more; `hwr data summary --json` lists all"
+    return "\n".join([*rows, more] if len(faults) > SHOWN else rows)
+
+
+def read_all(data: "Data") -> Dataset:
+    """`read`, with the lines that can't be read in the dataset's `faults`."""
     if isinstance(data.root, str):
         return _read(data)
     names = [Path(root).resolve().name for root in data.root]
@@ -98,6 +142,7 @@ def read(data: "Data") -> Dataset:
         excluded=[id for dataset in found for id in dataset.excluded],
         notes=[note for dataset in found for note in dataset.notes],
         empty=[id for dataset in found for id in dataset.empty],
+        faults=[fault for dataset in found for fault in dataset.faults],
     )
 
 
@@ -113,6 +158,7 @@ def _named(dataset: Dataset, name: str) -> Dataset:
         excluded=[f"{name}/{id}" for id in dataset.excluded],
         notes=[f"{name}: {note}" for note in dataset.notes],
         empty=[f"{name}/{id}" for id in dataset.empty],
+        faults=[replace(x, id=f"{name}/{x.id}", document=f"{name}/{x.document}") for x in dataset.faults],
     )
 
 
@@ -124,21 +170,32 @@ def _read(data: "Data") -> Dataset:
     from hwr.data import formats
 
     dataset = formats.read(data)
-    for line in (*dataset.train, *dataset.val, *dataset.test):
-        if data.unit != "form" and (found := CONTROL.search(line.text)):
-            raise Error(f"{line.source}: line {line.id}: its text contains the control character U+{ord(found[0]):04X}")
-        if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
-            # CTC reads from left to right and would have to learn the text backwards.
-            raise Error(f"{line.source}: line {line.id}: text from right to left can't be trained on yet")
-    if data.normalise == "none":
-        return dataset
+    faults = list(dataset.faults)
     # Text is changed here only: everything after this sees the same characters.
     form = data.normalise
 
     def lines(chosen: list[Line]) -> list[Line]:
-        return [replace(line, text=unicodedata.normalize(form, line.text)) for line in chosen]
+        good = []
+        for line in chosen:
+            if fault := _fault(line, data.unit):
+                faults.append(Fault(line.id, f"{line.source}: line {line.id}: {fault}"))
+            else:
+                good.append(line if form == "none" else replace(line, text=unicodedata.normalize(form, line.text)))
+        return good
 
-    return replace(dataset, train=lines(dataset.train), val=lines(dataset.val), test=lines(dataset.test))
+    parts = {part: lines(dataset.part(part)) for part in PARTS}
+    faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
+    return replace(dataset, **parts, faults=faults)
+
+
+def _fault(line: Line, unit: str) -> str:
+    """Why a line can't be trained on or evaluated; "" if it can."""
+    if unit != "form" and (found := CONTROL.search(line.text)):
+        return f"its text contains the control character U+{ord(found[0]):04X}"
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
+        # CTC reads from left to right and would have to learn the text backwards.
+        return "text from right to left can't be trained on yet"
+    return ""
 
 
 def detect(root: Path) -> str:

@@ -2,13 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import PARTS, Dataset, Line
+from hwr.data import PARTS, Dataset, Fault, Line
 from hwr.data.disk import read_rows
+
+# Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
+DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
 
 # What a column may call them.
 NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
@@ -22,6 +26,7 @@ def split(
     empty: Sequence[str],
     notes: list[str],
     column: Sequence[str] | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Dataset:
     """Split lines by `data.lists`, else by their column, else by drawing.
 
@@ -36,15 +41,22 @@ def split(
         documents: (lines,) what each was cut from.
         empty: Ids skipped because they have no text.
         column: (lines,) the split that each line's own column names, or None.
+        faults: Lines and documents that can't be read.
 
     Raises:
         Error: A list has an unknown id; a column has an unknown split.
     """
+    if not lines:
+        return Dataset(data.folder.resolve().name, [], [], [], [], notes, list(empty), _wanted(faults, data.exclude))
     known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
-    if strange := sorted(set(data.exclude) - known):
-        raise Error(f"data.exclude: {strange[0]} is not the id of a line or a document in {data.folder}")
-    unwanted = set(data.exclude)
-    left_out = [x.id in unwanted or document in unwanted for x, document in zip(lines, documents, strict=True)]
+    faulty = {name for fault in faults for name in (fault.id, fault.document)}
+    check_known(data.exclude, known | faulty, f"a line or a document in {data.folder}")
+    left_out = [
+        excluded(line.id, data.exclude) or excluded(document, data.exclude)
+        for line, document in zip(lines, documents, strict=True)
+    ]
+    wanted = _wanted(faults, data.exclude)
+    known |= faulty
     name = data.folder.resolve().name
     tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
     if column is None and set(tops) <= NAMES.keys() and len(set(tops)) > 1:
@@ -56,7 +68,7 @@ def split(
         lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
         parts = _listed(data.model_copy(update=lists), lines, documents, known)
     elif column is not None and any(column):
-        parts = [_named(value, line) for value, line in zip(column, lines, strict=True)]
+        parts = [part_named(value, line) for value, line in zip(column, lines, strict=True)]
     else:
         by_writer = all(line.writer for line in lines) and len({line.writer for line in lines}) > 2
         groups = [line.writer for line in lines] if by_writer else list(documents)
@@ -76,11 +88,54 @@ def split(
     _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writers", notes)
     _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
-    excluded = [line.id for line, out in zip(lines, left_out, strict=True) if out]
-    return Dataset(name, train, val, test, excluded, notes, list(empty))
+    out = [line.id for line, out in zip(lines, left_out, strict=True) if out]
+    out += [fault.id for fault in faults if fault not in wanted]
+    return Dataset(name, train, val, test, out, notes, list(empty), wanted)
 
 
-def _named(value: str, line: Line) -> str:
+def excluded(id: str, unwanted: Sequence[str]) -> bool:
+    """Whether an id is in a list of ids and patterns. In a pattern, * stands for any characters, ? for one."""
+    return id in unwanted or any(fnmatchcase(id, _pattern(entry)) for entry in unwanted if is_pattern(entry))
+
+
+def check_known(unwanted: Sequence[str], known: Collection[str], what: str) -> None:
+    """Refuse entries of `data.exclude` that are no id, and patterns that match none.
+
+    Raises:
+        Error: There is such an entry; `what` says what an id is.
+    """
+    for entry in unwanted:
+        if (
+            entry not in known
+            and entry not in DAMAGED_IN_IAM
+            and not (is_pattern(entry) and any(excluded(id, [entry]) for id in known))
+        ):
+            matches = "matches" if is_pattern(entry) else "is"
+            raise Error(f"data.exclude: {entry} {matches} not the id of {what}")
+
+
+def is_pattern(entry: str) -> bool:
+    """Whether an entry of `data.exclude` has wildcards."""
+    return "*" in entry or "?" in entry
+
+
+def _pattern(entry: str) -> str:
+    return entry.replace("[", "[[]")  # brackets occur in file names
+
+
+def _wanted(faults: Sequence[Fault], unwanted: Sequence[str]) -> list[Fault]:
+    """The faults of what is not excluded."""
+    return [fault for fault in faults if not (excluded(fault.id, unwanted) or excluded(fault.document, unwanted))]
+
+
+def part_named(value: str, line: Line) -> str:
+    """The part that a table's column or a folder names, "" if it names none.
+
+    Raises:
+        Error: It is none of `NAMES`.
+    """
+    if not value.strip():
+        return ""
     part = NAMES.get(value.strip().lower())
     if part is None:
         raise Error(f"{line.source}: the split of {line.id} is {value!r}; it is train, val or test")

@@ -1,51 +1,49 @@
 """`hwr data summary`: the contents of a dataset, and its suspicious lines."""
 
-import unicodedata
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from hwr import Error
 from hwr.atomic import replacing
 from hwr.data import Dataset, Line
+from hwr.data.text import name, unusual
 from hwr.images import load
+from hwr.processes import usable_cores
 
-# Pixels in height or width; less is hardly a line of handwriting.
-TINY = 8
 # Suspicious lines shown on screen; the JSON has all.
 SHOWN = 20
+# Pages decoded at once by the workers, to bound memory.
+CHUNK = 64
 
 
-def summarise(dataset: Dataset, too_long: Callable[[Line, int, int], str]) -> dict[str, Any]:
-    """Count what a dataset holds.
+def summarise(dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[str]]) -> dict[str, Any]:
+    """Count what a dataset holds, and look at every image.
 
-    Images are opened for their size, not decoded. Returns JSON values, sizes in pixels, lengths in characters: `lines`
-    (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers` and `pages` (0 if unknown),
-    `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`, `width`, `height`,
-    `suspicious` (id, source, fault), `notes`.
+    Returns JSON values, sizes in pixels, lengths in characters: `lines` (all, with those without text), `empty_lines`,
+    `train`, `val`, `test`, `writers` and `pages` (0 if unknown), `characters` (of all texts), `charset` (each of them once),
+    `frequencies`, `text_length`, `width`, `height`, `suspicious` (id, source, fault), `notes`.
 
     Args:
-        too_long: Line, its width and its height in pixels -> why a network can't write the text, or "".
+        faults: Line and its pixels, (H, W) uint8 -> what is suspicious about them.
     """
     parts = {part: dataset.part(part) for part in ("train", "val", "test")}
     lines = [line for part in parts.values() for line in part]
     texts = [line.text for line in lines]
     counts = Counter(character for text in texts for character in text)
     suspicious = [{"id": id, "source": "", "fault": "has no text"} for id in dataset.empty]
-    sizes: list[tuple[int, int]] = []
-    for line in lines:
-        try:
-            size = _size(line)
-        except Error as error:
-            suspicious.append({"id": line.id, "source": line.source, "fault": str(error)})
-            continue
-        sizes.append(size)
-        fault = too_long(line, *size) if min(size) >= TINY else f"its image is {size[0]} x {size[1]} pixels"
-        if fault:
-            suspicious.append({"id": line.id, "source": line.source, "fault": fault})
+    shapes: list[tuple[int, int]] = []
+    for line, (size, found) in zip(lines, _looked_at(lines, faults), strict=True):
+        shapes += [size] if size else []
+        suspicious += [{"id": line.id, "source": line.source, "fault": fault} for fault in found]
+        if odd := unusual(line.text):
+            suspicious.append({"id": line.id, "source": line.source, "fault": f"its text has {', '.join(odd)}"})
     first: dict[tuple[Path, tuple[tuple[int, int], ...]], str] = {}
     for line in lines:
         before = first.setdefault((line.image, line.region), line.id)
@@ -62,26 +60,40 @@ def summarise(dataset: Dataset, too_long: Callable[[Line, int, int], str]) -> di
         "charset": "".join(sorted(counts)),
         "frequencies": dict(counts.most_common()),
         "text_length": _spread([len(text) for text in texts]),
-        "width": _spread([width for width, _ in sizes]),
-        "height": _spread([height for _, height in sizes]),
+        "width": _spread([width for width, _ in shapes]),
+        "height": _spread([height for _, height in shapes]),
         "suspicious": suspicious,
+        "faults": [{"id": fault.id, "fault": fault.message} for fault in dataset.faults],
         "notes": dataset.notes,
         "split": dataset.name,
     }
 
 
-def _size(line: Line) -> tuple[int, int]:
-    """Width and height of a line in pixels.
+def sizes(lines: Sequence[Line]) -> list[tuple[int, int]]:
+    """Width and height of the lines whose image can be read, in pixels."""
+    return [size for size, _ in _looked_at(lines, lambda line, pixels: ()) if size]
 
-    Raises:
-        Error: There is no such image, or it can't be opened.
-    """
-    width, height = load.size(line.image, line.upright or not line.region)
-    if not line.region:
-        return width, height
-    xs, ys = zip(*line.region, strict=True)
-    right, bottom = min(max(xs) + 1, width), min(max(ys) + 1, height)
-    return max(0, right - max(min(xs), 0)), max(0, bottom - max(min(ys), 0))
+
+def _looked_at(
+    lines: Sequence[Line], faults: Callable[[Line, np.ndarray], Sequence[str]]
+) -> Iterator[tuple[tuple[int, int] | None, Sequence[str]]]:
+    """The size of each line (width and height; None if its image can't be read) and its faults, each page decoded once."""
+
+    def look(page: Sequence[Line]) -> list[tuple[tuple[int, int] | None, Sequence[str]]]:
+        regions, baselines = [line.region for line in page], [line.baseline for line in page]
+        cuts = load.read_lines(page[0].image, regions, page[0].upright, baselines)
+        return [
+            (None, [str(cut)]) if isinstance(cut, Error) else ((cut.shape[1], cut.shape[0]), faults(line, cut))
+            for line, cut in zip(page, cuts, strict=True)
+        ]
+
+    pages = (list(group) for _, group in itertools.groupby(lines, key=lambda line: line.image))
+    bar = tqdm(desc="looking at the images", total=len(lines), unit="line", disable=None, leave=False)
+    with ThreadPoolExecutor(usable_cores()) as pool, bar:
+        for chunk in iter(lambda: list(itertools.islice(pages, CHUNK)), []):
+            for found in pool.map(look, chunk):
+                bar.update(len(found))
+                yield from found
 
 
 def _pages(lines: Sequence[Line]) -> int:
@@ -109,16 +121,24 @@ def table(found: dict[str, Any]) -> str:
         ("writers", found["writers"] or "unknown"),
         ("characters", f"{found['characters']}, {len(found['charset'])} different"),
     ]
-    for name, key in (("text, characters", "text_length"), ("width, pixels", "width"), ("height, pixels", "height")):
+    for title, key in (("text, characters", "text_length"), ("width, pixels", "width"), ("height, pixels", "height")):
         s = found[key]
         rows.append(
-            (name, f"{s['min']:g} to {s['max']:g}; median {s['median']:g}, 90 % in {s['p5']:g} to {s['p95']:g}")
+            (title, f"{s['min']:g} to {s['max']:g}; median {s['median']:g}, 90 % in {s['p5']:g} to {s['p95']:g}")
         )
-    out = [f"{name:<20}{value}" for name, value in rows]
+    out = [f"{title:<20}{value}" for title, value in rows]
     out += ["", "characters by frequency"]
-    shown = [f"{_visible(c)} {number}" for c, number in found["frequencies"].items()]
+    shown = [f"{name(c)} {number}" for c, number in found["frequencies"].items()]
     out += ["  " + "   ".join(shown[i : i + 10]) for i in range(0, len(shown), 10)]
     out += [f"note: {note}" for note in found["notes"]]
+    if found["faults"]:
+        out += ["", f"{len(found['faults'])} lines or pages can't be read"]
+        out += [
+            "  " + (x["fault"] if x["id"] in x["fault"] else f"{x['id']}: {x['fault']}")
+            for x in found["faults"][:SHOWN]
+        ]
+        if len(found["faults"]) > SHOWN:
+            out.append(f"  … and {len(found['faults']) - SHOWN} more; --json has all")
     if found["suspicious"]:
         out += ["", f"{len(found['suspicious'])} suspicious lines"]
         for line in found["suspicious"][:SHOWN]:
@@ -126,14 +146,6 @@ def table(found: dict[str, Any]) -> str:
         if len(found["suspicious"]) > SHOWN:
             out.append(f"  … and {len(found['suspicious']) - SHOWN} more; --json has all")
     return "\n".join(out)
-
-
-def _visible(character: str) -> str:
-    """A character, or its name if it is invisible."""
-    if character == " ":
-        return "space"
-    unseen = unicodedata.category(character)[0] in "CZM"
-    return unicodedata.name(character, f"U+{ord(character):04X}") if unseen else character
 
 
 def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
@@ -144,12 +156,7 @@ def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
     from matplotlib import pyplot
 
     lines = [line for part in ("train", "val", "test") for line in dataset.part(part)]
-    sizes = []
-    for line in lines:
-        try:
-            sizes.append(_size(line))
-        except Error:
-            continue  # the summary names it
+    shapes = sizes(lines)
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
     shown = list(found["frequencies"].items())[:80]
     axes[0, 0].bar(range(len(shown)), [number for _, number in shown], log=True)
@@ -157,8 +164,8 @@ def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
     axes[0, 0].set_title("how often the characters occur" + (", the first 80" if len(found["charset"]) > 80 else ""))
     for axis, values, title in (
         (axes[0, 1], [len(line.text) for line in lines], "characters a line"),
-        (axes[1, 0], [width for width, _ in sizes], "width, pixels"),
-        (axes[1, 1], [height for _, height in sizes], "height, pixels"),
+        (axes[1, 0], [width for width, _ in shapes], "width, pixels"),
+        (axes[1, 1], [height for _, height in shapes], "height, pixels"),
     ):
         axis.hist(values, bins=40)
         axis.set_title(title)

@@ -19,7 +19,7 @@ from hwr.data import PARTS, Dataset, Line
 from hwr.engines import Engine, Group
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
-from hwr.images import batches, cache
+from hwr.images import batches, cache, ink, pieces
 from hwr.images.batches import Examples
 from hwr.images.geometry import Geometry
 from hwr.loading import check_root
@@ -60,7 +60,7 @@ def read(
     decode: Callable[[np.ndarray], tuple[list[str], np.ndarray]],
     examples: Examples,
     batch_size: int,
-    multiple: int,
+    geometry: Geometry,
     title: str = "reading",
     stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
@@ -68,7 +68,7 @@ def read(
 
     Args:
         decode: (N, T, C) logits -> N texts and (N,) confidences.
-        multiple: Batch widths are rounded up to a multiple of this, in pixels.
+        geometry: The network's. Wider lines are read in pieces, and the text of empty paper is empty.
         stop: Called after every batch; True stops reading.
 
     Raises:
@@ -77,12 +77,13 @@ def read(
     texts = [""] * len(examples)
     confidences, losses = np.zeros(len(examples)), np.zeros(len(examples))
     group, own, stopped, seconds = engine.group, [], False, 0.0
-    all_batches = batches.reading(examples.images, examples.labels, batch_size, multiple)
+    all_batches = batches.reading(examples.images, examples.labels, batch_size, geometry.multiple, geometry.width)
     with tqdm(desc=title, total=len(examples), unit="line", disable=True if group.rank else None, leave=False) as bar:
         for batch in islice(all_batches, group.rank, None, group.size):
             start = time.perf_counter()
-            logits = engine.logits(batch)
+            logits = pieces.logits(engine.logits, batch, geometry, batch_size)
             found, confidence = decode(logits)
+            _clear_blank(found, confidence, batch, geometry)
             seconds += time.perf_counter() - start
             own.append((batch.index, found, confidence, engine.loss(logits, batch.labels)))
             bar.update(len(batch.index) * group.size)
@@ -100,10 +101,15 @@ def read(
     return Predictions(texts, confidences, losses, writable, max(seconds for _, seconds, _ in everybody))
 
 
+def _clear_blank(texts: list[str], confidences: np.ndarray, batch: batches.Batch, geometry: Geometry) -> None:
+    for i, (pixels, width) in enumerate(zip(batch.images, batch.widths.tolist(), strict=True)):
+        if texts[i] and ink.blank(pixels[:, :width], geometry):
+            texts[i], confidences[i] = "", 1.0
+
+
 def read_with(model: Recognizer, examples: Examples) -> Predictions:
     """Read prepared lines with a recognizer."""
-    size, multiple = model.config.evaluate.batch_size, model.geometry.multiple
-    return read(model.engine, model.decode, examples, size, multiple)
+    return read(model.engine, model.decode, examples, model.config.evaluate.batch_size, model.geometry)
 
 
 def prepared(
@@ -249,7 +255,8 @@ def evaluate(
         check_root(config.data, checkpoint or model.name or "the model")
     dataset = _noted(data.read(config.data), config.data, model)
     lines = lines_of(dataset, split, config.data)
-    examples = prepared(lines, model.alphabet, model.geometry, config.data.cache, model.engine.group)
+    geometry = pieces.unsqueezed(model.geometry)
+    examples = prepared(lines, model.alphabet, geometry, config.data.cache, model.engine.group)
     predictions = read_with(model, examples)
     score = metrics.score([line.text for line in lines], predictions.texts, [line.writer for line in lines])
     low, high, over = score.cer_interval(config.evaluate.bootstrap)

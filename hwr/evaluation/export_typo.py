@@ -10,7 +10,7 @@ from hwr.atomic import replacing
 from hwr.config import Decode
 from hwr.decoding import Decoder
 from hwr.evaluation.evaluate import lines_of, prepared, read_with
-from hwr.images import batches
+from hwr.images import batches, pieces
 from hwr.recognizer import Recognizer
 
 
@@ -38,7 +38,7 @@ def export_typo(
     config = model.config
     dataset = data.read(config.data)
     lines, training = lines_of(dataset, split, config.data), lines_of(dataset, "train", config.data)
-    examples = prepared(lines, model.alphabet, model.geometry, config.data.cache)
+    examples = prepared(lines, model.alphabet, pieces.unsqueezed(model.geometry), config.data.cache)
     texts = read_with(model, examples).texts
     pairs_path, train_path = out / "validating.json", out / "text_train.txt"
     with replacing(pairs_path) as temporary:
@@ -49,8 +49,9 @@ def export_typo(
     paths = [pairs_path, train_path]
     if searching and n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
-        for batch in batches.reading(examples.images, None, config.evaluate.batch_size, model.geometry.multiple):
-            found = searching.n_best(model.engine.logits(batch), n_best)
+        size, geometry = config.evaluate.batch_size, model.geometry
+        for batch in batches.reading(examples.images, None, size, geometry.multiple, geometry.width):
+            found = searching.n_best(pieces.logits(model.engine.logits, batch, geometry, size), n_best)
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
                 readings[i] = {"reference": lines[i].text, "readings": alternatives}

@@ -97,7 +97,7 @@ def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[
     """Draw some of the lines, evenly spaced, with their predictions (PNG)."""
     shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
     sheet = picture(
-        [load.read_line(lines[i].image, lines[i].region, lines[i].upright) for i in shown],
+        [load.read_line(lines[i].image, lines[i].region, lines[i].upright, lines[i].baseline) for i in shown],
         [lines[i].text for i in shown],
         [hypotheses[i] for i in shown],
     )

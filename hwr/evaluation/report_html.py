@@ -73,7 +73,7 @@ def write_data(path: str | Path, data: dict[str, Any]) -> None:
 
 
 def _line_image(line: Line) -> Image.Image:
-    pixels = Image.fromarray(load.read_line(line.image, line.region, line.upright))
+    pixels = Image.fromarray(load.read_line(line.image, line.region, line.upright, line.baseline))
     pixels.thumbnail((4 * 800, HEIGHT), Image.Resampling.LANCZOS)
     return pixels
 

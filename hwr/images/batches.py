@@ -11,7 +11,7 @@ from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.config import Augment
 from hwr.data import Line
-from hwr.images import augment, load, prepare
+from hwr.images import augment
 from hwr.images.cache import Images
 from hwr.images.geometry import Geometry, steps_needed
 
@@ -108,21 +108,6 @@ def unwritable(text: str, alphabet: Alphabet, geometry: Geometry, steps: int) ->
             remedy = "raise model.steps"
         return f"its {len(text)} characters need {need} time steps but the network has {steps}; {remedy}"
     return ""
-
-
-def too_long(line: Line, width: int, height: int, geometry: Geometry) -> str:
-    """Why CTC can't write the line's text in the time steps of its image, with any alphabet; "" if it can.
-
-    Args:
-        width: Width of the line image in pixels.
-        height: Height of the line image in pixels.
-    """
-    letters = Alphabet("".join(sorted({*geometry.written(line.text)})))
-    if geometry.any_width:
-        width = prepare.scaled_width(width, height, geometry)
-        if geometry.straighten:  # crops empty paper above and below, which makes the scaled line wider
-            width = prepare.prepare(load.read_line(line.image, line.region, line.upright), geometry).shape[1]
-    return unwritable(line.text, letters, geometry, int(geometry.time_steps(np.array([width]))[0]))
 
 
 def pad(labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -278,7 +263,9 @@ class _Order:
         return turn, int(self._permutation[place])
 
 
-def reading(images: Images, labels: Sequence[np.ndarray] | None, size: int, multiple: int = 1) -> Iterator[Batch]:
+def reading(
+    images: Images, labels: Sequence[np.ndarray] | None, size: int, multiple: int = 1, widest: int | None = None
+) -> Iterator[Batch]:
     """Batches of all lines without augmentation, the widest first, so that a lack of memory shows at once.
 
     The last batch may be smaller.
@@ -287,11 +274,13 @@ def reading(images: Images, labels: Sequence[np.ndarray] | None, size: int, mult
         labels: Label ids per line; None if no loss is needed.
         size: Lines per batch.
         multiple: Batch widths are rounded up to a multiple of this, in pixels.
+        widest: Lines wider than this, in pixels, are alone in their batch; see `pieces`.
     """
     order = np.argsort(-images.widths, kind="stable")
+    alone = 0 if widest is None else int((images.widths > widest).sum())
     nothing = np.zeros(0, np.int32)
-    for start in range(0, len(images), size):
-        index = order[start : start + size]
+    for start in [*range(alone), *range(alone, len(images), size)]:
+        index = order[start : start + (1 if start < alone else size)]
         pixels = images.batch(index, multiple)
         chosen = [nothing if labels is None else labels[i] for i in index]
         yield Batch(pixels, images.widths[index], pad(chosen), None, index)

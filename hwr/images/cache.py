@@ -21,7 +21,7 @@ from tqdm import tqdm
 from hwr import Error, files
 from hwr.atomic import replacing
 from hwr.data import Line
-from hwr.images import load, polarity, prepare
+from hwr.images import direction, load, polarity, prepare
 from hwr.images.geometry import Geometry
 from hwr.processes import usable_cores
 
@@ -125,15 +125,17 @@ def _open(path: Path, lines: int, height: int) -> Images | None:
 
 
 def _key(lines: Sequence[Line], geometry: Geometry) -> str:
-    code = [inspect.getsource(module) for module in (load, polarity, prepare)]
+    code = [inspect.getsource(module) for module in (direction, load, polarity, prepare)]
     parts: list[object] = [*code, cv2.__version__, PIL.__version__]
     parts += [geometry.height, geometry.width, geometry.any_width, geometry.margin, geometry.straighten]
+    parts += [geometry.whole] * geometry.whole  # files of others keep their names
     for line in lines:
         try:
             stat = line.image.stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
-        parts.append([str(files.real(line.image)), stat.st_size, stat.st_mtime_ns, line.upright, *line.region])
+        place = [str(files.real(line.image)), stat.st_size, stat.st_mtime_ns, line.upright]
+        parts.append([*place, *line.region, line.baseline])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
@@ -150,8 +152,9 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
 
     def prepare_page(chosen: Sequence[Line]) -> list[np.ndarray | Error]:
         """Prepare the lines of one image, decoding it once."""
-        cuts = load.read_lines(chosen[0].image, [line.region for line in chosen], chosen[0].upright)
-        return [cut if isinstance(cut, Error) else prepare.prepare(cut, geometry) for cut in cuts]
+        regions, baselines = [line.region for line in chosen], [line.baseline for line in chosen]
+        cuts = load.read_lines(chosen[0].image, regions, chosen[0].upright, baselines)
+        return [cut if isinstance(cut, Error) else prepare.prepared_or_error(cut, geometry) for cut in cuts]
 
     bar = tqdm(desc="preparing lines", total=len(lines), unit="line", disable=None if progress else True, leave=False)
     # Write sequentially, not through a memory map, where a full disk would kill the process instead of raising an error.

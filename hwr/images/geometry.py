@@ -23,6 +23,7 @@ class Geometry:
         margin: Paper added left and right of a line, in pixels.
         straighten: Whether slanting lines are levelled first.
         edge_spaces: Whether the network writes a space before and after each text, for the paper there.
+        whole: Whether lines that are wider than `width` keep their aspect ratio, to be read in pieces; else they are squeezed.
     """
 
     height: int
@@ -33,6 +34,7 @@ class Geometry:
     margin: int = 0
     straighten: bool = False
     edge_spaces: bool = False
+    whole: bool = False
 
     @property
     def any_width(self) -> bool:
@@ -52,6 +54,10 @@ class Geometry:
         for stride in self.strides:
             columns = -(-columns // stride)
         return columns * self.frames
+
+    def step_width(self, width: int) -> float:
+        """Width of a time step in pixels, in a batch of this width."""
+        return width / self.steps if self.steps is not None else math.prod(self.strides) / self.frames
 
     def least_widths(self, labels: Sequence[np.ndarray]) -> np.ndarray | None:
         """(N,) minimum widths in pixels that give labels enough time steps; None if all lines have one width."""

@@ -1,5 +1,8 @@
 """Where a prepared line has ink."""
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -17,6 +20,10 @@ RULE_ACROSS, RULE_DOWN = 3.0, 0.95
 
 # Pixels of ink that are more than dust, in a line of this height.
 DUST, DUST_HEIGHT = 5, 64
+
+# How far the ink of the first and the last character may be from the step that writes it, in heights of the line; and how much
+# ink a letter's end may cross rather than be a height away from the middle between two letters, in pixels.
+REACH, VALLEY = 1.5, 12.0
 
 
 def strokes(line: np.ndarray, stretched: bool = True) -> np.ndarray:
@@ -52,3 +59,73 @@ def blank(line: np.ndarray, geometry: Geometry) -> bool:
     # A speck is less than a stroke is wide.
     kept = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) if line.shape[0] >= 24 else found
     return int(kept.sum()) <= DUST * (line.shape[0] / DUST_HEIGHT) ** 2
+
+
+def edges(line: np.ndarray, steps: np.ndarray, spaces: Sequence[bool], geometry: Geometry) -> np.ndarray:
+    """Where the ink of each character begins and ends.
+
+    Neighbours are parted where there is least ink between the steps at which the network writes them; words, at the widest
+    gap.
+
+    Args:
+        line: (H, W) uint8, prepared.
+        steps: (L, 2), first and last column of the steps at which each character of the text is written.
+        spaces: (L,) whether each is a space.
+
+    Returns:
+        (L, 2) float, in columns of the line. A character without ink there, such as a space, has the place left for it.
+    """
+    if not len(steps):
+        return np.zeros((0, 2))
+    height, width = line.shape
+    mass = strokes(line, geometry.any_width).sum(0)
+    places = np.clip(steps.mean(1), 0, width - 1)
+    letters = [i for i, space in enumerate(spaces) if not space]
+    out = np.clip(steps, 0, width).astype(np.float64)
+    if not letters:
+        return out
+    begin = max(0, round(places[letters[0]] - REACH * height))
+    for i, after in zip(letters, [*letters[1:], None], strict=True):
+        if after is None:
+            end, next_begin = min(width, round(places[i] + REACH * height)), width
+        elif after == i + 1:
+            end = next_begin = _valley(mass, begin, places[i], places[after], height)
+        else:
+            end, next_begin = _gap(mass, begin, places[i], places[after], height)
+            cuts = np.linspace(end, next_begin, after - i)
+            out[i + 1 : after] = np.stack([cuts[:-1], cuts[1:]], 1)
+        inked = np.flatnonzero(mass[begin:end])
+        if len(inked):
+            out[i] = begin + inked[0], begin + inked[-1] + 1
+        begin = next_begin
+    return out
+
+
+def _valley(mass: np.ndarray, begin: int, left: float, right: float, height: int) -> int:
+    """The column that parts two letters written at `left` and `right`; the first begins at `begin`."""
+    start = max(begin + 1, math.floor(left))
+    end = max(start + 1, math.ceil(right))
+    # The first letter has ink: it ends after its first stroke.
+    first = np.flatnonzero(mass[begin:end])
+    if len(first):
+        start = min(max(start, begin + int(first[0]) + 1), end - 1)
+    columns = np.arange(start, min(end, len(mass)))
+    if not len(columns):
+        return min(start, len(mass))
+    away = np.abs(columns - (left + right) / 2) / height
+    return int(columns[np.argmin(mass[columns] + VALLEY * away)])
+
+
+def _gap(mass: np.ndarray, begin: int, left: float, right: float, height: int) -> tuple[int, int]:
+    """First and last column of the gap between two words, whose letters there are written at `left` and `right`."""
+    start, end = max(begin, math.floor(left - height / 2)), min(len(mass), math.ceil(right + height / 2))
+    empty = np.concatenate([[False], mass[start:end] == 0, [False]])
+    starts, ends = np.flatnonzero(empty[1:] & ~empty[:-1]) + start, np.flatnonzero(~empty[1:] & empty[:-1]) + start
+    inside = (ends > left) & (starts < right) & (starts > begin)
+    if not inside.any():
+        middle = _valley(mass, begin, left, right, height)
+        return middle, middle
+    starts, ends = starts[inside], ends[inside]
+    away = np.abs((starts + ends) / 2 - (left + right) / 2)
+    best = int(np.argmax(ends - starts - away / 2))
+    return int(starts[best]), int(ends[best])

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error, files, memory
-from hwr.images import documents
+from hwr.images import direction, documents
 
 Polygon = tuple[tuple[int, int], ...]
 
@@ -172,24 +172,27 @@ def _look(path: Path) -> tuple[tuple[int, int], int]:
         raise Error(f"{path}: can't be opened: {error}") from error
 
 
-def read_line(path: Path, region: Polygon = (), upright: bool = False) -> np.ndarray:
+def read_line(path: Path, region: Polygon = (), upright: bool = False, baseline: Polygon = ()) -> np.ndarray:
     """`read_lines` for a single line: (H, W) uint8.
 
     Raises:
         Error: As in `read`, or the polygon lies outside the page.
     """
-    (found,) = read_lines(path, [region], upright)
+    (found,) = read_lines(path, [region], upright, [baseline])
     if isinstance(found, Error):
         raise found
     return found
 
 
-def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) -> list[np.ndarray | Error]:
-    """Decode an image once, and crop lines from it.
+def read_lines(
+    path: Path, regions: Sequence[Polygon], upright: bool = False, baselines: Sequence[Polygon] = ()
+) -> list[np.ndarray | Error]:
+    """Decode an image once, and crop lines from it, turned so that they run from left to right.
 
     Args:
         regions: The polygon of each line, (x, y) in pixels; () if the whole image is the line.
         upright: Whether regions refer to the image rotated by its EXIF orientation rather than as stored.
+        baselines: The baseline of each line, from its start to its end; () if it is unknown.
 
     Returns:
         For each line, (H, W) uint8 pixels, or the Error: as in `read`, or the polygon lies outside the page.
@@ -204,24 +207,25 @@ def read_lines(path: Path, regions: Sequence[Polygon], upright: bool = False) ->
                 pages[turned] = error
         return pages[turned]
 
-    def line(region: Polygon) -> np.ndarray | Error:
+    def line(region: Polygon, baseline: Polygon) -> np.ndarray | Error:
         found = page(upright or not region)
         if isinstance(found, Error) or not region:
             return found
         try:
-            return cut(found, region)
+            return cut(found, region, baseline)
         except Error as error:
             return Error(f"{path}: {error}")
 
-    return [line(region) for region in regions]
+    return [line(*place) for place in zip(regions, baselines or [()] * len(regions), strict=True)]
 
 
-def cut(page: np.ndarray, region: Polygon) -> np.ndarray:
+def cut(page: np.ndarray, region: Polygon, baseline: Polygon = ()) -> np.ndarray:
     """Crop the bounding box of a polygon. Pixels outside the polygon get the median inside it, the paper.
 
     Args:
         page: (H, W) uint8.
         region: (x, y) in pixels; clipped to the page.
+        baseline: If it is steep, vertical or upside down, the line is turned, see `direction`.
 
     Raises:
         Error: The region has no area on the page.
@@ -237,7 +241,11 @@ def cut(page: np.ndarray, region: Polygon) -> np.ndarray:
     out = page[top:bottom, left:right].copy()
     if not mask.any():
         raise Error(f"the line at {region[0]} has no area")
-    out[mask == 0] = np.uint8(np.median(out[mask > 0]))
+    paper = np.uint8(np.median(out[mask > 0]))
+    out[mask == 0] = paper
+    if degrees := direction.angle(baseline, region):
+        how = direction.turn(degrees, (out.shape[1], out.shape[0]), (points - np.array([left, top])).tolist())
+        return direction.turned(out, how, int(paper))
     return out
 
 

@@ -5,6 +5,7 @@ import math
 import cv2
 import numpy as np
 
+from hwr import Error
 from hwr.images import polarity
 from hwr.images.geometry import Geometry
 
@@ -20,6 +21,9 @@ LEVELS = np.arange(256)
 # Straightening: the height in pixels at which the slope is measured, the shortest line that is levelled (in heights), the
 # steepest slope, the fraction of ink that may be cropped above and below, and the paper kept there (fraction of the height).
 SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
+
+# The widest line that is read in pieces, in heights; and how much wider straightening may make it.
+WIDEST, CROP = 2000, 4
 
 
 def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -102,7 +106,9 @@ def straighten(image: np.ndarray) -> np.ndarray:
             slope = (weight * x * (y - high)).sum() / (weight * x * x).sum()
             away = np.abs(y - high - slope * x)
             weight = base * np.minimum(1, max(1.0, float(np.median(away))) / np.maximum(away, 1e-6))
-        slope = float(np.clip(slope, -STEEPEST, STEEPEST))
+        # Writing that leaves the image would need one taller than its height.
+        steepest = min(STEEPEST, small.shape[0] / float(np.ptp(columns)))
+        slope = float(np.clip(slope, -steepest, steepest))
     level = _lowered(image, slope * ((w - 1) / 2 - np.arange(w)))
     rows = np.cumsum(_ink(level).sum(1))
     if rows[-1] <= 0:
@@ -154,7 +160,8 @@ def _contrast(image: np.ndarray) -> tuple[float, float]:
 def scaled_width(width: int, height: int, geometry: Geometry) -> int:
     """The width that `scale` gives to a line of this size, in pixels, including margins."""
     margins = 2 * geometry.margin
-    return min(max(1, round(width * geometry.height / max(1, height))), geometry.width - margins) + margins
+    wide = max(1, round(width * geometry.height / max(1, height))) + margins
+    return wide if geometry.whole else min(wide, geometry.width)
 
 
 def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple[float, float]:
@@ -181,11 +188,32 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
         image: (H, W) uint8, of any size.
 
     Returns:
-        (`geometry.height`, W) uint8; W is `geometry.width`, or at most that for lines of any width.
+        (`geometry.height`, W) uint8; W is `geometry.width`, or at most that for lines of any width unless `geometry.whole`.
+
+    Raises:
+        Error: With `geometry.whole`, the image is absurdly wide.
     """
     image = polarity.normalise(image)
     if not geometry.any_width:
         return fit(image, geometry.height, geometry.width)
+    height, limit = image.shape[0], geometry.width
+    if geometry.whole:
+        wide = scaled_width(image.shape[1], height, geometry)
+        if wide > WIDEST * geometry.height:
+            raise Error(
+                f"{image.shape[1]} x {height} pixels are not a line of handwriting: it is more than {WIDEST:,} times as wide "
+                "as it is high; cut it into several"
+            )
+        # The crop of straightening widens a line, but it may have found no more than a rule or a speck.
+        limit = max(limit, round(CROP * wide))
     if geometry.straighten:
         image = straighten(image)
-    return scale(image, geometry.height, geometry.width, geometry.margin)
+    return scale(image, geometry.height, limit, geometry.margin)
+
+
+def prepared_or_error(image: np.ndarray, geometry: Geometry) -> np.ndarray | Error:
+    """`prepare`, with the Error returned."""
+    try:
+        return prepare(image, geometry)
+    except Error as error:
+        return error

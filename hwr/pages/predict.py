@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from hwr import Error, processes
-from hwr.images import load, prepare
+from hwr.images import direction, load, pieces, prepare
 from hwr.images.geometry import Geometry
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.sources import Job, Target
@@ -60,7 +62,7 @@ def predict(
     # A GPU reads while the next chunk is decoded. On a CPU, doing both at once is slower than one after the other.
     ahead = not recognizer.engine.device.startswith("cpu")
     chunks = _chunks(jobs, CHUNK * recognizer.config.evaluate.batch_size)
-    for chunk, prepared in _prepared(chunks, recognizer.geometry, pool, ahead):
+    for chunk, prepared in _prepared(chunks, pieces.unsqueezed(recognizer.geometry), pool, ahead):
         lines = [line for found in prepared for line in found]
         readings = iter(recognizer.read_prepared([p for p in lines if isinstance(p, Prepared)], characters))
         for job, found in zip(chunk, prepared, strict=True):
@@ -128,8 +130,11 @@ def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Read
     if isinstance(found, Error):
         return Prediction(target, None, 0.0, str(found))
     reading = next(readings)
-    start = max(0, min(x for x, _ in target.region)) if target.region else 0
-    characters = tuple(c._replace(left=c.left + start, right=c.right + start) for c in reading.characters)
+    edges = np.array([(c.left, c.right) for c in reading.characters]).reshape(-1, 2)
+    on_page = direction.on_page(edges, found.size[0], target.region, target.baseline).round(1).tolist()
+    characters = tuple(
+        c._replace(left=left, right=right) for c, (left, right) in zip(reading.characters, on_page, strict=True)
+    )
     return Prediction(target, reading.text, reading.confidence, "", characters)
 
 
@@ -178,11 +183,15 @@ def prepare_page(targets: list[Target], geometry: Geometry) -> list[Prepared | E
     out: list[Prepared | Error] = []
     for (image, upright), group in itertools.groupby(targets, key=lambda target: (target.image, target.upright)):
         chosen = list(group)
-        cuts = iter(load.read_lines(image, [target.region for target in chosen if not target.error], upright))
+        good = [target for target in chosen if not target.error]
+        regions, baselines = [target.region for target in good], [target.baseline for target in good]
+        cuts = iter(load.read_lines(image, regions, upright, baselines))
         for target in chosen:
             pixels = Error(target.error) if target.error else next(cuts)
-            if isinstance(pixels, Error):
-                out.append(pixels)
+            ready = pixels if isinstance(pixels, Error) else prepare.prepared_or_error(pixels, geometry)
+            if isinstance(ready, Error):
+                out.append(ready if isinstance(pixels, Error) else Error(f"{image}: {ready}"))
             else:
-                out.append(Prepared(prepare.prepare(pixels, geometry), (pixels.shape[0], pixels.shape[1])))
+                assert not isinstance(pixels, Error)
+                out.append(Prepared(ready, (pixels.shape[0], pixels.shape[1])))
     return out

@@ -213,7 +213,7 @@ def _validate(run: Task, progress: Progress, interrupted: Callable[[], bool]) ->
         run.decoder,
         run.validation,
         run.config.evaluate.batch_size,
-        run.recipe.geometry.multiple,
+        run.recipe.geometry,
         title="validation lines",
         stop=interrupted,
     )

@@ -28,7 +28,7 @@ def prepared(task: Task, peer: str, height: int | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for name, line in zip(names, lines, strict=True):
-            picture = Image.fromarray(load.read_line(line.image, line.region, line.upright))
+            picture = Image.fromarray(load.read_line(line.image, line.region, line.upright, line.baseline))
             if height:
                 size = max(1, round(picture.width * height / picture.height)), height
                 picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -53,8 +53,7 @@ def parse(path: Path, root: Any) -> Page:
         raise Error(f"{path}:{root.sourceline}: has {len(found)} <Page> elements; one page a file is read")
     names = [name for info in descendants(root, "sourceImageInformation") for name in children(info, "fileName")]
     source = f"{path}:{(names[0] if names else root).sourceline}"
-    lines = tuple(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
-    marked_pages.unique((line.id, line.source) for line in lines)
+    lines = marked_pages.unique(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
     image = (names[0].text or "").strip() if names else ""
     width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
     steps = descendants(root, "processingStepDescription")
@@ -69,14 +68,17 @@ def _line(element: Any, path: Path, place: int) -> Marked:
         # Before version 4.1 it is one number, a height.
         return marked_pages.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
 
-    def shape() -> Polygon:
+    def outline() -> Polygon:
         for polygon in (child for shape in children(element, "Shape") for child in children(shape, "Polygon")):
             return marked_pages.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
+        return ()
+
+    def box() -> Polygon:
         x, y, w, h = (_number(element, name, path, 0) for name in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
         # A line known by its baseline only may have the box of its baseline.
         return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)) if min(w, h) > 1 else ()
 
-    return marked_pages.marked(element.get("ID") or f"line{place}", _text(element), source, shape, baseline)
+    return marked_pages.marked(element.get("ID") or f"line{place}", _text(element), source, [outline, box], baseline)
 
 
 def _text(element: Any) -> str:
@@ -99,9 +101,9 @@ def _text(element: Any) -> str:
 def _number(element: Any, name: str, path: Path, default: int) -> int:
     stated = element.get(name)
     try:
-        return default if stated is None else round(float(stated))
-    except ValueError:
-        raise Error(f"{path}:{element.sourceline}: {name} is {stated!r}, not a number") from None
+        return default if stated is None else marked_pages.coordinate(stated)
+    except ValueError as error:
+        raise Error(f"{path}:{element.sourceline}: {name}: {error}") from None
 
 
 # --- Write ---

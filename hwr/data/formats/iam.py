@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import PARTS, Dataset, Line, disk
+from hwr.data import PARTS, Dataset, Fault, Line, disk, splits
 from hwr.data.formats import iam_images, writing, xml
 from hwr.data.formats.contents import Contents
 from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, read_forms, transcription
@@ -29,6 +29,10 @@ OFFICIAL = {"trainset": 6161, "validationset1": 900, "validationset2": 940, "tes
 AACHEN = {"train": 6482, "val": 976, "test": 2915}
 
 _OWN_SPLIT = "data.split=NAME makes it a custom split of that name, whose sizes are not checked"
+_LIKE_IAM = (
+    "Most ids of its forms are of IAM's kind (a01-000u), so it was taken for IAM. If it is other data, or a part of IAM, set "
+    "data.split=NAME with a name of your own"
+)
 
 
 class _Sample(NamedTuple):
@@ -65,17 +69,31 @@ def read(data: Data) -> Dataset:
         "handwriting in the same layout",
     )
     forms = read_forms(root, data.text, data.unit, notes)
-    listed, sizes = _listed(data, forms)
+    faults: list[Fault] = []
+    listed, sizes = _listed(data, forms, faults)
     name = _split_name(data, looks_like_iam(forms.ids), listed, sizes, notes)
     _note_shared(listed, notes)
     samples, excluded = _exclude(data, _units(data.unit, listed, notes), forms, notes)
-    images = _images(root, data.unit, samples)
-    text = _page if data.unit == "form" else transcription
-    parts = {
-        part: [Line(s.entry.id, images[s.entry.id], text(s.entry), s.form.writer, s.entry.source) for s in chosen]
-        for part, chosen in samples.items()
-    }
-    return Dataset(name, parts["train"], parts["val"], parts["test"], excluded, notes)
+    images = _images(root, data.unit, samples, faults)
+    parts = {part: _lines(chosen, images, data.unit, faults) for part, chosen in samples.items()}
+    faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
+    wanted = [
+        x for x in faults if not (splits.excluded(x.id, data.exclude) or splits.excluded(x.document, data.exclude))
+    ]
+    excluded += [fault.id for fault in faults if fault not in wanted]
+    return Dataset(name, parts["train"], parts["val"], parts["test"], excluded, notes, faults=wanted)
+
+
+def _lines(chosen: list[_Sample], images: dict[str, Path], unit: str, faults: list[Fault]) -> list[Line]:
+    """The samples as lines; those without an image have a fault already, those without a good text get one."""
+    text, out = _page if unit == "form" else transcription, []
+    for s in chosen:
+        if s.entry.id in images:
+            try:
+                out.append(Line(s.entry.id, images[s.entry.id], text(s.entry), s.form.writer, s.entry.source))
+            except Error as error:
+                faults.append(Fault(s.entry.id, str(error), s.form.id))
+    return out
 
 
 def _page(page: Entry) -> str:
@@ -112,23 +130,28 @@ def _find_list(folder: Path, name: str, part: str) -> Path:
     raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt; it has {there}")
 
 
-def _listed(data: Data, forms: Forms) -> tuple[_Split, dict[Path, int]]:
-    """The listed lines of each part, and the number of lines of each list."""
+def _listed(data: Data, forms: Forms, faults: list[Fault]) -> tuple[_Split, dict[Path, int]]:
+    """The listed lines of each part, and the number of lines of each list; adds what can't be read to the faults."""
     folder = _list_folder(data.folder, data.lists)
     listed: _Split = {part: [] for part in PARTS}
     sizes: dict[Path, int] = {}
     seen: dict[str, tuple[str, str]] = {}
     names = [(part, name) for part in PARTS for name in getattr(data, part)]
     for part, name in names:
-        path, before = _find_list(folder, name, part), len(listed[part])
+        path, before, unread = _find_list(folder, name, part), len(listed[part]), 0
         for id, place in read_list(path):
             found = forms.find(id)
             if not found:
-                raise Error(f"{place}: {data.root} has no line {id} and no form of that id with lines")
+                form_id = id if id in forms.damaged else id.rpartition("-")[0]
+                problem = f"{place}: {data.root} has no line {id} and no form of that id with lines"
+                if forms.damaged:
+                    problem += f"; it may be in one of {len(forms.damaged)} that can't be read: {next(iter(forms.damaged.values()))}"
+                faults.append(Fault(id, forms.damaged.get(form_id, problem), form_id))
+                unread += 1
             for form, line in found:
                 _claim(seen, line.id, part, place)
                 listed[part].append(_Sample(line, line, form, place))
-        sizes[path] = len(listed[part]) - before
+        sizes[path] = len(listed[part]) - before + unread
     return listed, sizes
 
 
@@ -153,15 +176,14 @@ def _split_name(data: Data, is_iam: bool, listed: _Split, sizes: dict[Path, int]
         return "aachen"
     if data.split == "official" or (data.split == "auto" and is_iam):
         aachen = " (these are the sizes of data.split=aachen)" if counts == AACHEN else ""
+        remedy = _LIKE_IAM if data.split == "auto" else _OWN_SPLIT
         for path, size in sizes.items():
             if (list_name := path.name.removesuffix(".txt")) not in OFFICIAL:
-                raise Error(f"{path}: not one of IAM's official lists ({', '.join(OFFICIAL)}){aachen}. {_OWN_SPLIT}")
+                raise Error(f"{path}: not one of IAM's official lists ({', '.join(OFFICIAL)}){aachen}. {remedy}")
             if size != OFFICIAL[list_name]:
-                raise Error(
-                    f"{path}: {size} lines, IAM's official list has {OFFICIAL[list_name]}{aachen}. {_OWN_SPLIT}"
-                )
+                raise Error(f"{path}: {size} lines, IAM's official list has {OFFICIAL[list_name]}{aachen}. {remedy}")
         if [path.removesuffix(".txt") for path in data.test] != ["testset"]:
-            raise Error(f"data.test: {list(data.test)}; the official split's test list is [testset]. {_OWN_SPLIT}")
+            raise Error(f"data.test: {list(data.test)}; the official split's test list is [testset]. {remedy}")
         return "official"
     if data.split == "auto":
         name = data.folder.resolve().name or "custom"
@@ -220,39 +242,39 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
     left: list[str] = []
     used: set[str] = set()
     kept: _Split = {part: [] for part in PARTS}
-    for id in data.exclude:
-        if not forms.has(id):
-            raise Error(f"data.exclude: {id} is not the id of a line, a word or a form in {data.root}")
+    foreign = [entry for entry in data.exclude if not splits.is_pattern(entry) and not forms.has(entry)]
+    if strange := [entry for entry in foreign if entry not in splits.DAMAGED_IN_IAM]:
+        raise Error(f"data.exclude: {strange[0]} is not the id of a line, a word or a form in {data.root}")
     for part, s in _all(samples):
-        if hit := {s.entry.id, s.line.id, s.form.id}.intersection(data.exclude):
+        ids = {s.entry.id, s.line.id, s.form.id}
+        if hit := {entry for entry in data.exclude if any(splits.excluded(id, [entry]) for id in ids)}:
             used |= hit
             left.append(s.entry.id)
         else:
             kept[part].append(s)
-    if idle := [id for id in data.exclude if id not in used]:
+    if idle := [id for id in data.exclude if id not in used and id not in foreign]:
         notes.append(f"data.exclude: nothing to leave out for {', '.join(idle)}: no listed {data.unit} belongs to it")
     return kept, list(dict.fromkeys(left))  # an id may be in val and in test
 
 
-def _images(root: Path, unit: str, samples: _Split) -> dict[str, Path]:
-    """Map sample ids to images; each folder is listed once."""
+def _images(root: Path, unit: str, samples: _Split, faults: list[Fault]) -> dict[str, Path]:
+    """Map sample ids to images; each folder is listed once. A sample without an image is a fault."""
     pages = iam_images.page_images(root) if unit == "form" else {}
     there = cache(iam_images.images_in)
     images: dict[str, Path] = {}
-    missing: list[tuple[Path, str]] = []
     for _, s in _all(samples):
         folder = root / "forms" if unit == "form" else iam_images.image_folder(root, unit, s.form.id)
-        if image := (pages if unit == "form" else there(folder)).get(s.entry.id):
-            images[s.entry.id] = image
-        else:
-            missing.append((folder / f"{s.entry.id}.png", s.place))
-    if missing:
-        path, place = missing[0]
-        more = f" ({len(missing) - 1} more are missing)" if missing[1:] else ""
-        raise Error(
-            f"{path}: no such image (nor {', '.join(iam_images.EXTENSIONS[1:])}), and {place} lists it{more}. Get the "
-            f"images of the {unit}s (`hwr iam download`), or name what to skip in data.exclude"
-        )
+        try:
+            if image := (pages if unit == "form" else there(folder)).get(s.entry.id):
+                images[s.entry.id] = image
+                continue
+            extensions = ", ".join(iam_images.EXTENSIONS[1:])
+            problem = f"{folder / f'{s.entry.id}.png'}: no such image (nor {extensions}), and {s.place} lists it"
+        except Error as error:
+            problem = str(error)
+        faults.append(Fault(s.entry.id, problem, s.form.id))
+    if not images and faults:
+        raise Error(f"{faults[0].message}. Get the images of the {unit}s: `hwr iam download`")
     return images
 
 

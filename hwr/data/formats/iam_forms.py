@@ -52,6 +52,7 @@ class Forms:
         self._unread = unread
         self._known: dict[str, Form] = {}
         self._lines: dict[str, tuple[Form, Entry]] = {}
+        self.damaged: dict[str, str] = {}  # what is wrong with forms that can't be read
         for form in forms:
             self._add(form)
 
@@ -68,7 +69,10 @@ class Forms:
 
     def _form(self, id: str) -> Form | None:
         if id in self._unread:
-            self._add(parse_form(self._unread.pop(id)))
+            try:
+                self._add(parse_form(self._unread.pop(id)))
+            except Error as error:
+                self.damaged[id] = str(error)
         return self._known.get(id)
 
     def find(self, id: str) -> list[tuple[Form, Entry]]:

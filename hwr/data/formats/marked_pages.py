@@ -1,10 +1,10 @@
-"""What PAGE and ALTO share: pages with marked lines, their images, and the lines cut from them."""
+"""What PAGE and ALTO share: datasets of pages with marked lines, and the images of pages."""
 
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,62 +12,41 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import CONTROL, Dataset, Line, disk, splits
+from hwr.data import CONTROL, Dataset, Fault, Line, disk, splits, text
 from hwr.data.formats import writing, xml
 from hwr.files import is_regular
+from hwr.data.formats.shapes import (
+    Marked,
+    Page,
+    coordinate,
+    marked,
+    outline,
+    points,
+    points_text,
+    regions,
+    unique,
+)
 from hwr.images import load
 from hwr.images.load import Polygon
 
+__all__ = [
+    "Marked",
+    "Page",
+    "check_name",
+    "coordinate",
+    "marked",
+    "outline",
+    "points",
+    "points_text",
+    "read",
+    "regions",
+    "unique",
+    "with_image",
+    "write",
+]
+
 # Root elements of the XML that exports hold beside pages: METS, and Transkribus' own.
 NOT_PAGES = ("mets", "trpDocMetadata")
-
-# A line with a baseline only reaches this far above and below it, in fractions of the usual distance between baselines
-# (or of the page's height / 40 if there is no other baseline).
-ABOVE, BELOW = 0.75, 0.3
-
-
-@dataclass(frozen=True)
-class Marked:
-    """A line of a page, read from its XML or to be written into it.
-
-    Attributes:
-        id: Unique on the page.
-        text: Its transcription, "" if there is none.
-        polygon: Its outline, in pixels of the page; () if only a baseline is known.
-        baseline: Points from left to right, or ().
-        source: `file:line`.
-        fault: What is wrong with its shape, or why it could not be read, or "".
-        confidence: Of a predicted text, 0..1.
-        characters: Of a predicted text, where they are known: (character, left, right, confidence), in pixels.
-    """
-
-    id: str
-    text: str
-    polygon: Polygon
-    baseline: Polygon
-    source: str
-    fault: str = ""
-    confidence: float = 1.0
-    characters: Sequence[tuple[str, float, float, float]] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page: the name of its image as the XML gives it, where it says so (`file:line`), and its lines in order.
-
-    Attributes:
-        width: Width in pixels, 0 if unknown; `height` too.
-        upright: Whether positions refer to the image rotated by its EXIF orientation. From `parse`: whether the file says so;
-            from `with_image`: decided.
-    """
-
-    image: str
-    source: str
-    width: int
-    height: int
-    lines: tuple[Marked, ...]
-    upright: bool = False
-
 
 # --- A dataset of pages ---
 
@@ -87,43 +66,51 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
         raise Error(f"data.root: {root}: no such folder")
     if root.is_file() and root.suffix.lower() != ".xml":
         raise Error(f"data.root: {root} is neither an XML file nor a folder of XML files")
-    lines: list[Line] = []
+    lines, faults, repaired = list[Line](), list[Fault](), list[str]()
     empty: list[str] = []
     first: dict[Path, Path] = {}
     others: list[str] = []
     pages = 0
     for path in (Path(name) for name in disk.files(root) if name.lower().endswith(".xml")):
-        element = xml.parse(path)
-        if (name := xml.local(element)) != tag:
-            if name not in NOT_PAGES:
-                others.append(f"{path}:{element.sourceline}: the root element is <{name}>, not <{tag}>")
-            continue
-        pages += 1
-        page = parse(path, element)
         document = (path.relative_to(root) if root.is_dir() else Path(path.name)).with_suffix("").as_posix()
-        empty += [f"{document}/{line.id}" for line in page.lines if not line.text.strip()]
-        page = replace(page, lines=tuple(line for line in page.lines if line.text.strip()))
-        if not page.lines:
+        try:
+            element = xml.parse(path)
+            if (name := xml.local(element)) != tag:
+                if name not in NOT_PAGES:
+                    others.append(f"{path}:{element.sourceline}: the root element is <{name}>, not <{tag}>")
+                continue
+            pages += 1
+            page = parse(path, element)
+            empty += [f"{document}/{line.id}" for line in page.lines if text.blank(line.text)]
+            page = replace(page, lines=tuple(line for line in page.lines if not text.blank(line.text)))
+            if not page.lines:
+                continue
+            image_path, page = with_image(page, path, data.images)
+            before = first.setdefault(image_path.resolve(), path)
+            if before != path:
+                raise Error(f"{path}: its image {image_path} is that of {before} already; exclude one of the two")
+        except Error as error:
+            faults.append(Fault(document, str(error), document))
             continue
-        image_path, page = with_image(page, path, data.images)
-        before = first.setdefault(image_path.resolve(), path)
-        if before != path:
-            raise Error(f"{path}: its image {image_path} is that of {before} already; keep one of the two")
         for line, polygon in zip(page.lines, regions(page), strict=True):
-            if line.fault:
-                raise Error(line.fault)
             id = f"{document}/{line.id}"
+            if line.fault:
+                faults.append(Fault(id, line.fault, document))
+                continue
+            repaired += [line.note] * bool(line.note)
             lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline, page.upright))
-    if others and not pages:
+    if others and not pages and not faults:
         raise Error(others[0])
     if empty:
         more = ", …" if empty[5:] else ""
         notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}{more}")
     if others:
         notes.append(f"{len(others)} XML files are in another format and are not read ({others[0]})")
-    if not lines:
+    if repaired:
+        notes.append(f"{len(repaired)} lines have a damaged outline: {repaired[0]}")
+    if not lines and not faults:
         raise Error(f"{root}: no line with text in its pages")
-    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes)
+    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, faults=faults)
 
 
 def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequence[Marked], bool], Any]) -> None:
@@ -159,36 +146,6 @@ def check_name(path: Path) -> Path:
     return path
 
 
-# --- Points ---
-
-
-def outline(line: Marked, size: tuple[int, int]) -> Polygon:
-    """The polygon of a line to be written; the whole image if it has none."""
-    width, height = size
-    return line.polygon or ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
-
-
-def points_text(points: Polygon, between: str = ",") -> str:
-    """Points as PAGE writes them, `1,2 3,4`, or with another separator."""
-    return " ".join(f"{x}{between}{y}" for x, y in points)
-
-
-def points(text: str, source: str, least: int) -> Polygon:
-    """Read `1,2 3,4` or `1 2 3 4`, as PAGE and ALTO write points.
-
-    Raises:
-        Error: Not pairs of numbers, or too few; names the source.
-    """
-    numbers = re.findall(r"[^\s,]+", text)
-    try:
-        values = [round(float(number)) for number in numbers]
-    except (ValueError, OverflowError):
-        raise Error(f"{source}: {text[:60]!r} is not a list of points: x,y x,y …") from None
-    if len(values) % 2 or len(values) < 2 * least:
-        raise Error(f"{source}: {text[:60]!r} are {len(values)} numbers; at least {least} points, x,y each, are needed")
-    return tuple(zip(values[::2], values[1::2], strict=True))
-
-
 # --- The image of a page ---
 
 
@@ -205,9 +162,13 @@ def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
     stored, shown = load.size(found, upright=False), load.size(found)
     upright = page.upright or (stored != shown and not _same_shape(page, stored) and _same_shape(page, shown))
     width, height = shown if upright else stored
-    page = replace(page, upright=upright)
+    return found, _on_image(_scaled(replace(page, upright=upright), found, width, height))
+
+
+def _scaled(page: Page, found: Path, width: int, height: int) -> Page:
+    """A page in the pixels of its image."""
     if not page.width or not page.height or (page.width, page.height) == (width, height):
-        return found, replace(page, width=width, height=height)
+        return replace(page, width=width, height=height)
     if not _same_shape(page, (width, height)):
         raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {found} has {width} x {height}")
     x, y = width / page.width, height / page.height
@@ -216,7 +177,27 @@ def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
         return tuple((round(a * x), round(b * y)) for a, b in points)
 
     lines = (replace(line, polygon=scaled(line.polygon), baseline=scaled(line.baseline)) for line in page.lines)
-    return found, replace(page, width=width, height=height, lines=tuple(lines))
+    return replace(page, width=width, height=height, lines=tuple(lines))
+
+
+def _on_image(page: Page) -> Page:
+    """A page without outlines that lie outside its image. A line that has no baseline there either has a fault."""
+
+    def on(points: Polygon) -> bool:
+        xs, ys = zip(*points, strict=True)
+        return min(xs) < page.width - 1 and min(ys) < page.height - 1 and max(xs) > 0 and max(ys) > 0
+
+    def checked(line: Marked) -> Marked:
+        if line.fault or all(on(points) for points in (line.polygon, line.baseline) if points):
+            return line
+        what = f"{line.source}: line {line.id} lies outside the page of {page.width} x {page.height} pixels"
+        if line.polygon and on(line.polygon):
+            return replace(line, baseline=())
+        if line.baseline and on(line.baseline):
+            return replace(line, polygon=(), note=f"{what}; it is cut along its baseline")
+        return replace(line, fault=what)
+
+    return replace(page, lines=tuple(checked(line) for line in page.lines))
 
 
 def _same_shape(page: Page, size: tuple[int, int]) -> bool:
@@ -245,68 +226,3 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
         f"{page.source}: its image {page.image or path.stem} is in none of {', '.join(map(str, folders))}; data.images "
         "names another folder"
     )
-
-
-# --- The shapes of lines ---
-
-
-def regions(page: Page) -> list[Polygon]:
-    """The outline of each line: its polygon, or a band along its baseline; () if it has a fault."""
-    steps = [step for line in page.lines if line.baseline and (step := _step(line, page)) is not None]
-    usual = sorted(steps)[len(steps) // 2] if steps else page.height / 40
-    out: list[Polygon] = []
-    for line in page.lines:
-        if line.polygon or not line.baseline:
-            out.append(line.polygon)
-            continue
-        above = [(x, round(y - ABOVE * usual)) for x, y in line.baseline]
-        below = [(x, round(y + BELOW * usual)) for x, y in reversed(line.baseline)]
-        out.append((*above, *below))
-    return out
-
-
-def _step(line: Marked, page: Page) -> float | None:
-    """Pixels to the nearest baseline above or below this one in the same column."""
-    level, left, right = _place(line)
-    found = []
-    for other in page.lines:
-        if other is not line and other.baseline:
-            its, start, end = _place(other)
-            shared = min(right, end) - max(left, start)
-            if shared > 0.3 * min(right - left, end - start) and abs(its - level) > page.height / 200:
-                found.append(abs(its - level))
-    return min(found, default=None)
-
-
-def _place(line: Marked) -> tuple[float, int, int]:
-    """Mean y, left and right end of a baseline."""
-    xs, ys = zip(*line.baseline, strict=True)
-    return sum(ys) / len(ys), min(xs), max(xs)
-
-
-def marked(id: str, text: str, source: str, shape: Callable[[], Polygon], baseline: Callable[[], Polygon]) -> Marked:
-    """Make a line from the functions that read its polygon and its baseline; bad points are this line's fault only."""
-    polygon: Polygon = ()
-    along: Polygon = ()
-    fault = ""
-    try:
-        along = baseline()
-    except Error as error:
-        fault = str(error)
-    try:
-        polygon = shape()
-        fault = "" if polygon else fault  # the polygon is enough
-    except Error as error:
-        fault = str(error)
-    if not polygon and not along and not fault:
-        fault = f"{source}: line {id} has neither a polygon, nor a box, nor a baseline"
-    return Marked(id, text, polygon, along, source, fault)
-
-
-def unique(ids: Iterable[tuple[str, str]]) -> None:
-    """Refuse an id that occurs twice on a page. Takes (id, source)."""
-    seen: dict[str, str] = {}
-    for id, source in ids:
-        if id in seen:
-            raise Error(f"{source}: line {id} already occurs at {seen[id]}")
-        seen[id] = source

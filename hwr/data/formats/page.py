@@ -13,6 +13,7 @@ from hwr.data.formats import marked_pages, xml
 from hwr.data.formats.contents import Contents
 from hwr.data.formats.marked_pages import Marked, Page
 from hwr.data.formats.xml import children, descendants, local
+from hwr.data.text import blank
 from hwr.images.load import Polygon
 
 LAYOUT = "PAGE XML with page images beside it or in the folder above"
@@ -53,25 +54,21 @@ def parse(path: Path, root: Any) -> Page:
     element = found[0]
     source = f"{path}:{element.sourceline}"
     try:
-        width, height = int(element.get("imageWidth", "")), int(element.get("imageHeight", ""))
-    except ValueError:
-        raise Error(f"{source}: <Page> needs imageWidth and imageHeight as numbers") from None
-    lines = tuple(_line(line, path) for line in descendants(element, "TextLine"))
-    marked_pages.unique((line.id, line.source) for line in lines)
+        width, height = (marked_pages.coordinate(element.get(name, "")) for name in ("imageWidth", "imageHeight"))
+    except ValueError as error:
+        raise Error(f"{source}: <Page> needs imageWidth and imageHeight as numbers: {error}") from None
+    lines = marked_pages.unique(_line(line, path, i) for i, line in enumerate(descendants(element, "TextLine")))
     turned = TURNED in element.get("custom", "")
-    return Page(element.get("imageFilename", ""), source, width, height, lines, turned)
+    return Page(element.get("imageFilename", ""), source, max(0, width), max(0, height), lines, turned)
 
 
-def _line(element: Any, path: Path) -> Marked:
+def _line(element: Any, path: Path, place: int) -> Marked:
     source = f"{path}:{element.sourceline}"
-    id = element.get("id")
-    if not id:
-        raise Error(f"{source}: <TextLine> has no id")
     return marked_pages.marked(
-        id,
+        element.get("id") or f"line{place}",
         _text(element),
         source,
-        lambda: _points(element, "Coords", path, 3),
+        [lambda: _points(element, "Coords", path, 3)],
         lambda: _points(element, "Baseline", path, 2),
     )
 
@@ -80,9 +77,15 @@ def _text(element: Any) -> str:
     """The text of a line: its TextEquiv of the lowest index or, if that is missing or blank, the text of its words."""
     text = ""
     if equivalents := children(element, "TextEquiv"):
-        best = min(equivalents, key=lambda e: int(e.get("index", "0")) if e.get("index", "0").isdigit() else 0)
+        best = min(equivalents, key=_index)
         text = "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
-    return text if text.strip() else " ".join(found for word in children(element, "Word") if (found := _text(word)))
+    return " ".join(found for word in children(element, "Word") if (found := _text(word))) if blank(text) else text
+
+
+def _index(equivalent: Any) -> int:
+    """The rank of a TextEquiv; 0, the first, if it states none or not a number."""
+    stated = equivalent.get("index", "0")
+    return int(stated) if re.fullmatch("[0-9]{1,9}", stated) else 0
 
 
 def _points(element: Any, name: str, path: Path, least: int) -> Polygon:

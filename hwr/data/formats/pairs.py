@@ -6,9 +6,10 @@ from tqdm import tqdm
 
 from hwr import Error, files
 from hwr.config import Data
-from hwr.data import Dataset, Line, disk, splits
+from hwr.data import Dataset, Fault, Line, disk, splits
 from hwr.data.formats import writing
 from hwr.data.formats.contents import Contents
+from hwr.data.text import blank
 from hwr.images import load
 
 LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
@@ -37,7 +38,7 @@ def read(data: Data) -> Dataset:
     Raises:
         Error: No pairs; a text without an image, or one of more than one line; names file and line.
     """
-    root, lines, empty = data.folder, list[Line](), list[str]()
+    root, lines, empty, faults = data.folder, list[Line](), list[str](), list[Fault]()
     disk.check_folder(root)
     alone = 0
     for folder, names in disk.walk(root):
@@ -58,30 +59,39 @@ def read(data: Data) -> Dataset:
         for name in texts:
             path = Path(folder, name)
             stem = name.removesuffix(SUFFIX)
-            found = pictures.get(stem) or prepared.get(stem, [])[:1]
-            if not found:
-                raise Error(f"{path}: no image {stem}.png (or of another type) next to it")
-            if len(found) > 1:
-                raise Error(f"{path}: {', '.join(found)}: which is its image?")
             id = path.relative_to(root).as_posix().removesuffix(SUFFIX)
-            text = _text(path)
+            try:
+                image = _image(path, stem, pictures.get(stem) or prepared.get(stem, [])[:1])
+                text = _text(path)
+            except Error as error:
+                faults.append(Fault(id, str(error), id.rpartition("/")[0] or "."))
+                continue
             if text:
-                lines.append(Line(id, Path(folder, found[0]), text, "", f"{path}:1"))
+                lines.append(Line(id, Path(folder, image), text, "", f"{path}:1"))
             else:
                 empty.append(id)
-    if not lines:
+    if not lines and not faults:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
     notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
     if empty:
         notes.append(f"{len(empty)} texts are empty and skipped: {', '.join(empty[:5])}")
-    return splits.split(data, lines, [line.id.rpartition("/")[0] or "." for line in lines], empty, notes)
+    return splits.split(data, lines, [line.id.rpartition("/")[0] or "." for line in lines], empty, notes, faults=faults)
+
+
+def _image(path: Path, stem: str, found: list[str]) -> str:
+    if not found:
+        raise Error(f"{path}: no image {stem}.png (or of another type) next to it")
+    if len(found) > 1:
+        raise Error(f"{path}: {', '.join(found)}: which is its image?")
+    return found[0]
 
 
 def _text(path: Path) -> str:
-    full = [row for row in files.read_text(path).splitlines() if row.strip()]
+    rows = files.read_text(path).splitlines()
+    full = [row for row in rows if row.strip()]
     if len(full) > 1:
         raise Error(f"{path}:2: has {len(full)} lines of text; an image is one line")
-    return full[0].strip() if full else ""
+    return "" if not full or blank(full[0]) else full[0].strip()
 
 
 def write(dataset: Dataset, out: Path) -> None:

@@ -12,14 +12,13 @@ from tqdm import tqdm
 
 from hwr import Error, files
 from hwr.config import Data
-from hwr.data import PARTS, Dataset, Line, splits
+from hwr.data import PARTS, Dataset, Fault, Line, splits
 from hwr.data.formats import writing
 from hwr.data.formats.contents import Contents
+from hwr.data.text import blank
 from hwr.files import is_regular
 
-LAYOUT = (
-    "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl or manifest.tsv"
-)
+LAYOUT = "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl, a manifest.tsv or a single such file"
 TAG = ""
 UNITS: tuple[str, ...] = ("line",)
 KEEPS_WRITERS = True
@@ -53,6 +52,7 @@ def read(data: Data) -> Dataset:
         Error: No table, a missing column or image, a bad row; names file and line.
     """
     lines, column, empty, notes = list[Line](), list[str](), list[str](), list[str]()
+    faults: list[Fault] = []
     if not data.folder.exists():
         raise Error(f"data.root: {data.folder}: no such file or folder")
     seen: dict[str, str] = {}
@@ -61,31 +61,46 @@ def read(data: Data) -> Dataset:
         raise Error(f"data.root: {data.folder} is not a table and contains none: {', '.join(MANIFESTS)}")
     for path, part in found:
         for row, source in _rows(path, notes):
-            name, text = _cell(row, IMAGE, source), _cell(row, TEXT, source)
-            if not name.strip():
-                raise Error(f"{source}: has no image")
-            image = path.parent / name
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise Error(f"{source}: the image {name!r} is outside {path.parent}")
-            own, writer = row.get("id"), row.get("writer")
-            id = (f"{part}/" if part else "") + (
-                Path(name).with_suffix("").as_posix() if own in (None, "") else str(own)
-            )
-            if id in seen:
-                raise Error(f"{source}: {id} already occurs at {seen[id]}")
-            seen[id] = source
-            if not is_regular(image):
-                raise Error(f"{source}: no such image: {image}")
-            if not text.strip():
-                empty.append(id)
+            id = source
+            try:
+                if isinstance(row, Error):
+                    raise row
+                id = _id(row, part, source)
+                if id in seen:
+                    raise Error(f"{source}: {id} already occurs at {seen[id]}")
+                seen[id] = source
+                line = _line(row, id, path.parent, source)
+                of_split = splits.part_named(str(row.get("split") or part), line)
+            except Error as error:
+                faults.append(Fault(id, str(error), id.rpartition("/")[0]))
                 continue
-            lines.append(Line(id, image, text.strip(), "" if writer is None else str(writer), source))
-            column.append(str(row.get("split") or part))
-    if not lines:
+            if blank(line.text):
+                empty.append(id)
+            else:
+                lines.append(line)
+                column.append(of_split)
+    if not lines and not faults:
         raise Error(f"{data.folder}: no line with a text in its tables")
     if empty:
         notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}")
-    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, column)
+    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, column, faults)
+
+
+def _id(row: dict[str, Any], part: str, source: str) -> str:
+    own = row.get("id")
+    name = Path(_cell(row, IMAGE, source)).with_suffix("").as_posix() if own in (None, "") else str(own)
+    return f"{part}/{name}" if part else name
+
+
+def _line(row: dict[str, Any], id: str, folder: Path, source: str) -> Line:
+    name, text, writer = _cell(row, IMAGE, source), _cell(row, TEXT, source), row.get("writer")
+    if not name.strip():
+        raise Error(f"{source}: has no image")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise Error(f"{source}: the image {name!r} is outside {folder}")
+    if not is_regular(folder / name):
+        raise Error(f"{source}: no such image: {folder / name}")
+    return Line(id, folder / name, text.strip(), "" if writer is None else str(writer), source)
 
 
 def tables(root: Path) -> list[tuple[Path, str]]:
@@ -95,18 +110,23 @@ def tables(root: Path) -> list[tuple[Path, str]]:
     for name in MANIFESTS:
         if (root / name).is_file():
             return [(root / name, "")]
-    parts = sorted(p for p in root.iterdir() if p.name.lower() in splits.NAMES) if root.is_dir() else []
-    return [(p / name, p.name) for p in parts for name in MANIFESTS if (p / name).is_file()]
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    parts = [p for p in inside if p.name.lower() in splits.NAMES]
+    if found := [(p / name, p.name) for p in parts for name in MANIFESTS if (p / name).is_file()]:
+        return found
+    # A table of another name, if it is the only one.
+    others = [p for p in inside if named_like_one(p) and p.is_file() and not p.name.startswith(".")]
+    return [(p, "") for p in others] if len(others) == 1 else []
 
 
-def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of a table, each with its place; adds to the notes."""
+def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any] | Error, str]]:
+    """The rows of a table, each with its place, or what is wrong with it; adds to the notes."""
     text = files.read_text(path)
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
             for number, row in enumerate(text.split("\n"), 1):
                 if row.strip():
-                    yield _object(row, f"{path}:{number}"), f"{path}:{number}"
+                    yield _row(row, f"{path}:{number}"), f"{path}:{number}"
         case ".csv":
             yield from _cells(path, text, strict=True)
         case ".tsv" if _quoted(path, text, notes):
@@ -117,16 +137,31 @@ def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
             raise Error(f"{path}: {suffix or 'a file without extension'} is not a table; use .tsv, .csv or .jsonl")
 
 
-def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any], str]]:
+def _row(row: str, source: str) -> dict[str, Any] | Error:
+    try:
+        return _object(row, source)
+    except Error as error:
+        return error
+
+
+def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any] | Error, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), **dialect)
     try:
+        header = reader.fieldnames or []
+        for names in (IMAGE, TEXT):
+            if not set(names) & set(header):
+                raise Error(
+                    f"{path}:1: has no column {names[0]} (or {', '.join(names[1:])}); it has {', '.join(header)}"
+                )
         for cells in reader:
             source = f"{path}:{reader.line_num}"
             if None in cells or None in cells.values():
-                raise Error(f"{source}: the row and the header have different numbers of cells")
-            yield cells, source
+                yield Error(f"{source}: the row and the header have different numbers of cells"), source
+            else:
+                yield cells, source
     except csv.Error as error:
-        raise Error(f"{path}:{reader.line_num}: {error}") from error
+        source = f"{path}:{reader.line_num}"
+        yield Error(f"{source}: {error}; what follows is not read"), source
 
 
 # What a spreadsheet makes of a cell with quotes in it: it doubles them, and puts the cell in quotes.

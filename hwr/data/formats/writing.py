@@ -38,7 +38,7 @@ def file_names(dataset: Dataset) -> dict[str, str]:
 def save_image(line: Line, path: Path) -> None:
     """Save a line's image, cut out as training sees it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(load.read_line(line.image, line.region, line.upright)).save(path)
+    Image.fromarray(load.read_line(line.image, line.region, line.upright, line.baseline)).save(path)
 
 
 def lists(dataset: Dataset, out: Path, ids: Mapping[str, str]) -> None:
