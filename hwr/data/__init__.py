@@ -183,9 +183,9 @@ def _read(data: "Data") -> Dataset:
                 good.append(line if form == "none" else replace(line, text=unicodedata.normalize(form, line.text)))
         return good
 
-    parts = {part: lines(dataset.part(part)) for part in PARTS}
+    train, val, test = (lines(dataset.part(part)) for part in PARTS)
     faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
-    return replace(dataset, **parts, faults=faults)
+    return replace(dataset, train=train, val=val, test=test, faults=faults)
 
 
 def _fault(line: Line, unit: str) -> str:

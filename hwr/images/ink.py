@@ -44,7 +44,7 @@ def strokes(line: np.ndarray, stretched: bool = True) -> np.ndarray:
     for size in ((round(RULE_ACROSS * height), 1), (1, round(RULE_DOWN * height))):
         if size[0] <= line.shape[1] and max(size) > 1:
             rules = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones(size[::-1], np.uint8))
-            found &= ~cv2.dilate(rules, np.ones((3, 3), np.uint8)) & 1
+            found[cv2.dilate(rules, np.ones((3, 3), np.uint8)) > 0] = 0
     return np.asarray(found > 0)
 
 

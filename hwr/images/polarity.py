@@ -100,7 +100,7 @@ def detect(image: np.ndarray) -> Polarity:
         return _without_margins(image)
     top, bottom, left, right = _inner(image)
     inner = image[top:bottom, left:right]
-    found = _with_margins(inner) or _on_sheet(inner) or _without_margins(inner)
+    found = _on_sheet(inner) or _with_margins(inner) or _without_margins(inner)
     margin = np.zeros(image.shape, bool)
     if found.margin is not None:
         margin[top:bottom, left:right] = found.margin
@@ -202,18 +202,24 @@ def _with_margins(image: np.ndarray) -> Polarity | None:
     margin = _at_sides(areas[other])
     if not margin.any():
         return None
+    return Polarity(inverted, _full(margin, image, limit, other == "dark"), levels[paper])
+
+
+def _full(margin: np.ndarray, image: np.ndarray, limit: float, dark: bool, beside: int = 16) -> np.ndarray:
+    """A margin in the image's own pixels: what is beyond the limit belongs to it, also a little beside it (the height / `beside`).
+
+    The margin was found in a small picture, in which its edge is blurred and its corners are round.
+    """
     full = cv2.resize(margin.astype(np.uint8), (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST) > 0
-    # The median rounds corners and letters that touch the margin; the margin's own pixels are beyond the limit.
-    own_pixels = image < limit if other == "dark" else image > limit
-    reach = np.ones((2 * max(1, image.shape[0] // 16) + 1,) * 2, np.uint8)
-    full |= own_pixels & (cv2.dilate(full.astype(np.uint8), reach) > 0)
-    return Polarity(inverted, full, levels[paper])
+    reach = np.ones((2 * max(1, image.shape[0] // beside) + 1,) * 2, np.uint8)
+    own = image < limit if dark else image > limit
+    return np.asarray(full | (own & (cv2.dilate(full.astype(np.uint8), reach) > 0)))
 
 
 def _on_sheet(image: np.ndarray) -> Polarity | None:
     """The polarity of an image of a skewed sheet amid margins; None if there is none."""
     small = _small(image)
-    _, light = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    limit, light = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     for of_sheet, inverted in ((light, False), (255 - light, True)):
         number, parts, stats, _ = cv2.connectedComponentsWithStats(of_sheet)
         if number < 2:
@@ -230,17 +236,23 @@ def _on_sheet(image: np.ndarray) -> Polarity | None:
             or of_sheet[outside].mean() > 255 * (1 - SHORT_SIDE)
         ):
             continue
-        sheet = np.where(inside, small, np.uint8(np.median(small[inside])))
-        strokes = [float(energy.sum()) for energy in _energies(sheet, _background(sheet))]
-        if strokes[inverted] <= RATIO * strokes[not inverted]:
-            continue
-        paper = float(np.median(small[inside]))
-        if abs(float(np.median(small[outside])) - paper) < MARGIN:
-            continue
-        outer = cv2.dilate(outside.astype(np.uint8), np.ones((5, 5), np.uint8))
-        margin = cv2.resize(outer, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST) > 0
-        return Polarity(inverted, margin, paper)
+        paper, level = float(np.median(small[inside])), float(np.median(small[outside]))
+        strokes, others = _strokes(small, inside, paper), _strokes(small, outside, level)
+        # As in `_with_margins`, a shadow has writing in it, and is not as dark as the ink.
+        ink = np.percentile(small[inside], 99 if inverted else 1)
+        if (
+            strokes[inverted] > RATIO * strokes[not inverted]
+            and others[inverted] <= 0.1 * strokes[inverted]
+            and abs(level - paper) >= max(MARGIN, 0.75 * abs(ink - paper))
+        ):
+            return Polarity(inverted, _full(outside, image, limit, not inverted, 40), paper)
     return None
+
+
+def _strokes(small: np.ndarray, area: np.ndarray, level: float) -> list[float]:
+    """The mean energies of dark and of light strokes in an area, of which `level` is the background."""
+    alone = np.where(area, small, np.uint8(level))
+    return [float(energy[area].mean()) for energy in _energies(alone, _background(alone))]
 
 
 def _at_sides(area: np.ndarray) -> np.ndarray:

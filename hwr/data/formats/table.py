@@ -87,15 +87,16 @@ def read(data: Data) -> Dataset:
 
 
 def _id(row: dict[str, Any], part: str, source: str) -> str:
-    own = row.get("id")
-    name = Path(_cell(row, IMAGE, source)).with_suffix("").as_posix() if own in (None, "") else str(own)
+    name = str(own) if (own := row.get("id")) not in (None, "") else _cell(row, IMAGE, source)
+    if own in (None, ""):
+        if not Path(name).name:
+            raise Error(f"{source}: has no image")
+        name = Path(name).with_suffix("").as_posix()
     return f"{part}/{name}" if part else name
 
 
 def _line(row: dict[str, Any], id: str, folder: Path, source: str) -> Line:
     name, text, writer = _cell(row, IMAGE, source), _cell(row, TEXT, source), row.get("writer")
-    if not name.strip():
-        raise Error(f"{source}: has no image")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise Error(f"{source}: the image {name!r} is outside {folder}")
     if not is_regular(folder / name):

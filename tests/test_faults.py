@@ -1,0 +1,234 @@
+"""Datasets with bad lines: all are named in one run, and can be excluded or skipped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from hwr import Error, config, data
+from hwr.cli import main
+from hwr.data import Dataset, text
+
+from .conftest import REPOSITORY
+
+CASES = REPOSITORY.parent / "shared/cases"
+PAGE = """<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"><Page imageFilename="{name}.png"
+ imageWidth="{width}" imageHeight="200"><TextRegion id="r">{lines}</TextRegion></Page></PcGts>"""
+LINE = '<TextLine id="{id}">{shape}<TextEquiv{index}><Unicode>{text}</Unicode></TextEquiv></TextLine>'
+COORDS, BASELINE = '<Coords points="{}"/>', '<Baseline points="{}"/>'
+GOOD = COORDS.format("10,10 110,10 110,50 10,50")
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def read(root: Path, *overrides: str, tolerant: bool = False) -> Dataset:
+    settings = config.load(None, [f"data.root={root}", *overrides]).data
+    return data.read_all(settings) if tolerant else data.read(settings)
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return sorted(line.id for part in data.PARTS for line in dataset.part(part))
+
+
+def line(id: str, shape: str = GOOD, text: str = "good", index: str = "") -> str:
+    return LINE.format(id=id, shape=shape, text=text, index=index)
+
+
+def write_page(folder: Path, name: str, *lines: str, width: str = "400") -> None:
+    Image.fromarray(np.full((200, 400), 230, np.uint8)).save(folder / f"{name}.png")
+    (folder / f"{name}.xml").write_text(PAGE.format(name=name, width=width, lines="\n".join(lines)), encoding="utf-8")
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """Three pages: one good, one with four bad lines, one that is no XML."""
+    write_page(tmp_path, "p1", line("l0"), line("l1"))
+    write_page(
+        tmp_path,
+        "p2",
+        line("good"),
+        line("far", COORDS.format("1000,10 1100,10 1100,50")),
+        line("inf", COORDS.format("1e19,10 inf,10 nan,50")),
+        line("odd", COORDS.format("10,10 110")),
+        line("good"),
+        line("hebrew", text="\u05d0"),
+    )
+    write_page(tmp_path, "p3", line("l0"))
+    (tmp_path / "p3.xml").write_text("<PcGts>")
+    return tmp_path
+
+
+BAD = ["p2/far", "p2/good", "p2/hebrew", "p2/inf", "p2/odd", "p3"]
+
+
+def test_all_faults_are_listed_at_once(pages: Path) -> None:
+    with pytest.raises(Error) as raised:
+        read(pages)
+    message = str(raised.value)
+    for part in (
+        "far lies outside",
+        "1e19 pixels are not on any image",
+        "are 3 numbers",
+        "already occurs",
+        "right to left",
+    ):
+        assert part in message
+    assert "p3.xml:1: not well-formed" in message
+    assert "6 lines or pages can't be read. Repair them" in message
+    found = read(pages, tolerant=True)
+    assert sorted(fault.id for fault in found.faults) == BAD
+    assert ids(found) == ["p1/l0", "p1/l1", "p2/good"]
+
+
+def test_the_summary_continues_and_ends_with_status_1(pages: Path) -> None:
+    done = invoke("data", "summary", pages, "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert sorted(fault["id"] for fault in found["faults"]) == BAD
+    assert found["lines"] == 3
+    shown = invoke("data", "summary", pages)
+    assert "6 lines or pages can't be read" in shown.output
+
+
+def test_bad_lines_are_excluded_by_id_page_or_pattern_or_skipped(pages: Path, tmp_path: Path) -> None:
+    assert ids(read(pages, "data.exclude=[p2, p3]")) == ["p1/l0", "p1/l1"]
+    assert ids(read(pages, "data.exclude=[p3, p2/*d*, p2/far, 'p2/?nf', p2/hebrew]")) == ["p1/l0", "p1/l1"]
+    found = read(pages, "data.exclude=[p3, p2/*d, p2/far, 'p2/?nf']", tolerant=True)
+    assert [fault.id for fault in found.faults] == ["p2/hebrew"]
+    skipped = read(pages, "data.faults=skip")
+    assert ids(skipped) == ["p1/l0", "p1/l1", "p2/good"]
+    assert "6 lines or pages can't be read and are skipped" in skipped.notes[-1]
+    for unknown in ("p9", "p2/x*"):
+        with pytest.raises(Error, match=r"data\.exclude: p"):
+            read(pages, f"data.exclude=[p3, {unknown}]")
+    refused = invoke("data", "convert", pages, tmp_path / "out", "--to", "gt")
+    assert refused.exit_code == 2
+    assert not (tmp_path / "out").exists()
+    done = invoke("data", "convert", pages, tmp_path / "out", "--to", "gt", "--set", "data.faults=skip")
+    assert done.exit_code == 0
+    assert "skipped" in done.output
+
+
+def test_a_damaged_outline_is_replaced_with_a_note(tmp_path: Path) -> None:
+    along = BASELINE.format("20,100 300,104")
+    write_page(
+        tmp_path,
+        "p",
+        line("empty", '<Coords points=""/>' + along),
+        line("few", COORDS.format("1,1") + along),
+        line("far", COORDS.format("1000,10 1100,10 1100,50") + along),
+        line("base", GOOD + BASELINE.format("x")),
+    )
+    found = read(tmp_path)
+    assert len(ids(found)) == 4
+    assert any("3 lines have a damaged outline" in note and "along its baseline" in note for note in found.notes)
+    lines = {x.id: x for part in data.PARTS for x in found.part(part)}
+    assert lines["p/few"].region == lines["p/far"].region != lines["p/base"].region
+
+
+@pytest.mark.parametrize("index", ["\u00b2", "9" * 400, "-1", "x", ""])
+def test_odd_indices_rank_first(tmp_path: Path, index: str) -> None:
+    write_page(tmp_path, "p", line("l", index=f' index="{index}"'))
+    assert ids(read(tmp_path)) == ["p/l"]
+
+
+@pytest.mark.parametrize("width", ["9" * 400, "1e999", "nan", "x", "", "-5"])
+def test_odd_sizes_of_pages(tmp_path: Path, width: str) -> None:
+    write_page(tmp_path, "p", line("l"), width=width)
+    found = read(tmp_path, tolerant=True)
+    assert [fault.id for fault in found.faults] == (["p"] if width != "-5" else [])
+
+
+ALTO = """<alto><Layout><Page WIDTH="{}" HEIGHT="200"><PrintSpace><TextBlock><TextLine ID="a" HPOS="{}" VPOS="10" WIDTH="100"
+ HEIGHT="40" BASELINE="{}"><Shape><Polygon POINTS="{}"/></Shape><String CONTENT="good"/></TextLine></TextBlock></PrintSpace>
+</Page></Layout></alto>"""
+
+
+@pytest.mark.parametrize(
+    ("values", "read_by"),
+    [
+        (("400", "10", "10 45 110 45", "10 10 110 10 60 50"), "polygon"),
+        (("400", "10", "10 45 110 45", "1e19 10"), "box"),
+        (("400", "inf", "10 45 110 45", ""), "baseline"),
+        (("400", "1e400", "nan nan 3 3", "x"), "nothing"),
+        (("9" * 400, "10", "10 45 110 45", "10 10 110 10 60 50"), "nothing"),
+    ],
+)
+def test_odd_values_in_alto(tmp_path: Path, values: tuple[str, ...], read_by: str) -> None:
+    Image.fromarray(np.full((200, 400), 230, np.uint8)).save(tmp_path / "p.png")
+    (tmp_path / "p.xml").write_text(ALTO.format(*values))
+    found = read(tmp_path, tolerant=True)
+    assert bool(found.faults) == (read_by == "nothing")
+    assert bool(found.notes and "damaged outline" in "".join(found.notes)) == (read_by in ("box", "baseline"))
+
+
+def test_faults_of_pairs_and_tables(tmp_path: Path) -> None:
+    for name in "abcde":
+        Image.new("L", (80, 30), 230).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.gt.txt").write_text("good\n")
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.gt.txt").write_bytes(b"\xe9")
+    (tmp_path / "c.gt.txt").write_text("two\nlines")
+    Image.new("L", (80, 30)).save(tmp_path / "d.jpg")
+    found = read(tmp_path, "data.format=gt", tolerant=True)
+    assert [fault.id for fault in found.faults] == ["a", "b", "c", "d"]
+    assert ids(read(tmp_path, "data.format=gt", "data.exclude=[a, b, c, d]")) == ["e"]
+
+    rows = ["b.png\tgood", "gone.png\tx", "c.png\ttoo\tmany", "b.png\tagain", "../x.png\tx", "\tx", "e.png\tgood"]
+    (tmp_path / "any name.tsv").write_text("image\ttext\n" + "\n".join(rows) + "\n")
+    table = read(tmp_path, "data.format=table", tolerant=True)
+    assert ids(table) == ["b", "e"]
+    assert len(table.faults) == 5
+    (tmp_path / "x.jsonl").write_text(
+        '{"image": "b.png", "text": "good"}\n{"image": 3\n[]\n{"image": "c.png", "text": 4}\n'
+    )
+    assert len(read(tmp_path / "x.jsonl", tolerant=True).faults) == 3
+
+
+def test_invisible_characters_are_named(tmp_path: Path) -> None:
+    unseen = [
+        "\ufeff",
+        "\u200b",
+        "\u00a0",
+        "\u00ad",
+        "\u2060",
+        "\u3164",
+        "\ufe0f",
+        "\ue000",
+        "\ufffd",
+        "\u2009",
+        "\u202e",
+    ]
+    write_page(
+        tmp_path, "p", *(line(f"l{i}", text=f"a{c}b") for i, c in enumerate(unseen)), line("empty", text="\u200b\ufeff")
+    )
+    write_page(tmp_path, "q", line("ordinary", text="caf\u00e9 e\u0301 \u2014 \u201cquote\u201d"))
+    found = json.loads(invoke("data", "summary", tmp_path, "--json").stdout)
+    faults = {x["id"]: x["fault"] for x in found["suspicious"] if "its text has" in x["fault"]}
+    assert sorted(faults) == sorted(f"p/l{i}" for i in range(len(unseen)))
+    assert faults["p/l1"] == "its text has U+200B ZERO WIDTH SPACE"
+    assert found["empty_lines"] == 1
+    assert text.name("\u0301") == "U+0301 COMBINING ACUTE ACCENT"
+    assert text.blank(" \u00a0\u200b\t")
+    assert not text.blank(".")
+    assert "U+200B ZERO WIDTH SPACE 1" in invoke("data", "summary", tmp_path).output
+
+
+def test_the_cases(tmp_path: Path) -> None:
+    if not CASES.is_dir():
+        pytest.skip("no ../shared/cases")
+    broken = read(CASES / "one-broken-line")
+    assert "p2/l0" in ids(broken)
+    assert any("p2.xml" in note for note in broken.notes)
+    assert "p2/l0" not in ids(read(CASES / "one-broken-line", "data.exclude=[p2/l0]"))
+    assert not any(id.startswith("p2/") for id in ids(read(CASES / "one-broken-line", "data.exclude=[p2]")))
+    unseen = json.loads(invoke("data", "summary", CASES / "invisible-characters", "--json").stdout)
+    assert unseen["empty_lines"] == 1
+    assert (
+        {"page/l0", "page/l3"} >= {x["id"] for x in unseen["suspicious"] if "its text has" in x["fault"]} >= {"page/l0"}
+    )

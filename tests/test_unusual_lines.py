@@ -1,0 +1,261 @@
+"""Lines that are not dark on light, not horizontal, empty or very long: made from a line whose text is known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hwr
+from hwr import Error
+from hwr.data.synth import hands, strokes
+from hwr.images import direction, ink, load, pieces, polarity, prepare
+from hwr.images.geometry import Geometry
+from hwr.recognizer import Recognizer
+
+from .conftest import REPOSITORY
+
+TEXT = "On 9 January 2027 the doctor lost"
+CASES = REPOSITORY.parent / "shared/cases"
+GEOMETRY = Geometry(40, 2000, None, (4, 2), 2, 8, straighten=True)
+ORIGINAL = Geometry(60, 800, 160)
+
+
+@pytest.fixture(scope="module")
+def model() -> Recognizer:
+    pytest.importorskip("torch")
+    return hwr.load(REPOSITORY / "models/hwr-latin.safetensors", ["engine.device=cpu", "engine.precision=fp32"])
+
+
+@pytest.fixture(scope="module")
+def drawing() -> strokes.Drawing:
+    return strokes.draw(TEXT, hands.make_hand(0, 1), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def line(drawing: strokes.Drawing) -> np.ndarray:
+    return drawing.image
+
+
+def case(name: str) -> Path:
+    if not CASES.is_dir():
+        pytest.skip("no ../shared/cases")
+    return CASES / name
+
+
+def framed(image: np.ndarray, level: int, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> np.ndarray:
+    return np.pad(image, ((top, bottom), (left, right)), constant_values=level)
+
+
+def skewed(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(framed(image, 0, 50, 50, 50, 50)).rotate(2, Image.Resampling.BILINEAR))
+
+
+ODD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "white on black": lambda x: 255 - x,
+    "blackboard": lambda x: (60 + (255 - x.astype(float)) * 0.4).astype(np.uint8),
+    "black below": lambda x: framed(x, 0, bottom=60),
+    "black above": lambda x: framed(x, 15, top=30),
+    "black left and right": lambda x: framed(x, 0, left=120, right=200),
+    "black all around": lambda x: framed(x, 5, 70, 70, 200, 200),
+    "skewed in black": skewed,
+    "blackboard on a white wall": lambda x: framed(255 - x, 255, 60, 60, 100, 100),
+    "two levels, inverted": lambda x: np.where(x < 180, 255, 0).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_polarity_and_margins_are_found(model: Recognizer, line: np.ndarray, name: str) -> None:
+    image = ODD[name](line)
+    assert polarity.describe(image)
+    assert model.read(image).text.rstrip(".") == model.read(line).text.rstrip(".")
+    # What the original network gets has ink, too.
+    assert prepare.prepare(image, ORIGINAL).min() < 200
+    assert np.median(prepare.prepare(image, ORIGINAL)) > 180
+
+
+def test_ordinary_lines_are_not_touched(line: np.ndarray) -> None:
+    shadow = (line * np.linspace(0.4, 1, line.shape[1])).astype(np.uint8)
+    bold = np.full((60, 200), 240, np.uint8)
+    bold[10:50, [*range(20, 35), *range(60, 75), *range(100, 140)]] = 20
+    ruled = line.copy()
+    ruled[-3] = 90
+    for image in (line, shadow, bold, ruled, line[:, :40], line[:, 200:]):
+        assert polarity.normalise(image) is image
+
+
+@pytest.mark.parametrize("name", ["black-margin-45-percent.png", "blackboard.png", "white-on-black.png"])
+def test_the_inverted_cases(model: Recognizer, name: str) -> None:
+    assert model.read(case("inverted-polarity") / name).text == TEXT
+
+
+def papers() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    grain = rng.normal(235, 3, (70, 700)).clip(0, 255).astype(np.uint8)
+    ruled, margin = grain.copy(), grain.copy()
+    ruled[60] = 150
+    margin[:, 300:302] = 120
+    shadow = np.tile(np.linspace(120, 240, 700), (70, 1)).astype(np.uint8)
+    black = rng.normal(20, 3, (70, 700)).clip(0, 255).astype(np.uint8)
+    white = np.full((60, 600), 255, np.uint8)
+    both = np.vstack([grain, black])
+    return {
+        "white": white,
+        "grain": grain,
+        "ruled": ruled,
+        "margin": margin,
+        "shadow": shadow,
+        "black": black,
+        "both": both,
+    }
+
+
+def test_empty_paper_reads_as_nothing(model: Recognizer) -> None:
+    for name, paper in papers().items():
+        found = model.read(paper, characters=True)
+        assert (found.text, found.confidence, found.characters) == ("", 1.0, ()), name
+    for name in ("blank.png", "paper.png"):
+        assert model.read(case("blank-paper") / name).text == ""
+
+
+def test_faint_and_small_writing_is_not_empty_paper(line: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    faint = (235 - (235 - line.astype(float)) * 0.12 + rng.normal(0, 1, line.shape)).clip(0, 255).astype(np.uint8)
+    stop = np.full((70, 60), 235, np.uint8)
+    stop[50:55, 20:25] = 60
+    for image in (faint, stop, line[:, :40]):
+        for geometry in (GEOMETRY, ORIGINAL):
+            assert not ink.blank(prepare.prepare(image, geometry), geometry)
+
+
+def test_a_long_line_is_read_in_pieces(model: Recognizer, line: np.ndarray) -> None:
+    gap = np.full((line.shape[0], 20), np.median(line), np.uint8)
+    long = np.hstack([line, gap] * 12)
+    found = model.read(long, characters=True)
+    words = found.text.split()
+    assert abs(len(words) - 12 * len(TEXT.split())) <= 2
+    assert found.text.count("January") >= 11
+    lefts = [c.left for c in found.characters]
+    assert lefts == sorted(lefts)
+    assert found.characters[-1].right > long.shape[1] - 60
+
+
+def test_the_long_case(model: Recognizer) -> None:
+    text = model.read(case("very-long-line") / "line.png").text
+    assert text.startswith("The small queen thought 37 + 39 is 94;")
+    assert text.endswith("for the project.")
+
+
+def test_pieces_of_a_network_without_context_join_to_its_own_logits() -> None:
+    geometry = Geometry(8, 64, None, (4, 2), 2)
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 450), np.uint8)
+
+    def run(batch: pieces.Batch) -> np.ndarray:  # each step sees its own four columns
+        n, _, width = batch.images.shape
+        found = batch.images.reshape(n, 8, width // 4, 4).mean((1, 3))
+        return np.stack([found, 255 - found, np.full_like(found, 127)], 2).astype(np.float32)
+
+    images = pieces.Images.of([pixels])
+    (batch,) = pieces_of(images, geometry)
+    whole = run(batch)[0]
+    joined = pieces.logits(run, batch, geometry, 4)[0]
+    steps = int(geometry.time_steps(images.widths)[0])
+    assert len(joined) == steps
+    assert np.array_equal(joined[: 450 // 4], whole[: 450 // 4])
+
+
+def pieces_of(images: pieces.Images, geometry: Geometry) -> list[pieces.Batch]:
+    from hwr.images import batches
+
+    return list(batches.reading(images, None, 4, geometry.multiple, geometry.width))
+
+
+def test_absurdly_wide_images_are_refused_and_cheap_ones_take_little_memory(model: Recognizer) -> None:
+    with pytest.raises(Error, match="cut it into several"):
+        model.read(np.zeros((2, 50_000), np.uint8))
+    dots = np.full((100, 50_000), 255, np.uint8)
+    dots[20:24, 10:14] = dots[80:84, -20:-16] = 0
+    assert prepare.straighten(dots).shape[0] <= 300
+
+
+def test_edges_hold_the_ink(model: Recognizer, drawing: strokes.Drawing) -> None:
+    found = model.read(drawing.image, characters=True)
+    assert found.text.rstrip(".") == TEXT
+    letters = [c for c in found.characters if c.text != " "][: len(drawing.boxes)]
+    centres = drawing.boxes[:, 0] + drawing.boxes[:, 2] / 2
+    inside = [c.left <= x <= c.right for c, x in zip(letters, centres, strict=True)]
+    assert sum(inside) >= len(inside) - 1
+    # Words hold all their ink: 3 pixels of the drawn boxes are paper.
+    start = 0
+    characters = found.characters
+    for word in TEXT.split():
+        own, end = [c for c in characters if c.text != " "][start : start + len(word)], start + len(word)
+        boxes = drawing.boxes[start:end]
+        assert own[0].left <= boxes[0][0] + 5
+        assert own[-1].right >= boxes[-1][0] + boxes[-1][2] - 5
+        start = end
+
+
+def test_the_character_case(model: Recognizer) -> None:
+    found = {c.text: c for c in reversed(model.read(case("character-boxes") / "line.png", characters=True).characters)}
+    for text, left, right in (("O", 6, 27), ("n", 33, 60), ("9", 77, 96), ("J", 123, 136)):
+        assert left - 6 <= found[text].left <= left + 0.5
+        assert right - 0.5 <= found[text].right <= right + 6
+
+
+Points = tuple[tuple[int, int], ...]
+
+
+def turned(line: np.ndarray, degrees: float) -> tuple[np.ndarray, Points, Points]:
+    """A page with the line turned clockwise, its outline and its baseline."""
+    h, w = line.shape
+    page = np.asarray(
+        Image.fromarray(line).rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=int(np.median(line)))
+    )
+    radians = np.radians(degrees)
+    turn = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])
+
+    def placed(points: list[tuple[float, float]]) -> Points:
+        found = (np.array(points) - [w / 2, h / 2]) @ turn.T + [page.shape[1] / 2, page.shape[0] / 2]
+        return tuple((round(x), round(y)) for x, y in found.tolist())
+
+    return page, placed([(0, 0), (w - 1, 0), (w - 1, h - 1), (0, h - 1)]), placed([(2, 0.7 * h), (w - 2, 0.7 * h)])
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 90, 135, 180, 200, 270, 330])
+def test_lines_in_any_direction_are_read(model: Recognizer, line: np.ndarray, degrees: float) -> None:
+    page, region, baseline = turned(line, degrees)
+    cut = load.cut(page, region, baseline)
+    assert model.read(cut).text.rstrip(".") == TEXT
+    # Where the line begins on the page.
+    (span,) = direction.on_page(np.array([[0.0, 10.0]]), cut.shape[0], region, baseline).tolist()
+    near = [region[0][0], region[3][0]]
+    assert min(near) - 12 <= span[0] <= span[1] <= max(near) + 12
+
+
+def test_a_baseline_drawn_from_its_end_does_not_turn_the_line(line: np.ndarray) -> None:
+    page, region, baseline = turned(line, 0)
+    assert np.array_equal(load.cut(page, region, baseline[::-1]), load.cut(page, region))
+    assert direction.angle(baseline, region) == 0
+    assert direction.angle(baseline[:1], region) == 0
+    assert direction.angle((), region) == 0
+
+
+@pytest.mark.parametrize("name", ["thirty-degrees", "upside-down", "vertical"])
+def test_the_rotated_cases(model: Recognizer, name: str) -> None:
+    assert model.read_page(case("rotated-lines") / name / "page.xml").lines[-1].text == TEXT
+
+
+def test_a_baseline_alone_is_cut_at_right_angles(line: np.ndarray) -> None:
+    from hwr.data.formats.shapes import Marked, Page, regions
+
+    upright, upside_down = ((100, 500), (700, 500)), ((700, 500), (100, 500))
+    vertical = ((500, 700), (500, 100))
+    page = Page("", "", 1000, 1000, tuple(Marked(str(i), "", (), b, "") for i, b in enumerate([upright])))
+    assert min(y for _, y in regions(page)[0]) < 490
+    for baseline, axis, above in ((upside_down, 1, 1), (vertical, 0, -1)):
+        (found,) = regions(Page("", "", 1000, 1000, (Marked("a", "", (), baseline, ""),)))
+        away = np.array(found)[:, axis] - 500
+        assert abs(away[np.argmax(np.abs(away))]) == 19  # 0.75 of the page's height / 40
+        assert np.sign(away[np.argmax(np.abs(away))]) == above
