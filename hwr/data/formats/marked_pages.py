@@ -14,7 +14,6 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import CONTROL, Dataset, Fault, Line, disk, splits, text
 from hwr.data.formats import writing, xml
-from hwr.files import is_regular
 from hwr.data.formats.shapes import (
     Marked,
     Page,
@@ -26,6 +25,7 @@ from hwr.data.formats.shapes import (
     regions,
     unique,
 )
+from hwr.files import is_regular
 from hwr.images import load
 from hwr.images.load import Polygon
 
