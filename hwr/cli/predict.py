@@ -225,7 +225,7 @@ def _report(summary: "Summary", table: bool) -> None:
     if table:
         earlier = f" ({summary.earlier:,} of them before)" if summary.earlier else ""
         sure = f", mean confidence {summary.mean_confidence:.2f}" if summary.lines else ""
-        echo(f"hwr: {summary.pages:,} pages{earlier}, {summary.lines:,} lines{sure}", err=True)
+        echo(f"hwr: {_count(summary.pages, 'page')}{earlier}, {_count(summary.lines, 'line')}{sure}", err=True)
     if summary.unsure:
         echo(
             f"hwr: left the text of {summary.unsure} lines empty: their confidence is below --min-confidence", err=True
@@ -237,6 +237,10 @@ def _report(summary: "Summary", table: bool) -> None:
             rest = f" (and {len(reasons) - 1} more lines)" if reasons[1:] else ""
             echo(f"  {source}: {reasons[0].removeprefix(f'{source}: ')}{rest}", err=True)
         sys.exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _kind(kind: str | None, as_json: bool) -> str:
