@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from hwr import Error
 
 # What torch's allocators, OpenCV, onnxruntime and numba say. Their exceptions have no common class.
-_SIGNS = ("allocate memory", "out of memory", "insufficient memory", "bad_alloc", "bad allocation", "allocation failed")
+_SIGNS = ("allocate memory", "out of memory", "insufficient memory", "bad_alloc", "bad allocation", "allocation failed", "start new thread")
 
 
 def is_short(error: BaseException) -> bool:

@@ -9,12 +9,11 @@ import resource
 import shutil
 import signal
 import struct
-import sys
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from hwr import Error
+from torturing.common import Result
 from torturing.readers import READERS, Reader
 
-# Per input: seconds, and bytes of memory above what the process has at its start.
-SECONDS, MEMORY = 10, 2 << 30
+# Per input: seconds of computing, seconds in all (for readers that wait), and bytes of memory above those at the start.
+SECONDS, WAITING, MEMORY = 10, 120, 2 << 30
 BATCH = 500  # inputs per process
 
 # What every file gets: numbers at the limits of their types, other encodings, control characters, deep nesting.
@@ -116,7 +116,7 @@ def check(reader: Reader, content: bytes, folder: Path) -> bool:
     return False
 
 
-def run(name: str, inputs: int, number: int, say: Callable[[str], None] = lambda text: None) -> Found:
+def run(name: str, inputs: int, number: int) -> Found:
     """Fuzz a reader.
 
     Args:
@@ -134,19 +134,18 @@ def run(name: str, inputs: int, number: int, say: Callable[[str], None] = lambda
         _one_process(name, files[batch % len(files)], min(BATCH, inputs - found.inputs), (number << 16) + batch, found)
         batch += 1
         found.inputs = max(found.inputs, before + 1)
-    say(f"{name:<12}{found.inputs:>8} inputs, {found.refused:>7} refused, {len(found.faults)} faults")
     return found
 
 
 class _Shared:
-    """Memory shared with the child: the number of inputs, of refused ones, the time of the last, and that input."""
+    """Memory shared with the child: the number of inputs, of refused ones, its CPU time at the last, and that input."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, 1 << 22)
 
     def start(self, content: bytes) -> None:
         inputs, refused, _, _ = self.read()
-        self.memory[:32] = struct.pack("<QQdQ", inputs + 1, refused, time.monotonic(), len(content))
+        self.memory[:32] = struct.pack("<QQdQ", inputs + 1, refused, time.process_time(), len(content))
         self.memory[32 : 32 + len(content)] = content
 
     def refuse(self) -> None:
@@ -164,19 +163,22 @@ class _Shared:
 def _one_process(name: str, good: bytes, inputs: int, number: int, found: Found) -> None:
     """Read `inputs` changed files in a child process, and note what happens to it."""
     shared, folder = _Shared(), Path(tempfile.mkdtemp(prefix="torture"))
-    shared.start(good)
+    shared.start(b"")
     errors = folder / "errors"
     child = os.fork()
     if not child:
         _child(READERS[name], good, inputs, number, shared, folder)
     status: int | None = None
+    last, since = shared.read()[0], time.monotonic()
     while status is None:
         done, code = os.waitpid(child, os.WNOHANG)
+        if shared.read()[0] != last:
+            last, since = shared.read()[0], time.monotonic()
         if done:
             status = code
-        elif time.monotonic() - shared.read()[2] > SECONDS:
+        elif _computed(child) - shared.read()[2] > SECONDS or time.monotonic() - since > WAITING:
             os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
+            os.waitpid(child, 0)
             found.add(f"took more than {SECONDS} seconds", shared.content())
             status = 0
         else:
@@ -191,6 +193,12 @@ def _one_process(name: str, good: bytes, inputs: int, number: int, found: Found)
     read, refused, _, _ = shared.read()
     found.inputs, found.refused = found.inputs + read - 1, found.refused + refused
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _computed(process: int) -> float:
+    """CPU seconds of a process."""
+    numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _child(reader: Reader, good: bytes, inputs: int, number: int, shared: _Shared, folder: Path) -> None:
@@ -247,12 +255,22 @@ def save(name: str, content: bytes, folder: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """For development: fuzz.py READER INPUTS SEED."""
-    found = run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), print)
-    for fault, content in found.faults.items():
-        print(f"  {fault}\n    {content[:200]!r}")
+def fuzz(names: Sequence[str], inputs: int, number: int, keep: Path | None, say: Callable[[str], None]) -> list[Result]:
+    """Fuzz readers.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        inputs: How many inputs in all. Slow readers get fewer.
+        number: The random seed.
+        keep: A folder for the inputs that cause a fault.
+    """
+    results = []
+    total = sum(READERS[name].share for name in names)
+    for name in names:
+        found = run(name, max(1, round(inputs * READERS[name].share / total)), number)
+        faults = [f"{fault} (with {content[:60]!r})" for fault, content in found.faults.items()]
+        results.append(Result(f"Damaged files: {name}", found.inputs, faults, f"{found.refused} refused"))
+        say(str(results[-1]))
+        if keep:
+            for content in found.faults.values():
+                save(name, content, keep)
+    return results

@@ -50,12 +50,14 @@ class Reader:
         read: Reads a file and uses what it holds.
         good: Makes files that it can read.
         words: What to put into its files, besides what every file gets.
+        share: Its share of the inputs; less for slow readers.
     """
 
     suffix: str
     read: Callable[[Path], object]
     good: Callable[[], list[bytes]]
     words: tuple[bytes, ...] = ()
+    share: float = 1.0
 
 
 # --- Reading
@@ -269,10 +271,10 @@ _XML = (b"&#x9b;", b"&amp;lt;", b"<Page/>", b"<!--", b"]]>", b"xmlns=''", b"\xef
 
 READERS: dict[str, Reader] = {
     "params": Reader(".params", gluon_params.read, _params),
-    "safetensors": Reader(".safetensors", _checkpoint, _safetensors, (b"null", b"[]", b"{}", b'"BF16"', b"1e999")),
+    "safetensors": Reader(".safetensors", _checkpoint, _safetensors, (b"null", b"[]", b"{}", b'"BF16"', b"1e999"), 0.5),
     "run state": Reader(".safetensors", _state, _run_state, (b"null", b"[]", b"{}")),
     "yaml": Reader(
-        ".yaml", _config, _configs, (b"&a [*a]", b"!!int ''", b"2024-13-45", b"? ", b"- ", b"0x" + b"f" * 99)
+        ".yaml", _config, _configs, (b"&a [*a]", b"!!int ''", b"2024-13-45", b"? ", b"- ", b"0x" + b"f" * 99), 0.3
     ),
     "page": Reader(".xml", _pages, lambda: _page_files("page"), _XML),
     "alto": Reader(".xml", _pages, lambda: _page_files("alto"), _XML),
@@ -299,7 +301,7 @@ READERS: dict[str, Reader] = {
     "words": Reader(".txt", lambda path: lexicon.read(path, LETTERS), lambda: [b"cat\nhat\n", "Maße\n".encode()]),
     "texts": Reader(".txt", lambda path: ngram.build(tune.texts_of([path]), 3), lambda: ["\n".join(TEXTS).encode()]),
     "alphabet": Reader(".txt", lambda path: alphabet.resolve(str(path), []), lambda: [b"abc\n", "äöü".encode()]),
-    "onnx": Reader(".onnx", _onnx, _onnx_files),
+    "onnx": Reader(".onnx", _onnx, _onnx_files, share=0.1),
     "zip": Reader(".zip", _archive, lambda: _archives("zip"), (b"../", b"/etc/")),
     "tgz": Reader(".tgz", _archive, lambda: _archives("tgz")),
 }
