@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from hwr import Error
 
 # What torch's allocators, OpenCV, onnxruntime and numba say. Their exceptions have no common class.
-_SIGNS = ("allocate memory", "out of memory", "insufficient memory", "bad_alloc", "bad allocation", "allocation failed", "start new thread")
+_SIGNS = (
+    "allocate memory",
+    "out of memory",
+    "insufficient memory",
+    "bad_alloc",
+    "bad allocation",
+    "allocation failed",
+    "start new thread",
+)
 
 
 def is_short(error: BaseException) -> bool:
@@ -16,7 +24,11 @@ def is_short(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return not isinstance(error, Error) and any(sign in str(error).lower() for sign in _SIGNS)
+    text = str(error).strip().lower()
+    return not isinstance(error, Error) and (text == _PRIMITIVE or any(sign in text for sign in _SIGNS))
+
+
+_PRIMITIVE = "could not create a primitive"  # oneDNN, in torch on a CPU
 
 
 @contextmanager

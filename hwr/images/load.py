@@ -231,7 +231,7 @@ def cut(page: np.ndarray, region: Polygon, baseline: Polygon = ()) -> np.ndarray
         Error: The region has no area on the page.
     """
     h, w = page.shape
-    points = np.array(region, np.int64).clip(-(10**6), 10**6).astype(np.int32)
+    points = np.array(region, np.float64).clip(-1e6, 1e6).astype(np.int32)
     left, top = np.maximum(points.min(0), 0)
     right, bottom = np.minimum(points.max(0) + 1, (w, h))
     if right - left < 2 or bottom - top < 2:

@@ -62,7 +62,8 @@ class Result:
 
     def __str__(self) -> str:
         failed = f"{len(self.faults)} failed" if self.faults else "all right"
-        return f"{self.name:<52}{self.trials:>7} trials, {failed}" + (f"; {self.about}" if self.about else "")
+        line = f"{self.name:<52}{self.trials:>7} trials, {failed}" + (f"; {self.about}" if self.about else "")
+        return "\n    ".join([line, *self.faults])
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,19 @@ class Command:
             environment: What to add to the environment.
         """
         self._started = time.monotonic()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the command has ended)
+        # Not a file, which would count as one of the command's files.
+        self._pipe, theirs = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._said = b""
         self.process = os.fork()
         if self.process:
+            os.close(theirs)
             return
         try:
+            os.close(self._pipe)
             os.setsid()
             null = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((null, 0), (self._said.fileno(), 1), (self._said.fileno(), 2)):
+            for source, target in ((null, 0), (theirs, 1), (theirs, 2)):
                 os.dup2(source, target)
             os.chdir(folder)
             os.environ.update(environment or {})
@@ -162,10 +168,19 @@ class Command:
         """Whether it has ended by itself."""
         if not self.process:
             return True
+        self._drain()
         done, status = os.waitpid(self.process, os.WNOHANG)
         if done:
+            self._drain()
             self._status, self.process = os.waitstatus_to_exitcode(status), 0
+            os.close(self._pipe)
         return bool(done)
+
+    def _drain(self) -> None:
+        """Take what it has printed, so that the pipe does not fill."""
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._pipe, 1 << 16):
+                self._said += part
 
     def send(self, number: int) -> None:
         """Send it a signal; with SIGKILL, to its workers too."""
@@ -179,10 +194,7 @@ class Command:
             if time.monotonic() > end:
                 self.send(signal.SIGKILL)
             time.sleep(0.005)
-        self._said.seek(0)
-        said = self._said.read().decode("utf-8", "replace")
-        self._said.close()
-        return Ended(self._status, said, time.monotonic() - self._started)
+        return Ended(self._status, self._said.decode("utf-8", "replace"), time.monotonic() - self._started)
 
 
 def hwr(*arguments: object, folder: Path, **options: Any) -> Ended:
