@@ -41,6 +41,7 @@ def test_changes_depend_on_nothing_else() -> None:
     assert changed(b"", [("flip", 5, 5, b""), ("number", 1, 1, b"x")]) == b""
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 @pytest.mark.skipif(importlib.util.find_spec("mxnet") is not None, reason="runs in the environment without MXNet")
 def test_the_short_version_finds_nothing() -> None:

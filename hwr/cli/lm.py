@@ -97,7 +97,7 @@ def build(
         found = mix.add(base, lines, share, order)
         model = found.lm
         measured = f"; perplexity of held-out lines {found.before:.2f} -> {found.after:.2f}" if share is None else ""
-        click.echo(f"{add_to}: share of the new texts {found.share:.2f}{measured}")
+        echo(f"{add_to}: share of the new texts {found.share:.2f}{measured}")
     else:
         model, times = ngram.count(lines, order or 6)
         if max_mb is not None:
