@@ -12,8 +12,8 @@ MOST_GAP, LEAST_RIVER, SLOPE_OVER = 5.0, 0.8, 2.0
 STEP, STEP_PER_GAP = 0.33, 0.06
 # Two fragments may overlap by this much; a river between columns is this high.
 OVERLAP, RIVER_HEIGHT = 0.6, 2.5
-# A ruling is at least this high; text within this distance of it crosses it.
-RULING_HEIGHT, BESIDE_RULING = 2.2, 0.3
+# A ruling is at least this high, and straight over this much of it; text within this distance of it crosses it.
+RULING_HEIGHT, RULING_PIECE, BESIDE_RULING = 6.0, 2.2, 0.3
 
 
 def pitch(parts: list[Fragment], usual: float) -> float:
@@ -43,11 +43,13 @@ def rulings(grey: np.ndarray, step: float) -> np.ndarray:
         (H, W) bool.
     """
     thin = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((1, 9), np.uint8))
-    mask: np.ndarray = (thin > 20).astype(np.uint8)
-    mask = cv2.dilate(mask, np.ones((1, 3), np.uint8))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((max(3, round(step / 3) | 1), 1), np.uint8))
-    found: np.ndarray = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((round(RULING_HEIGHT * step) | 1, 1), np.uint8))
-    return found > 0
+    mask: np.ndarray = cv2.dilate((thin > 20).astype(np.uint8), np.ones((1, 3), np.uint8))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((round(RULING_PIECE * step) | 1, 1), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    high = stats[:, cv2.CC_STAT_HEIGHT] >= RULING_HEIGHT * step
+    high[0] = False  # the paper
+    return high[labels]
 
 
 def cut_at_rulings(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> list[Fragment]:

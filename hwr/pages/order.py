@@ -1,7 +1,17 @@
 """The order in which the lines of a page are read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+# Lines of one block lie at most this many pitches apart, and share this part of the shorter line.
+FAR, SHARED = 4.0, 0.5
+
+# A note beside a block has at most this part of its height and of its width, and stands at most this many pitches away.
+NOTE, NEAR = 0.5, 3.0
+
+# Narrower lines than this part of a line are insertions, which do not end a block.
+INSERTION = 0.15
 
 
 class Place(NamedTuple):
@@ -12,56 +22,109 @@ class Place(NamedTuple):
     y: float
 
 
-def reading_order(lines: Sequence[Place], step: float) -> list[int]:
-    """Order lines: columns one after the other, from left to right, each from top to bottom.
+@dataclass(frozen=True)
+class Block:
+    """Lines one above another, from top to bottom, and the box around them."""
 
-    A line comes before another if it stands above it and shares columns with it; or if it stands to the left of it, and no
-    line that shares columns with both lies between the two. (Breuel, "High performance document layout analysis", 2003.)
+    lines: tuple[int, ...]
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+def reading_order(lines: Sequence[Place], step: float) -> list[int]:
+    """Order lines: block by block, each from top to bottom.
+
+    Blocks side by side are columns, read from left to right; a small one left of a large one is a note in the margin, read
+    after it. Other blocks are read from top to bottom.
 
     Args:
-        step: The usual distance between two lines in pixels.
+        step: The pitch, the usual distance between two lines, in pixels.
 
     Returns:
         The indices of the lines, in reading order.
     """
-
-    def above(a: Place, b: Place) -> bool:
-        shared = min(a.right, b.right) - max(a.left, b.left)
-        return shared > min(0.1 * min(a.right - a.left, b.right - b.left), 0.5 * step) and a.y < b.y
-
-    n = len(lines)
-    before = [[False] * n for _ in range(n)]
-    for i, a in enumerate(lines):
-        for j, b in enumerate(lines):
-            if i == j:
-                continue
-            if above(a, b):
-                before[i][j] = True
-            elif not above(b, a) and (a.left + a.right) < (b.left + b.right):
-                low, high = sorted((a.y, b.y))
-                between = (
-                    c
-                    for c in lines
-                    if low < c.y < high and c.left < min(a.right, b.right) and c.right > max(a.left, b.left)
-                )
-                before[i][j] = next(between, None) is None
-    return _sorted(lines, before)
-
-
-def _sorted(lines: Sequence[Place], before: list[list[bool]]) -> list[int]:
-    """Topological order, depth first, starting from the top; cycles are broken where they are met."""
+    blocks = _blocks(lines, step)
+    before = [[_before(a, b, step) for b in blocks] for a in blocks]
     order: list[int] = []
-    state = [0] * len(lines)
-
-    def visit(j: int) -> None:
-        state[j] = 1
-        for i in by_y:
-            if before[i][j] and not state[i]:
-                visit(i)
-        order.append(j)
-
-    by_y = sorted(range(len(lines)), key=lambda i: (lines[i].y, lines[i].left))
-    for i in by_y:
-        if not state[i]:
-            visit(i)
+    left = set(range(len(blocks)))
+    last: Block | None = None
+    while left:
+        free = [i for i in left if not any(before[j][i] for j in left if j != i)]
+        # No block is free if three or more wait for each other in a circle.
+        chosen = min(free or left, key=lambda i: (_turn(last, blocks[i], step), blocks[i].top, blocks[i].left))
+        left.remove(chosen)
+        last = blocks[chosen]
+        order += last.lines
     return order
+
+
+def _turn(last: Block | None, block: Block, step: float) -> int:
+    """0 for a note beside the block read last, 1 for one below it in its column, 2 for others."""
+    if last is None:
+        return 2
+    if min(last.bottom, block.bottom) - max(last.top, block.top) > 0.6 * step and _note(block, last, step):
+        return 0
+    return 1 if _shared(last, block) > SHARED and block.top > last.bottom - step else 2
+
+
+def _blocks(lines: Sequence[Place], step: float) -> list[Block]:
+    """Group lines into blocks: each line with the one below it, if neither has another neighbour there."""
+    below = {i: [j for j in range(len(lines)) if _next(lines, i, j, step)] for i in range(len(lines))}
+    above: dict[int, list[int]] = {i: [] for i in below}
+    for i, others in below.items():
+        for j in others:
+            above[j].append(i)
+    joined = {i: others[0] for i, others in below.items() if len(others) == 1 and len(above[others[0]]) == 1}
+    starts = set(below) - set(joined.values())
+    out = []
+    for i in sorted(starts):
+        chain = [i]
+        while chain[-1] in joined:
+            chain.append(joined[chain[-1]])
+        places = [lines[k] for k in chain]
+        left, right = min(p.left for p in places), max(p.right for p in places)
+        out.append(Block(tuple(chain), left, right, places[0].y - step / 2, places[-1].y + step / 2))
+    return out
+
+
+def _shared(a: Place | Block, b: Place | Block) -> float:
+    """Columns that two lines or blocks share, as a part of the narrower one; negative if they are apart."""
+    shared = min(a.right, b.right) - max(a.left, b.left)
+    return shared / max(1.0, min(a.right - a.left, b.right - b.left))
+
+
+def _next(lines: Sequence[Place], i: int, j: int, step: float) -> bool:
+    """Whether line j is right below line i, with nothing between them."""
+    a, b = lines[i], lines[j]
+    if i == j or not 0.3 * step < b.y - a.y < FAR * step or _shared(a, b) < SHARED:
+        return False
+    narrow, wide = sorted((a.right - a.left, b.right - b.left))
+    if narrow < INSERTION * wide:
+        return False
+    return not any(
+        a.y + 0.3 * step < c.y < b.y - 0.3 * step and _shared(a, c) > 0.2 and _shared(b, c) > 0.2
+        for k, c in enumerate(lines)
+        if k not in (i, j)
+    )
+
+
+def _before(a: Block, b: Block, step: float) -> bool:
+    """Whether a block must be read before another."""
+    if a is b:
+        return False
+    beside = min(a.bottom, b.bottom) - max(a.top, b.top)
+    if beside < 0.6 * step:  # one above the other
+        return _shared(a, b) > 0.1 and a.top < b.top
+    if _shared(a, b) > SHARED:
+        return a.top + a.bottom < b.top + b.bottom
+    if a.left + a.right < b.left + b.right:
+        return not _note(a, b, step)
+    return _note(b, a, step)
+
+
+def _note(a: Block, b: Block, step: float) -> bool:
+    """Whether a block is a note in the margin of another."""
+    small = a.bottom - a.top < NOTE * (b.bottom - b.top) and a.right - a.left < NOTE * (b.right - b.left)
+    return small and max(b.left - a.right, a.left - b.right) < NEAR * step
