@@ -1,15 +1,27 @@
 """Find the text lines of a page: text map -> fragments -> lines with baseline and polygon, in reading order."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages import detector, fragments, linking, order, outlines
+from hwr.pages import frame as frames
 
 # A line is at least this long, in pitches.
 SHORTEST = 0.5
+
+# A page is turned if its lines rise or fall by this many degrees; from `STEEP` on, the text is looked for again.
+LEVEL, STEEP = 3.0, 15.0
+
+# So many lines tell whether a page is upside down.
+SAMPLE = 5
+
+Judge = Callable[[list[np.ndarray]], bool]
+"""Takes the pixels of lines, (H, W) uint8 each, and tells whether most stand on their feet."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +37,39 @@ class Found:
     polygon: Polygon
 
 
-def find(grey: np.ndarray) -> list[Found]:
+def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
     """Find the lines of a page, in reading order.
+
+    Lines may have any direction, but most of a page's must share one.
 
     Args:
         grey: (H, W) uint8.
+        upright: Tells whether lines stand on their feet; None: they do, or run up the page.
 
     Raises:
         Error: onnxruntime or rapidocr is not installed.
     """
-    return group(detector.text_map(grey), grey)
+    text = detector.text_map(grey)
+    angle = frames.direction(text)
+    if abs(angle) < LEVEL and upright is None:
+        return group(text, grey)
+    turned = frames.frame(grey.shape, angle if abs(angle) >= LEVEL else 0.0)
+    page = turned.turned(grey, round(float(np.median(grey)))) if turned.angle else grey
+    if abs(turned.angle) > STEEP:
+        text = detector.text_map(page)
+    elif turned.angle:
+        text = frames.frame(text.shape, turned.angle).turned(text, 0)
+    found = group(text, page)
+    if upright is not None and found and not upright(_crops(page, found)):
+        turned = frames.frame(grey.shape, turned.angle + 180)
+        found = group(np.ascontiguousarray(text[::-1, ::-1]), np.ascontiguousarray(page[::-1, ::-1]))
+    return [Found(turned.on_page(line.baseline), turned.on_page(line.polygon)) for line in found]
+
+
+def _crops(page: np.ndarray, lines: list[Found]) -> list[np.ndarray]:
+    """The pixels of some long lines, (H, W) uint8 each."""
+    longest = sorted(lines, key=lambda line: line.baseline[0][0] - line.baseline[-1][0])[:SAMPLE]
+    return [load.cut(page, line.polygon) for line in longest]
 
 
 def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:

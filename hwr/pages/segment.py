@@ -1,29 +1,47 @@
 """Image files -> the lines to read: an image is a line, or a page whose lines a segmenter finds."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from hwr import Error
 from hwr.images import load
 from hwr.pages import finder, kraken
 from hwr.pages.kind import is_page, surely_line
 from hwr.pages.sources import Target
+from hwr.recognizer import Recognizer
 
 
-def lines_of(path: Path) -> list[Target]:
+def lines_of(path: Path, recognizer: Recognizer | None = None) -> list[Target]:
     """Find the lines of a page with rapidocr's text detector, in reading order.
+
+    Args:
+        recognizer: Tells whether the page is upside down; None: it is not.
 
     Raises:
         Error: rapidocr or onnxruntime is not installed, or the image can't be read.
     """
+    upright = functools.partial(stand, recognizer) if recognizer else None
     return [
         Target(path, line.polygon, line.baseline, f"line{number}", upright=True)
-        for number, line in enumerate(finder.find(load.read(path)), 1)
+        for number, line in enumerate(finder.find(load.read(path), upright), 1)
     ]
 
 
+def stand(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> bool:
+    """Whether lines, (H, W) uint8 each, stand on their feet: the recognizer is as sure of them as of the same upside down."""
+    found = recognizer.read_prepared([recognizer.prepare(x) for line in lines for x in (line, line[::-1, ::-1])])
+    sure = [reading.confidence for reading in found]
+    return sum(sure[::2]) >= sum(sure[1::2])
+
+
 # The line finders, by the names of `--segmenter`; the first is the default.
-SEGMENTERS: dict[str, Callable[[Path], list[Target]]] = {"rapidocr": lines_of, "kraken": kraken.lines_of}
+SEGMENTERS: dict[str, Callable[[Path, Recognizer | None], list[Target]]] = {
+    "rapidocr": lines_of,
+    "kraken": lambda path, recognizer: kraken.lines_of(path),
+}
 
 
 def decided(find: Callable[[Path], list[Target]]) -> Callable[[Path], list[Target]]:
@@ -46,14 +64,21 @@ def decided(find: Callable[[Path], list[Target]]) -> Callable[[Path], list[Targe
     return targets
 
 
-def chosen(kind: str | None = None, segmenter: str | None = None) -> Callable[[Path], list[Target]] | None:
+def chosen(
+    kind: str | None = None, segmenter: str | None = None, recognizer: Recognizer | None = None
+) -> Callable[[Path], list[Target]] | None:
     """What turns an image into lines to read; None if each image is a line.
 
     Args:
         kind: "page" or "line", if all images are; None: decide for each.
         segmenter: A name in `SEGMENTERS`; None: the first.
+        recognizer: See `lines_of`.
     """
     if kind == "line":
         return None
-    find = SEGMENTERS[segmenter or next(iter(SEGMENTERS))]
+    segment = SEGMENTERS[segmenter or next(iter(SEGMENTERS))]
+
+    def find(path: Path) -> list[Target]:
+        return segment(path, recognizer)
+
     return find if kind == "page" else decided(find)
