@@ -123,14 +123,16 @@ class Recognizer:
         Raises:
             Error: The image can't be read.
         """
-        (found,) = self.read_prepared([self.prepare(_pixels(image))], characters)
+        (found,) = self.read_prepared([self.prepare(pixels_of(image))], characters)
         return found
 
-    def read_page(self, path: str | Path, characters: bool = False) -> "PageReading":
+    def read_page(
+        self, image: str | Path | bytes | np.ndarray | Image.Image, characters: bool = False
+    ) -> "PageReading":
         """Read the lines of a page: see `hwr.pages.read_page`."""
         from hwr.pages import read_page  # a higher layer, imported here for convenience
 
-        return read_page(self, path, characters)
+        return read_page(self, image, characters)
 
     def prepare(self, pixels: np.ndarray) -> Prepared:
         """Preprocess a line's pixels, (H, W) uint8; long lines of any width are not squeezed."""
@@ -225,8 +227,8 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
     return Recognizer(checkpoint, config, str(path))
 
 
-def _pixels(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
-    """(H, W) uint8."""
+def pixels_of(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
+    """The grey pixels of an image, (H, W) uint8; see `Recognizer.read`."""
     if isinstance(image, Image.Image):
         return grey_of(image)
     if not isinstance(image, np.ndarray):

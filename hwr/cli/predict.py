@@ -156,9 +156,9 @@ def predict(
     reads = ""
     if out is not None:
         reads = fingerprint(bundled.model(model), settings, kind, characters, min_confidence, pages, segmenter)
-    find = chosen(pages, segmenter)
-    task = Task(files, find, settings.data.images, format, where, characters, min_confidence, reads, again)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, pages == "page"))
+    find = chosen(pages, segmenter, recognizer)
+    task = Task(files, find, settings.data.images, format, where, characters, min_confidence, reads, again)
     with pool(workers, len(files)) as decoders:
         summary = _read(recognizer, task, decoders)
     if not rank:

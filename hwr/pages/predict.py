@@ -107,6 +107,21 @@ def read_files(
         each = max(1, min(CHUNK * recognizer.config.evaluate.batch_size * done // max(lines, 1), 16 * each))
 
 
+def read_targets(
+    recognizer: Recognizer, page: np.ndarray, targets: Sequence[Target], characters: bool = False
+) -> list[Prediction]:
+    """Read the lines of a page, (H, W) uint8, that is in memory."""
+    found: list[Prepared | Error] = []
+    for target in targets:
+        try:
+            found.append(recognizer.prepare(load.cut(page, target.region, target.baseline)))
+        except Error as error:
+            found.append(error)
+    good = [line for line in found if isinstance(line, Prepared)]
+    readings = iter(recognizer.read_prepared(good, characters))
+    return [_prediction(target, line, readings) for target, line in zip(targets, found, strict=True)]
+
+
 def reading_of(job: Job, predictions: Sequence[Prediction]) -> PageReading:
     """The page of a job, with its predictions."""
     lines = tuple(

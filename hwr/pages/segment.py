@@ -23,10 +23,15 @@ def lines_of(path: Path, recognizer: Recognizer | None = None) -> list[Target]:
     Raises:
         Error: rapidocr or onnxruntime is not installed, or the image can't be read.
     """
+    return targets_of(load.read(path), path, recognizer)
+
+
+def targets_of(page: np.ndarray, path: Path, recognizer: Recognizer | None = None) -> list[Target]:
+    """`lines_of` for a page of (H, W) uint8 pixels, whose file is `path`."""
     upright = functools.partial(stand, recognizer) if recognizer else None
     return [
         Target(path, line.polygon, line.baseline, f"line{number}", upright=True)
-        for number, line in enumerate(finder.find(load.read(path), upright), 1)
+        for number, line in enumerate(finder.find(page, upright), 1)
     ]
 
 
