@@ -62,7 +62,7 @@ def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatc
         targets.append(Target(path, corners, id=f"line{number}", upright=True))
         top += height
     Image.fromarray(page).save(path)
-    monkeypatch.setattr("hwr.pages.lines_of", lambda path: targets)
+    monkeypatch.setattr("hwr.pages.lines_of", lambda path, recognizer: targets)
     reader = hwr.load(model)
     found = reader.read_page(path)
     assert [line.text for line in found.lines] == [reader.read(pixels).text for pixels in pictures]
