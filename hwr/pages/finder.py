@@ -87,10 +87,11 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     if not parts:
         return []
     step = linking.pitch(parts, usual)
-    ruled = linking.rulings(small, step)
-    ink = outlines.ink_of(small, ruled, step)
+    rulings = linking.rulings(small, step)
+    ink = outlines.ink_of(small, rulings, step)
+    ruled = linking.separators(parts, rulings, ink, step)
     parts = linking.cut_at_rulings(parts, ruled, ink, step)
-    taken = (text > fragments.TEXT) & ~ruled
+    taken = (text > fragments.TEXT) & ~rulings
     chains = linking.link(parts, ruled, step)
     centres = [outlines.centre_line(chain, usual) for chain in chains]
     centres = [outlines.extended(centre, taken, ruled, ink, step) for centre in centres]

@@ -14,6 +14,8 @@ STEP, STEP_PER_GAP = 0.33, 0.06
 OVERLAP, RIVER_HEIGHT = 0.6, 2.5
 # A ruling is at least this high, and straight over this much of it; text within this distance of it crosses it.
 RULING_HEIGHT, RULING_PIECE, BESIDE_RULING = 6.0, 2.2, 0.3
+# Text stops before or after this part of a separating ruling's crossings.
+STOPS = 0.3
 
 
 def pitch(parts: list[Fragment], usual: float) -> float:
@@ -52,21 +54,46 @@ def rulings(grey: np.ndarray, step: float) -> np.ndarray:
     return high[labels]
 
 
-def cut_at_rulings(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> list[Fragment]:
-    """Cut fragments where they cross a ruling and the text stops before it on either side.
+def separators(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> np.ndarray:
+    """The rulings before or after which text stops: not folds of the paper, nor the margins of a pad.
 
     Args:
         ruled: (H, W) bool, see `rulings`.
         ink: (H, W) float32, 0..1.
+
+    Returns:
+        (H, W) bool.
+    """
+    _, labels = cv2.connectedComponents(ruled.astype(np.uint8))
+    stops: dict[int, list[bool]] = {}
+    for part in parts:
+        for first, last in _crossings(part, ruled, step):
+            y = int(np.clip(round(part.centre[first]), 0, len(ruled) - 1))
+            stops.setdefault(int(labels[y, part.left + first]), []).append(_stops(part, first, last, ruled, ink, step))
+    crossed = [label for label, found in stops.items() if sum(found) < STOPS * len(found)]
+    return ruled & ~np.isin(labels, crossed)
+
+
+def _crossings(part: Fragment, ruled: np.ndarray, step: float) -> list[tuple[int, int]]:
+    """Where a fragment crosses rulings: first column and the one after the last, from the fragment's left end."""
+    rows = np.clip(np.rint(part.centre), 0, len(ruled) - 1).astype(int)
+    marks = np.flatnonzero(np.diff(ruled[rows, np.arange(part.left, part.right)].astype(np.int8), prepend=0, append=0))
+    pairs = zip(marks[::2].tolist(), marks[1::2].tolist(), strict=True)
+    return [(first, last) for first, last in pairs if last - first <= step]
+
+
+def cut_at_rulings(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> list[Fragment]:
+    """Cut fragments where they cross a ruling and the text stops before it on either side.
+
+    Args:
+        ruled: (H, W) bool, see `separators`.
+        ink: (H, W) float32, 0..1.
     """
     out: list[Fragment] = []
     for part in parts:
-        rows = np.clip(np.rint(part.centre), 0, len(ruled) - 1).astype(int)
-        columns = np.arange(part.left, part.right)
-        marks = np.flatnonzero(np.diff(ruled[rows, columns].astype(np.int8), prepend=0, append=0))
         start = part.left
-        for first, last in zip(marks[::2], marks[1::2], strict=True):
-            if last - first > step or not _stops(part, first, last, ruled, ink, step):
+        for first, last in _crossings(part, ruled, step):
+            if not _stops(part, first, last, ruled, ink, step):
                 continue
             if part.left + first - start > 2:
                 out.append(part.part(start, part.left + first))
