@@ -12,6 +12,7 @@ from hwr.cli.lm import lm
 from hwr.cli.model import export, info
 from hwr.cli.options import Command, Group, examples
 from hwr.cli.predict import predict
+from hwr.cli.serve import serve
 from hwr.cli.synth import synth
 from hwr.cli.train import train
 from hwr.processes import rank_and_world_size
@@ -47,6 +48,6 @@ def completion(shell: str) -> None:
     echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
 
 
-for command in (train, evaluate, export_typo, predict, align, data, lm, iam, synth, augment, info, export, completion):
+for command in (train, evaluate, export_typo, predict, align, serve, data, lm, iam, synth, augment, info, export, completion):
     main.add_command(command)
 main.add_command(export_typo, "export-typo-dataset")

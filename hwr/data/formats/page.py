@@ -66,20 +66,23 @@ def _line(element: Any, path: Path, place: int) -> Marked:
     source = f"{path}:{element.sourceline}"
     return marked_pages.marked(
         element.get("id") or f"line{place}",
-        _text(element),
+        text_of(element),
         source,
         [lambda: _points(element, "Coords", path, 3)],
         lambda: _points(element, "Baseline", path, 2),
     )
 
 
-def _text(element: Any) -> str:
+def text_of(element: Any) -> str:
     """The text of a line: its TextEquiv of the lowest index or, if that is missing or blank, the text of its words."""
-    text = ""
-    if equivalents := children(element, "TextEquiv"):
-        best = min(equivalents, key=_index)
-        text = "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
-    return " ".join(found for word in children(element, "Word") if (found := _text(word))) if blank(text) else text
+    best = best_equivalent(element)
+    text = "" if best is None else "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
+    return " ".join(found for word in children(element, "Word") if (found := text_of(word))) if blank(text) else text
+
+
+def best_equivalent(element: Any) -> Any | None:
+    """The TextEquiv of the lowest index, or None."""
+    return min(children(element, "TextEquiv"), key=_index, default=None)
 
 
 def _index(equivalent: Any) -> int:
@@ -148,19 +151,31 @@ def update(root: Any, lines: Sequence[Marked]) -> None:
     """
     for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
         if not line.fault:
-            _update_line(element, line)
+            set_text(element, line.text, line.confidence)
     for region in (element for element in root.iter() if local(element).endswith(("Region", "TableCell"))):
         xml.remove(region, "TextEquiv")
+    touch(root)
+
+
+def touch(root: Any) -> None:
+    """Set the time of the last change."""
     for changed in descendants(root, "LastChange"):
         changed.text = _now()
 
 
-def _update_line(element: Any, line: Marked) -> None:
+def set_text(element: Any, text: str, confidence: float | None) -> None:
+    """Set the text of a TextLine; what belonged to the old text is removed.
+
+    Args:
+        confidence: Of a predicted text, 0..1; None for any other.
+    """
     xml.remove(element, "TextEquiv", "Word")
     if element.get("custom"):  # Transkribus keeps marks on ranges of characters there
         element.set("custom", re.sub(r"\w+ *\{[^}]*offset:[^}]*\} *", "", element.get("custom")).strip())
-    equivalent = xml.add(element, "TextEquiv", conf=f"{line.confidence:.4f}")
-    xml.add(equivalent, "Unicode").text = line.text
+    equivalent = xml.add(element, "TextEquiv")
+    if confidence is not None:
+        equivalent.set("conf", f"{confidence:.4f}")
+    xml.add(equivalent, "Unicode").text = text
     # The schema wants it after the line's shape and before its style.
     shape = [i for i, child in enumerate(element) if local(child) in ("AlternativeImage", "Coords", "Baseline")]
     element.insert(max(shape, default=-1) + 1, equivalent)

@@ -13,9 +13,17 @@ def parse(path: Path) -> Any:
     Raises:
         Error: Unreadable, not well-formed, in a wrong encoding, or it declares entities; names file:line.
     """
+    return parse_bytes(files.read_bytes(path), path)
+
+
+def parse_bytes(content: bytes, path: Path) -> Any:
+    """`parse` for the content of a file.
+
+    Raises:
+        Error: As `parse`; `path` is for its messages.
+    """
     from lxml import etree
 
-    content = files.read_bytes(path)
     # lxml expands entities in attributes even with resolve_entities=False, so declarations are refused before parsing.
     for encoding in ("ascii", "utf-16-le", "utf-16-be"):
         if (at := content.find("<!ENTITY".encode(encoding))) >= 0:
@@ -75,10 +83,10 @@ def add(parent: Any, name: str, **attributes: object) -> Any:
 
 
 def text(root: Any) -> bytes:
-    """An element as the content of a file, indented."""
+    """An element as the content of a file, indented, with the comments and instructions around it."""
     from lxml import etree
 
-    out: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True)
+    out: bytes = etree.tostring(root.getroottree(), xml_declaration=True, encoding="UTF-8", pretty_print=True)
     return out
 
 

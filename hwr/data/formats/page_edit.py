@@ -1,0 +1,228 @@
+"""Edit a PAGE file line by line, in place. Everything that an edit does not concern stays as it is.
+
+A line whose text a person has checked is marked `groundTruth {}` in its `custom` attribute, which eScriptorium and
+Transkribus keep.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwr import Error
+from hwr.data.formats import marked_pages, page, xml
+from hwr.data.formats.marked_pages import Page
+from hwr.images.load import Polygon
+
+GROUND_TRUTH = "groundTruth"
+
+# A mark of `custom`: a name and its properties in braces.
+_MARK = re.compile(r"\s*(\w+)\s*\{([^}]*)\}\s*")
+
+# The schema's order of a line's children. Whatever is not named here comes last.
+_ORDER = ("AlternativeImage", "Coords", "Baseline", "Word", "TextEquiv", "TextStyle", "UserDefined", "Labels")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a line's text.
+
+    Attributes:
+        confidence: Of a predicted text, 0..1; None if the text is not a prediction.
+        checked: Whether a person has checked the text, so that it counts as ground truth.
+    """
+
+    confidence: float | None
+    checked: bool
+
+
+def parse(content: bytes, path: Path) -> tuple[Any, Page, tuple[Status, ...]]:
+    """Parse a PAGE file.
+
+    Args:
+        path: For messages.
+
+    Returns:
+        Its root element, its page, and the status of each line of the page.
+
+    Raises:
+        Error: It is not PAGE, or malformed; names file:line.
+    """
+    root = xml.parse_bytes(content, path)
+    if xml.local(root) != page.TAG:
+        raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>, expected <{page.TAG}> (PAGE)")
+    found = page.parse(path, root)
+    (element,) = xml.children(root, "Page")
+    return root, found, tuple(_status(line) for line in xml.descendants(element, "TextLine"))
+
+
+def _status(line: Any) -> Status:
+    best = page.best_equivalent(line)
+    try:
+        confidence = None if best is None or best.get("conf") is None else min(1.0, max(0.0, float(best.get("conf"))))
+    except ValueError:
+        confidence = None
+    return Status(confidence, any(name == GROUND_TRUTH for name, _ in _MARK.findall(line.get("custom", ""))))
+
+
+def find(root: Any, id: str) -> Any:
+    """The TextLine of that id.
+
+    Raises:
+        Error: There is none.
+    """
+    found = next((line for line in xml.descendants(root, "TextLine") if line.get("id") == id), None)
+    if found is None:
+        raise Error(f"the page has no line {id!r}")
+    return found
+
+
+def set_text(root: Any, id: str, text: str, confidence: float | None, checked: bool) -> None:
+    """Set a line's text and status. If the text does not change, its words and alternatives stay.
+
+    Args:
+        confidence: Of a predicted text, 0..1, else None.
+        checked: Whether a person has checked it.
+
+    Raises:
+        Error: There is no such line.
+    """
+    line = find(root, id)
+    best = page.best_equivalent(line)
+    if page.text_of(line).strip() != text.strip() or not text:
+        page.set_text(line, text, confidence)
+        for above in line.iterancestors():  # their texts hold the old text of this line
+            if xml.local(above).endswith(("Region", "TableCell")):
+                xml.remove(above, "TextEquiv")
+    elif best is not None and confidence is not None:
+        best.set("conf", f"{confidence:.4f}")
+    elif best is not None and checked:
+        best.attrib.pop("conf", None)
+    _mark(line, checked)
+
+
+def _mark(line: Any, checked: bool) -> None:
+    custom = line.get("custom", "")
+    others = re.sub(rf"\b{GROUND_TRUTH}\s*\{{[^}}]*\}}\s*", "", custom).strip()
+    if checked != (others != custom.strip()):
+        line.set("custom", f"{others} {GROUND_TRUTH} {{}}".strip() if checked else others)
+        if not line.get("custom"):
+            del line.attrib["custom"]
+
+
+def set_shape(root: Any, id: str, polygon: Polygon, baseline: Polygon) -> None:
+    """Set the outline and baseline of a line; () for a baseline removes it.
+
+    Raises:
+        Error: There is no such line.
+    """
+    line = find(root, id)
+    for name, points in (("Coords", polygon), ("Baseline", baseline)):
+        old = xml.children(line, name)
+        for extra in old[1:] if points else old:
+            line.remove(extra)
+        if points:
+            element = old[0] if old else xml.add(line, name)
+            for point in list(element):  # files older than 2013 have an element for each point
+                element.remove(point)
+            element.set("points", marked_pages.points_text(points))
+    line[:] = sorted(line, key=lambda e: _ORDER.index(xml.local(e)) if xml.local(e) in _ORDER else len(_ORDER))
+
+
+def add(root: Any, polygon: Polygon, baseline: Polygon = (), after: str | None = None) -> str:
+    """Add a line without text after another one, or before all others.
+
+    Returns:
+        Its id.
+
+    Raises:
+        Error: There is no line `after`.
+    """
+    taken = {element.get("id") for element in root.iter() if isinstance(element.tag, str)}
+    id = next(id for number in range(1, len(taken) + 2) if (id := f"hwr_line_{number}") not in taken)
+    if after is None:
+        line = xml.add(_region(root), "TextLine", id=id)
+        _first(line)
+    else:
+        other = find(root, after)
+        line = xml.add(other.getparent(), "TextLine", id=id)
+        other.addnext(line)
+    set_shape(root, id, polygon, baseline)
+    _renumber(line.getparent())
+    return id
+
+
+def move(root: Any, id: str, after: str | None) -> None:
+    """Move a line after another one, into its region, or before all others.
+
+    Raises:
+        Error: There is no such line.
+    """
+    line = find(root, id)
+    old = line.getparent()
+    if after is None:
+        first = xml.descendants(root, "TextLine")[0]
+        if first is not line:
+            _detach(line)
+            first.addprevious(line)
+    elif after != id:
+        other = find(root, after)
+        _detach(line)
+        other.addnext(line)
+    _renumber(line.getparent())
+    if old is not line.getparent():
+        _renumber(old)
+
+
+def delete(root: Any, id: str) -> None:
+    """Delete a line.
+
+    Raises:
+        Error: There is no such line.
+    """
+    line = find(root, id)
+    region = line.getparent()
+    _detach(line)
+    _renumber(region)
+
+
+def _detach(line: Any) -> None:
+    """Take a line out, but leave the text that follows it in the file: white space, normally."""
+    if line.tail and line.tail.strip():
+        raise Error(f"text stands outside of elements after line {line.get('id')!r}; repair the file first")
+    line.tail = None
+    line.getparent().remove(line)
+
+
+def _region(root: Any) -> Any:
+    """The first text region; a new one if there is none."""
+    (element,) = xml.children(root, "Page")
+    if regions := xml.descendants(element, "TextRegion"):
+        return regions[0]
+    taken = {e.get("id") for e in root.iter() if isinstance(e.tag, str)}
+    id = next(id for number in range(1, len(taken) + 2) if (id := f"hwr_region_{number}") not in taken)
+    width, height = int(element.get("imageWidth")), int(element.get("imageHeight"))
+    region = xml.add(element, "TextRegion", id=id)
+    corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
+    xml.add(region, "Coords", points=marked_pages.points_text(corners))
+    return region
+
+
+def _first(line: Any) -> None:
+    """Move a new line, the last child of its region, to where the schema wants the first line."""
+    region = line.getparent()
+    own: Sequence[Any] = [e for e in region if xml.local(e) == "TextLine" and e is not line]
+    later = own or [e for e in region if xml.local(e) in ("TextEquiv", "TextStyle")]
+    if later:
+        later[0].addprevious(line)
+
+
+def _renumber(region: Any) -> None:
+    """Number the lines of a region as Transkribus does, if it did."""
+    lines = xml.children(region, "TextLine")
+    if not any("readingOrder" in line.get("custom", "") for line in lines):
+        return
+    for number, line in enumerate(lines):
+        others = [m.group(0).strip() for m in _MARK.finditer(line.get("custom", "")) if m.group(1) != "readingOrder"]
+        line.set("custom", " ".join([f"readingOrder {{index:{number};}}", *others]))

@@ -1,0 +1,242 @@
+"""The edits of a page: texts of lines by people and by the recognizer, and lines added, split, merged, moved, deleted."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwr import Error
+from hwr.data import CONTROL
+from hwr.data.formats import page_edit
+from hwr.images.load import Polygon
+from hwr.recognizer import Reading
+from hwr.serve import shapes
+from hwr.serve.project import Draft, Project
+from hwr.serve.records import Conflict, PageLine, PageState
+
+# No line of handwriting is longer; a text that is belongs to several lines.
+MOST_CHARACTERS = 2000
+
+
+def checked_text(text: str) -> str:
+    """A text from a client, as it is stored: NFC, without white space at its ends.
+
+    Raises:
+        Error: It is too long, or holds characters that no line of text has.
+    """
+    text = unicodedata.normalize("NFC", text).strip()
+    if len(text) > MOST_CHARACTERS:
+        raise Error(f"a line of text has at most {MOST_CHARACTERS} characters, not {len(text)}")
+    if found := CONTROL.search(text):
+        raise Error(f"a line of text can't hold the control character U+{ord(found[0]):04X}")
+    return text
+
+
+def set_text(project: Project, page: str, line: str, text: str, checked: bool, revision: str) -> PageState:
+    """Set the text of a line as a person wrote it.
+
+    Args:
+        checked: Whether it counts as ground truth from now on.
+        revision: The line's revision that the person saw.
+
+    Raises:
+        Conflict: The line has changed since.
+    """
+    text = checked_text(text)
+
+    def change(draft: Draft) -> None:
+        _same(draft, line, revision)
+        page_edit.set_text(draft.root, line, text, None, checked)
+
+    return project.edit(page, change, version=False)
+
+
+def put_back(
+    project: Project, page: str, line: str, text: str, state: str, confidence: float | None, revision: str
+) -> PageState:
+    """Give a line the text, state and confidence that it had: the inverse of `set_text`.
+
+    Raises:
+        Conflict: The line has changed since.
+    """
+
+    def change(draft: Draft) -> None:
+        _same(draft, line, revision)
+        sure = None if confidence is None else min(1.0, max(0.0, confidence))
+        page_edit.set_text(draft.root, line, text, sure if state == "read" else None, state == "checked")
+
+    return project.edit(page, change, version=False)
+
+
+def check_all(project: Project, page: str, revision: str) -> PageState:
+    """Accept the texts of all lines of a page that have one.
+
+    Raises:
+        Conflict: The page has changed since.
+    """
+
+    def change(draft: Draft) -> None:
+        for line in draft.before.lines:
+            if line.text:
+                page_edit.set_text(draft.root, line.id, line.text, None, checked=True)
+
+    return project.edit(page, change, revision)
+
+
+def set_shape(project: Project, page: str, line: str, polygon: Polygon, baseline: Polygon, revision: str) -> PageState:
+    """Set the outline and baseline of a line, in pixels of the upright image.
+
+    Raises:
+        Conflict: The line has changed since.
+    """
+    _area(polygon)
+
+    def change(draft: Draft) -> None:
+        _same(draft, line, revision)
+        page_edit.set_shape(draft.root, line, draft.frame.to_page(polygon), draft.frame.to_page(baseline))
+
+    return project.edit(page, change)
+
+
+def read_into(
+    project: Project, page: str, seen: Sequence[PageLine], readings: Mapping[str, Reading], given: bool = False
+) -> PageState:
+    """Write predictions into a page. Checked lines, and lines that have changed since they were read, stay as they are.
+
+    Args:
+        seen: The lines as they were when they were read.
+        readings: By line id.
+        given: Whether predictions also replace texts from elsewhere.
+    """
+    before = {line.id: line.revision for line in seen}
+    open_ = ("empty", "read", "given") if given else ("empty", "read")
+
+    def change(draft: Draft) -> None:
+        for line in draft.before.lines:
+            reading = readings.get(line.id)
+            if reading and line.state in open_ and line.revision == before.get(line.id):
+                page_edit.set_text(draft.root, line.id, reading.text, reading.confidence, checked=False)
+
+    return project.edit(page, change)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A line that was found on a page, in pixels of the upright image."""
+
+    polygon: Polygon
+    baseline: Polygon = ()
+
+
+def set_lines(project: Project, page: str, lines: Sequence[Found]) -> PageState:
+    """Give a page its first lines.
+
+    Raises:
+        Conflict: It has lines by now.
+    """
+
+    def change(draft: Draft) -> None:
+        if draft.before.lines:
+            raise Conflict(f"{draft.before.name} has lines already")
+        after: str | None = None
+        for line in lines:
+            after = page_edit.add(
+                draft.root, draft.frame.to_page(line.polygon), draft.frame.to_page(line.baseline), after
+            )
+
+    return project.edit(page, change)
+
+
+# --- Structure ---
+
+
+def add(project: Project, page: str, polygon: Polygon, baseline: Polygon, after: str | None, rev: str) -> PageState:
+    """Add a line after another one, or before all others.
+
+    Raises:
+        Conflict: The page has changed since revision `rev`; so for the functions below.
+    """
+    _area(polygon)
+
+    def change(draft: Draft) -> None:
+        page_edit.add(draft.root, draft.frame.to_page(polygon), draft.frame.to_page(baseline), after)
+
+    return project.edit(page, change, rev)
+
+
+def delete(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:
+    """Delete lines."""
+
+    def change(draft: Draft) -> None:
+        for line in lines:
+            page_edit.delete(draft.root, line)
+
+    return project.edit(page, change, rev)
+
+
+def move(project: Project, page: str, line: str, after: str | None, rev: str) -> PageState:
+    """Move a line after another one in the reading order, or before all others."""
+    return project.edit(page, lambda draft: page_edit.move(draft.root, line, after), rev)
+
+
+def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -> PageState:
+    """Split a line at a column of the image, and its text at a character.
+
+    Args:
+        x: In pixels of the upright image.
+        at: Characters of the text that stay with the left part.
+    """
+
+    def change(draft: Draft) -> None:
+        old = draft.before.line(line)
+        left, right = shapes.split(old.polygon, x)
+        if len(left) < 3 or len(right) < 3:
+            raise Error(f"the column {x:g} does not lie inside line {line}")
+        below = shapes.split_baseline(old.baseline, x)
+        texts = old.text[:at].strip(), old.text[at:].strip()
+        to_page, checked = draft.frame.to_page, old.state == "checked"
+        page_edit.set_shape(draft.root, line, to_page(left), to_page(below[0]))
+        second = page_edit.add(draft.root, to_page(right), to_page(below[1]), line)
+        for id, text in ((line, texts[0]), (second, texts[1])):
+            page_edit.set_text(draft.root, id, text, old.confidence, checked and bool(text))
+
+    return project.edit(page, change, rev)
+
+
+def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:
+    """Merge lines into the first of them, from left to right."""
+    if len(set(lines)) < 2:
+        raise Error("merging needs at least two lines")
+
+    def change(draft: Draft) -> None:
+        old = [line for line in draft.before.lines if line.id in lines]
+        if len(old) != len(set(lines)):
+            raise Error(f"the page has no line {sorted(set(lines) - {line.id for line in old})[0]!r}")
+        ordered = sorted(old, key=lambda line: shapes.box(line.polygon)[0])
+        first, to_page = old[0], draft.frame.to_page
+        polygon, baseline = (
+            shapes.merged([x.polygon for x in old]),
+            shapes.merged_baseline([x.baseline for x in ordered]),
+        )
+        page_edit.set_shape(draft.root, first.id, to_page(polygon), to_page(baseline))
+        sure = [line.confidence for line in old if line.confidence is not None]
+        text = " ".join(line.text for line in ordered if line.text)
+        all_checked = all(line.state == "checked" for line in old)
+        page_edit.set_text(draft.root, first.id, text, min(sure) if sure else None, all_checked)
+        for line in old[1:]:
+            page_edit.delete(draft.root, line.id)
+
+    return project.edit(page, change, rev)
+
+
+def _same(draft: Draft, line: str, revision: str) -> None:
+    found = draft.before.line(line)
+    if found.revision != revision:
+        raise Conflict(f"line {line} has been changed in another window or by another program")
+
+
+def _area(polygon: Polygon) -> None:
+    if len(polygon) < 3:
+        raise Error(f"the outline of a line needs at least three points, not {len(polygon)}")
+    left, top, right, bottom = shapes.box(polygon)
+    if right - left < 2 or bottom - top < 2:
+        raise Error("the outline of a line needs a width and a height")

@@ -1,0 +1,151 @@
+"""The part of the REST API that takes and gives files: reading without the project, export, results of jobs."""
+
+import asyncio
+import io
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from hwr import Error
+from hwr.images import load
+from hwr.serve import export, files, views
+from hwr.serve.files import Lines
+from hwr.serve.records import Missing
+from hwr.serve.requests import disposition, workbench
+from hwr.serve.uploads import Upload
+
+MOST_FILES = 200
+
+# Media types of single files in a request, and a name for each.
+_RAW = {
+    "application/pdf": "request.pdf",
+    "application/xml": "request.xml",
+    "text/xml": "request.xml",
+    "image/png": "request.png",
+    "image/jpeg": "request.jpg",
+    "image/tiff": "request.tif",
+    "image/webp": "request.webp",
+    "image/bmp": "request.bmp",
+    "image/gif": "request.gif",
+    "image/jp2": "request.jp2",
+}
+
+
+async def read(request: Request) -> Response:
+    """Read files, without adding them to the project."""
+    bench, query = workbench(request), request.query_params
+    kind, lines, characters = _choice(query, "format", files.KINDS), _lines(query), _flag(query, "characters", False)
+    wait = _flag(query, "wait", True)
+    type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if type_.startswith("image/") and lines == "line" and kind == files.JSON and wait:
+        return await _read_line(request, characters)
+    async with (
+        request.form(max_files=MOST_FILES, max_fields=10)
+        if type_ == "multipart/form-data"
+        else _Raw(request, type_) as form
+    ):
+        uploads = [Upload(v.filename or "", v.file) for _, v in form.multi_items() if isinstance(v, UploadFile)]
+        if not uploads:
+            raise Error("send a file as the body, or files as multipart/form-data in fields named file")
+        if not wait:
+            about = {"format": kind, "lines": lines, "characters": characters}
+            job = await run_in_threadpool(bench.start_files, uploads, about)
+            return JSONResponse(views.job(job), 202)
+
+        def work() -> bytes:
+            with files.stored(uploads, bench.incoming) as paths:
+                located = files.located(kind, characters)
+                pages = files.read(bench.reader.shared(), paths, lines, bench.decoders, located)
+                return files.write(pages, kind, characters)
+
+        content = await run_in_threadpool(work)
+    return Response(content, media_type=files.media_type(kind))
+
+
+async def _read_line(request: Request, characters: bool) -> Response:
+    """Read one line image. No thread waits, so many clients share a batch."""
+    bench, content = workbench(request), await request.body()
+    recognizer = bench.reader.recognizer
+    prepared, size = await run_in_threadpool(_prepared, recognizer, content)
+    (reading,) = await asyncio.wrap_future(bench.reader.read([prepared], characters))
+    line: dict[str, Any] = {"id": "", "text": reading.text, "confidence": reading.confidence}
+    line |= {"polygon": [], "baseline": [], **({"characters": reading.characters} if characters else {})}
+    page = {"name": "request", "width": size[1], "height": size[0], "text": reading.text, "lines": [line]}
+    return JSONResponse({"pages": [page]})
+
+
+def _prepared(recognizer: Any, content: bytes) -> tuple[Any, tuple[int, int]]:
+    pixels = load.read(content)
+    return recognizer.prepare(pixels), (pixels.shape[0], pixels.shape[1])
+
+
+class _Raw:
+    """A request whose body is one file, as if it were a form."""
+
+    def __init__(self, request: Request, type_: str) -> None:
+        if type_ not in _RAW:
+            raise Error(f"Content-Type {type_ or 'is missing'}: send one of {', '.join(sorted(_RAW))}")
+        self._request, self._name = request, _RAW[type_]
+
+    async def __aenter__(self) -> "_Raw":
+        self._file = io.BytesIO(await self._request.body())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._file.close()
+
+    def multi_items(self) -> list[tuple[str, UploadFile]]:
+        """The file, as the only field."""
+        return [("file", UploadFile(self._file, filename=self._name))]
+
+
+def result(request: Request) -> Response:
+    """What a job that read files has made."""
+    bench = workbench(request)
+    job = bench.jobs.get(request.path_params["job"])
+    path = bench.result(job.id)
+    if job.kind != "files" or job.state != "done" or not path.is_file():
+        raise Missing(f"job {job.id} is {job.state} and has no result")
+    return FileResponse(path, media_type=files.media_type(job.about["format"]))
+
+
+def export_pages(request: Request) -> Response:
+    """The pages of the project as a file."""
+    bench, query = workbench(request), request.query_params
+    kind = _choice(query, "format", export.KINDS)
+    ids = query.getlist("page") or None
+    folder = Path(tempfile.mkdtemp(dir=bench.incoming))
+    try:
+        path = folder / "export"
+        export.write(bench.project, bench.store, ids, kind, path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    name = f"{bench.project.root.name or 'pages'}-{kind}-{time.strftime('%Y-%m-%d')}{export.suffix(kind)}"
+    remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+    headers = {"content-disposition": disposition(name)}
+    return FileResponse(path, media_type="application/octet-stream", headers=headers, background=remove)
+
+
+def _choice(query: Any, name: str, allowed: tuple[str, ...]) -> str:
+    value = str(query.get(name, allowed[0]))
+    if value not in allowed:
+        raise Error(f"{name} is one of {', '.join(allowed)}, not {value[:40]!r}")
+    return value
+
+
+def _lines(query: Any) -> Lines:
+    value: Lines = _choice(query, "lines", get_args(Lines))  # type: ignore[assignment]
+    return value
+
+
+def _flag(query: Any, name: str, default: bool) -> bool:
+    return _choice(query, name, ("true", "false") if default else ("false", "true")) == "true"

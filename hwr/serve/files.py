@@ -1,0 +1,163 @@
+"""Files of clients -> predictions, in JSON or any output format, without the project."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from hwr import Error
+from hwr.images import load
+from hwr.pages import segment
+from hwr.pages.outputs import FORMATS
+from hwr.pages.predict import predict, reading_of
+from hwr.pages.record import PageReading
+from hwr.pages.sources import jobs
+from hwr.recognizer import Recognizer
+from hwr.serve import pdfs
+from hwr.serve.frame import image_size
+from hwr.serve.uploads import Upload, safe_name
+
+Lines = Literal["auto", "page", "line"]
+
+# What the API calls its own format: one object, with what could not be read.
+JSON = "json"
+KINDS = (JSON, *(name for name in FORMATS if name != "json"))
+
+_TYPES = {
+    ".txt": "text/plain; charset=utf-8",
+    ".tsv": "text/tab-separated-values; charset=utf-8",
+    ".xml": "application/xml",
+    ".hocr": "application/xhtml+xml",
+    ".pdf": "application/pdf",
+    ".html": "text/html; charset=utf-8",
+}
+
+
+def media_type(kind: str) -> str:
+    """The media type of a format's files."""
+    return "application/json" if kind == JSON else _TYPES[FORMATS[kind].suffix]
+
+
+@contextmanager
+def stored(uploads: Sequence[Upload], folder: Path) -> Iterator[list[str]]:
+    """Files of a client in a temporary folder, under safe names: those to read. PDFs become images.
+
+    An image that a PAGE or ALTO file describes is read with it.
+
+    Raises:
+        Error: A file is of another kind, or can't be opened.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two folders deep: the image of a PAGE file may lie in the folder above it, which must hold nothing else.
+    with tempfile.TemporaryDirectory(dir=folder) as outer:
+        inner = Path(outer) / "files"
+        inner.mkdir()
+        yield place(uploads, inner)
+
+
+def place(uploads: Sequence[Upload], inner: Path) -> list[str]:
+    """Put files into an empty folder, and return the paths of those to read.
+
+    Raises:
+        Error: As `stored`.
+    """
+    found: list[Path] = []
+    for upload in uploads:
+        path = inner / safe_name(upload.name)
+        if path.exists():
+            raise Error(f"{upload.name}: two files have this name")
+        upload.file.seek(0)
+        with open(path, "wb") as file:
+            shutil.copyfileobj(upload.file, file)
+        if path.suffix == ".pdf":
+            (pages := inner / f"{path.stem} pages").mkdir()
+            for picture in pdfs.render(path, pages):
+                found.append(picture.rename(inner / f"{path.stem}-{picture.name}"))
+            pages.rmdir()
+        elif path.suffix in load.SUFFIXES:
+            image_size(path)
+            found.append(path)
+        elif path.suffix == ".xml":
+            found.append(path)
+        else:
+            raise Error(f"{upload.name}: not an image, PDF, PAGE or ALTO file")
+    marked = {path.stem for path in found if path.suffix == ".xml"}
+    return [str(path) for path in found if path.suffix == ".xml" or path.stem not in marked]
+
+
+def read(
+    recognizer: Recognizer,
+    files: Sequence[str],
+    lines: Lines,
+    pool: Executor,
+    characters: bool,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[PageReading]:
+    """Read files.
+
+    Args:
+        lines: Whether an image is a page, whose lines are found first, or a line; or to decide for each.
+        tell: Called with the number of files read so far.
+
+    Raises:
+        Error: A file can't be read. A line that can't be read has an error instead.
+    """
+    kind = None if lines == "auto" else lines
+    out = []
+    for job, predictions in predict(recognizer, jobs(files, segment.chosen(kind)), pool, characters):
+        if job.error:
+            raise Error(_plain(job.error, job.source))
+        out.append(reading_of(job, predictions))
+        tell(len(out))
+    return out
+
+
+def write(pages: Sequence[PageReading], kind: str, characters: bool) -> bytes:
+    """Pages in a format: JSON values, or the bytes of its file.
+
+    Raises:
+        Error: The format can't hold them.
+    """
+    if kind == JSON:
+        import json
+
+        return json.dumps({"pages": [as_json(page, characters) for page in pages]}, ensure_ascii=False).encode()
+    format = FORMATS[kind]
+    more = {"characters": True} if characters and format.holds_characters else {}
+    return format.write(pages, **more)
+
+
+def located(kind: str, characters: bool) -> bool:
+    """Whether a format needs the position of each character."""
+    return characters or (kind != JSON and FORMATS[kind].places_words)
+
+
+def as_json(page: PageReading, characters: bool) -> dict[str, Any]:
+    """A page that was read, as JSON values."""
+    width, height = page.size if all(page.size) else load.size(page.image, page.upright)
+    return {
+        "name": page.source.name,
+        "width": width,
+        "height": height,
+        "text": page.text,
+        "lines": [
+            {
+                "id": line.id,
+                "text": line.text,
+                "confidence": line.confidence,
+                "polygon": line.region,
+                "baseline": line.baseline,
+                **({"error": _plain(line.error, page.image)} if line.error else {}),
+                **({"characters": line.characters} if characters else {}),
+            }
+            for line in page.lines
+        ],
+    }
+
+
+def _plain(message: str, path: Path) -> str:
+    """A message without the folder of the server's temporary files."""
+    return message.replace(f"{path.parent}/", "").replace(f"{path.parent.parent}", "")

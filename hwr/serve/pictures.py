@@ -1,0 +1,78 @@
+"""The pictures that the page view shows: a page in a size that suits a screen, and single lines enlarged."""
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from hwr import Error
+from hwr.images import load
+from hwr.serve import shapes
+from hwr.serve.frame import image_size
+from hwr.serve.records import PageLine, PageState
+
+# Widths of a page's picture, in pixels. Only these are made, so that clients can't fill the cache.
+WIDTHS = (320, 1600, 3200)
+
+# Line pictures are at most this wide and high, in pixels.
+MOST_LINE = (2400, 600)
+
+
+def page_picture(page: PageState, width: int) -> bytes:
+    """A page as JPEG, at most `width` pixels wide; `width` is one of `WIDTHS`.
+
+    Raises:
+        Error: The image can't be decoded.
+    """
+    pixels = _pixels(page.image, page.image.stat().st_mtime_ns)
+    if pixels.shape[1] > width:
+        size = (width, max(1, round(pixels.shape[0] * width / pixels.shape[1])))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return _jpeg(pixels)
+
+
+def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int, int, int]]:
+    """The part of a page around a line as JPEG, and its left, top, right and bottom in pixels of the page.
+
+    Raises:
+        Error: The image can't be decoded, or the line lies outside.
+    """
+    pixels = _pixels(page.image, page.image.stat().st_mtime_ns)
+    left, top, right, bottom = shapes.box(line.polygon)
+    margin = max(6, (bottom - top) // 4)
+    left, top = max(0, left - margin), max(0, top - margin)
+    right, bottom = min(pixels.shape[1], right + margin), min(pixels.shape[0], bottom + margin)
+    if right - left < 2 or bottom - top < 2:
+        raise Error(f"line {line.id} lies outside of the page")
+    cut = pixels[top:bottom, left:right]
+    factor = min(1.0, MOST_LINE[0] / cut.shape[1], MOST_LINE[1] / cut.shape[0])
+    if factor < 1:
+        cut = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return _jpeg(cut), (left, top, right, bottom)
+
+
+@functools.lru_cache(maxsize=3)
+def _pixels(path: Path, changed: int) -> np.ndarray:
+    """(H, W, 3) uint8 in OpenCV's order, upright. Kept for a few pages: decoding takes a tenth of a second and more."""
+    image_size(path)
+    try:
+        with load.opened(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I") or upright.mode == "F":
+                deep = np.asarray(upright).astype(np.float64)
+                upright = Image.fromarray(np.clip(deep * (255 / max(1.0, deep.max())), 0, 255).astype(np.uint8))
+            if upright.mode in ("RGBA", "LA", "PA", "P"):
+                paper = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(paper, upright.convert("RGBA"))
+            return np.asarray(upright.convert("RGB"))[:, :, ::-1].copy()
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise Error(f"{path.name}: damaged, or not an image: {error}") from error
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    if not done:
+        raise Error("the picture can't be encoded as JPEG")
+    return encoded.tobytes()

@@ -1,0 +1,281 @@
+"""A project is a folder: page images, and a PAGE file beside each. Nothing else holds a correction.
+
+Every change goes through `Project.edit`: under a lock it compares the caller's revision with the file's, keeps the old
+version, and replaces the file. The revision is a hash of the file, so edits by other programs count as well.
+"""
+
+import gzip
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hwr import Error, files
+from hwr.atomic import replacing
+from hwr.data import disk
+from hwr.data.formats import alto, marked_pages, page, page_edit, xml
+from hwr.images import load
+from hwr.serve.frame import Frame, frame_of
+from hwr.serve.records import Conflict, Missing, PageLine, PageState, State, hash_of
+
+# The folder in the project for everything that is not PAGE. Its name starts with a dot, so dataset readers skip it.
+HIDDEN = ".hwr"
+
+# Seconds within which further corrections of texts make no further version, and the most versions kept of a page.
+VERSION_SECONDS = 60.0
+MOST_VERSIONS = 200
+
+
+@dataclass
+class _Place:
+    """A page's files, and its state as last read."""
+
+    id: str
+    name: str
+    image: Path
+    xml: Path
+    stamp: Any = None
+    state: PageState | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A page that is being edited.
+
+    Attributes:
+        root: The root element of its PAGE file.
+        frame: Relates its positions to the image's.
+        before: The page before the edit.
+    """
+
+    root: Any
+    frame: Frame
+    before: PageState
+
+
+class Project:
+    """The pages of a folder.
+
+    Args:
+        root: An existing folder.
+
+    Raises:
+        Error: There is no such folder, or it can't be written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise Error(f"{root}: no such folder; create it first")
+        self.root = root.resolve()
+        self.hidden = self.root / HIDDEN
+        try:
+            (self.hidden / "versions").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Error(f"{root}: can't be written to: {error.strerror or error}") from error
+        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
+        self.scan()
+
+    # --- Reading ---
+
+    def scan(self) -> None:
+        """Look for pages that were added to the folder or removed from it."""
+        with self._lock:
+            found = {}
+            taken: set[Path] = set()
+            for path in (Path(name) for name in disk.files(self.root)):
+                if path.suffix.lower() not in load.SUFFIXES:
+                    continue
+                own = _printable(path.relative_to(self.root).as_posix())
+                id = hash_of(own.encode())[:12]
+                place = self._places.get(id) or _Place(id, own, path, _xml_of(path))
+                if place.xml in taken:  # a.jpg and a.png in one folder
+                    place.xml = path.with_name(f"{path.name}.xml")
+                taken.add(place.xml)
+                found[id] = place
+            self._places = found
+
+    def pages(self) -> list[PageState]:
+        """All pages, by name."""
+        self.scan()
+        return sorted((self.page(id) for id in list(self._places)), key=lambda page: page.name)
+
+    def page(self, id: str) -> PageState:
+        """A page as it is on disk now.
+
+        Raises:
+            Missing: There is no such page.
+        """
+        place = self._place(id)
+        with place.lock:
+            stamp = (_stamp(place.xml), _stamp(place.image))
+            if place.state is None or place.stamp != stamp:
+                place.state, place.stamp = self._read(place), stamp
+            return place.state
+
+    def _place(self, id: str) -> _Place:
+        place = self._places.get(id)
+        if place is None:
+            raise Missing(f"there is no page {id}")
+        return place
+
+    def _read(self, place: _Place) -> PageState:
+        plain = PageState(place.id, place.name, place.image, place.xml, "new")
+        try:
+            content = files.read_bytes(place.xml) if place.xml.exists() else None
+            plain = replace(plain, revision=_revision(content))
+            return self._parsed(plain, content)[0]
+        except Error as error:
+            return replace(plain, error=str(error).replace(f"{self.root}{os.sep}", ""))
+
+    def _parsed(self, plain: PageState, content: bytes | None) -> tuple[PageState, Any, Frame]:
+        """The state, the root element and the frame of a page; a new element if it has no PAGE file yet."""
+        if content is None:
+            content = self._first(plain.image, plain.xml)
+        root, found, statuses = page_edit.parse(content, plain.xml)
+        frame = frame_of(plain.image, found)
+        lines = []
+        for line, status, region in zip(found.lines, statuses, marked_pages.regions(found), strict=True):
+            text = line.text.strip()
+            # A prediction may be empty.
+            predicted = status.confidence is not None
+            state: State = "checked" if status.checked else "read" if predicted else "given" if text else "empty"
+            confidence = status.confidence if state == "read" else None
+            shape, along = frame.to_image(region), frame.to_image(line.baseline)
+            lines.append(PageLine(line.id, text, shape, along, state, confidence, "" if shape else line.fault))
+        return replace(plain, width=frame.width, height=frame.height, lines=tuple(lines)), root, frame
+
+    def _first(self, image: Path, place: Path) -> bytes:
+        """The content of a PAGE file to come: without lines, or with those of the ALTO file beside the image."""
+        name = marked_pages.check_name(image).name
+        beside = image.with_suffix(".xml")
+        if beside == place or not beside.is_file():
+            return xml.text(page.new(name, frame_of(image).stored, []))
+        found = alto.parse(beside, xml.parse(beside))
+        frame = frame_of(image, found)
+        size = (found.width, found.height) if found.width and found.height else frame.stored
+        marked = [line for line in found.lines if line.polygon or line.baseline]
+        return xml.text(page.new(name, size, marked))
+
+    # --- Writing ---
+
+    def edit(
+        self, id: str, change: Callable[[Draft], None], revision: str | None = None, version: bool = True
+    ) -> PageState:
+        """Change a page.
+
+        Args:
+            change: Changes the draft's element in place. It may raise `Conflict` after a look at the draft's lines.
+            revision: The page's revision that the caller saw; None if `change` checks for conflicts itself.
+            version: Whether to keep the old version in any case, rather than once a minute.
+
+        Returns:
+            The page after the change.
+
+        Raises:
+            Missing: There is no such page.
+            Conflict: The page has another revision.
+            Error: The page can't be read or written.
+        """
+        place = self._place(id)
+        with place.lock:
+            content = files.read_bytes(place.xml) if place.xml.exists() else None
+            plain = PageState(place.id, place.name, place.image, place.xml, _revision(content))
+            if revision is not None and revision != plain.revision:
+                raise Conflict(f"{place.name} has been changed in another window or by another program")
+            before, root, frame = self._parsed(plain, content)
+            change(Draft(root, frame, before))
+            page.touch(root)
+            self._replace(place, content, xml.text(root), version)
+            return self.page(id)
+
+    def _replace(self, place: _Place, old: bytes | None, new: bytes, version: bool) -> None:
+        if old is not None:
+            self._keep(place, old, version)
+        place.xml.parent.mkdir(exist_ok=True)
+        with replacing(place.xml) as temporary:
+            temporary.write_bytes(new)
+        place.state = None
+
+    def _keep(self, place: _Place, content: bytes, always: bool) -> None:
+        folder = self.hidden / "versions" / place.id
+        folder.mkdir(exist_ok=True)
+        kept = sorted(folder.glob("*.xml.gz"))
+        now = time.time()
+        if kept and not always and now - int(kept[-1].name.partition(".")[0]) / 1000 < VERSION_SECONDS:
+            return
+        with replacing(folder / f"{int(now * 1000):015}.xml.gz") as temporary:
+            temporary.write_bytes(gzip.compress(content, 6))
+        for old in kept[: max(0, len(kept) + 1 - MOST_VERSIONS)]:
+            old.unlink(missing_ok=True)
+
+    def versions(self, id: str) -> list[int]:
+        """The times at which earlier versions of a page were replaced, in ms since 1970, newest first.
+
+        Raises:
+            Missing: There is no such page.
+        """
+        folder = self.hidden / "versions" / self._place(id).id
+        return sorted((int(path.name.partition(".")[0]) for path in folder.glob("*.xml.gz")), reverse=True)
+
+    def restore(self, id: str, version: int, revision: str) -> PageState:
+        """Put an earlier version of a page back; the present one is kept as a version.
+
+        Raises:
+            Missing: There is no such page or version.
+            Conflict: The page has another revision.
+        """
+        place = self._place(id)
+        path = self.hidden / "versions" / place.id / f"{int(version):015}.xml.gz"
+        with place.lock:
+            now = files.read_bytes(place.xml) if place.xml.exists() else None
+            if _revision(now) != revision:
+                raise Conflict(f"{place.name} has been changed in another window or by another program")
+            if not path.is_file():
+                raise Missing(f"{place.name} has no version {version}")
+            content = gzip.decompress(path.read_bytes())
+            self._replace(place, now, content, version=True)
+            return self.page(id)
+
+
+def _xml_of(image: Path) -> Path:
+    """The PAGE file of an image: beside it, or in a folder `page` beside it, as Transkribus has it.
+
+    An ALTO file of that name is left alone: its page gets a PAGE file in `page`.
+    """
+    beside, below = image.with_suffix(".xml"), image.parent / "page" / f"{image.stem}.xml"
+    if below.is_file():
+        return below
+    if not beside.is_file():
+        return beside
+    try:
+        root = xml.parse(beside)
+        if xml.local(root) == alto.TAG:
+            return below
+        named = page.parse(beside, root).image
+    except Error:  # reported when the page is read
+        return beside
+    # a.xml of a.png is not that of a.jpg.
+    other = Path(named).name != image.name and image.with_name(Path(named).name).is_file()
+    return image.with_name(f"{image.name}.xml") if other else beside
+
+
+def _revision(content: bytes | None) -> str:
+    return "new" if content is None else hash_of(content)[:16]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _printable(name: str) -> str:
+    """A file name as text; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -1,0 +1,159 @@
+"""Find and read the lines of a project's pages."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from hwr import Error
+from hwr.images import load
+from hwr.recognizer import Prepared, Reading, Recognizer
+from hwr.serve import edits
+from hwr.serve.edits import Found
+from hwr.serve.project import Project
+from hwr.serve.reader import LATER, NOW, Reader
+from hwr.serve.records import PageLine, PageState
+from hwr.serve.store import Store
+
+Finder = Callable[[PageState], list[Found]]
+
+# Hypotheses of the beam from which alternatives of words are taken, and the most alternatives of a word.
+HYPOTHESES = 24
+MOST_ALTERNATIVES = 6
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """What became of a page.
+
+    Attributes:
+        page: The page, with its predictions.
+        faults: Of each line that could not be read, why.
+    """
+
+    page: PageState
+    faults: tuple[str, ...]
+
+
+def find_lines(page: PageState) -> list[Found]:
+    """The lines of a page photo, in pixels of the upright image.
+
+    Raises:
+        Error: The line finder is not installed, or can't read the image.
+    """
+    from hwr.pages.segment import lines_of
+
+    return [Found(target.region, target.baseline) for target in lines_of(page.image) if target.region]
+
+
+def read_page(
+    project: Project, store: Store, reader: Reader, id: str, find: Finder = find_lines, given: bool = False
+) -> PageResult:
+    """Read a page: find its lines if it has none, and predict the texts of those that no person has checked.
+
+    Args:
+        given: Whether predictions also replace texts from elsewhere.
+
+    Raises:
+        Error: The page can't be read.
+        Missing: There is no such page.
+    """
+    page = project.page(id)
+    if page.error:
+        raise Error(page.error)
+    if not page.lines:
+        page = edits.set_lines(project, id, find(page))
+    open_ = ("empty", "read", "given") if given else ("empty", "read")
+    lines = [line for line in page.lines if line.state in open_]
+    prepared, faults = prepare(page, lines, reader.recognizer)
+    readings = dict(zip(prepared, reader.read(list(prepared.values()), True, LATER).result(), strict=True))
+    if readings:
+        page = edits.read_into(project, id, lines, readings, given)
+        store.set_characters(id, {line: _characters(reading) for line, reading in readings.items()})
+    return PageResult(page, tuple(faults))
+
+
+def read_lines(project: Project, store: Store, reader: Reader, id: str, names: Sequence[str]) -> PageState:
+    """Read single lines of a page again, for a person who waits. Checked lines stay as they are.
+
+    Raises:
+        Error: None of them can be read.
+    """
+    page = project.page(id)
+    lines = [line for line in page.lines if line.id in names and line.state != "checked"]
+    prepared, faults = prepare(page, lines, reader.recognizer)
+    if not prepared:
+        raise Error(faults[0] if faults else "no line to read: checked lines stay as they are")
+    readings = dict(zip(prepared, reader.read(list(prepared.values()), True, NOW).result(), strict=True))
+    page = edits.read_into(project, id, lines, readings, given=True)
+    store.set_characters(id, {line: _characters(reading) for line, reading in readings.items()})
+    return page
+
+
+def prepare(
+    page: PageState, lines: Sequence[PageLine], recognizer: Recognizer
+) -> tuple[dict[str, Prepared], list[str]]:
+    """The prepared images of lines, by id, and what is wrong with the others."""
+    usable = [line for line in lines if line.polygon]
+    faults = [f"{page.name}: {line.id}: {line.fault or 'has no outline'}" for line in lines if not line.polygon]
+    cuts = load.read_lines(page.image, [line.polygon for line in usable], upright=True)
+    prepared = {}
+    for line, cut in zip(usable, cuts, strict=True):
+        if isinstance(cut, Error):
+            faults.append(f"{page.name}: {line.id}: {cut}")
+        else:
+            prepared[line.id] = recognizer.prepare(cut)
+    return prepared, faults
+
+
+def _characters(reading: Reading) -> tuple[str, list[tuple[str, float, float, float]]]:
+    return reading.text.strip(), [tuple(character) for character in reading.characters]  # type: ignore[misc]
+
+
+# --- Alternatives ---
+
+
+def alternatives(page: PageState, line: PageLine, reader: Reader) -> list[list[str]]:
+    """What the beam search has for each word of a line's text, best first; the word itself is not repeated.
+
+    Raises:
+        Error: The line can't be read.
+    """
+    prepared, faults = prepare(page, [line], reader.recognizer)
+    if not prepared:
+        raise Error(faults[0])
+    (one,) = prepared.values()
+    texts = reader.call(lambda recognizer: hypotheses(recognizer, one)).result()
+    return of_words(line.text.split(), [text.split() for text in texts])
+
+
+def hypotheses(recognizer: Recognizer, line: Prepared) -> list[str]:
+    """The best texts of a line, best first. Runs where the network runs."""
+    from hwr.images import batches
+    from hwr.images.cache import Images
+
+    images = Images.of([line.pixels])
+    (batch,) = batches.reading(images, None, 1, recognizer.geometry.multiple)
+    decoder = recognizer.decoder
+    settings = replace(decoder.settings, name="beam", beam=max(decoder.settings.beam, HYPOTHESES))
+    found = replace(decoder, settings=settings).n_best(recognizer.engine.logits(batch), HYPOTHESES)
+    return [hypothesis.text for hypothesis in found[0]]
+
+
+def of_words(words: Sequence[str], texts: Sequence[Sequence[str]]) -> list[list[str]]:
+    """For each word, what other texts have in its place."""
+    out: list[list[str]] = [[] for _ in words]
+    for other in texts:
+        matcher = difflib.SequenceMatcher(None, words, other, autojunk=False)
+        for tag, start, end, there, last in matcher.get_opcodes():
+            if tag != "replace":
+                continue
+            if end - start == last - there:
+                pairs = [(i, other[there + i - start]) for i in range(start, end)]
+            elif end - start == 1:
+                pairs = [(start, " ".join(other[there:last]))]
+            else:
+                continue
+            for i, word in pairs:
+                if word not in out[i] and len(out[i]) < MOST_ALTERNATIVES:
+                    out[i].append(word)
+    return out

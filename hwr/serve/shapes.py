@@ -1,0 +1,82 @@
+"""Outlines of lines: split at a column, merged, made from a baseline."""
+
+from collections.abc import Sequence
+
+from hwr.images.load import Polygon
+
+Point = tuple[float, float]
+
+
+def split(polygon: Polygon, x: float) -> tuple[Polygon, Polygon]:
+    """The parts of an outline to the left and to the right of a column (Sutherland and Hodgman 1974)."""
+    return _clipped(polygon, x, keep_left=True), _clipped(polygon, x, keep_left=False)
+
+
+def _clipped(polygon: Polygon, limit: float, keep_left: bool) -> Polygon:
+    sign = 1 if keep_left else -1
+    out: list[Point] = []
+    for (x0, y0), (x1, y1) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+        inside, then = sign * (limit - x0) >= 0, sign * (limit - x1) >= 0
+        if inside:
+            out.append((x0, y0))
+        if inside != then:
+            out.append((limit, y0 + (y1 - y0) * (limit - x0) / (x1 - x0)))
+    return _rounded(out)
+
+
+def split_baseline(baseline: Polygon, x: float) -> tuple[Polygon, Polygon]:
+    """The parts of a baseline to the left and to the right of a column; () for a part of fewer than two points."""
+    left: list[Point] = [p for p in baseline if p[0] <= x]
+    right: list[Point] = [p for p in baseline if p[0] > x]
+    if left and right:
+        (x0, y0), (x1, y1) = left[-1], right[0]
+        cut = (x, y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+        left, right = [*left, cut], [cut, *right]
+    parts = (_rounded(left), _rounded(right))
+    return parts[0] if len(parts[0]) > 1 else (), parts[1] if len(parts[1]) > 1 else ()
+
+
+def merged(polygons: Sequence[Polygon]) -> Polygon:
+    """The convex hull of several outlines (Andrew's monotone chain, 1979)."""
+    points = sorted({point for polygon in polygons for point in polygon})
+    if len(points) < 3:
+        return tuple(points)
+
+    def half(ordered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        chain: list[tuple[int, int]] = []
+        for p in ordered:
+            while len(chain) > 1 and _cross(chain[-2], chain[-1], p) <= 0:
+                chain.pop()
+            chain.append(p)
+        return chain[:-1]
+
+    return tuple(half(points) + half(points[::-1]))
+
+
+def merged_baseline(baselines: Sequence[Polygon]) -> Polygon:
+    """Several baselines as one from left to right; () if one is missing."""
+    if not all(baselines):
+        return ()
+    out: list[tuple[int, int]] = []
+    for baseline in sorted(baselines):
+        out += [point for point in baseline if not out or point[0] > out[-1][0]]
+    return tuple(out) if len(out) > 1 else ()
+
+
+def box(polygon: Polygon) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of an outline."""
+    xs, ys = zip(*polygon, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _cross(o: tuple[int, int], a: tuple[int, int], b: tuple[int, int]) -> int:
+    return (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0])
+
+
+def _rounded(points: Sequence[Point]) -> Polygon:
+    out: list[tuple[int, int]] = []
+    for x, y in points:
+        point = (round(x), round(y))
+        if not out or point != out[-1]:
+            out.append(point)
+    return tuple(out)

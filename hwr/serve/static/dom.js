@@ -1,0 +1,62 @@
+// Elements, messages and dialogs. Texts become text nodes, never markup.
+
+/** Make an element. Properties that start with "on" are listeners; null and false are left out. */
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (name === "value" || name === "checked" || name === "disabled" || name === "files") element[name] = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Make an SVG element. */
+export function svg(tag, properties = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Replace the children of an element. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+}
+
+/** Show a message for a few seconds; errors stay until they are dismissed. */
+export function toast(message, kind = "note") {
+  const box = document.getElementById("toasts");
+  const close = h("button", { class: "plain", "aria-label": "Dismiss", onclick: () => item.remove() }, "×");
+  const item = h("div", { class: `toast ${kind}` }, h("span", {}, message), close);
+  while (box.children.length > 3) box.firstChild.remove();
+  box.append(item);
+  if (kind !== "error") setTimeout(() => item.remove(), 4000);
+}
+
+/** Show a dialog and resolve with the value of the button pressed, or null. */
+export function ask(title, content, buttons) {
+  return new Promise((resolve) => {
+    const done = (value) => {
+      dialog.close();
+      dialog.remove();
+      resolve(value);
+    };
+    const row = buttons.map(([label, value, kind]) => h("button", { class: kind ?? "", onclick: () => done(value) }, label));
+    const dialog = h("dialog", { "aria-label": title }, h("h2", {}, title), content, h("div", { class: "row end" }, row));
+    dialog.addEventListener("cancel", () => done(null));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+export const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
+export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

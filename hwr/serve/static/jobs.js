@@ -1,0 +1,52 @@
+// The jobs in the background: one loop asks for them, and tells the views.
+
+import { api } from "./api.js";
+import { toast } from "./dom.js";
+
+const listeners = new Set();
+let known = new Map();
+let timer = 0;
+
+/** Call a function with the jobs now and whenever they change; returns a function that ends this. */
+export function onJobs(listener) {
+  listeners.add(listener);
+  if (known.size) listener([...known.values()], []);
+  return () => listeners.delete(listener);
+}
+
+export const isActive = (job) => job.state === "waiting" || job.state === "running";
+
+/** Ask now rather than at the next turn. */
+export function askNow() {
+  clearTimeout(timer);
+  return watchJobs();
+}
+
+export async function watchJobs() {
+  let wait = 4000;
+  try {
+    const { jobs } = await api.jobs();
+    const ended = jobs.filter((job) => !isActive(job) && known.has(job.id) && isActive(known.get(job.id)));
+    known = new Map(jobs.map((job) => [job.id, job]));
+    for (const job of ended) tell(job);
+    for (const listener of [...listeners]) listener(jobs, ended);
+    if (jobs.some(isActive)) wait = 700;
+  } catch {
+    wait = 8000;
+  }
+  clearTimeout(timer);
+  timer = setTimeout(watchJobs, wait);
+}
+
+function tell(job) {
+  if (job.state === "failed") toast(job.error, "error");
+  const faults = job.progress.faults ?? [];
+  if (job.kind === "read" && job.state === "done") {
+    if (faults.length) toast(`${faults.length} pages or lines could not be read: ${faults[0]}`, "error");
+    else toast("Reading is done");
+  }
+  if (job.kind === "train" && job.state === "done") {
+    const model = job.progress.model;
+    toast(model.accepted ? "The new model reads better and is in use" : "The new model does not read better; the old one stays");
+  }
+}

@@ -1,0 +1,198 @@
+// The pages of the project: their state, upload, search, reading, export.
+
+import { api } from "./api.js";
+import { ask, fill, h, percent, plural, toast } from "./dom.js";
+import { askNow, isActive, onJobs } from "./jobs.js";
+
+const ORDERS = {
+  benefit: ["Where correcting helps most", (a, b) => b.expected_errors - a.expected_errors || b.left - a.left],
+  name: ["Name", (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })],
+  left: ["Lines left to check", (a, b) => b.left - a.left],
+  confidence: ["Lowest confidence", (a, b) => (a.confidence ?? 2) - (b.confidence ?? 2)],
+  state: ["State", (a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state)],
+};
+const STATES = ["broken", "new", "read", "in progress", "done"];
+const FORMATS = [
+  ["Text", "txt"], ["PAGE XML", "page"], ["ALTO", "alto"], ["hOCR", "hocr"], ["Searchable PDF", "pdf"], ["Web page", "html"],
+  ["Table (TSV)", "tsv"], ["Training table", "table"],
+];
+
+export async function showProject(bar, main) {
+  const view = { pages: [], corrected: 0, search: "", order: sessionStorage.getItem("order") ?? "benefit", chosen: new Set() };
+  const grid = h("ul", { class: "grid" });
+  const counts = h("p", { class: "counts" });
+  const progress = h("div", { class: "jobs" });
+  const input = h("input", { type: "file", multiple: true, class: "hidden", "aria-label": "Files to upload",
+    accept: "image/*,.pdf,.xml,.zip,.tif,.tiff,.jp2", tabindex: "-1" });
+  input.addEventListener("change", () => send([...input.files]).then(() => (input.value = "")));
+
+  const search = h("input", { type: "search", placeholder: "Search texts and names", "aria-label": "Search texts and names" });
+  let pending = null;
+  search.addEventListener("input", () => {
+    pending?.abort();
+    pending = new AbortController();
+    view.search = search.value;
+    load(pending.signal);
+  });
+  const order = h("select", { "aria-label": "Order of the pages", onchange: () => {
+    view.order = order.value;
+    sessionStorage.setItem("order", order.value);
+    draw();
+  } }, Object.entries(ORDERS).map(([key, [label]]) => h("option", { value: key }, label)));
+  order.value = view.order;
+
+  const read = h("button", { onclick: () => run({ kind: "read", pages: some() }) }, "Read");
+  const exporting = h("button", { onclick: () => exportPages(view) }, "Export");
+  fill(bar, h("a", { class: "brand", href: "#/" }, h("img", { src: "/static/icon.svg", alt: "" }), "hwr"),
+    h("span", { class: "grow" }),
+    h("button", { onclick: () => input.click() }, "Upload"), read, exporting,
+    h("a", { class: "button primary", href: "#/training" }, "Train"));
+  fill(main, h("h1", { class: "visually-hidden" }, "Pages"), input,
+    h("div", { class: "row tools" }, search, h("label", { class: "inline" }, h("span", {}, "Sort by"), order)),
+    counts, progress, grid);
+
+  const some = () => (view.chosen.size ? [...view.chosen] : null);
+
+  async function run(job) {
+    try {
+      await api.start(job);
+      await askNow();
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  }
+
+  async function load(signal) {
+    try {
+      const found = await api.pages(view.search, signal);
+      Object.assign(view, { pages: found.pages, corrected: found.corrected });
+      draw();
+    } catch (error) {
+      if (error.name !== "AbortError") toast(error.message, "error");
+    }
+  }
+
+  function draw() {
+    const pages = [...view.pages].sort((a, b) => ORDERS[view.order][1](a, b) || ORDERS.name[1](a, b));
+    const lines = pages.reduce((sum, page) => sum + page.count, 0);
+    const left = pages.reduce((sum, page) => sum + page.left, 0);
+    counts.textContent = pages.length
+      ? `${plural(pages.length, "page")}, ${plural(lines, "line")}, ${(lines - left).toLocaleString("en")} checked`
+      : "";
+    read.textContent = view.chosen.size ? `Read ${view.chosen.size}` : "Read all";
+    exporting.textContent = view.chosen.size ? `Export ${view.chosen.size}` : "Export";
+    if (pages.length) fill(grid, pages.map((page) => card(page, view, draw)));
+    else fill(grid, h("li", { class: "empty" }, view.search
+      ? h("p", {}, "No page has this in its text or name.")
+      : [h("h2", {}, "Drop page images here"),
+        h("p", {}, "Photos, scans and PDFs. PAGE and ALTO files, or a .zip export, may come along."),
+        h("button", { class: "primary", onclick: () => input.click() }, "Choose files")]));
+  }
+
+  async function send(files) {
+    if (!files.length) return;
+    const note = h("p", { class: "job" }, `Uploading ${plural(files.length, "file")} …`);
+    progress.append(note);
+    try {
+      const { files: stored } = await api.upload(files);
+      for (const file of stored.filter((one) => one.error)) toast(file.error, "error");
+      const good = stored.filter((one) => !one.error).length;
+      if (good) toast(`Added ${plural(good, "file")}`);
+    } catch (error) {
+      toast(error.message, "error");
+    }
+    note.remove();
+    await load();
+  }
+
+  let depth = 0;
+  const over = (event) => {
+    if (![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    if (event.type === "dragenter") depth += 1;
+    document.body.classList.add("dropping");
+  };
+  const out = () => {
+    depth -= 1;
+    if (depth <= 0) document.body.classList.remove("dropping");
+  };
+  const drop = (event) => {
+    event.preventDefault();
+    depth = 0;
+    document.body.classList.remove("dropping");
+    send([...event.dataTransfer.files]);
+  };
+  const events = { dragenter: over, dragover: over, dragleave: out, drop };
+  for (const [name, listener] of Object.entries(events)) window.addEventListener(name, listener);
+
+  const stop = onJobs((jobs, ended) => {
+    fill(progress, jobs.filter(isActive).map(jobRow));
+    if (ended.length || jobs.some((job) => job.kind === "read" && isActive(job))) load();
+  });
+  await load();
+  document.title = "hwr";
+  return () => {
+    stop();
+    for (const [name, listener] of Object.entries(events)) window.removeEventListener(name, listener);
+  };
+}
+
+function card(page, view, draw) {
+  const checked = page.count - page.left;
+  const choose = h("input", { type: "checkbox", "aria-label": `Choose ${page.name}`, checked: view.chosen.has(page.id),
+    onchange: (event) => {
+      if (event.target.checked) view.chosen.add(page.id);
+      else view.chosen.delete(page.id);
+      draw();
+    } });
+  const facts = [];
+  if (page.error) facts.push(page.error);
+  else if (page.count) facts.push(page.left ? `${plural(page.left, "line")} left` : "all lines checked");
+  if (page.confidence !== null) facts.push(`${percent(page.confidence)} confident`);
+  const bar = page.count
+    ? h("progress", { max: page.count, value: checked, "aria-label": `${checked} of ${page.count} lines checked` })
+    : null;
+  const thumb = page.state === "broken" && !page.count
+    ? h("div", { class: "thumb" })
+    : h("img", { class: "thumb", loading: "lazy", alt: "", src: api.picture(page.id, 320) });
+  return h("li", { class: "card page" },
+    h("a", { href: `#/page/${page.id}`, "aria-label": `Open ${page.name}` }, thumb),
+    h("div", { class: "body" },
+      h("div", { class: "row" }, choose, h("a", { class: "name", href: `#/page/${page.id}`, title: page.name }, page.name),
+        h("span", { class: `pill ${page.state.replace(" ", "-")}` }, page.state)),
+      bar, h("p", { class: page.error ? "error-text" : "facts" }, facts.join(" · ")),
+      (page.hits ?? []).slice(0, 3).map((hit) => h("a", { class: "hit", href: `#/page/${page.id}/${encodeURIComponent(hit.id)}` }, hit.text))));
+}
+
+export function jobRow(job) {
+  const { done = 0, total = 0, stage, epochs = [] } = job.progress;
+  const label = job.kind === "read"
+    ? `Reading ${total ? `page ${Math.min(done + 1, total)} of ${total}` : "…"}`
+    : `Training${epochs.length ? `, epoch ${epochs.length}` : stage ? `: ${stage}` : ""}`;
+  const stop = h("button", { class: "small", onclick: () => api.stop(job.id).then(askNow, (error) => toast(error.message, "error")) }, "Stop");
+  const bar = total ? h("progress", { max: total, value: done, "aria-label": label }) : h("progress", { "aria-label": label });
+  return h("div", { class: "job" }, h("span", {}, label), bar, stop);
+}
+
+async function exportPages(view) {
+  const choice = h("select", { "aria-label": "Format" }, FORMATS.map(([label, value]) => h("option", { value }, label)));
+  const what = view.chosen.size ? plural(view.chosen.size, "chosen page") : "all pages";
+  const answer = await ask("Export", h("div", {}, h("p", {}, `Export ${what} as`), choice), [["Cancel", null], ["Export", "export", "primary"]]);
+  if (!answer) return;
+  const query = new URLSearchParams({ format: choice.value });
+  for (const id of view.chosen) query.append("page", id);
+  try {
+    const response = await fetch(`/api/export?${query}`);
+    if (!response.ok) throw new Error((await response.json()).error);
+    const name = decodeURIComponent((response.headers.get("content-disposition") ?? "").split("''")[1] ?? "export");
+    const address = URL.createObjectURL(await response.blob());
+    const link = h("a", { href: address, download: name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+    toast(`Exported ${name}`);
+  } catch (error) {
+    toast(error.message, "error");
+  }
+}

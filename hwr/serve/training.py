@@ -1,0 +1,266 @@
+"""Train on a project's corrected lines, and judge the result on those that were held back."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hwr import Error
+from hwr.alphabet import Alphabet
+from hwr.evaluation import metrics
+from hwr.evaluation.metrics import Score
+from hwr.images import load
+from hwr.images.batches import unwritable
+from hwr.recognizer import Recognizer
+from hwr.serve import splits, train_process
+from hwr.serve.jobs import Stopped, Work
+from hwr.serve.models import Models, Trained, judged
+from hwr.serve.project import Project
+from hwr.serve.reader import LATER, Reader
+from hwr.serve.records import PageLine, PageState
+
+# With fewer corrected lines, nothing could be held back to judge the training.
+LEAST_LINES = 5
+
+# The share of the lines trained on that choose the best epoch.
+VALIDATION = 0.1
+
+BATCH_SIZE = 8  # of configs/finetune.yaml
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A project's corrected lines: to train on, to choose the best epoch by, and held back."""
+
+    train: list[tuple[PageState, PageLine]]
+    val: list[tuple[PageState, PageLine]]
+    test: list[tuple[PageState, PageLine]]
+
+
+def corrected(project: Project) -> list[tuple[PageState, PageLine]]:
+    """The lines with ground truth, page by page."""
+    return [
+        (page, line)
+        for page in project.pages()
+        for line in page.lines
+        if line.state == "checked" and line.text and line.polygon
+    ]
+
+
+def divide(project: Project) -> Lines:
+    """Divide the corrected lines. What was held back stays held back.
+
+    Raises:
+        Error: There are too few.
+    """
+    lines = corrected(project)
+    if len(lines) < LEAST_LINES:
+        raise Error(f"training needs at least {LEAST_LINES} corrected lines; there are {len(lines)}")
+    path = project.hidden / "held_back.json"
+    decided = splits.assign(splits.read(path), [(page.id, line.id) for page, line in lines])
+    splits.write(path, decided)
+    test = [pair for pair in lines if splits.is_held_back(decided, pair[0].id, pair[1].id)]
+    rest = [pair for pair in lines if not splits.is_held_back(decided, pair[0].id, pair[1].id)]
+    if not test or len(rest) < 3:
+        raise Error("too few corrected lines can be held back; correct lines on further pages")
+    every = max(2, round(1 / VALIDATION))
+    val = rest[every // 2 :: every] or rest[-1:]
+    chosen = {id(pair) for pair in val}
+    return Lines([pair for pair in rest if id(pair) not in chosen], val, test)
+
+
+def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[str, Any]:
+    """Run a training job: train, judge, and use the new model if it reads the lines that were held back better.
+
+    A job that was stopped continues where it was.
+
+    Args:
+        work: The job; its `minutes` limit the training, if they are set.
+
+    Returns:
+        The result, as JSON values.
+
+    Raises:
+        Stopped: The job was asked to stop; its state is saved.
+        Error: It failed.
+    """
+    run = project.hidden / "runs" / f"job-{work.job.id}"
+    data = run / "lines"
+    if not data.is_dir():
+        shutil.rmtree(run, ignore_errors=True)
+        _write_lines(divide(project), reader.recognizer, run / "lines.new")
+        os.replace(run / "lines.new", data)
+    counts: dict[str, Any] = {part: len(list((data / part).glob("*.gt.txt"))) for part in ("train", "val", "test")}
+    counts["skipped"] = json.loads((data / "skipped.json").read_text(encoding="utf-8"))
+    minutes = work.job.about.get("minutes")
+    overrides = _overrides(models, data, min(BATCH_SIZE, counts["train"]), minutes)
+    _run(run / "run", overrides, work, counts)
+    work.progress({"stage": "judging", **counts})
+    model, content = _judge(models, reader, data, run / "run" / "best.safetensors", counts)
+    models.add(model, content)
+    if model.accepted:
+        use(models, reader, model.name)
+    shutil.rmtree(run, ignore_errors=True)
+    return {"stage": "done", **counts, "model": model.__dict__}
+
+
+def use(models: Models, reader: Reader, name: str) -> None:
+    """Read with a model from now on.
+
+    Raises:
+        Missing: There is no such model.
+        Error: It can't be loaded.
+    """
+    recognizer = models.load(name)
+    models.choose(name)
+    reader.use(recognizer, name)
+
+
+def _overrides(models: Models, data: Path, batch_size: int, minutes: float | None) -> list[str]:
+    """The settings of a training. It starts from the model that the project began with, on all corrections."""
+    base = models.base if isinstance(models.base, str) else str(models.base.resolve())
+    paths = [f"data.root={data}", f"data.cache={data.parent / 'cache'}", f"train.init={base}"]
+    limit = [] if minutes is None else [f"train.minutes={minutes}"]
+    return [*paths, "data.format=gt", f"train.batch_size={batch_size}", *limit, *models.training]
+
+
+def _write_lines(lines: Lines, recognizer: Recognizer, out: Path) -> None:
+    """Write lines as images with their texts beside them. Later corrections do not change a training that runs.
+
+    Lines that the network can't write in its time steps are named in skipped.json: one of them would end the training.
+
+    Raises:
+        Error: Too few lines are left.
+    """
+    skipped: list[str] = []
+    for part, chosen in (("train", lines.train), ("val", lines.val), ("test", lines.test)):
+        (out / part).mkdir(parents=True)
+        by_page: dict[str, list[tuple[PageState, PageLine]]] = {}
+        for page, line in chosen:
+            by_page.setdefault(page.id, []).append((page, line))
+        for own in by_page.values():
+            cuts = load.read_lines(own[0][0].image, [line.polygon for _, line in own], upright=True)
+            for number, ((page, line), cut) in enumerate(zip(own, cuts, strict=True)):
+                fault = str(cut) if isinstance(cut, Error) else _fault(recognizer, cut, line.text)
+                if fault or isinstance(cut, Error):
+                    skipped.append(f"{page.name}: line {line.id}: {fault}")
+                    continue
+                name = f"{page.id}-{number:04}"
+                Image.fromarray(cut).save(out / part / f"{name}.png")
+                (out / part / f"{name}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+        if not any((out / part).iterdir()):
+            raise Error(f"no line is left to train with: {'; '.join(skipped[:3])}")
+    (out / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
+
+
+def _fault(recognizer: Recognizer, cut: np.ndarray, text: str) -> str:
+    """Why the network can't write a line's text, or ""."""
+    width = recognizer.prepare(cut).pixels.shape[1]
+    (steps,) = recognizer.geometry.time_steps(np.array([width])).tolist()
+    letters = Alphabet(recognizer.alphabet.characters + "".join(sorted(set(text) - set(recognizer.alphabet.characters))))
+    return unwritable(text, letters, recognizer.geometry, steps) or ""
+
+
+def _run(out: Path, overrides: Sequence[str], work: Work, counts: dict[str, Any]) -> None:
+    """Run the training process to its end."""
+    resume = "resume" if (out / "config.yaml").is_file() else "new"
+    if resume == "new":
+        shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", train_process.__name__, str(out), resume, *overrides]
+    # The process prints nothing to the error stream that a user needs, except the traceback of a bug.
+    errors = out.parent / "errors.txt"
+    said: list[str] = []
+    started = time.monotonic()
+    with (
+        open(errors, "wb") as file,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file) as process,
+    ):
+        assert process.stdout is not None
+        threading.Thread(target=_stop_on_request, args=(process, work), name="hwr training", daemon=True).start()
+        try:
+            for line in process.stdout:
+                said.append(line.decode("utf-8", "replace").strip())
+                found = {"stage": "training", **counts, "message": said[-1], "seconds": time.monotonic() - started}
+                if not work.stop:
+                    work.progress({**found, "epochs": _history(out)})
+        finally:
+            _end(process)
+            process.stdout.read()  # until it has saved
+            status = process.wait()
+    if status == train_process.STOPPED or (work.stop and status):
+        raise Stopped
+    if status:
+        tail = errors.read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        reason = next((line for line in reversed(said) if line.startswith("error: ")), tail or f"status {status}")
+        raise Error(f"the training failed: {reason.removeprefix('error: ')}")
+
+
+def _stop_on_request(process: "subprocess.Popen[bytes]", work: Work) -> None:
+    """End the training process when its job is asked to stop."""
+    while process.poll() is None:
+        if work.stop:
+            _end(process)
+            return
+        time.sleep(0.2)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the training process to save and stop, by ending its standard input."""
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def _history(out: Path) -> list[dict[str, float]]:
+    """The epochs so far: validation CER and seconds of each."""
+    try:
+        with open(out / "history.csv", newline="", encoding="utf-8") as file:
+            return [{"cer": float(row["val_cer"]), "seconds": float(row["seconds"])} for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError):
+        return []
+
+
+def _judge(models: Models, reader: Reader, data: Path, best: Path, counts: dict[str, Any]) -> tuple[Trained, bytes]:
+    """Read the lines held back with the model that reads now and with the new one."""
+    texts, cuts = [], []
+    for path in sorted((data / "test").glob("*.gt.txt")):
+        texts.append(path.read_text(encoding="utf-8").strip())
+        cuts.append(load.read(path.with_name(path.name.removesuffix(".gt.txt") + ".png")))
+    content = best.read_bytes()
+    new = _loaded(models, best)
+
+    def read(recognizer: Recognizer) -> Score:
+        readings = recognizer.read_prepared([recognizer.prepare(cut) for cut in cuts])
+        return metrics.score(texts, [reading.text for reading in readings])
+
+    before = reader.call(read, LATER).result()
+    after = reader.call(lambda _: read(new), LATER).result()
+    trained_on = counts["train"] + counts["val"]
+    return judged(models.new_name(), trained_on, before, after, gain(before, after), len(texts)), content
+
+
+def _loaded(models: Models, path: Path) -> Recognizer:
+    from hwr.loading import settings_for
+
+    return Recognizer(*settings_for(path, None, models.overrides), str(path))
+
+
+def gain(before: Score, after: Score, resamples: int = 1000) -> tuple[float, float, float]:
+    """How much the CER fell, and its 95 % percentile bootstrap interval: both scores on the same resampled lines."""
+    units = before.characters.units
+    fewer = before.characters.edits - after.characters.edits
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(units), (resamples, len(units)))
+    rates = fewer[drawn].sum(1) / np.maximum(units[drawn].sum(1), 1)
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return before.cer - after.cer, float(low), float(high)

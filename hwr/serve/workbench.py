@@ -1,0 +1,174 @@
+"""Everything that a server holds: the project, the models, what reads, and the jobs."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hwr import Error
+from hwr.atomic import replacing
+from hwr.processes import lock, usable_cores
+from hwr.serve import files, reading, training
+from hwr.serve.jobs import Jobs, Work
+from hwr.serve.models import Models
+from hwr.serve.project import Project
+from hwr.serve.reader import LATER, Reader
+from hwr.serve.reading import Finder
+from hwr.serve.records import Conflict, Missing
+from hwr.serve.store import Job, Store
+from hwr.serve.uploads import Upload
+
+# Results of jobs of files that are kept; older ones are deleted.
+MOST_RESULTS = 50
+
+
+class Workbench:
+    """Opens a project folder for one server; close it afterwards.
+
+    Args:
+        folder: An existing folder.
+        checkpoint: See `Models`; `overrides` and `training` too.
+        find: Finds the lines of a page.
+
+    Raises:
+        Error: The folder can't be used, or another server uses it; the model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint: str | None = None,
+        overrides: Sequence[str] = (),
+        training: Sequence[str] = (),
+        find: Finder = reading.find_lines,
+    ) -> None:
+        self.project = Project(folder)
+        self._lock = open(self.project.hidden / "lock", "w")  # noqa: SIM115 (held until the server ends)
+        if not lock(self._lock):
+            self._lock.close()
+            raise Error(f"{folder}: another hwr serve has opened this folder; stop it first")
+        self.models = Models(self.project.hidden / "models", checkpoint, overrides, training)
+        recognizer = self.models.load(self.models.current)
+        self.store = Store(self.project.hidden / "state.sqlite")
+        self.reader = Reader(recognizer, self.models.current)
+        self.find = find
+        # What clients send to be read, and what was made of it; of no use once the server has ended.
+        self.incoming = self.project.hidden / "incoming"
+        self.incoming.mkdir(exist_ok=True)
+        self.decoders = ThreadPoolExecutor(usable_cores(), "hwr decoder")
+        self.jobs = Jobs(self.store, {"read": self._read, "train": self._train, "files": self._read_files})
+
+    def close(self) -> None:
+        """Stop the jobs, saving what a training has reached, and free the folder."""
+        self.jobs.close()
+        self.decoders.shutdown()
+        self.reader.close()
+        self.store.close()
+        self._lock.close()
+
+    def start_reading(self, pages: Sequence[str] | None = None, given: bool = False) -> Job:
+        """Read pages in the background.
+
+        Args:
+            pages: Their ids; None: all that are not done.
+            given: Whether predictions also replace texts from elsewhere.
+
+        Raises:
+            Missing: There is no such page.
+        """
+        chosen = [self.project.page(id).id for id in pages] if pages is not None else self._open_pages()
+        return self.jobs.start("read", {"pages": chosen, "given": given})
+
+    def start_training(self, minutes: float | None) -> Job:
+        """Train on the corrected lines in the background.
+
+        Raises:
+            Error: There are too few, or a training runs already.
+        """
+        count = len(training.corrected(self.project))
+        if count < training.LEAST_LINES:
+            raise Error(f"training needs at least {training.LEAST_LINES} corrected lines; there are {count}")
+        if self.jobs.active("train"):
+            raise Error("a training runs already; stop it first, or wait for it")
+        return self.jobs.start("train", {"minutes": minutes, "lines": count})
+
+    def use_model(self, name: str, reread: bool) -> Job | None:
+        """Read with another model from now on, and read what is not checked again if `reread`.
+
+        Raises:
+            Missing: There is no such model.
+        """
+        training.use(self.models, self.reader, name)
+        return self.start_reading() if reread else None
+
+    def start_files(self, uploads: Sequence[Upload], about: dict[str, Any]) -> Job:
+        """Read files in the background, without adding them to the project.
+
+        Args:
+            about: What is wanted: format, lines, characters.
+
+        Raises:
+            Error: A file is of a kind that is not read.
+        """
+        folder = Path(tempfile.mkdtemp(dir=self.incoming, prefix="job-"))
+        try:
+            (inner := folder / "files").mkdir()
+            paths = files.place(uploads, inner)
+            self._forget_results()
+            return self.jobs.start("files", {**about, "folder": folder.name, "files": [Path(p).name for p in paths]})
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def result(self, id: int) -> Path:
+        """Where the result of a job of files is, or will be."""
+        return self.incoming / f"result-{id}"
+
+    def _forget_results(self) -> None:
+        kept = sorted(self.incoming.glob("result-*"), key=lambda path: path.stat().st_mtime)
+        for path in kept[: max(0, len(kept) - MOST_RESULTS + 1)]:
+            path.unlink(missing_ok=True)
+
+    def _read_files(self, work: Work) -> dict[str, Any]:
+        about = work.job.about
+        inner = self.incoming / about["folder"] / "files"
+        paths = [str(inner / name) for name in about["files"]]
+        if not all(Path(path).is_file() for path in paths):
+            raise Error("its files are gone; send them again")
+        total, kind, characters = len(paths), about["format"], bool(about["characters"])
+
+        def tell(done: int) -> None:
+            work.progress({"done": done, "total": total})
+
+        tell(0)
+        shared = self.reader.shared(LATER)
+        pages = files.read(shared, paths, about["lines"], self.decoders, files.located(kind, characters), tell)
+        with replacing(self.result(work.job.id)) as temporary:
+            temporary.write_bytes(files.write(pages, kind, characters))
+        shutil.rmtree(inner.parent, ignore_errors=True)
+        return {"done": total, "total": total}
+
+    def _open_pages(self) -> list[str]:
+        return [page.id for page in self.project.pages() if page.state not in ("done", "broken")]
+
+    def _read(self, work: Work) -> dict[str, Any]:
+        pages, faults = work.job.about["pages"], list[str]()
+        begin = work.job.progress.get("done", 0)  # of a job that is resumed
+        for number, id in enumerate(pages[begin:], begin):
+            work.progress({"done": number, "total": len(pages), "page": id, "faults": faults})
+            try:
+                found = reading.read_page(
+                    self.project, self.store, self.reader, id, self.find, bool(work.job.about.get("given"))
+                )
+                faults += found.faults
+            except (Error, Missing, Conflict) as error:  # one page never stops the others
+                faults.append(str(error).replace(f"{self.project.root}/", ""))
+        return {"done": len(pages), "total": len(pages), "faults": faults}
+
+    def _train(self, work: Work) -> dict[str, Any]:
+        result = training.train(self.project, self.models, self.reader, work)
+        if result["model"]["accepted"]:
+            result["reading"] = self.start_reading().id
+        return result

@@ -1,0 +1,345 @@
+"""The REST API of the workbench: reading, correcting, jobs, uploads."""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwr.data.formats import xml
+from hwr.serve.reading import of_words
+
+from . import serve_pages
+
+pytest.importorskip("starlette")
+pytest.importorskip("multipart")
+pytest.importorskip("uvicorn")
+testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
+
+from hwr.serve.app import API, build  # noqa: E402
+from hwr.serve.workbench import Workbench  # noqa: E402
+
+
+class Client:
+    """A client of a workbench in this process."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.http = testclient.TestClient(build(bench), base_url="http://localhost")
+
+    def __call__(self, method: str, path: str, status: int = 200, **more: Any) -> Any:
+        found = self.http.request(method, path, **more)
+        assert found.status_code == status, found.text
+        return found.json()
+
+    def get(self, path: str, **more: Any) -> Any:
+        return self("GET", path, **more)
+
+    def pages(self) -> dict[str, Any]:
+        return {page["name"]: page for page in self.get("/api/pages")["pages"]}
+
+    def page(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/pages/{self.pages()[name]['id']}")
+        return found
+
+    def correct(self, page: dict[str, Any], line: dict[str, Any], text: str, status: int = 200) -> Any:
+        return self(
+            "PATCH",
+            f"/api/pages/{page['id']}/lines/{line['id']}",
+            status,
+            json={"text": text, "checked": True},
+            headers={"If-Match": line["revision"]},
+        )
+
+    def edit(self, page: dict[str, Any], change: dict[str, Any], status: int = 200) -> Any:
+        return self(
+            "POST", f"/api/pages/{page['id']}", status, json=change, headers={"If-Match": f'"{page["revision"]}"'}
+        )
+
+    def upload(self, *files: tuple[str, bytes], status: int = 200) -> list[dict[str, str]]:
+        parts = [("file", (name, content)) for name, content in files]
+        found: list[dict[str, str]] = self("POST", "/api/pages", status, files=parts)["files"]
+        return found
+
+    def done(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job when it has ended."""
+        for _ in range(600):
+            found: dict[str, Any] = self.get(f"/api/jobs/{job['id']}")
+            if found["state"] not in ("waiting", "running"):
+                return found
+            time.sleep(0.05)
+        raise AssertionError(found)
+
+
+@pytest.fixture
+def client(model: Path, drawn: Path, tmp_path: Path) -> Iterator[Client]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    lines = serve_pages.lines_of(drawn)
+    serve_pages.write(folder / "a.png", lines[:3])
+    serve_pages.draw(folder / "b.png", lines[3:5])
+    bench = Workbench(folder, str(model), ["engine.device=cpu", "engine.threads=1"], find=serve_pages.find)
+    found = Client(bench)
+    with found.http:
+        yield found
+
+
+def test_pages_are_read_corrected_and_searched(client: Client) -> None:
+    assert {name: page["state"] for name, page in client.pages().items()} == {"a.png": "new", "b.png": "new"}
+    job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read"}))
+    assert (job["state"], job["progress"]["done"], job["progress"]["faults"]) == ("done", 2, [])
+    pages = client.pages()
+    assert {page["state"] for page in pages.values()} == {"read"}
+    assert [pages[name]["count"] for name in ("a.png", "b.png")] == [3, 2]
+    page = client.page("a.png")
+    line = page["lines"][0]
+    assert line["state"] == "read"
+    assert "".join(character[0] for character in line["characters"]) == line["text"]
+    assert 0 < line["confidence"] <= 1
+    after = client.correct(page, line, "Überprüft <b>")
+    assert after["lines"][0]["text"] == "Überprüft <b>"
+    assert after["state"] == "in progress"
+    client.correct(page, line, "another window", 409)
+    found = client.get("/api/pages?search=überprüft")
+    assert [(page["name"], [hit["text"] for hit in page["hits"]]) for page in found["pages"]] == [
+        ("a.png", ["Überprüft <b>"])
+    ]
+    assert found["corrected"] == 1
+    back = client(
+        "PATCH",
+        f"/api/pages/{page['id']}/lines/{line['id']}",
+        json={"restore": {"text": line["text"], "state": "read", "confidence": line["confidence"]}},
+        headers={"If-Match": after["lines"][0]["revision"]},
+    )
+    assert back["lines"][0] == line
+
+
+def test_a_correction_needs_a_revision(client: Client) -> None:
+    page = client.page("a.png")
+    address = f"/api/pages/{page['id']}/lines/l1"
+    assert "If-Match" in client("PATCH", address, 428, json={"text": "x", "checked": True})["error"]
+    client("PATCH", address, 415, content=b"text=x", headers={"If-Match": "x"})
+    client("PATCH", address, 400, json={"text": 1}, headers={"If-Match": "x"})
+    client("PATCH", address, 400, json=[], headers={"If-Match": "x"})
+    client(
+        "PATCH",
+        f"/api/pages/{page['id']}/lines/gone",
+        404,
+        json={"text": "", "checked": True},
+        headers={"If-Match": "x"},
+    )
+
+
+def test_lines_are_edited(client: Client) -> None:
+    page = client.page("a.png")
+    page = client.edit(page, {"add": {"polygon": [[0, 0], [90, 0], [90, 30]], "after": None}})
+    assert [line["id"] for line in page["lines"]] == ["hwr_line_1", "l1", "l2", "l3"]
+    page = client.edit(page, {"move": {"line": "hwr_line_1", "after": "l3"}})
+    page = client.edit(page, {"delete": ["hwr_line_1"]})
+    page = client.edit(page, {"split": {"line": "l1", "x": 100, "at": 0}})
+    assert len(page["lines"]) == 4
+    page = client.edit(page, {"merge": ["l1", page["lines"][1]["id"]]})
+    assert len(page["lines"]) == 3
+    page = client.edit(page, {"read": ["l1"]})
+    assert page["lines"][0]["state"] == "read"
+    versions = client.get(f"/api/pages/{page['id']}/versions")["versions"]
+    assert len(versions) >= 5
+    page = client.edit(page, {"restore": versions[-1]})
+    assert [line["state"] for line in page["lines"]] == ["empty"] * 3
+    client.edit({**page, "revision": "old"}, {"delete": ["l1"]}, 409)
+    for wrong in (
+        {},
+        {"delete": "l1"},
+        {"delete": ["gone"]},
+        {"add": {"polygon": [[0, 0]]}},
+        {"add": {"polygon": "x"}},
+    ):
+        assert client.edit(page, wrong, 400)["error"]
+
+
+def test_pictures_and_alternatives(client: Client) -> None:
+    page = client.page("a.png")
+    picture = client.http.get(f"/api/pages/{page['id']}/picture?width=320")
+    assert picture.headers["content-type"] == "image/jpeg"
+    client("GET", f"/api/pages/{page['id']}/picture?width=99999", 400)
+    line = client.http.get(f"/api/pages/{page['id']}/lines/l1/picture")
+    left, top, right, bottom = map(int, line.headers["x-box"].split(","))
+    assert 0 <= left < right <= page["width"]
+    assert 0 <= top < bottom <= page["height"]
+    page = client.edit(page, {"read": ["l1"]})
+    found = client.get(f"/api/pages/{page['id']}/lines/l1/alternatives")
+    assert found["words"] == page["lines"][0]["text"].split()
+    assert any(found["alternatives"])
+
+
+def test_alternatives_of_words() -> None:
+    texts = ["a hat sat", "the cat sat", "a c at sat", "a cat", "a bat sat"]
+    assert of_words(["a", "cat", "sat"], [text.split() for text in texts]) == [["the"], ["hat", "c at", "bat"], []]
+
+
+def test_uploads(client: Client, tmp_path: Path) -> None:
+    root = client.bench.project.root
+    picture, marked = (root / "a.png").read_bytes(), (root / "a.xml").read_bytes()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("export/new.png", picture)
+        file.writestr("export/page/new.xml", marked)
+        file.writestr("export/.hidden.png", picture)
+        file.writestr("../../../evil.png", picture)
+    stored = client.upload(
+        ("a.png", picture), ("broken.png", picture[:500]), ("x.zip", archive.getvalue()), ("y.exe", b"")
+    )
+    assert [(one["name"], one["stored"], bool(one["error"])) for one in stored] == [
+        ("a.png", "a-2.png", False),
+        ("broken.png", "", True),
+        ("export/new.png", "new.png", False),
+        ("../../../evil.png", "evil.png", False),
+        ("y.exe", "", True),
+        ("export/page/new.xml", "new.xml", False),
+    ]
+    assert len(client.page("new.png")["lines"]) == 3
+    assert xml.children(xml.parse(root / "new.xml"), "Page")[0].get("imageFilename") == "new.png"
+    assert {path.name for path in tmp_path.iterdir()} == {"project", "cache"} or not (tmp_path / "evil.png").exists()
+    assert not list(root.glob(".*.tmp"))
+    assert "is kept" not in json.dumps(stored)
+    assert "no image" in client.upload(("a.xml", marked), status=400)[0]["error"]
+
+
+def test_a_pdf_becomes_pages(client: Client) -> None:
+    pytest.importorskip("pypdfium2")
+    from PIL import Image
+
+    root, pdf = client.bench.project.root, io.BytesIO()
+    with Image.open(root / "a.png") as first, Image.open(root / "b.png") as second:
+        first.save(pdf, "PDF", save_all=True, append_images=[second], resolution=300)
+        size = first.size
+    stored = client.upload(("my letters.pdf", pdf.getvalue()), ("bad.pdf", b"%PDF-1.4 nothing"))
+    assert [one["stored"] for one in stored] == ["my letters-001.jpg", "my letters-002.jpg", ""]
+    assert "can't be rendered" in stored[2]["error"]
+    page = client.page("my letters-001.jpg")
+    assert (page["width"], page["height"]) == pytest.approx(size, abs=2)
+
+
+def test_a_broken_page_stops_no_job(client: Client) -> None:
+    (client.bench.project.root / "c.png").write_bytes(b"nothing")
+    pages = client.pages()
+    ids = [pages[name]["id"] for name in ("c.png", "a.png")]
+    job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read", "pages": ids}))
+    assert job["state"] == "done"
+    assert len(job["progress"]["faults"]) == 1
+    assert client.pages()["a.png"]["state"] == "read"
+    assert str(client.bench.project.root) not in json.dumps(job)
+    client("POST", "/api/jobs", 404, json={"kind": "read", "pages": ["gone"]})
+    client("GET", "/api/jobs/999", 404)
+    client("POST", f"/api/jobs/{job['id']}/stop", 400)
+    client("POST", f"/api/jobs/{job['id']}/resume", 400)
+
+
+def test_deleting_the_database_loses_no_correction(client: Client, model: Path) -> None:
+    page = client.page("a.png")
+    client.correct(page, page["lines"][0], "kept")
+    root = client.bench.project.root
+    client.http.__exit__()
+    (root / ".hwr/state.sqlite").write_bytes(b"damaged" * 1000)
+    bench = Workbench(root, str(model), ["engine.device=cpu"], find=serve_pages.find)
+    try:
+        found = {one.name: one for one in bench.project.pages()}["a.png"]
+        assert (found.lines[0].text, found.lines[0].state) == ("kept", "checked")
+        assert bench.store.jobs() == []
+    finally:
+        bench.close()
+
+
+def test_the_document_describes_every_route(client: Client) -> None:
+    document = client.get("/api/openapi.json")
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    served = {(r.path.replace(":int", ""), m) for r in API for m in (r.methods or ()) if m != "HEAD"}
+    assert described == served
+    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_health_and_model(client: Client) -> None:
+    assert client.get("/api/health")["status"] == "ok"
+    about = client.get("/api/model")
+    assert about["current"] == "base"
+    assert about["alphabet"] == client.bench.reader.recognizer.alphabet.characters
+
+
+def test_files_are_read_without_the_project(client: Client, drawn: Path) -> None:
+    root, line = client.bench.project.root, serve_pages.lines_of(drawn)[0]
+    post = client.http.post
+    content = line.image.read_bytes()
+    one = post("/api/read?lines=line", content=content, headers={"content-type": "image/png"}).json()["pages"][0]
+    assert one["text"] == client.bench.reader.recognizer.read(line.image).text
+    parts = [("file", ("a.png", (root / "a.png").read_bytes())), ("file", ("a.xml", (root / "a.xml").read_bytes()))]
+    page = post("/api/read?characters=true", files=parts).json()["pages"][0]
+    assert [found["id"] for found in page["lines"]] == ["l1", "l2", "l3"]
+    assert page["lines"][0]["characters"]
+    for kind, begin in (
+        ("txt", b""),
+        ("page", b"<?xml"),
+        ("alto", b"<?xml"),
+        ("hocr", b"<?xml"),
+        ("html", b"<!doctype"),
+    ):
+        found = post(f"/api/read?format={kind}", files=parts)
+        assert found.status_code == 200, found.text
+        assert found.content.lower().startswith(begin)
+    text = post("/api/read?format=txt", files=parts).text
+    assert text.splitlines() == [found["text"] for found in page["lines"]]
+    job = client("POST", "/api/read?format=txt&wait=false", 202, files=parts)
+    client.get(f"/api/jobs/{job['id']}")
+    assert client.done(job)["state"] == "done"
+    assert client.http.get(f"/api/jobs/{job['id']}/result").text == text
+    assert sorted(path.name for path in client.bench.incoming.iterdir()) == [f"result-{job['id']}"]
+    assert set(client.pages()) == {"a.png", "b.png"}
+    for query, sent in (
+        ("format=exe", parts),
+        ("lines=x", parts),
+        ("", [("file", ("x.exe", b"x"))]),
+        ("", [("file", ("x.png", b"x"))]),
+        ("", [("file", ("x.xml", b"<a/>"))]),
+        ("", [("file", ("x.xml", parts[1][1][1]))]),
+    ):
+        error = client("POST", f"/api/read?{query}", 400, files=sent)["error"]
+        assert str(root) not in error
+        assert "/tmp" not in error
+    client("POST", "/api/read", 400, content=b"x", headers={"content-type": "text/plain"})
+    client("POST", "/api/read?lines=line", 400, content=b"x", headers={"content-type": "image/png"})
+
+
+def test_pages_are_exported(client: Client, drawn: Path) -> None:
+    page = client.page("a.png")
+    page = client.edit(page, {"read": ["l1", "l2", "l3"]})
+    client.correct(page, page["lines"][0], "a & <b>")
+    texts = ["a & <b>", *(line["text"] for line in page["lines"][1:])]
+
+    def export(query: str) -> bytes:
+        found = client.http.get(f"/api/export?{query}")
+        assert found.status_code == 200, found.text
+        assert "attachment" in found.headers["content-disposition"]
+        return bytes(found.content)
+
+    assert export("format=txt").decode().splitlines() == texts
+    assert export(f"format=txt&page={page['id']}").decode().splitlines() == texts
+    with zipfile.ZipFile(io.BytesIO(export("format=page"))) as archive:
+        assert archive.read("a.xml") == (client.bench.project.root / "a.xml").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(export("format=alto"))) as archive:
+        assert b"&amp;" in archive.read("a.xml")
+    with zipfile.ZipFile(io.BytesIO(export("format=table"))) as archive:
+        rows = [json.loads(row) for row in archive.read("metadata.jsonl").splitlines()]
+        assert [row["text"] for row in rows] == ["a & <b>"]
+        assert archive.read(rows[0]["file_name"]).startswith(b"\x89PNG")
+    assert b"a &amp; &lt;b&gt;" in export("format=html")
+    client("GET", "/api/export?format=exe", 400)
+    client("GET", "/api/export?format=txt&page=gone", 404)
+    pytest.importorskip("pikepdf")
+    pypdfium2 = pytest.importorskip("pypdfium2")
+    with pypdfium2.PdfDocument(export("format=pdf")) as document:
+        assert texts[1].split()[0] in document[0].get_textpage().get_text_range()
+    assert list(client.bench.incoming.iterdir()) == []

@@ -1,0 +1,386 @@
+"""The workbench in a real browser: from an empty folder to a better model, and on after the server was killed."""
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwr.data.formats import page_edit, xml
+
+from . import serve_pages
+from .conftest import REPOSITORY
+
+for module in ("starlette", "uvicorn", "multipart", "rapidocr", "onnxruntime", "pikepdf"):
+    pytest.importorskip(module)
+
+SIZE = (1280, 900)
+
+
+class Server:
+    """`hwr serve` in its own process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, 0
+        self.process: Any = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "hwr", "serve", str(self.folder), "--port", str(self.port)]
+        settings = ["engine.device=cpu", "decode.name=greedy", "augment.p=0", "train.epochs=20", "train.lr=0.001"]
+        command += [part for key in settings for part in ("--set", key)]
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said = ""
+        for line in self.process.stdout:
+            said += line
+            if found := re.search(r"open http://127.0.0.1:(\d+)/", line):
+                self.port = int(found[1])
+                return
+        raise AssertionError(said)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.end()
+
+    def end(self) -> None:
+        with self.process:
+            self.process.terminate()
+            self.process.wait(60)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    found = Server(folder)
+    found.start()
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    paths = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    binary, driver = next((path for path in paths if path), None), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument(f"--window-size={SIZE[0]},{SIZE[1]}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+class User:
+    """Somebody at the browser."""
+
+    def __init__(self, browser: Any, server: Server) -> None:
+        self.browser, self.server = browser, server
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}/"
+
+    def find(self, selector: str) -> list[Any]:
+        found: list[Any] = self.browser.find_elements("css selector", selector)
+        return found
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if found := condition():
+                    return found
+            except Exception as error:
+                if "StaleElement" not in type(error).__name__:
+                    raise
+            time.sleep(0.05)
+        raise AssertionError(f"waited for {what}; the page says: {self.find('body')[0].text}")
+
+    def see(self, text: str, seconds: float = 60) -> None:
+        self.wait(lambda: text in self.find("body")[0].text, repr(text), seconds)
+
+    def click(self, label: str) -> None:
+        def named() -> Any:
+            buttons = [b for b in self.find("button, a.button") if b.text == label and b.is_displayed()]
+            return next((b for b in buttons if b.is_enabled()), None)
+
+        self.wait(named, f"a button {label}").click()
+
+    def drop(self, *paths: Path) -> None:
+        """Drop files onto the page."""
+        files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
+        self.browser.execute_script(
+            """const data = new DataTransfer();
+            for (const [name, content] of arguments[0]) {
+              const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+              data.items.add(new File([bytes], name, { type: "image/png" }));
+            }
+            for (const type of ["dragenter", "dragover", "drop"])
+              document.body.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));""",
+            files,
+        )
+
+    @property
+    def field(self) -> Any:
+        return self.find("#text")[0]
+
+    @property
+    def text(self) -> str:
+        return str(self.field.get_attribute("value"))
+
+    @property
+    def line(self) -> int:
+        """The number of the current line, from 0."""
+        return [e.get_attribute("aria-current") for e in self.find(".entry")].index("true")
+
+    def keys(self, *keys: str) -> None:
+        self.field.send_keys(*keys)
+
+    def type(self, text: str) -> None:
+        from selenium.webdriver.common.keys import Keys
+
+        self.keys(Keys.CONTROL, "a", Keys.NULL, text or Keys.DELETE)
+
+    def saved(self) -> None:
+        self.wait(lambda: self.find(".saved")[0].text == "Saved", "the corrections to be saved")
+
+    def console(self) -> list[str]:
+        """The errors in the browser's console since the last call."""
+        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def wide(self) -> bool:
+        """Whether something sticks out of the window."""
+        return bool(self.browser.execute_script("return document.documentElement.scrollWidth > innerWidth"))
+
+
+@pytest.fixture
+def user(browser: Any, server: Server) -> User:
+    return User(browser, server)
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """axe-core's script, from npm; None where npm can't get it."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        return None
+    command = [npm, "pack", "axe-core@4", "--prefer-offline", "--silent"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        return None
+    (path,) = folder.glob("*.tgz")
+    with tarfile.open(path) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode()
+
+
+def faults(user: User, axe: str | None) -> list[str]:
+    """The serious accessibility problems of the page that is open."""
+    if axe is None:
+        return []
+    user.browser.execute_script(axe)
+    found = user.browser.execute_async_script(
+        "const done = arguments[0]; axe.run().then((r) => done(r.violations), (e) => done([{ id: String(e) }]));"
+    )
+    return [
+        f"{one['id']}: {one.get('help')}: {[node['html'] for node in one.get('nodes', [])][:3]}"
+        for one in found
+        if one.get("impact") in ("serious", "critical", None)
+    ]
+
+
+def test_the_whole_path(user: User, axe: str | None, drawn: Path, tmp_path: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    lines = serve_pages.lines_of(drawn)[:16]
+    pages = [tmp_path / f"page {i}.png" for i in (1, 2)]
+    for path, own in zip(pages, (lines[:8], lines[8:]), strict=True):
+        serve_pages.draw(path, own)
+    # A transcription by a rule that no model can know, but any can learn.
+    texts = [line.text.replace("e", "é") for line in lines]
+    truths = {pages[0].name: texts[:8], pages[1].name: texts[8:]}
+
+    # Add two pages and read them.
+    user.browser.get(user.address)
+    user.see("Drop page images here")
+    assert not faults(user, axe)
+    user.drop(*pages)
+    user.see("2 pages")
+    user.click("Read all")
+    user.wait(lambda: len(user.find(".pill.read")) == 2, "both pages to be read", 120)
+    assert not faults(user, axe)
+    screenshot(user, "pages")
+
+    # Correct them, by keyboard only.
+    for name, texts in truths.items():
+        user.wait(lambda name=name: [a for a in user.find("a.name") if a.text == name], name)[0].click()
+        user.wait(lambda: user.find(".entry"), "the lines")
+        assert len(user.find(".entry")) == len(texts), [e.text for e in user.find(".entry")]
+        user.find(".entry")[0].click()
+        assert user.wait(lambda: user.find(".line-picture")[0].get_property("naturalWidth"), "the line's picture")
+        if name == pages[0].name:
+            screenshot(user, "page")
+            try_keys(user, texts)
+            assert not faults(user, axe)
+        for number, text in enumerate(texts):
+            assert user.line == number
+            if user.text != text:
+                user.type(text)
+            user.keys(Keys.ENTER)
+        user.saved()
+        user.wait(lambda: user.find(".pill.done"), "the page to be done")
+        user.click("← Pages")
+    user.see("16 checked")
+    assert not user.console()
+
+    # Killed and started again, the server has everything; and a text that is being typed is kept in the window.
+    user.server.kill()
+    user.server.start()
+    user.browser.refresh()
+    user.see("16 checked")
+    user.console()
+
+    # Train, and see fewer errors.
+    user.click("Train")
+    user.click("Train on my 16 corrected lines")
+    user.wait(lambda: user.find('.run[data-state="done"]'), "the training", 200)
+    verdict = user.find(".run p")[0].text
+    before, after = map(float, re.findall(r"([\d.]+) (?:to|%)", verdict.replace("From ", ""))[:2])
+    assert after < before, verdict
+    user.see("in use")
+    assert not faults(user, axe)
+    screenshot(user, "training")
+
+    # Export.
+    user.click("← Pages")
+    for kind, begin in (("pdf", b"%PDF"), ("page", b"PK")):
+        user.click("Export")
+        user.browser.execute_script(f"document.querySelector('dialog select').value = '{kind}'")
+        user.wait(lambda: user.find("dialog button.primary"), "the dialog")[0].click()
+        user.see(f"Exported letters-{kind}")
+        path = user.wait(lambda kind=kind: list((tmp_path / "downloads").glob(f"letters-{kind}*[fp]")), "the file")[0]
+        assert path.read_bytes().startswith(begin)
+    for path in pages:
+        root = xml.parse(user.server.folder / path.with_suffix(".xml").name)
+        _, found, statuses = page_edit.parse(xml.text(root), path)
+        assert [line.text for line in found.lines] == truths[path.name]
+        assert all(status.checked for status in statuses)
+
+    # On a phone.
+    user.browser.set_window_size(390, 844)
+    assert not user.wide()
+    user.find("a.name")[0].click()
+    user.wait(lambda: user.find(".entry"), "the lines")
+    assert not user.wide()
+    assert user.field.is_displayed()
+    assert not faults(user, axe)
+    screenshot(user, "phone")
+    assert not user.console()
+    if axe is None:
+        pytest.skip("all but accessibility was tested: npm can't get axe-core")
+
+
+def try_keys(user: User, texts: list[str]) -> None:
+    """Type, undo, jump to an uncertain line, use an alternative."""
+    from selenium.webdriver.common.keys import Keys
+
+    first = user.text
+    user.type("wrong")
+    user.keys(Keys.ENTER)
+    assert user.line == 1
+    user.saved()
+    assert user.find(".entry")[0].text == "wrong"
+    user.keys(Keys.CONTROL, "z", Keys.NULL)
+    user.wait(lambda: user.find(".entry")[0].text == first, "the correction to be undone")
+    user.saved()
+    user.find(".entry")[0].click()
+    uncertain = [i for i, entry in enumerate(user.find(".entry")) if "uncertain" in entry.get_attribute("class")]
+    if any(i > 0 for i in uncertain):
+        user.keys(Keys.TAB)
+        assert user.line == next(i for i in uncertain if i > 0)
+        user.find(".entry")[0].click()
+    if chips := user.find(".under .chip"):
+        word = chips[0].text
+        user.keys(Keys.ALT, "1", Keys.NULL)
+        assert word in user.text
+        user.keys(Keys.ESCAPE)
+    user.find(".entry")[0].click()
+
+
+def screenshot(user: User, name: str) -> None:
+    """Keep a picture for the documentation, if it is asked for: HWR_SCREENSHOTS=docs pytest …"""
+    if folder := os.environ.get("HWR_SCREENSHOTS"):
+        user.browser.save_screenshot(str(Path(folder) / f"workbench-{name}.png"))
+
+
+# A process that writes corrections into a page until it is killed; it prints each one that is saved.
+WRITER = """
+import os, signal, sys, time
+from pathlib import Path
+from hwr.serve import edits
+from hwr.serve.project import Project
+
+folder = Path(sys.argv[1])
+(page,) = Project(folder).pages()
+known = 0
+for delay in map(float, sys.argv[2:]):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        project, count = Project(folder), known
+        while True:
+            count += 1
+            line = project.page(page.id).line("l1")
+            edits.set_text(project, page.id, "l1", str(count), True, line.revision)
+            os.write(write, f"{count}\\n".encode())
+    os.close(write)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    saved = b""
+    while part := os.read(read, 65536):
+        saved += part
+    os.close(read)
+    last = int(saved.split()[-1]) if saved else known
+    found = Project(folder).page(page.id)
+    assert not found.error, found.error
+    known = int(found.line("l1").text)
+    # What was saved is there; beyond it, at most the one correction that was under way.
+    assert known in (last, last + 1), (known, last)
+print("ok", known)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_hundred_kills_lose_nothing_that_was_saved(drawn: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    serve_pages.write(folder / "a.png", serve_pages.lines_of(drawn)[:1], ["0"])
+    delays = np.random.default_rng(0).uniform(0.01, 0.08, 100)
+    command = [sys.executable, "-c", WRITER, str(folder), *map(str, delays)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1]) > 20  # it was killed at work

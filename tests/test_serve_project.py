@@ -1,0 +1,302 @@
+"""The workbench's folder: PAGE files edited in place, conflicts, versions, turned photos."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lxml import etree
+from PIL import Image
+
+from hwr import Error, config, data
+from hwr.data.formats import page_edit, xml
+from hwr.recognizer import Reading
+from hwr.serve import edits, shapes
+from hwr.serve.edits import Found
+from hwr.serve.frame import Frame
+from hwr.serve.project import Project
+from hwr.serve.records import Conflict, Missing, PageState
+
+PAGES = Path(__file__).parents[2] / "shared/pages"
+FOREIGN = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
+<!-- a remark before the root -->
+<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2013-07-15" xmlns:o="urn:other">
+  <Metadata><Creator>someone</Creator><Created>2020-01-01T00:00:00</Created><LastChange>2020-01-01T00:00:00</LastChange>
+    <TranskribusMetadata docId="1" status="GT"/></Metadata>
+  <Page imageFilename="a.png" imageWidth="400" imageHeight="200">
+    <ReadingOrder><OrderedGroup id="ro"><RegionRefIndexed index="0" regionRef="r"/></OrderedGroup></ReadingOrder>
+    <TextRegion id="r" custom="readingOrder {index:0;}">
+      <Coords points="0,0 399,0 399,199 0,199"/>
+      <TextLine id="l1" custom="readingOrder {index:0;} structure {type:heading;}">
+        <Coords points="10,10 110,10 110,50 10,50"/><Baseline points="10,45 110,45"/>
+        <TextEquiv conf="0.7"><Unicode>one</Unicode></TextEquiv></TextLine>
+      <TextLine id="l2" custom="readingOrder {index:1;}">
+        <Coords points="10,100 300,100 300,140 10,140"/>
+        <Word id="w"><Coords points="10,100 300,100 300,140 10,140"/><TextEquiv><Unicode>two</Unicode></TextEquiv></Word>
+        <TextEquiv><Unicode>two</Unicode></TextEquiv><TextStyle fontSize="9"/></TextLine>
+      <TextEquiv><Unicode>one two</Unicode></TextEquiv>
+    </TextRegion>
+    <GraphicRegion id="g"><Coords points="0,0 9,0 9,9"/></GraphicRegion>
+  </Page>
+</PcGts>"""
+
+
+def photo(path: Path, size: tuple[int, int] = (400, 200), orientation: int = 1) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    photo(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(FOREIGN, encoding="utf-8")
+    return Project(tmp_path)
+
+
+def only(project: Project) -> PageState:
+    (found,) = project.pages()
+    return found
+
+
+def root_of(page: PageState) -> Any:
+    return xml.parse(page.xml)
+
+
+def shown(page: PageState) -> list[tuple[str, str, str]]:
+    return [(line.id, line.text, line.state) for line in page.lines]
+
+
+def correct(project: Project, page: PageState, line: str, text: str) -> PageState:
+    return edits.set_text(project, page.id, line, text, True, page.line(line).revision)
+
+
+def test_the_states_of_lines_and_pages(project: Project) -> None:
+    page = only(project)
+    assert shown(page) == [("l1", "one", "read"), ("l2", "two", "given")]
+    assert page.line("l1").confidence == 0.7
+    assert page.state == "read"
+    page = correct(project, page, "l1", " one! ")
+    assert shown(page)[0] == ("l1", "one!", "checked")
+    assert page.state == "in progress"
+    page = edits.check_all(project, page.id, page.revision)
+    assert page.state == "done"
+
+
+def test_a_correction_changes_nothing_else(project: Project) -> None:
+    before = root_of(only(project))
+    page = correct(project, only(project), "l1", "one & <b>more</b>")
+    after = root_of(page)
+    line = page_edit.find(after, "l1")
+    assert line.get("custom") == "readingOrder {index:0;} structure {type:heading;} groundTruth {}"
+    assert "a remark before the root" in page.xml.read_text(encoding="utf-8")
+    assert data.read(config.load(None, [f"data.root={project.root}"]).data).train
+    for root in (before, after):  # the rest is equal, to the byte
+        for element in xml.descendants(root, "LastChange"):
+            element.text = ""
+        element = page_edit.find(root, "l1")
+        element.getparent().remove(element)
+        for region in xml.descendants(root, "TextRegion"):
+            xml.remove(region, "TextEquiv")
+    assert etree.tostring(before, method="c14n") == etree.tostring(after, method="c14n")
+
+
+def test_accepting_a_text_keeps_its_words(project: Project) -> None:
+    page = correct(project, only(project), "l2", "two")
+    assert xml.children(page_edit.find(root_of(page), "l2"), "Word")
+    page = correct(project, page, "l2", "too")
+    assert [xml.local(e) for e in page_edit.find(root_of(page), "l2")] == ["Coords", "TextEquiv", "TextStyle"]
+
+
+def test_a_second_window_overwrites_nothing(project: Project) -> None:
+    seen = only(project)
+    correct(project, seen, "l1", "mine")
+    with pytest.raises(Conflict):
+        correct(project, seen, "l1", "theirs")
+    correct(project, seen, "l2", "another line of the same page is no conflict")
+    with pytest.raises(Conflict):
+        edits.delete(project, seen.id, ["l1"], seen.revision)
+    assert [line.text for line in only(project).lines] == ["mine", "another line of the same page is no conflict"]
+
+
+def test_changes_by_other_programs_are_seen(project: Project) -> None:
+    seen = only(project)
+    seen.xml.write_text(FOREIGN.replace(">one<", ">elsewhere<"), encoding="utf-8")
+    assert only(project).lines[0].text == "elsewhere"
+    with pytest.raises(Conflict):
+        correct(project, seen, "l1", "mine")
+
+
+def test_many_writers_lose_nothing(project: Project) -> None:
+    """Each thread appends its letter until it succeeds, on one line."""
+
+    def write(letter: str) -> None:
+        for _ in range(5):
+            while True:
+                page = project.page(id)
+                try:
+                    correct(project, page, "l1", page.line("l1").text + letter)
+                    break
+                except Conflict:
+                    pass
+
+    id = only(project).id
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = only(project).lines[0].text.removeprefix("one")
+    assert sorted(text) == sorted("abcd" * 5)
+
+
+def test_predictions_spare_checked_given_and_changed_lines(project: Project) -> None:
+    page = only(project)
+    readings = {line.id: Reading("read", 0.5) for line in page.lines}
+    assert shown(edits.read_into(project, page.id, page.lines, readings))[1] == ("l2", "two", "given")
+    page = correct(project, only(project), "l1", "mine")
+    edits.read_into(project, page.id, page.lines, readings, given=True)
+    assert shown(only(project)) == [("l1", "mine", "checked"), ("l2", "read", "read")]
+    seen = only(project)
+    edits.set_text(project, page.id, "l2", "typed meanwhile", False, seen.line("l2").revision)
+    edits.read_into(project, page.id, seen.lines, readings, given=True)
+    assert only(project).lines[1].text == "typed meanwhile"
+
+
+def test_versions_and_undo(project: Project) -> None:
+    first = only(project)
+    page = correct(project, first, "l1", "mine")
+    page = correct(project, page, "l1", "mine again")
+    assert len(project.versions(page.id)) == 1  # one a minute
+    page = edits.delete(project, page.id, ["l1"], page.revision)
+    assert len(project.versions(page.id)) == 2
+    page = project.restore(page.id, project.versions(page.id)[0], page.revision)
+    assert page.lines[0].text == "mine again"
+    page = project.restore(page.id, project.versions(page.id)[-1], page.revision)
+    assert page.revision == first.revision
+    with pytest.raises(Missing):
+        project.restore(page.id, 1, page.revision)
+    after = correct(project, page, "l1", "mine")
+    back = edits.put_back(project, page.id, "l1", "one", "read", 0.7, after.line("l1").revision)
+    assert back.line("l1") == page.line("l1")
+
+
+def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> None:
+    page = only(project)
+    box = ((10, 60), (200, 60), (200, 90), (10, 90))
+    page = edits.add(project, page.id, box, (), "l1", page.revision)
+    assert [line.id for line in page.lines] == ["l1", "hwr_line_1", "l2"]
+    assert page.lines[1].polygon == box
+    orders = [line.get("custom").split(";")[0] for line in xml.descendants(root_of(page), "TextLine")]
+    assert orders == [f"readingOrder {{index:{i}" for i in range(3)]
+    page = edits.move(project, page.id, "l2", None, page.revision)
+    assert [line.id for line in page.lines] == ["l2", "l1", "hwr_line_1"]
+    page = edits.split(project, page.id, "l2", 100, 1, page.revision)
+    assert shown(page)[:2] == [("l2", "t", "given"), ("hwr_line_2", "wo", "given")]
+    assert shapes.box(page.lines[0].polygon) == (10, 100, 100, 140)
+    assert shapes.box(page.lines[1].polygon) == (100, 100, 300, 140)
+    page = edits.merge(project, page.id, ["hwr_line_2", "l2"], page.revision)
+    assert page.lines[0].text == "t wo"
+    assert shapes.box(page.lines[0].polygon) == (10, 100, 300, 140)
+    page = edits.delete(project, page.id, [line.id for line in page.lines], page.revision)
+    assert not page.lines
+    page = edits.add(project, page.id, box, (), None, page.revision)
+    assert [xml.local(e) for e in xml.descendants(root_of(page), "TextRegion")[0]] == ["Coords", "TextLine"]
+    for wrong in (((0, 0), (1, 1)), ((5, 5), (5, 9), (5, 7))):
+        with pytest.raises(Error, match="outline"):
+            edits.add(project, page.id, wrong, (), None, page.revision)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_photos_have_upright_positions(tmp_path: Path, orientation: int) -> None:
+    photo(tmp_path / "a.png", (300, 200), orientation)
+    project = Project(tmp_path)
+    page = only(project)
+    assert (page.width, page.height) == ((200, 300) if orientation >= 5 else (300, 200))
+    box = ((10, 20), (110, 20), (110, 60), (10, 60))
+    page = edits.set_lines(project, page.id, [Found(box)])
+    assert page.lines[0].polygon == box
+    element = xml.children(root_of(page), "Page")[0]
+    assert (element.get("imageWidth"), element.get("imageHeight")) == ("300", "200")
+    # The training data cut the same pixels as a cut from the upright image.
+    from PIL import ImageOps
+
+    from hwr.images import load
+
+    correct(project, page, page.lines[0].id, "text")
+    lines = data.read(config.load(None, [f"data.root={tmp_path}", "data.val_share=0", "data.test_share=0"]).data).train
+    cut = load.read_line(lines[0].image, lines[0].region)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))[20:61, 10:111]
+    assert sorted(cut.shape) == sorted(upright.shape)
+    assert np.array_equal(np.sort(cut.ravel()), np.sort(upright.ravel()))
+
+
+def test_a_scaled_image_keeps_the_positions_of_its_page_file() -> None:
+    frame = Frame(800, 400, 1, 2.0, 2.0)
+    assert frame.to_image(((10, 20),)) == ((20, 40),)
+    assert frame.to_page(((20, 40), (900, -5))) == ((10, 20), (400, 0))
+
+
+def test_alto_beside_an_image_stays_and_its_lines_go_into_a_page_file(tmp_path: Path) -> None:
+    from .test_formats import ALTO_XML
+
+    photo(tmp_path / "a page.png")
+    (tmp_path / "a page.xml").write_text(ALTO_XML.format(version=4, unit="pixel"), encoding="utf-8")
+    project = Project(tmp_path)
+    page = only(project)
+    assert [line.text for line in page.lines] == ["café & co", "no spa-"]
+    page = correct(project, page, "l1", "mine")
+    assert page.xml == project.root / "page/a page.xml"
+    assert "mine" not in (tmp_path / "a page.xml").read_text()
+    assert only(Project(tmp_path)).line("l1").state == "checked"
+
+
+def test_broken_files_are_pages_with_an_error(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"no image")
+    photo(tmp_path / "c.png")
+    (tmp_path / "c.xml").write_text("<PcGts")
+    photo(tmp_path / "d.png")
+    (tmp_path / "d.xml").write_text("<html/>")
+    photo(tmp_path / "a.jpg")  # its PAGE file can't be that of a.png
+    found = {page.name: page for page in project.pages()}
+    assert {name: page.state for name, page in found.items()} == {
+        **{"a.png": "read", "a.jpg": "new"},
+        **dict.fromkeys(("b.png", "c.png", "d.png"), "broken"),
+    }
+    assert str(tmp_path) not in "".join(page.error for page in found.values())
+    with pytest.raises(Missing):
+        project.page("../../etc")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x00b", "x" * 2001, "\ud800"])
+def test_texts_that_are_no_line_are_refused(project: Project, text: str) -> None:
+    with pytest.raises(Error, match="a line of text"):
+        correct(project, only(project), "l1", text)
+
+
+@pytest.mark.skipif(not PAGES.is_dir(), reason="no ../shared/pages")
+def test_real_exports_survive_a_round_trip(tmp_path: Path) -> None:
+    """Accept every line of the exports: texts, shapes and all that is foreign stay."""
+    import shutil
+
+    shutil.copytree(PAGES, tmp_path / "pages")
+    project = Project(tmp_path / "pages")
+    pages = project.pages()
+    assert len(pages) == 6
+    for page in pages:
+        assert not page.error
+        assert page.lines
+        before = xml.parse(page.xml) if page.xml.exists() else None
+        done = edits.check_all(project, page.id, page.revision)
+        assert [(line.text, line.polygon) for line in done.lines] == [(line.text, line.polygon) for line in page.lines]
+        after = xml.parse(page.xml)
+        if before is not None:
+            for root in (before, after):
+                for element in xml.descendants(root, "LastChange"):
+                    element.text = ""
+                for line in xml.descendants(root, "TextLine"):
+                    line.attrib.pop("custom", None)
+            assert etree.tostring(before, method="c14n") == etree.tostring(after, method="c14n")

@@ -1,0 +1,135 @@
+"""Training from the workbench: lines held back, the process, the verdict, resuming."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hwr import Error
+from hwr.evaluation import metrics
+from hwr.serve import edits, splits, training
+from hwr.serve.models import BASE
+from hwr.serve.store import Job
+from hwr.serve.workbench import Workbench
+
+from . import serve_pages
+
+SETTINGS = ["engine.device=cpu", "engine.threads=1"]
+
+
+def keys(pages: int, lines: int) -> list[tuple[str, str]]:
+    return [(f"p{i}", f"l{j}") for i in range(pages) for j in range(lines)]
+
+
+def held(decided: dict[str, bool], lines: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {pair for pair in lines if splits.is_held_back(decided, *pair)}
+
+
+def test_a_fifth_is_held_back_and_stays_so() -> None:
+    few = keys(2, 10)
+    decided = splits.assign({}, few)
+    first = held(decided, few)
+    assert len(first) == 4
+    assert splits.assign(decided, few) == decided
+    more = keys(2, 30)
+    later = splits.assign(decided, more)
+    assert held(later, few) == first
+    assert len(held(later, more)) == 12
+
+
+def test_of_many_pages_whole_ones_are_held_back() -> None:
+    few, many = keys(2, 10), keys(12, 10)
+    decided = splits.assign(splits.assign({}, few), many)
+    new = {pair for pair in held(decided, many) if pair not in few}
+    pages = {page for page, _ in new}
+    assert 18 <= len(held(decided, many)) <= 36
+    assert new == {pair for pair in many if pair[0] in pages}  # whole pages
+    assert not pages & {"p0", "p1"}  # lines of these were trained on
+    assert held(decided, few) == held(splits.assign({}, few), few)
+
+
+def test_the_gain_has_an_interval_over_the_same_lines() -> None:
+    references = ["abcdefghij"] * 40
+    before = metrics.score(references, ["abcdefghi"] * 40)
+    after = metrics.score(references, ["abcdefghij"] * 20 + ["abcdefghi"] * 20)
+    gained, low, high = training.gain(before, after)
+    assert gained == pytest.approx(0.05)
+    assert 0.02 < low < gained < high < 0.08
+
+
+@pytest.fixture
+def bench(model: Path, drawn: Path, tmp_path: Path) -> Iterator[Workbench]:
+    """A project with 24 corrected lines on three pages; the texts are such as the model can't know."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    lines = serve_pages.lines_of(drawn)[:24]
+    for i in range(3):
+        own = lines[8 * i : 8 * i + 8]
+        serve_pages.write(folder / f"{i}.png", own, [line.text for line in own])
+    serve_pages.draw(folder / "open.png", lines[:2])
+    found = Workbench(folder, str(model), SETTINGS, [*SETTINGS, "train.epochs=3", "augment.p=0"], find=serve_pages.find)
+    yield found
+    found.close()
+
+
+def accept(bench: Workbench) -> None:
+    for page in bench.project.pages():
+        if page.lines:
+            edits.check_all(bench.project, page.id, page.revision)
+
+
+def ended(bench: Workbench, id: int) -> Job:
+    for _ in range(1200):
+        job = bench.jobs.get(id)
+        if job.state not in ("waiting", "running"):
+            return job
+        time.sleep(0.1)
+    raise AssertionError(job)
+
+
+def test_too_few_lines_are_refused(bench: Workbench) -> None:
+    with pytest.raises(Error, match="at least 5 corrected lines; there are 0"):
+        bench.start_training(None)
+
+
+def test_a_training_is_stopped_resumed_and_judged(bench: Workbench) -> None:
+    accept(bench)
+    before = [page.lines for page in bench.project.pages()]
+    job = bench.start_training(None)
+    with pytest.raises(Error, match="a training runs already"):
+        bench.start_training(None)
+    while not bench.jobs.get(job.id).progress.get("epochs"):
+        assert bench.jobs.get(job.id).state in ("waiting", "running")
+        time.sleep(0.05)
+    bench.jobs.stop(job.id)
+    stopped = ended(bench, job.id)
+    run = bench.project.hidden / f"runs/job-{job.id}"
+    if stopped.state == "stopped":  # else it was faster
+        assert (run / "run/state.safetensors").is_file()
+        bench.jobs.resume(job.id)
+        stopped = ended(bench, job.id)
+    assert stopped.state == "done", stopped.error
+    model = stopped.progress["model"]
+    assert (model["lines"], model["held_back"]) == (19, 5)
+    assert model["accepted"] == (model["after"][0] < model["before"][0])
+    assert bench.models.current == bench.reader.name == ("model-1" if model["accepted"] else BASE)
+    assert not run.exists()
+    if "reading" in stopped.progress:
+        ended(bench, stopped.progress["reading"])
+    assert [page.lines for page in bench.project.pages()][:3] == before[:3]  # checked lines stay
+    bench.use_model("model-1", reread=False)
+    assert bench.reader.name == "model-1"
+    bench.use_model(BASE, reread=False)
+    assert bench.models.current == BASE
+    assert bench.models.trained()[0].name == "model-1"
+
+
+def test_a_training_that_fails_says_why(bench: Workbench) -> None:
+    accept(bench)
+    bench.models.training.append("train.lr=1e9")
+    bench.models.training.append("train.clip=1e9")
+    job = ended(bench, bench.start_training(None).id)
+    assert job.state == "failed"
+    assert "diverged" in job.error
+    assert bench.models.current == BASE
