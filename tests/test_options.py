@@ -347,6 +347,40 @@ def _workers(world: World) -> None:
     assert asked == [1]
 
 
+# --- serve
+
+
+@check(
+    "serve folder",
+    "serve --checkpoint",
+    "serve --set",
+    "serve --host",
+    "serve --port",
+    "serve --token",
+    "serve --max-upload",
+)
+def _serve(world: World) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    from hwr.serve import run
+
+    asked: list[Any] = []
+    folder = world.folder / "pages"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run", lambda *arguments: asked.extend(arguments))
+        sets = ["--set", "train.epochs=2", "engine.threads=1", "decode.name=greedy"]
+        net = ["--host", "0.0.0.0", "--port", 9, "--token", "x" * 16, "--max-upload", 3]
+        world.hwr("serve", folder, *world.named, *sets, *net)
+    reading, training = ["engine.threads=1", "decode.name=greedy"], ["train.epochs=2", "engine.threads=1"]
+    assert asked[:-1] == [folder, str(world.model), reading, training, "0.0.0.0", 9, "x" * 16, 3_000_000]
+    world.refuses("--token: needs at least 16 characters", "serve", folder, "--token", "short")
+    world.refuses("no such folder", "serve", world.folder / "gone", "--port", 0)
+    world.refuses("this command does not use data.root", "serve", folder, "--set", "data.root=x")
+    world.refuses("image.height is 24, not 99", "serve", folder, "--port", 0, *world.named, "--set", "image.height=99")
+    world.refuses("choose another", "serve", folder, "--port", 0, "--host", "256.0.0.1")
+
+
 # --- data, iam, lm
 
 

@@ -59,6 +59,8 @@ def test_the_wheel_has_the_recipes_and_the_model_and_no_user_files(installed: Pa
     }
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hwr").rglob("*.py")}
     assert {str(path.relative_to(installed)) for path in (installed / "hwr").rglob("*.py")} == modules
+    static = {path.name for path in (REPOSITORY / "hwr/serve/static").iterdir()}
+    assert {path.name for path in (installed / "hwr/serve/static").iterdir()} == static
     (found,) = importlib.metadata.distributions(path=[str(installed)])
     assert any(point.value == "hwr.__main__:run" for point in found.entry_points)
 

@@ -48,6 +48,21 @@ def completion(shell: str) -> None:
     echo(found(main, {}, "hwr", "_HWR_COMPLETE").source())
 
 
-for command in (train, evaluate, export_typo, predict, align, serve, data, lm, iam, synth, augment, info, export, completion):
+for command in (
+    train,
+    evaluate,
+    export_typo,
+    predict,
+    align,
+    serve,
+    data,
+    lm,
+    iam,
+    synth,
+    augment,
+    info,
+    export,
+    completion,
+):
     main.add_command(command)
 main.add_command(export_typo, "export-typo-dataset")

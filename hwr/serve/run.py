@@ -49,6 +49,7 @@ def run(
         pages = len(workbench.project.pages())
         shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
+        listener.listen(2048)  # whoever connects from now on waits for the server
         say(f"{pages} pages in {folder}, model {workbench.models.current}")
         say(f"open {address}{'#token=' + token if token else ''}  (Ctrl-C stops)")
         app = build(workbench, Rules(token or "", most_bytes))

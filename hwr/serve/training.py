@@ -168,7 +168,9 @@ def _fault(recognizer: Recognizer, cut: np.ndarray, text: str) -> str:
     """Why the network can't write a line's text, or ""."""
     width = recognizer.prepare(cut).pixels.shape[1]
     (steps,) = recognizer.geometry.time_steps(np.array([width])).tolist()
-    letters = Alphabet(recognizer.alphabet.characters + "".join(sorted(set(text) - set(recognizer.alphabet.characters))))
+    letters = Alphabet(
+        recognizer.alphabet.characters + "".join(sorted(set(text) - set(recognizer.alphabet.characters)))
+    )
     return unwritable(text, letters, recognizer.geometry, steps) or ""
 
 

@@ -45,12 +45,12 @@ class Workbench:
         find: Finder = reading.find_lines,
     ) -> None:
         self.project = Project(folder)
+        self.models = Models(self.project.hidden / "models", checkpoint, overrides, training)
+        recognizer = self.models.load(self.models.current)
         self._lock = open(self.project.hidden / "lock", "w")  # noqa: SIM115 (held until the server ends)
         if not lock(self._lock):
             self._lock.close()
             raise Error(f"{folder}: another hwr serve has opened this folder; stop it first")
-        self.models = Models(self.project.hidden / "models", checkpoint, overrides, training)
-        recognizer = self.models.load(self.models.current)
         self.store = Store(self.project.hidden / "state.sqlite")
         self.reader = Reader(recognizer, self.models.current)
         self.find = find

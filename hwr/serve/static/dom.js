@@ -35,7 +35,7 @@ export function fill(element, ...children) {
 /** Show a message for a few seconds; errors stay until they are dismissed. */
 export function toast(message, kind = "note") {
   const box = document.getElementById("toasts");
-  const close = h("button", { class: "plain", "aria-label": "Dismiss", onclick: () => item.remove() }, "×");
+  const close = kind === "error" ? h("button", { class: "plain", "aria-label": "Dismiss", onclick: () => item.remove() }, "×") : "";
   const item = h("div", { class: `toast ${kind}` }, h("span", {}, message), close);
   while (box.children.length > 3) box.firstChild.remove();
   box.append(item);
