@@ -1,6 +1,7 @@
 """The workbench in a real browser: from an empty folder to a better model, and on after the server was killed."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -359,6 +360,34 @@ def screenshot(user: User, name: str) -> None:
     if SCREENSHOTS:
         time.sleep(5)  # until messages are gone
         user.browser.save_screenshot(str(Path(SCREENSHOTS) / f"workbench-{name}.png"))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+def test_the_examples_of_the_documentation(server: Server, drawn: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    lines = serve_pages.lines_of(drawn)
+    serve_pages.write(tmp_path / "page.jpg", lines[:2])
+    shutil.copy(lines[0].image, tmp_path / "line.png")
+    with Image.open(tmp_path / "page.jpg") as image:
+        image.save(tmp_path / "book.pdf", resolution=300)
+    text = (REPOSITORY / "docs/workbench.md").read_text(encoding="utf-8")
+    commands = [row for row in text.splitlines() if row.startswith("curl ")]
+    assert len(commands) == 8
+    said = []
+    for command in commands:
+        address = f"127.0.0.1:{server.port}"
+        if command.endswith("> book.json"):
+            while b'"running"' in (said[-1]) or b'"waiting"' in said[-1]:
+                said[-1] = subprocess.check_output(["curl", "-s", f"{address}/api/jobs/1"])
+        command = command.replace("localhost:8000", address).replace("curl ", "curl -sS --fail-with-body ")
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        said.append(done.stdout)
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert b"<alto" in (tmp_path / "read.xml").read_bytes()
+    assert json.loads((tmp_path / "book.json").read_text(encoding="utf-8"))["pages"][0]["lines"]
+    assert len(json.loads(said[4])["pages"][0]["lines"]) == 1
 
 
 # A process that writes corrections into a page until it is killed; it prints each one that is saved.

@@ -1,5 +1,6 @@
 """The workbench's folder: PAGE files edited in place, conflicts, versions, turned photos."""
 
+import importlib.util
 import threading
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,16 @@ def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> Non
             edits.add(project, page.id, wrong, (), None, page.revision)
 
 
+def test_lines_without_ids_or_with_the_same_can_be_edited(project: Project) -> None:
+    odd = FOREIGN.replace('id="l2"', 'id="l1"').replace("</TextRegion>", "<TextLine/></TextRegion>")
+    only(project).xml.write_text(odd, encoding="utf-8")
+    page = only(project)
+    assert [line.id for line in page.lines] == ["l1", "hwr_line_1", "hwr_line_2"]
+    page = correct(project, page, "hwr_line_1", "mine")
+    assert [line.text for line in page.lines] == ["one", "mine", ""]
+    assert page.line("hwr_line_2").fault
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turned_photos_have_upright_positions(tmp_path: Path, orientation: int) -> None:
     photo(tmp_path / "a.png", (300, 200), orientation)
@@ -269,6 +280,27 @@ def test_broken_files_are_pages_with_an_error(project: Project, tmp_path: Path) 
     assert str(tmp_path) not in "".join(page.error for page in found.values())
     with pytest.raises(Missing):
         project.page("../../etc")
+
+
+def test_edited_files_follow_the_schema(project: Project) -> None:
+    found = importlib.util.find_spec("ocrd_validators")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("the schema of PAGE comes with ocrd: pip install --no-deps ocrd")
+    schema = etree.XMLSchema(etree.parse(str(Path(found.submodule_search_locations[0]) / "page.xsd")))
+    photo(project.root / "b.png")
+    for page in project.pages():
+        if page.name == "a.png":
+            newest = FOREIGN.replace("/2013-", "/2019-").replace('<TranskribusMetadata docId="1" status="GT"/>', "")
+            page.xml.write_text(newest, encoding="utf-8")
+            page = project.page(page.id)
+        box = ((10, 60), (200, 60), (200, 90), (10, 90))
+        page = edits.add(project, page.id, box, ((10, 80), (200, 80)), None, page.revision)
+        page = edits.add(project, page.id, box, (), page.lines[0].id, page.revision)
+        page = edits.split(project, page.id, page.lines[0].id, 100, 0, page.revision)
+        page = edits.merge(project, page.id, [line.id for line in page.lines[:2]], page.revision)
+        page = correct(project, page, page.lines[0].id, "text")
+        page = edits.move(project, page.id, page.lines[0].id, page.lines[1].id, page.revision)
+        schema.assertValid(etree.parse(str(page.xml)))
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\x00b", "x" * 2001, "\ud800"])

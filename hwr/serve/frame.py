@@ -72,15 +72,19 @@ def frame_of(image: Path, page: Page | None = None) -> Frame:
         Error: The image can't be opened, or the file describes an image of another shape.
     """
     width, height, turn = image_size(image)
-    upright = (height, width) if turn >= 5 else (width, height)
-    if page is None or not page.width or not page.height or (page.width, page.height) == (width, height):
-        return Frame(*upright, turn)
-    if (page.width, page.height) == upright:
-        return Frame(*upright)
-    x, y = width / page.width, height / page.height
-    if abs(x / y - 1) > 0.01:
-        raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {image} has {width} x {height}")
-    return Frame(*upright, turn, x, y)
+    stored, shown = (width, height), (height, width) if turn >= 5 else (width, height)
+    if page is None or not page.width or not page.height:
+        return Frame(*shown, 1 if page is not None and page.upright else turn)
+    # As when the file is read for training: see `marked_pages.with_image`.
+    upright = page.upright or (not _same_shape(page, stored) and _same_shape(page, shown))
+    own = shown if upright else stored
+    if not _same_shape(page, own):
+        raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {image} has {own[0]} x {own[1]}")
+    return Frame(*shown, 1 if upright else turn, own[0] / page.width, own[1] / page.height)
+
+
+def _same_shape(page: Page, size: tuple[int, int]) -> bool:
+    return abs(size[0] / page.width * page.height / size[1] - 1) <= 0.01
 
 
 def _upright(x: float, y: float, width: int, height: int, orientation: int) -> tuple[float, float]:

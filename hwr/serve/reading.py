@@ -128,14 +128,10 @@ def alternatives(page: PageState, line: PageLine, reader: Reader) -> list[list[s
 
 def hypotheses(recognizer: Recognizer, line: Prepared) -> list[str]:
     """The best texts of a line, best first. Runs where the network runs."""
-    from hwr.images import batches
-    from hwr.images.cache import Images
-
-    images = Images.of([line.pixels])
-    (batch,) = batches.reading(images, None, 1, recognizer.geometry.multiple)
+    (output,) = recognizer.outputs([line])
     decoder = recognizer.decoder
     settings = replace(decoder.settings, name="beam", beam=max(decoder.settings.beam, HYPOTHESES))
-    found = replace(decoder, settings=settings).n_best(recognizer.engine.logits(batch), HYPOTHESES)
+    found = replace(decoder, settings=settings).n_best(output.logits[None], HYPOTHESES)
     return [hypothesis.text for hypothesis in found[0]]
 
 

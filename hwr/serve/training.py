@@ -20,7 +20,7 @@ from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
-from hwr.images import load
+from hwr.images import load, prepare
 from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
 from hwr.serve import splits, train_process
@@ -109,10 +109,11 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     work.progress({"stage": "judging", **counts})
     model, content = _judge(models, reader, data, run / "run" / "best.safetensors", counts)
     models.add(model, content)
+    epochs = _history(run / "run")
     if model.accepted:
         use(models, reader, model.name)
     shutil.rmtree(run, ignore_errors=True)
-    return {"stage": "done", **counts, "model": model.__dict__}
+    return {"stage": "done", **counts, "epochs": epochs, "model": model.__dict__}
 
 
 def use(models: Models, reader: Reader, name: str) -> None:
@@ -166,7 +167,7 @@ def _write_lines(lines: Lines, recognizer: Recognizer, out: Path) -> None:
 
 def _fault(recognizer: Recognizer, cut: np.ndarray, text: str) -> str:
     """Why the network can't write a line's text, or ""."""
-    width = recognizer.prepare(cut).pixels.shape[1]
+    width = prepare.prepare(cut, recognizer.geometry).shape[1]  # as training does
     (steps,) = recognizer.geometry.time_steps(np.array([width])).tolist()
     letters = Alphabet(
         recognizer.alphabet.characters + "".join(sorted(set(text) - set(recognizer.alphabet.characters)))

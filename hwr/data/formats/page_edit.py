@@ -4,6 +4,7 @@ A line whose text a person has checked is marked `groundTruth {}` in its `custom
 Transkribus keep.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,9 +53,25 @@ def parse(content: bytes, path: Path) -> tuple[Any, Page, tuple[Status, ...]]:
     root = xml.parse_bytes(content, path)
     if xml.local(root) != page.TAG:
         raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>, expected <{page.TAG}> (PAGE)")
+    _name_all(root)
     found = page.parse(path, root)
     (element,) = xml.children(root, "Page")
     return root, found, tuple(_status(line) for line in xml.descendants(element, "TextLine"))
+
+
+def _name_all(root: Any) -> None:
+    """Give an id to each line that has none, or one that has occurred before: edits name lines by their ids."""
+    taken: set[str] = set()
+    for line in xml.descendants(root, "TextLine"):
+        if (id := line.get("id")) and id not in taken:
+            taken.add(id)
+            continue
+        line.set("id", next(f"hwr_line_{n}" for n in itertools.count(1) if not _has(root, f"hwr_line_{n}")))
+        taken.add(line.get("id"))
+
+
+def _has(root: Any, id: str) -> bool:
+    return any(element.get("id") == id for element in root.iter() if isinstance(element.tag, str))
 
 
 def _status(line: Any) -> Status:
