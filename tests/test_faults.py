@@ -230,3 +230,68 @@ def test_the_cases(tmp_path: Path) -> None:
     unseen = json.loads(invoke("data", "summary", CASES / "invisible-characters", "--json").stdout)
     assert unseen["empty_lines"] == 1
     assert {x["id"] for x in unseen["suspicious"] if "its text has" in x["fault"]} == {"page/l0", "page/l2"}
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5), (0.3, 0.3), (0.0, 0.9), (0.9, 0.1)]
+)
+def test_a_drawn_split_has_the_parts_that_are_asked_for(tmp_path: Path, val: float, test: float) -> None:
+    Image.new("L", (80, 30), 230).save(tmp_path / "a.png")
+    rows = [json.dumps({"image": "a.png", "text": "good", "id": f"p{i % 20}/l{i}"}) for i in range(100)]
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    found = read(tmp_path / "x.jsonl", f"data.val_share={val}", f"data.test_share={test}")
+    assert abs(len(found.val) / 100 - val) <= 0.1
+    assert abs(len(found.test) / 100 - test) <= 0.1
+    assert bool(found.train) == (val + test < 1)
+
+
+def test_impossible_shares_are_refused_and_poor_ones_noted(tmp_path: Path) -> None:
+    with pytest.raises(Error, match="more than all lines"):
+        config.load(None, ["data.val_share=0.6", "data.test_share=0.5"])
+    Image.new("L", (80, 30), 230).save(tmp_path / "a.png")
+    rows = [json.dumps({"image": "a.png", "text": "good", "id": f"p{i % 3}/l{i}"}) for i in range(30)]
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    assert any(
+        "val has 33% of the lines, and data.val_share is 0.1" in note for note in read(tmp_path / "x.jsonl").notes
+    )
+
+
+def test_words_with_unusual_case_mappings_are_in_the_list() -> None:
+    from hwr.alphabet import Alphabet
+    from hwr.decoding import lexicon
+
+    alphabet = Alphabet("aefilnorstuS\u00df\u1e9e\u017f\u0130I\ufb01\u03c3\u03c2 ")
+    words = ["Stra\u00dfe", "\u0130nan", "\ufb01n", "\u017fo", "\u03c3\u03c2"]
+    found = lexicon.build(words, alphabet)
+
+    def known(word: str) -> bool:
+        at = 0
+        for c in word:
+            own = found.letter[alphabet.characters.index(c)]
+            entries = range(found.first[at], found.first[at + 1])
+            node = [found.node[e] for e in entries if found.entry[e] == own]
+            if not node:
+                return False
+            at = node[0]
+        return bool(found.is_word[at])
+
+    for word in (*words, "Stra\u1e9ee", "strasse", "fin", "so", "\u03c3\u03c3"):
+        assert known(word), word
+    for word in ("stra", "inan", "no"):
+        assert not known(word), word
+    again = lexicon.from_arrays(lexicon.to_arrays(found)[0], alphabet)
+    assert again.words == found.words
+
+
+def test_large_pages_are_read_and_absurd_ones_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwr.images import load
+
+    limit = Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # as if the page had twice as many pixels as Pillow allows
+    Image.new("L", (100, 50), 200).save(tmp_path / "page.png")
+    assert load.read(tmp_path / "page.png").shape == (50, 100)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.setattr(load, "MOST_PIXELS", 4000)
+    with pytest.raises(Error, match=r"page\.png: 100 x 50 are .* megapixels; at most .* Scale the image down"):
+        load.read(tmp_path / "page.png")
+    assert limit is not None

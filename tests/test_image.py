@@ -77,7 +77,7 @@ def test_a_decompression_bomb_is_refused() -> None:
     import zlib
 
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
-    with pytest.raises(Error, match="damaged, or not an image"):
+    with pytest.raises(Error, match="10000 megapixels; at most 300 are read"):
         load.read(bytes(png))
 
 

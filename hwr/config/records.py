@@ -47,6 +47,14 @@ class Data(Record):
     alphabet: str = "auto"
     cache: str | None = None
 
+    @model_validator(mode="after")
+    def _shares(self) -> "Data":
+        if self.val_share + self.test_share > 1 + 1e-9:
+            raise ValueError(
+                f"val_share and test_share are {self.val_share:g} and {self.test_share:g}: more than all lines"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """`root`, if it is a single folder."""

@@ -14,6 +14,9 @@ from hwr.data.disk import read_rows
 # Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
 DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
 
+# A part that differs from its share by more than this fraction of it is noted.
+SHARE_OFF = 0.5
+
 # What a column may call them.
 NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 NAMES |= {"test": "test", "testing": "test", "eval": "test"}
@@ -79,6 +82,7 @@ def split(
             )
         drawn = _drawn(data, groups)
         parts = [drawn[group] for group in groups]
+        _note_shares(data, parts, notes)
         name = f"{name}, drawn with seed {data.seed}"
     if data.split != "auto":
         name = data.split
@@ -151,18 +155,30 @@ def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
         return hashlib.sha256(f"{data.seed}\0{group}".encode("utf-8", "surrogateescape")).hexdigest()
 
     shares = {"test": data.test_share * len(groups), "val": data.val_share * len(groups)}
+    training = data.test_share + data.val_share < 1 - 1e-9
     out: dict[str, str] = {}
-    largest = max(sizes, key=lambda group: (sizes[group], place(group)))
+    largest = max(sizes, key=lambda group: (sizes[group], place(group))) if training else None
     for group in sorted(sizes, key=place):
         # Each part gets one group first, then what fits, up to 1.5 times its share. The largest is always for training.
         open_ = [part for part, share in shares.items() if share > 0]
         first = [part for part in open_ if part not in out.values()]
         fitting = [part for part in open_ if sizes[group] <= 1.5 * shares[part]]
-        part = "train" if group == largest else next(iter(first or fitting), "train")
+        rest = "train" if training else max(shares, key=lambda part: shares[part])
+        part = "train" if group == largest else next(iter(first or fitting), rest)
         out[group] = part
         if part in shares:
             shares[part] -= sizes[group]
     return out
+
+
+def _note_shares(data: Data, parts: Sequence[str], notes: list[str]) -> None:
+    """Note parts that are much smaller or larger than asked for: whole writers and documents are drawn."""
+    for part, share in (("val", data.val_share), ("test", data.test_share)):
+        got = sum(own == part for own in parts) / len(parts)
+        if abs(got - share) > max(SHARE_OFF * share, 1 / len(parts)):
+            notes.append(
+                f"{part} has {got:.0%} of the lines, and data.{part}_share is {share:g}: writers and documents stay whole"
+            )
 
 
 def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: set[str]) -> list[str]:

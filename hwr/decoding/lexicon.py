@@ -39,9 +39,23 @@ def _is_letter(character: str) -> bool:
     return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc")
 
 
+def _folded(character: str) -> str:
+    """A letter without its case, as one character; one whose case mapping needs several (\u00df, \u0130, ligatures) stays."""
+    for found in (character.casefold(), character.lower()):
+        if len(found) == 1:
+            return found
+    return character
+
+
 def split(text: str) -> list[str]:
-    """The words of a text, case-folded: its runs of letters with their combining accents."""
-    return "".join(c if _is_letter(c) else " " for c in text).casefold().split()
+    """The words of a text, without case: its runs of letters with their combining accents."""
+    return "".join(_folded(c) if _is_letter(c) else " " for c in text).split()
+
+
+def _spellings(word: str) -> list[str]:
+    """A word as its letters are written, and with each as its full case mapping: stra\u00dfe, strasse."""
+    whole = "".join(word.split()).casefold()
+    return list(dict.fromkeys(["".join(map(_folded, word)), *([whole] if all(map(_is_letter, whole)) else [])]))
 
 
 def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
@@ -49,14 +63,14 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
     numbers: dict[str, int] = {}
     for character in alphabet.characters:
         if _is_letter(character):
-            numbers.setdefault(character.casefold(), len(numbers))
-    letter = [numbers[c.casefold()] if _is_letter(c) else -1 for c in alphabet.characters]
+            numbers.setdefault(_folded(character), len(numbers))
+    letter = [numbers[_folded(c)] if _is_letter(c) else -1 for c in alphabet.characters]
     children: list[dict[int, int]] = [{}]
     ends: set[int] = set()
     form = normal_form(alphabet.characters)
     known = []
-    for word in sorted({part for entry in words for part in split(unicodedata.normalize(form, entry))}):
-        # Some letters fold to two (ß), for which the alphabet has no class.
+    parts = {part for entry in words for part in split(unicodedata.normalize(form, entry))}
+    for word in sorted({spelling for part in parts for spelling in _spellings(part)}):
         if all(c in numbers for c in word):
             known.append(word)
             at = 0

@@ -1,6 +1,7 @@
 """Image file and region -> greyscale pixels."""
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,11 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM"
 # EXIF's orientation tag; values from 5 on swap width and height.
 ORIENTATION = 0x0112
 
-# Larger images would decompress to gigabytes; a page at 600 dpi has 35 million pixels.
-MOST_PIXELS = 80_000_000
+# Larger images would decompress to gigabytes. A page at 600 dpi has 35 million pixels, a newspaper at 400 dpi 90 million.
+MOST_PIXELS = 300_000_000
+
+# Pillow's own limit is lower, and a global variable: it is lifted while an image is opened, which reads its size only.
+_OPENING = threading.Lock()
 
 
 def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
@@ -51,7 +55,10 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     try:
         with opened(source) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise Error(f"{name}: {image.width} x {image.height} pixels are too many; the limit is {MOST_PIXELS:,}")
+                raise Error(
+                    f"{name}: {image.width} x {image.height} are {image.width * image.height // 10**6} megapixels; at most "
+                    f"{MOST_PIXELS // 10**6} are read. Scale the image down: a line of handwriting needs a height of 100 pixels"
+                )
             # The other frames of a phone's MPO are previews of the first.
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if pages > 1 and page is None:
@@ -83,13 +90,23 @@ def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
     content = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(page.file if page else source)
     with content as file:
         known = (*FORMATS, "HEIF") if _is_heic(file, name) else FORMATS
-        with Image.open(file, formats=known) as image:
+        with _open(file, known) as image:
             if page is not None:
                 try:
                     image.seek(page.number - 1)
                 except EOFError:
                     raise Error(f"{page.file}: has no page {page.number}") from None
             yield image
+
+
+def _open(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
+    """`Image.open` without Pillow's limit and its warning."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _is_heic(file: BinaryIO, name: str) -> bool:
