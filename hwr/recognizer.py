@@ -135,7 +135,12 @@ class Recognizer:
         return read_page(self, image, characters)
 
     def prepare(self, pixels: np.ndarray) -> Prepared:
-        """Preprocess a line's pixels, (H, W) uint8; long lines of any width are not squeezed."""
+        """Preprocess a line's pixels, (H, W) uint8; long lines of any width are not squeezed.
+
+        Raises:
+            Error: The line is absurdly long, or too long for a network for lines of one width.
+        """
+        prepare.check_legible(pixels, self.geometry)
         return Prepared(prepare.prepare(pixels, pieces.unsqueezed(self.geometry)), (pixels.shape[0], pixels.shape[1]))
 
     def read_prepared(self, lines: Sequence[Prepared], characters: bool = False) -> list[Reading]:

@@ -30,3 +30,10 @@ def name(character: str) -> str:
 def unusual(text: str) -> list[str]:
     """The names of the invisible characters in a text, each once."""
     return [name(c) for c in dict.fromkeys(text) if unseen(c)]
+
+
+def shown(characters: str) -> str:
+    """Characters for a message: those that are seen, then the names of the others."""
+    return ", ".join(
+        filter(None, ["".join(c for c in characters if not unseen(c)), *map(name, filter(unseen, characters))])
+    )

@@ -22,6 +22,9 @@ LEVELS = np.arange(256)
 # steepest slope, the fraction of ink that may be cropped above and below, and the paper kept there (fraction of the height).
 SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
 
+# A network for lines of one width refuses to read lines of which less than this fraction of the height is left.
+LEGIBLE = 0.25
+
 # The widest line that is read in pieces, in heights; and how much wider straightening may make it.
 WIDEST, CROP = 2000, 4
 
@@ -211,9 +214,26 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return scale(image, geometry.height, limit, geometry.margin)
 
 
-def prepared_or_error(image: np.ndarray, geometry: Geometry) -> np.ndarray | Error:
-    """`prepare`, with the Error returned."""
+def check_legible(image: np.ndarray, geometry: Geometry) -> None:
+    """Check that a network for lines of one width can read a line.
+
+    Raises:
+        Error: The line is so long that little of its height is left in that width.
+    """
+    height, width = image.shape
+    left = height * min(1.0, geometry.height / height, geometry.width / width)
+    if not geometry.any_width and left < LEGIBLE * min(height, geometry.height):
+        raise Error(
+            f"{width} x {height} pixels are too long a line for this network: in its width, {geometry.width}, {left:.0f} pixels of "
+            "height are left; cut the line in pieces, or use a network for lines of any width"
+        )
+
+
+def prepared_or_error(image: np.ndarray, geometry: Geometry, legible: bool = False) -> np.ndarray | Error:
+    """`prepare`, with the Error returned; with `legible`, also that of `check_legible`."""
     try:
+        if legible:
+            check_legible(image, geometry)
         return prepare(image, geometry)
     except Error as error:
         return error

@@ -203,7 +203,7 @@ def prepare_page(targets: list[Target], geometry: Geometry) -> list[Prepared | E
         cuts = iter(load.read_lines(image, regions, upright, baselines))
         for target in chosen:
             pixels = Error(target.error) if target.error else next(cuts)
-            ready = pixels if isinstance(pixels, Error) else prepare.prepared_or_error(pixels, geometry)
+            ready = pixels if isinstance(pixels, Error) else prepare.prepared_or_error(pixels, geometry, legible=True)
             if isinstance(ready, Error):
                 out.append(ready if isinstance(pixels, Error) else Error(f"{image}: {ready}"))
             else:

@@ -9,11 +9,13 @@ from hwr import Error, alphabet, bundled, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config, Decode
+from hwr.data.text import shown
 from hwr.decoding import Decoder
 from hwr.engines import Trainer
 from hwr.evaluation.evaluate import lines_of, prepared
 from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
+from hwr.images.geometry import Geometry
 from hwr.loading import load_checkpoint
 from hwr.training import finetune, run_folder
 from hwr.training.run_folder import Language
@@ -81,7 +83,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     else:
         letters, start = finetune.start(config, [line.text for line in train_lines])
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
-    say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {extra}" if extra else ""))
+    say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {shown(extra)}" if extra else ""))
     if config.train.center_loss and letters.characters[:1] != " ":
         raise Error(
             "train.center_loss needs the space as the first character of the alphabet, because it excludes spaces"
@@ -94,12 +96,13 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     training = batches.all_writable(prepared(train_lines, letters, geometry, folder, engine.group))
     validation = prepared(val_lines, letters, geometry, folder, engine.group)
     _check_validation(validation, say)
+    _note_squeezed(training, validation, geometry, say)
     _introduce(config, engine, say)
     if start is not None:
         new = [c for c in letters.characters if c not in start.alphabet.characters]
         say(
             f"initialised from {config.train.init}"
-            + (f"; these characters are new to it: {''.join(new)}" if new else "")
+            + (f"; these characters are new to it: {shown(''.join(new))}" if new else "")
         )
         finetune.load(engine, start, letters)
     language = _language(config, out, decoder, start, say)
@@ -110,6 +113,23 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     return Task(
         config, out, letters, engine, decoder, language, dataset.name, training, validation, recipe, fingerprint, say
     )
+
+
+def _note_squeezed(training: Examples, validation: Examples, geometry: Geometry, say: Callable[[str], None]) -> None:
+    """Say how many lines are as wide as the network allows, because they were squeezed to that width."""
+    if not geometry.any_width:
+        return
+    lines = [
+        line.id
+        for examples in (training, validation)
+        for line, width in zip(examples.lines, examples.images.widths.tolist(), strict=True)
+        if width >= geometry.width
+    ]
+    if lines:
+        say(
+            f"note: {len(lines)} lines are squeezed to image.width, {geometry.width} pixels ({lines[0]}, …); `hwr data summary` "
+            "says by how much"
+        )
 
 
 def _language(
