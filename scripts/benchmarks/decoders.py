@@ -32,8 +32,12 @@ def compare_decoders(lines: int, beams: tuple[int, ...], order: int, json_path: 
     model = ngram.build(texts[lines:], order)
     decoders: dict[str, Callable[[], object]] = {"greedy": lambda: greedy.greedy(logits, alphabet)}
     for size in beams:
-        decoders[f"beam {size}"] = functools.partial(beam.search, logits, alphabet, size)
-        decoders[f"beam {size}, {order}-gram"] = functools.partial(beam.search, logits, alphabet, size, model, 0.5, 0.5)
+        for name, compiled in (("NumPy", False), ("numba", True)):
+            search = functools.partial(beam.search, logits, alphabet, size, compiled=compiled)
+            decoders[f"beam {size}, {name}"] = search
+            decoders[f"beam {size}, {name}, {order}-gram"] = functools.partial(
+                search, lm=model, lm_weight=0.5, length_bonus=0.5
+            )
     rates = {}
     for name, decode in decoders.items():
         decode()  # the first call compiles

@@ -1,0 +1,63 @@
+"""Benchmark whole processes of `hwr predict`, from a cold start to the texts."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks.common import REPOSITORY, conditions, json_option, write
+from hwr.images.load import SUFFIXES
+
+
+@click.command("start")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Folder with line images (default: docs/line.png alone)."
+)
+@click.option("--lines", multiple=True, default=(1,), show_default=True, type=click.IntRange(min=1), help="Repeatable.")
+@click.option("--engine", "engines", multiple=True, default=("onnx", "torch"), show_default=True)
+@click.option("--decoder", "decoders", multiple=True, default=("beam", "greedy"), show_default=True)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@json_option
+def measure_start(
+    folder: Path | None,
+    lines: tuple[int, ...],
+    engines: tuple[str, ...],
+    decoders: tuple[str, ...],
+    repeats: int,
+    json_path: Path | None,
+) -> None:
+    """Seconds of `hwr predict` with the bundled model: the best of several runs by the clock, and CPU time.
+
+    The engines and decoders take turns, so that a busy machine slows all of them alike.
+    """
+    about, rows = conditions(), []
+    images = [REPOSITORY / "docs/line.png"]
+    if folder is not None:
+        images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    for number in lines:
+        if number > len(images):
+            raise click.ClickException(f"{folder or images[0]}: only {len(images)} line images; name a --folder")
+        cases = [(engine, decoder) for engine in engines for decoder in decoders]
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {case: [] for case in cases}
+        for _ in range(repeats):
+            for case in cases:
+                found[case].append(_run(images[:number], *case))
+        for (engine, decoder), times in found.items():
+            wall, used = min(wall for wall, _ in times), min(used for _, used in times)
+            rows.append({"lines": number, "engine": engine, "decoder": decoder, "seconds": wall, "cpu_seconds": used})
+            click.echo(f"{number:>6} lines  {engine:>6}  {decoder:>6}  {wall:>8.2f} s  {used:>8.2f} s of CPU time")
+    write(json_path, {"conditions": about, "start": rows})
+
+
+def _run(images: list[Path], engine: str, decoder: str) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of a process."""
+    command = [sys.executable, "-m", "hwr", "predict", *map(str, images), "--engine", engine, "--json"]
+    command += ["--decoder", "greedy"] if decoder == "greedy" else []
+    before, start = os.times(), time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    wall, after = time.perf_counter() - start, os.times()
+    return wall, (after.children_user - before.children_user) + (after.children_system - before.children_system)
