@@ -135,6 +135,8 @@ def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path,
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["p1.xml"]
     (tmp_path / "texts/p2.txt").write_text(" \n")
     assert "p2.txt: has no text" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
+    (tmp_path / "texts/p2.txt").write_text("a book " * 20_000)
+    assert "140,000 characters, too many" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
     (tmp_path / "texts/p2.txt").write_text("A text about something else entirely, with 100 vegetables & an egg?")
     assert "does this transcript belong to this page?" in align(tmp_path, model, "--out", tmp_path / "out").stdout
 

@@ -24,6 +24,9 @@ from hwr.recognizer import Output, Prepared, Recognizer
 
 SUFFIX = ".txt"
 
+# Characters of the longest transcript; a newspaper page has 30,000. Memory and time grow with them.
+MOST_TEXT = 100_000
+
 
 NOTHING = Alignment((), (), 0)
 
@@ -126,6 +129,8 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
             text = _normalised(files.read_text(path), recognizer.config.data.normalise)
             if not text.strip():
                 raise Error(f"{path}: has no text")
+            if len(text) > MOST_TEXT:
+                raise Error(f"{path}: has {len(text):,} characters, too many for a page; give each page its own text")
             yield _aligned(recognizer, job, path, text)
         except Error as error:
             yield AlignedPage(job.source, path, reading_of(job, []), errors=(str(error),))
