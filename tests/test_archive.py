@@ -105,6 +105,7 @@ def test_parts_of_the_files(scans: Path, model: Path, tmp_path: Path) -> None:
 
 def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None:
     pdfium = pytest.importorskip("pypdfium2")
+    pytest.importorskip("pikepdf")
     command = ["predict", scans, "--line", "--checkpoint", model]
     texts = hwr(*command).stdout.splitlines()
     out = tmp_path / "book.pdf"

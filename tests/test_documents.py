@@ -155,6 +155,7 @@ def test_text_is_laid_over_the_page_of_a_pdf(rotation: int, tmp_path: Path) -> N
 
 def test_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heif = pytest.importorskip("pillow_heif")
+    pytest.importorskip("pikepdf")
     pixels = np.tile(np.linspace(0, 255, 200).astype(np.uint8), (80, 1))
     pixels[:20] = 255
     heif.register_heif_opener()

@@ -114,6 +114,7 @@ def test_words_of_lines_in_other_directions() -> None:
 
 
 def test_the_text_of_a_pdf_is_found_in_place(page: PageReading, tmp_path: Path) -> None:
+    pytest.importorskip("pikepdf")
     reading(tmp_path, dpi=(200, 200))
     (tmp_path / "out.pdf").write_bytes(pdf.write([page]))
     size, found = bbox(tmp_path / "out.pdf")
@@ -140,6 +141,7 @@ def test_the_text_of_a_pdf_is_found_in_place(page: PageReading, tmp_path: Path) 
 
 def test_pdfium_finds_the_text_and_shows_only_the_image(page: PageReading) -> None:
     pdfium = pytest.importorskip("pypdfium2")
+    pytest.importorskip("pikepdf")
     document = pdfium.PdfDocument(pdf.write([page]))
     (shown,) = document
     text = shown.get_textpage()
@@ -199,6 +201,7 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_of_all_kinds_look_the_same_in_the_pdf(name: str, tmp_path: Path) -> None:
     pdfium = pytest.importorskip("pypdfium2")
+    pytest.importorskip("pikepdf")
     image = IMAGES[name]
     image.save(tmp_path / name, **({"quality": 95} if name.endswith(("jpg", "webp")) else {}))
     (shown,) = pdfium.PdfDocument(pdf.write([PageReading(tmp_path / name, ())]))

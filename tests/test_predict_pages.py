@@ -167,6 +167,8 @@ def test_unreadable_files_do_not_stop_the_others(page: tuple[Path, list[Path]], 
 @pytest.mark.parametrize("kind", ["pdf", "hocr", "html"])
 def test_pages_in_formats_to_read(page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str) -> None:
     """The same texts as on the terminal; test_outputs.py looks at the files themselves."""
+    if kind == "pdf":
+        pytest.importorskip("pikepdf")
     folder, paths = page
     alone = hwr("predict", *paths, "--checkpoint", model).stdout.splitlines()
     for source in (folder / "page/one.xml", folder / "alto/one.xml"):
