@@ -116,7 +116,7 @@ def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], mod
 def test_lines_of_images_are_found(
     pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find(path: Path) -> list[Target]:
+    def find(path: Path, recognizer: object) -> list[Target]:
         found = [*pages[path.stem], (0, 0, 29, 29)]  # and a patch of paper
         return [Target(path, corners(box), (), f"line{i}", upright=True) for i, box in enumerate(found)]
 

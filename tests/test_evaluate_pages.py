@@ -55,8 +55,8 @@ def corners(box: tuple[int, int, int, int]) -> load.Polygon:
     return ((left, top), (right, top), (right, bottom), (left, bottom))
 
 
-def finder(change: Callable[[Path, list[Any]], list[Any]], boxes: Boxes) -> Callable[[Path], list[Target]]:
-    def lines_of(path: Path) -> list[Target]:
+def finder(change: Callable[[Path, list[Any]], list[Any]], boxes: Boxes) -> Callable[..., list[Target]]:
+    def lines_of(path: Path, recognizer: object) -> list[Target]:
         found = change(path, list(boxes[path.stem]))
         return [Target(path, corners(box), (), f"line{i}", upright=True) for i, box in enumerate(found)]
 

@@ -112,7 +112,7 @@ def align(
     if unused:
         echo(f"hwr: {len(unused)} texts belong to no page ({unused[0]}, …)", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
-    found = jobs(files, chosen("page", segmenter), settings.data.images)
+    found = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
     aligned = aligning.align(recognizer, found, paths)
     done = _write(aligned, files, (pages, out), kind, min_score)
     _summarise(done, json_path, min_score)

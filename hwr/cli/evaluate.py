@@ -122,7 +122,7 @@ def _pages(
     from hwr.evaluation.pages import evaluate as run
     from hwr.pages.segment import chosen
 
-    find = chosen("page", segmenter)
+    find = chosen("page", segmenter, model)
     assert find is not None
     result = run(model, find, split=split, checkpoint=checkpoint)
     if rank_and_world_size()[0]:
