@@ -1,6 +1,7 @@
 """The architectures. Each has a folder with the same modules; only the table here lists them.
 
-`spec.py` describes an architecture in NumPy; `torch.py` and `mxnet.py` implement it on a tensor library.
+`spec.py` describes an architecture in NumPy; `torch.py` and `mxnet.py` implement it on a tensor library, and `onnx.py`
+builds it for onnxruntime.
 """
 
 from collections.abc import Callable, Mapping
