@@ -220,7 +220,7 @@ def test_images_with_too_many_pixels(bench: Workbench) -> None:
     from PIL import Image
 
     huge = io.BytesIO()
-    Image.new("1", (12_000, 7_000)).save(huge, "PNG")
+    Image.new("1", (12_000, 9_000)).save(huge, "PNG")
     (found,) = uploads.store(bench.project, [Upload("huge.png", huge)])
     assert "pixels are too many" in found.error
     assert {path.name for path in bench.project.root.iterdir()} == {".hwr", "a.png", "a.xml"}

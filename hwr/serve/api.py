@@ -109,11 +109,14 @@ def page(request: Request) -> Response:
 
 def picture(request: Request) -> Response:
     """A page's picture."""
-    page = workbench(request).project.page(_id(request))
+    project = workbench(request).project
+    page = project.page(_id(request))
     width = request.query_params.get("width", str(pictures.WIDTHS[1]))
     if width not in map(str, pictures.WIDTHS):
         raise Error(f"width is one of {', '.join(map(str, pictures.WIDTHS))}")
-    return Response(pictures.page_picture(page, int(width)), media_type="image/jpeg", headers=_KEEP)
+    return Response(
+        pictures.page_picture(page, int(width), project.hidden / "pictures"), media_type="image/jpeg", headers=_KEEP
+    )
 
 
 def line_picture(request: Request) -> Response:

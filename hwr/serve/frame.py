@@ -6,7 +6,10 @@ from pathlib import Path
 from hwr import Error
 from hwr.data.formats.marked_pages import Page
 from hwr.images import load, orientation
-from hwr.images.load import MOST_PIXELS, Polygon
+from hwr.images.load import Polygon
+
+# Larger images would take gigabytes of a server's memory in colour; a page of A3 at 600 dpi has 70 million pixels.
+MOST_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)

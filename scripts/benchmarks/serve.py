@@ -47,7 +47,7 @@ def load_test(
         paths = [str(line.image) for part in (dataset.train, dataset.val, dataset.test) for line in part]
         (Path(folder) / "pages").mkdir()
         click.echo(f"{len(paths)} line images\n{'':<16}{'lines/s':>10}{'p50, ms':>10}{'p95, ms':>10}{'p99, ms':>10}")
-        server, port = _server(Path(folder) / "pages", checkpoint, keys)
+        server, port = start_server(Path(folder) / "pages", checkpoint, keys)
         try:
             contents = [Path(path).read_bytes() for path in paths]
             _clients(port, contents, 2, 3.0)  # warm-up
@@ -70,7 +70,7 @@ def load_test(
     write(json_path, {**found, "hwr_predict": rates})
 
 
-def _server(folder: Path, checkpoint: str, keys: Sequence[str]) -> tuple["subprocess.Popen[str]", int]:
+def start_server(folder: Path, checkpoint: str, keys: Sequence[str]) -> tuple["subprocess.Popen[str]", int]:
     """Start a server, and return it with its port."""
     command = [sys.executable, "-m", "hwr", "serve", str(folder), "--port", "0", "--checkpoint", checkpoint]
     command += [part for key in keys for part in ("--set", key)]
