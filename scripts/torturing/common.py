@@ -184,8 +184,9 @@ class Command:
 
     def send(self, number: int) -> None:
         """Send it a signal; with SIGKILL, to its workers too."""
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if number == signal.SIGKILL else os.kill)(self.process, number)
+        if self.process:  # 0 would be this process and its group
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.process, number)
 
     def wait(self, seconds: float = LONGEST) -> Ended:
         """Wait for its end. After `seconds` it is killed, with the status -9."""
