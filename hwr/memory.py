@@ -15,6 +15,7 @@ _SIGNS = (
     "bad allocation",
     "allocation failed",
     "start new thread",
+    "failed to map segment",
 )
 
 

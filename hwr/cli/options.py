@@ -80,9 +80,11 @@ class Group(_Shown, click.Group):
         except KeyboardInterrupt:
             context.exit(130)
         except Exception as error:
-            if not memory.is_short(error):
-                raise
-            _fail(context, f"out of memory; lower {_MEMORY}, or free some ({str(error) or type(error).__name__})")
+            if memory.is_short(error):
+                _fail(context, f"out of memory; lower {_MEMORY}, or free some ({str(error) or type(error).__name__})")
+            if isinstance(error, ImportError):
+                _fail(context, f"a library can't be loaded: {error}. Is it installed completely? Is there memory left?")
+            raise
 
 
 # What to lower if the place that ran out does not know.

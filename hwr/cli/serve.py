@@ -6,6 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import READING, Command, examples, refuse_unused, set_option
+from hwr.terminal import say
 
 # Sections and keys of --set that only trainings use.
 TRAINING = ("train", "augment")
@@ -67,4 +68,4 @@ def serve(
         raise Error(f"hwr serve needs the extra serve: pip install 'hwr[serve]' ({error})") from None
     training = [key for key in overrides if key.partition(".")[0] in (*TRAINING, "engine")]
     reading = [key for key in overrides if key.partition(".")[0] not in TRAINING]
-    run.run(folder, checkpoint, reading, training, host, port, token, max_upload * 1_000_000, click.echo)
+    run.run(folder, checkpoint, reading, training, host, port, token, max_upload * 1_000_000, say)

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hwr import Error
+from hwr import Error, terminal
 from hwr.serve import api, file_api, openapi
 from hwr.serve.reader import Busy
 from hwr.serve.records import Conflict, Missing
@@ -98,5 +98,5 @@ async def _error(request: Request, error: Exception) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    traceback.print_exception(error)
+    terminal.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     return JSONResponse({"error": "the server made a mistake; its terminal shows where"}, 500)

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hwr import Error
+from hwr import Error, terminal
 from hwr.serve.records import Conflict, Missing
 from hwr.serve.store import Job, Store
 
@@ -160,7 +160,7 @@ class Jobs:
             except (Error, Missing, Conflict) as error:
                 end = ("failed", None, str(error))  # type: ignore[assignment]
             except Exception as error:  # one job must not end all others
-                traceback.print_exc()
+                terminal.echo(traceback.format_exc().rstrip(), err=True)
                 end = ("failed", None, f"{type(error).__name__}: {error}")  # type: ignore[assignment]
             with self._lock:
                 del self._open[id]

@@ -89,6 +89,7 @@ def warm() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)  # threads would not survive the forks
     for name in (
+        "hwr.__main__",
         "hwr.cli",
         "hwr.training.loop",
         "hwr.engines.torch_trainer",

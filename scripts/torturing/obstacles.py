@@ -129,7 +129,7 @@ def _open_files(made: Path, name: str, victim: Victim, result: Result, rng: rand
     """Few open files."""
     for _ in range(times):
         with _copy(made) as here:
-            most = rng.randint(4, 40)
+            most = rng.randint(8, 40)  # Python itself needs a few
             ended = hwr(*victim.start, folder=here, before=limit(resource.RLIMIT_NOFILE, most))
             _judge(result, f"{name}, {most} files", ended, victim, here, 0, 1, 2)
 
