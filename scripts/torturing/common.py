@@ -134,10 +134,15 @@ class Command:
         self._pipe, theirs = os.pipe()
         os.set_blocking(self._pipe, False)
         self._said = b""
+        # A signal that comes before the child can handle it must not unwind this process's code there.
+        waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
         self.process = os.fork()
         if self.process:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
             os.close(theirs)
             return
+        status = 1
         try:
             os.close(self._pipe)
             os.setsid()
@@ -146,24 +151,13 @@ class Command:
                 os.dup2(source, target)
             os.chdir(folder)
             os.environ.update(environment or {})
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in waiting:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             sys.argv = ["hwr", *map(str, arguments)]
             before()
-            from hwr.__main__ import run
-
-            run()
-            status = 0
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 1
-        except BaseException:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-            status = 1
+            status = _run(waiting)
         finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-        os._exit(status)
+            os._exit(status)
 
     def ended(self) -> bool:
         """Whether it has ended by itself."""
@@ -197,6 +191,25 @@ class Command:
                 self.send(signal.SIGKILL)
             time.sleep(0.005)
         return Ended(self._status, self._said.decode("utf-8", "replace"), time.monotonic() - self._started)
+
+
+def _run(waiting: Sequence[int]) -> int:
+    """Run the command line in this process; returns its exit status."""
+    from hwr.__main__ import run
+
+    status = 0
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
+        run()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        status = 1
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return status
 
 
 def hwr(*arguments: object, folder: Path, **options: Any) -> Ended:
