@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hwr.evaluation import page_metrics
-from hwr.evaluation.page_metrics import LineMatches, TextLine, match
+from hwr.evaluation.page_metrics import LineMatches, PageLine, match
 from hwr.images import orientation
 from hwr.images.load import Polygon
 
@@ -19,7 +19,7 @@ PAGES = [
 
 def scored() -> page_metrics.PageScore:
     box = ((0, 0), (9, 0), (9, 9), (0, 9))
-    pages = [[[TextLine(box, text) for text in texts] for texts in page] for page in PAGES]
+    pages = [[[PageLine(box, text) for text in texts] for texts in page] for page in PAGES]
     return page_metrics.score([page[0] for page in pages], [page[1] for page in pages])
 
 
@@ -40,7 +40,7 @@ def test_words_without_order() -> None:
 def test_the_similarity_ignores_what_the_leaderboard_ignores() -> None:
     assert page_metrics.loosely("**Über-\nmut** , Herr X\u2019s \u2013 ½") == "übermut, herr x's - 1\u20442"
     np.testing.assert_allclose(scored().similarities[2:], [0, 1])
-    page = [TextLine((), "kitten")], [TextLine((), "Sitting")]
+    page = [PageLine((), "kitten")], [PageLine((), "Sitting")]
     assert page_metrics.score([page[0]], [page[1]]).similarity == pytest.approx(1 - 3 / 7)
 
 

@@ -131,7 +131,7 @@ def test_the_bundled_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HWR_MODEL", raising=False)
     assert default_model() == REPOSITORY / "models/hwr-latin.safetensors"
-    assert settings_for("hwr-latin")[1].image.height == 40
+    assert settings_for("hwr-latin")[1].image.height == 48
     with pytest.raises(Error, match=r"hwr-greek: no bundled model .* hwr-latin.*write its path"):
         settings_for("hwr-greek")
     monkeypatch.setenv("HWR_MODEL", str(tmp_path / "gone.safetensors"))

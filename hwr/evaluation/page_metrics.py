@@ -25,7 +25,7 @@ LEAST_PART = 0.1
 LONGEST_SIDE = 2000
 
 
-class TextLine(NamedTuple):
+class PageLine(NamedTuple):
     """A line of a page: its outline, (x, y) in pixels, and its text."""
 
     region: Polygon
@@ -96,7 +96,7 @@ class PageScore:
 _NO_LINES = LineMatches(0, 0, 0, 0, 0, 0, 0)
 
 
-def score(references: Sequence[Sequence[TextLine]], hypotheses: Sequence[Sequence[TextLine]]) -> PageScore:
+def score(references: Sequence[Sequence[PageLine]], hypotheses: Sequence[Sequence[PageLine]]) -> PageScore:
     """Compare pages.
 
     Args:

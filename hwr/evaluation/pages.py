@@ -15,7 +15,7 @@ from hwr.data import PARTS, Dataset, Line
 from hwr.evaluation import metrics, page_metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.evaluation.metrics import Counts
-from hwr.evaluation.page_metrics import PageScore, TextLine
+from hwr.evaluation.page_metrics import PageLine, PageScore
 from hwr.images import orientation
 from hwr.images.load import Polygon
 from hwr.loading import check_root
@@ -42,9 +42,9 @@ class EvaluatedPage:
     """
 
     image: Path
-    truth: tuple[TextLine, ...]
-    given: tuple[TextLine, ...]
-    found: tuple[TextLine, ...]
+    truth: tuple[PageLine, ...]
+    given: tuple[PageLine, ...]
+    found: tuple[PageLine, ...]
     errors: tuple[str, ...] = ()
     upright: bool = False
 
@@ -252,9 +252,9 @@ def _evaluated(
 
     return EvaluatedPage(
         image,
-        truth=tuple(TextLine(line.region, line.text) for line in lines),
-        given=tuple(TextLine(p.target.region, p.text or "") for p in given),
-        found=tuple(TextLine(place(p.target), p.text or "") for p in predictions),
+        truth=tuple(PageLine(line.region, line.text) for line in lines),
+        given=tuple(PageLine(p.target.region, p.text or "") for p in given),
+        found=tuple(PageLine(place(p.target), p.text or "") for p in predictions),
         errors=(*(p.error for p in given if p.error), *errors),
         upright=any(line.upright for line in lines),
     )

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from hwr import Error
 from hwr.atomic import replacing
-from hwr.data.formats import alto, page, xml
+from hwr.data.formats import alto, page, page_edit, xml
 from hwr.images import load
 from hwr.serve import pdfs
 from hwr.serve.frame import image_size
@@ -236,7 +236,7 @@ def _store_xml(project: Project, name: str, content: bytes, images: dict[str, Pa
         root = _page_of_alto(name, root, image)
     else:
         page.parse(Path(name), root)
-        xml.children(root, "Page")[0].set("imageFilename", image.name)
+        page_edit.set_image(root, image.name)
     with replacing(path) as temporary:
         temporary.write_bytes(xml.text(root))
     return path

@@ -59,6 +59,11 @@ def parse(content: bytes, path: Path) -> tuple[Any, Page, tuple[Status, ...]]:
     return root, found, tuple(_status(line) for line in xml.descendants(element, "TextLine"))
 
 
+def set_image(root: Any, name: str) -> None:
+    """Let the page belong to this image."""
+    xml.children(root, "Page")[0].set("imageFilename", name)
+
+
 def _name_all(root: Any) -> None:
     """Give an id to each line that has none, or one that has occurred before: edits name lines by their ids."""
     taken: set[str] = set()
