@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
 
 # Control characters, the separators that break lines, halves of UTF-16 pairs (bytes of file names that are not UTF-8).
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -69,8 +69,9 @@ def discard(descriptor: int) -> None:
 def prepare() -> None:
     """Make this process a well-behaved program: open streams, tracebacks without control characters, an orderly end.
 
-    SIGTERM and SIGHUP end it as an exception does, so that temporary files are removed. A signal that is ignored (nohup)
-    stays ignored.
+    SIGTERM and SIGHUP end it as an exception does, so that temporary files are removed. During an import, these and Ctrl-C
+    end it at once: libraries turn an exception there into errors and tracebacks of their own. A signal that is ignored
+    (nohup) stays ignored.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         # A closed stream's number would be given to the next file that is opened, and messages would be written into it.
@@ -85,9 +86,18 @@ def prepare() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
 
 
-def _end(number: int, frame: object) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(128 + number)
+        caller = caller.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
 
 

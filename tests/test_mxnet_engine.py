@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -397,6 +398,13 @@ def test_the_number_of_threads(tiny: Config) -> None:
         assert MXNetEngine(with_(tiny, f"engine.threads={threads}"), 81).threads == threads
         assert MXNetEngine(with_(tiny, "engine.threads=null"), 81).threads == threads  # left as it was
     assert ctypes.CDLL("libgomp.so.1").omp_get_max_threads() == ours
+
+
+def test_damaged_images_stay_an_error_beside_gluoncv() -> None:
+    """gluoncv switches Pillow's check off when it is imported, here in a fresh process."""
+    code = "from hwr.networks.original import mxnet; mxnet._model_zoo(); from PIL import ImageFile; "
+    code += "import sys; assert 'gluoncv.data.mhp' in sys.modules; assert not ImageFile.LOAD_TRUNCATED_IMAGES"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu"])

@@ -107,10 +107,14 @@ def _model_zoo() -> ModuleType:
     """The module `gluoncv.model_zoo`.
 
     gluoncv can't be imported beside torch 2 or later, which it does not need here. So torch is hidden during the import.
+    It also tells Pillow to read damaged images as if they were whole; that is undone.
 
     Raises:
         Error: It is not installed or can't be imported.
     """
+    from PIL import ImageFile
+
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     absent = object()
     found = sys.modules.get("torch", absent)
     sys.modules["torch"] = None  # type: ignore[assignment]
@@ -122,6 +126,7 @@ def _model_zoo() -> ModuleType:
             "-e '.[mxnet-cu112]'. Its opencv-python needs the system's libGL.so.1"
         ) from error
     finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
         if found is absent:
             del sys.modules["torch"]
         else:
