@@ -85,7 +85,7 @@ export async function showProject(bar, main) {
     else fill(grid, h("li", { class: "empty" }, view.search
       ? h("p", {}, "No page has this in its text or name.")
       : [h("h2", {}, "Drop page images here"),
-        h("p", {}, "Photos, scans and PDFs. PAGE and ALTO files, or a .zip export, may come along."),
+        h("p", {}, "Photos, scans and PDFs. Add PAGE or ALTO files, or a .zip export, if you have them."),
         h("button", { class: "primary", onclick: () => input.click() }, "Choose files")]));
   }
 
