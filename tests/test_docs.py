@@ -78,3 +78,9 @@ def test_links_lead_to_files_and_lines_are_at_most_120_characters(path: Path) ->
 def test_commands_are_found_in_the_text() -> None:
     found = {words[0] for path in PAGES for words in commands(path)}
     assert {"train", "evaluate", "predict", "data", "lm", "export"} <= found
+
+
+def test_the_benchmarks_can_be_imported() -> None:
+    done = subprocess.run([sys.executable, "scripts/bench", "--help"], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert "pages" in done.stdout

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, data
 from hwr.evaluation import page_metrics
-from hwr.evaluation.page_metrics import PageScore, TextLine
+from hwr.evaluation.page_metrics import PageScore, PageLine
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages import kraken, segment
@@ -35,7 +35,7 @@ class Marked:
 
     source: str
     image: Path
-    lines: tuple[TextLine, ...]
+    lines: tuple[PageLine, ...]
     unmarked: tuple[Box, ...] = ()
     partial: bool = False
 
@@ -89,7 +89,7 @@ def _measured(model: Recognizer, pages: list[Marked], names: tuple[str, ...] | l
     given = []
     for page, pixels in zip(pages, images, strict=True):
         targets = [Target(page.image, line.region) for line in page.lines]
-        given.append([TextLine(p.target.region, p.text or "") for p in read_targets(model, pixels, targets)])
+        given.append([PageLine(p.target.region, p.text or "") for p in read_targets(model, pixels, targets)])
     best = page_metrics.score(truths, given)
     lines = sum(map(len, truths))
     click.echo(
@@ -104,7 +104,7 @@ def _measured(model: Recognizer, pages: list[Marked], names: tuple[str, ...] | l
             middle = _clocks()
             read = read_targets(model, pixels, targets)
             seconds += [middle - start, _clocks() - middle]
-            texts.append([TextLine(p.target.region, p.text or "") for p in read if _counts(page, p.target)])
+            texts.append([PageLine(p.target.region, p.text or "") for p in read if _counts(page, p.target)])
         score = page_metrics.score(truths, texts)
         out[name] = _row(name, score, best, seconds / len(pages))
     return out
@@ -177,7 +177,7 @@ def _pages(folder: Path) -> Iterator[Marked]:
         of.setdefault(line.image, []).append(line)
     for image, lines in of.items():
         lines.sort(key=lambda line: int(line.source.rpartition(":")[2]))
-        yield Marked(folder.name, image, tuple(TextLine(line.region, line.text) for line in lines))
+        yield Marked(folder.name, image, tuple(PageLine(line.region, line.text) for line in lines))
 
 
 def _from_json(path: Path) -> Marked:
@@ -185,7 +185,7 @@ def _from_json(path: Path) -> Marked:
     image = next((path.with_suffix(s) for s in load.SUFFIXES if path.with_suffix(s).is_file()), None)
     if image is None:
         raise Error(f"{path}: no image of the same name beside it")
-    lines = tuple(TextLine(_rounded(line["polygon"]), line["text"]) for line in said["lines"])
+    lines = tuple(PageLine(_rounded(line["polygon"]), line["text"]) for line in said["lines"])
     boxes = tuple(tuple(box) for box in said.get("unmarked", ()))
     return Marked(path.parent.name, image, lines, boxes, bool(said.get("partial")))  # type: ignore[arg-type]
 
