@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, data
 from hwr.evaluation import page_metrics
-from hwr.evaluation.page_metrics import PageScore, PageLine
+from hwr.evaluation.page_metrics import PageLine, PageScore
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages import kraken, segment
