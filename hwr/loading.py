@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, bundled, checkpoint, config, gluon_params, networks
+from hwr import Error, bundled, checkpoint, config, gluon_params, networks, signature
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config, Data, decoder_settings, fields
@@ -49,7 +49,7 @@ def settings_for(
         model: The name of a bundled model, or a `.safetensors`, `.params` or `.onnx` file.
         config_path: A YAML file, or the name of a bundled recipe.
         dataset: The caller will read a dataset. Without a config file, unset `data` keys then come from the run folder that
-            contains the checkpoint.
+            contains the checkpoint, see `run_config`.
         decodes: The caller will decode text, so the decoder's language model must be stored in the checkpoint or named.
         note: Receives messages for the user.
 
@@ -76,12 +76,21 @@ def settings_for(
     _refuse_other_values(given, asked, loaded.config)
     if path.suffix == ".onnx":
         _refuse_other_engines(path, given)
-    if dataset and config_path is None and (run := path.with_name("config.yaml")).is_file():
+    if dataset and config_path is None and (run := run_config(path)):
         note(f"unset data keys come from {run}")
         return loaded, settings.model_copy(update={"data": _data_of(run, given, loaded, path.suffix == ".params")})
     if dataset and "root" not in given.keys("data"):
         check_root(settings.data, str(path))
     return loaded, settings
+
+
+def run_config(path: Path) -> Path | None:
+    """The config.yaml of the run folder that contains a checkpoint, if this user's `hwr` wrote it and nobody changed it.
+
+    It names the folders of the data, which a file that came with a checkpoint from elsewhere must not do.
+    """
+    beside = path.with_name("config.yaml")
+    return beside if beside.is_file() and signature.is_signed(beside) else None
 
 
 def check_root(data: Data, name: str) -> None:
@@ -91,8 +100,15 @@ def check_root(data: Data, name: str) -> None:
         name: Of the checkpoint.
     """
     if data.root == Data().root and not Path(str(data.root)).exists():
+        beside = Path(name).with_name("config.yaml")
         raise Error(
             f"{name}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER"
+            + (
+                f". {beside} was changed, or written elsewhere, so the paths in it are not used unless you ask for them "
+                f"with --config {beside}"
+                if beside.is_file() and run_config(Path(name)) is None
+                else ""
+            )
         )
 
 
@@ -161,8 +177,7 @@ def _base(own: Config, alone: bool) -> Config:
         kept = {"model": own.model, "image": own.image, "decode": own.decode}
         return Config().model_copy(update={**kept, "data": Data(normalise=own.data.normalise)})
     precision = "auto" if own.engine.precision == "bf16" else own.engine.precision
-    name = "mxnet" if own.engine.name == "mxnet" else "auto"
-    engine = own.engine.model_copy(update={"name": name, "device": "auto", "threads": None, "precision": precision})
+    engine = own.engine.model_copy(update={"name": "auto", "device": "auto", "threads": None, "precision": precision})
     return own.model_copy(update={"engine": engine})
 
 

@@ -18,7 +18,7 @@ from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
 from hwr.images.load import grey_of
 from hwr.images.load import read as read_image
-from hwr.loading import default_model, settings_for
+from hwr.loading import default_model, run_config, settings_for
 
 if TYPE_CHECKING:
     from hwr.pages import PageReading
@@ -227,8 +227,7 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
         Error: The file is missing or damaged, a setting contradicts the model, or an engine is not installed.
     """
     path = default_model() if model is None else bundled.model(model)
-    beside = path.with_name("config.yaml").is_file()
-    checkpoint, config = settings_for(path, None, overrides, dataset=beside)
+    checkpoint, config = settings_for(path, None, overrides, dataset=run_config(path) is not None)
     return Recognizer(checkpoint, config, str(path))
 
 

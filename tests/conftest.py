@@ -64,9 +64,10 @@ TINY_CRNN = [
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep module fixtures out of the user's cache."""
+    """Keep module fixtures out of the user's cache and state."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

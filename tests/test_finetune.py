@@ -9,7 +9,8 @@ from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config
-from hwr.training import finetune
+from hwr.training import finetune, loop, run_folder
+from hwr.training.loop import train
 
 from .conftest import TINY, TINY_CRNN
 
@@ -99,6 +100,7 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     model = checkpoint.load(second / "best.safetensors")
     assert model.config.model == config.load(None, TINY_CRNN).model
     assert (model.config.image, model.config.train.charset) == (config.load(None, TINY_CRNN).image, "keep")
+    assert not (second / "init.safetensors").exists()
     # A started run resumes without its initial checkpoint.
     (first / "best.safetensors").rename(first / "kept.safetensors")
     assert "resuming after 1 epochs" in run("train", "--resume", "--out", str(second), "--set", "train.epochs=2")
@@ -116,6 +118,36 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     assert result.exit_code == 2
     assert "the network differs from the checkpoint's" in result.output
     assert not (tmp_path / "fourth").exists()
+
+
+def test_a_run_killed_in_its_first_epoch_resumes_without_its_initial_checkpoint(
+    tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    start = trained(tmp_path, TINY_CRNN, "zab c")
+    overrides = [*TINY_CRNN, "train.epochs=1", f"data.root={drawn}", f"train.init={start}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(config.load(None, overrides), whole, say=lambda line: None)
+
+    def kill(*arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_epoch", kill)
+        with pytest.raises(MemoryError):
+            train(config.load(None, overrides), killed, say=lambda line: None)
+    assert not (killed / "state.safetensors").exists()
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / "init.safetensors").touch()  # killed even before its config was written
+    run_folder.check(early, config.load(None, overrides), resume=False)
+    start.unlink()
+    result = CliRunner().invoke(main, ["train", "--resume", "--out", str(killed)])
+    assert result.exit_code == 0, result.output
+    found, expected = (checkpoint.load(folder / "last.safetensors") for folder in (killed, whole))
+    assert all(np.array_equal(found.weights[name], array) for name, array in expected.weights.items())
+    assert found.config.decode == expected.config.decode
+    assert not (killed / "init.safetensors").exists()
 
 
 def test_options_without_effect_are_refused(tmp_path: Path, tiny: Config) -> None:

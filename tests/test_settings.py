@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, gluon_params, networks
+from hwr import Error, checkpoint, config, gluon_params, networks, signature
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
@@ -118,13 +118,59 @@ def test_the_lines_of_a_run_are_the_default(crnn: Path, tmp_path: Path, monkeypa
     (tmp_path / "data/iam").mkdir(parents=True)
     assert settings_for(crnn, dataset=True)[1].data.root == "data/iam"
     run = crnn.parent / "config.yaml"
-    run.write_text("data:\n  root: mine\n  test: [x]\n  normalise: NFC\nevaluate:\n  worst: 3\n")
+    text = "data:\n  root: mine\n  test: [x]\n  normalise: NFC\nevaluate:\n  worst: 3\n"
+    run.write_text(signature.signed(text))
     notes: list[str] = []
     _, settings = settings_for(crnn, None, ["data.test=[y]"], dataset=True, note=notes.append)
     assert settings.data == config.Data(root="mine", test=("y",), normalise="NFD")
     assert settings.evaluate.worst == 20
     assert notes == [f"unset data keys come from {run}"]
     assert settings_for(crnn)[1].data.root == "data/iam"  # reading images needs none of them
+
+
+@pytest.mark.parametrize("fault", ["unsigned", "changed", "another user's", "a device"])
+def test_a_config_from_elsewhere_names_no_paths(
+    crnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    secret = tmp_path / "secret"
+    run, text = crnn.parent / "config.yaml", f"data:\n  root: {secret}\n  cache: {secret}\n"
+    run.write_text(signature.signed(text))
+    match fault:
+        case "unsigned":
+            run.write_text(text)
+        case "changed":
+            run.write_text(run.read_text().replace("  cache", "  images"))
+        case "another user's":
+            monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+        case "a device":
+            run.unlink()
+            run.symlink_to("/dev/zero")
+    with pytest.raises(Error, match=r"crnn\.safetensors: .*--set data\.root=FOLDER"):
+        settings_for(crnn, dataset=True)
+    named = settings_for(crnn, None, ["data.root=mine"], dataset=True)[1].data
+    assert (named.root, named.cache, named.images) == ("mine", None, None)
+    if fault in ("unsigned", "changed"):
+        with pytest.raises(Error, match=r"unless you ask for them with --config .*config\.yaml"):
+            settings_for(crnn, dataset=True)
+        assert settings_for(crnn, run, dataset=True)[1].data.root == str(secret)
+
+
+def test_a_user_without_a_home_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert signature.signed("a: 1\n") == "a: 1\n"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "c.yaml").write_text(signature.signed("a: 1\n"))
+    assert signature.is_signed(tmp_path / "c.yaml")
+    assert (tmp_path / "state/hwr/key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "state/hwr").iterdir()] == ["key"]
+
+
+def test_an_mxnet_checkpoint_is_read_by_any_engine(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.safetensors", *TINY, "engine.name=mxnet")
+    assert settings_for(path)[1].engine.name == "auto"
+    assert settings_for(path, None, ["engine.name=mxnet"])[1].engine.name == "mxnet"
 
 
 def test_the_bundled_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Fine-tuning: initialise from a checkpoint, with its alphabet, a new one, or the union of both."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -76,18 +77,21 @@ def _kept(loaded: Checkpoint) -> dict[str, np.ndarray]:
     return {name: array for name, array in loaded.weights.items() if name not in training_only}
 
 
-def start(settings: Config, texts: Sequence[str]) -> tuple[Alphabet, Checkpoint | None]:
+def start(settings: Config, texts: Sequence[str], kept: Path | None = None) -> tuple[Alphabet, Checkpoint | None]:
     """The alphabet to train with, and the checkpoint to initialise from if `train.init` names one.
 
     `train.charset` selects the alphabet: the checkpoint's (keep), the checkpoint's plus all other characters of the
     training texts (union), or `data.alphabet` (new).
+
+    Args:
+        kept: A copy of the checkpoint, which is used instead of it.
 
     Raises:
         Error: The checkpoint can't be read or trained, or `data.alphabet` contradicts `train.charset`.
     """
     if settings.train.init is None:
         return alphabet.resolve(settings.data.alphabet, texts), None
-    path = bundled.model(settings.train.init)
+    path = kept or bundled.model(settings.train.init)
     loaded = load_checkpoint(path, settings if path.suffix == ".params" else None)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; initialise from its .safetensors")

@@ -93,7 +93,7 @@ def _started(
         task.check_same(run, progress)
         progress.notes = progress.notes or run.engine.notes
         if not rank:
-            run_folder.begin(out, config)
+            run_folder.begin(out, config, run.start)
         if resume:
             say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
         if run.recipe.geometry.any_width and not _over(run, progress):
@@ -124,6 +124,8 @@ def _finish_epoch(run: Task, progress: Progress, row: Epoch) -> Progress:
         about = {"split_name": run.split, "notes": progress.notes}
         run_folder.save_epoch(run.out, run.engine, run.config, run.alphabet, about, run.language, progress, better)
     _save_state(run, progress)
+    if not run.engine.group.rank:
+        run_folder.forget_initial(run.out)
     run.say(_line(row, run, progress, better))
     return progress
 

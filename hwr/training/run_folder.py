@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hwr import Error, checkpoint, config, memory, processes
+from hwr import Error, checkpoint, config, memory, processes, signature
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint, Part
@@ -33,6 +33,8 @@ _FREE = (
 T = TypeVar("T")
 
 _LOCK = ".lock"
+# A copy of `train.init`, until the run has a checkpoint of its own.
+_INITIAL = "init.safetensors"
 # Temporary files of `atomic.replacing`.
 _LEFTOVERS = ".*.tmp"
 
@@ -112,7 +114,8 @@ def _is_new(out: Path) -> bool:
     """Whether a folder is missing, or has only what a run leaves that is killed at its very start."""
     if not out.exists():
         return True
-    return out.is_dir() and all(path.name == _LOCK or path.match(_LEFTOVERS) for path in out.iterdir())
+    early = (_LOCK, _INITIAL)
+    return out.is_dir() and all(path.name in early or path.match(_LEFTOVERS) for path in out.iterdir())
 
 
 @contextmanager
@@ -133,12 +136,28 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def begin(out: Path, settings: Config) -> None:
-    """Write the config, and remove temporary files that a killed process left. The folder must be locked."""
+def begin(out: Path, settings: Config, start: Checkpoint | None = None) -> None:
+    """Write the config, and remove temporary files that a killed process left. The folder must be locked.
+
+    Args:
+        start: The checkpoint that the run is initialised from; it is kept until the end of the first epoch.
+    """
     for leftover in out.glob(_LEFTOVERS):
         leftover.unlink(missing_ok=True)
+    if start is not None:
+        checkpoint.save(out / _INITIAL, start)
     with replacing(out / "config.yaml") as temporary:
-        temporary.write_text(config.dump(settings), encoding="utf-8")
+        temporary.write_text(signature.signed(config.dump(settings)), encoding="utf-8")
+
+
+def initial(out: Path) -> Path | None:
+    """The copy of the checkpoint that a run in its first epoch was initialised from."""
+    return path if (path := out / _INITIAL).exists() else None
+
+
+def forget_initial(out: Path) -> None:
+    """Remove the copy of the initial checkpoint, once the run has a state and a checkpoint of its own."""
+    (out / _INITIAL).unlink(missing_ok=True)
 
 
 def save_epoch(

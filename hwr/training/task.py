@@ -37,6 +37,7 @@ class Task:
         validation: The validation lines.
         recipe: How training lines become batches.
         fingerprint: Hash of the lines and the alphabet.
+        start: The checkpoint that the weights were initialised from; None without `train.init`, or if a saved state replaces them.
         say: Receives each message for the user.
     """
 
@@ -51,6 +52,7 @@ class Task:
     validation: Examples
     recipe: Recipe
     fingerprint: str
+    start: Checkpoint | None
     say: Callable[[str], None]
 
     @property
@@ -81,7 +83,8 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     if saved:
         letters = run_folder.alphabet(out)
     else:
-        letters, start = finetune.start(config, [line.text for line in train_lines])
+        kept = run_folder.initial(out) if resume else None
+        letters, start = finetune.start(config, [line.text for line in train_lines], kept)
     extra = "".join(c for c in letters.characters if c not in alphabet.ORIGINAL)
     say(f"alphabet: {letters.blank} characters" + (f", not in the original 80: {shown(extra)}" if extra else ""))
     if config.train.center_loss and letters.characters[:1] != " ":
@@ -111,7 +114,19 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     )
     fingerprint = _fingerprint(letters, training, validation)
     return Task(
-        config, out, letters, engine, decoder, language, dataset.name, training, validation, recipe, fingerprint, say
+        config=config,
+        out=out,
+        alphabet=letters,
+        engine=engine,
+        decoder=decoder,
+        language=language,
+        split=dataset.name,
+        training=training,
+        validation=validation,
+        recipe=recipe,
+        fingerprint=fingerprint,
+        start=start,
+        say=say,
     )
 
 
@@ -143,7 +158,7 @@ def _language(
     if config.decode == Decode() and config.train.init:
         last = out / "last.safetensors"
         if start is None:  # resumed
-            path = last if last.exists() else bundled.model(config.train.init)
+            path = last if last.exists() else run_folder.initial(out) or bundled.model(config.train.init)
             start = load_checkpoint(path, config)
         return _kept(start, decoder.alphabet, say)
     changes, model, lexicon = decoding.stored(decoder, config.decode)
