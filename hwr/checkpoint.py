@@ -18,6 +18,7 @@ from hwr import Error, alphabet, config, files
 from hwr.alphabet import Alphabet
 from hwr.atomic import replacing
 from hwr.config import Config, decoder_settings
+from hwr.terminal import unicode
 
 FORMAT = 1
 
@@ -78,7 +79,7 @@ def about(checkpoint: Checkpoint) -> str:
     for key, part in _parts(checkpoint).items():
         arrays = {name: np.asarray(array, order="C") for name, array in part.arrays.items()}
         found[f"{key}_arrays"] = base64.b64encode(safetensors_bytes(arrays)).decode()
-    return json.dumps(found, ensure_ascii=False)
+    return unicode(json.dumps(found, ensure_ascii=False))
 
 
 def _parts(checkpoint: Checkpoint) -> dict[str, Part]:
@@ -217,7 +218,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapp
         try:
             # safetensors silently writes arrays that are not contiguous wrongly.
             contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-            save_file(contiguous, temporary, {"hwr": json.dumps(dict(about), ensure_ascii=False)})
+            save_file(contiguous, temporary, {"hwr": unicode(json.dumps(dict(about), ensure_ascii=False))})
         except SafetensorError as error:  # this is how it reports a full disk
             raise OSError(0, str(error)) from error
 

@@ -1,11 +1,17 @@
-"""Open files made by a stranger: regular files only, of a sensible size. Every reader opens its files here.
+"""Find and open files made by a stranger. Every command walks folders and opens files here, so all follow one rule.
 
-A pipe would block, and a device never ends or does something when it is opened.
+Folders are searched with their subfolders, in alphabetical order; hidden names are skipped. Links are followed. A folder is
+read once, under its own name if it has one below the top; a file is read under each of its names, and a note says so
+(`several_names`). What can't be listed or opened is reported, and the rest is read.
+
+Only regular files of a sensible size are opened: a pipe would block, and a device never ends or does something when it is
+opened.
 """
 
 import json
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +38,91 @@ def check(path: str | Path) -> None:
         Error: It is something else, or not there.
     """
     open_regular(path).close()
+
+
+def walk(root: str | Path, unlisted: dict[str, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder from `root` down with the names of its files; both sorted, hidden names skipped.
+
+    Links to folders are followed. A folder is visited once, under its own name if it lies below `root`, so links that
+    lead back end no walk and double no file. Links that lead nowhere count as files, and so do pipes and devices: opening
+    them is an error.
+
+    Args:
+        unlisted: Receives the folders that can't be listed, each with the reason; None: they are an error.
+
+    Raises:
+        Error: `root` can't be listed, or any folder if `unlisted` is None.
+    """
+    top = os.path.realpath(root)
+    todo, seen = [(str(root), top)], {top}
+    while todo:
+        folder, place = todo.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            reason = f"{folder}: could not be listed: {error.strerror or error}"
+            if unlisted is None or folder == str(root):
+                raise Error(reason) from error
+            unlisted[folder] = reason
+            continue
+        names, below = [], []
+        for entry in found:
+            if not _is_folder(entry):
+                names.append(entry.name)
+                continue
+            link = entry.is_symlink()
+            target = os.path.realpath(entry.path) if link else os.path.join(place, entry.name)
+            if target not in seen and not (link and _visible_below(target, top)):
+                seen.add(target)
+                below.append((entry.path, target))
+        todo += reversed(below)
+        yield folder, names
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle, or into a folder that can't be searched
+        return False
+
+
+def _visible_below(path: str, top: str) -> bool:
+    """Whether the walk reaches a folder by its own name."""
+    inside = os.path.relpath(path, top)
+    return not any(part.startswith(".") for part in inside.split(os.sep))
+
+
+def below(root: str | Path, unlisted: dict[str, str] | None = None) -> list[str]:
+    """All files below a folder in the order of `walk`; a file is its only one.
+
+    Raises:
+        Error: As in `walk`.
+    """
+    if not os.path.isdir(root):
+        return [str(root)] if os.path.lexists(root) else []
+    return [os.path.join(folder, name) for folder, names in walk(root, unlisted) for name in names]
+
+
+def several_names(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """The files that are named more than once, through links or repeated names: each further name, with the first one."""
+    chosen = list(paths)
+    counted = len(set(chosen)) < len(chosen)
+    if not counted and not any(os.path.islink(path) for path in chosen):
+        return []
+    folders: dict[str, str] = {}
+    first: dict[str, str] = {}
+    out = []
+    # Names that are no links come first: they are a file's own.
+    for path in sorted(chosen, key=os.path.islink):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        target = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], name)
+        if target in first:
+            out.append((path, first[target]))
+        first.setdefault(target, path)
+    return out
 
 
 def open_regular(path: str | Path, most: int | None = None) -> BinaryIO:

@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 
 # Control characters, the separators that break lines, halves of UTF-16 pairs (bytes of file names that are not UTF-8).
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HALVES = re.compile("[\ud800-\udfff]")
 _UNSEEN = re.compile(CONTROL.pattern.replace("[", r"(?![\t\n])[", 1))
 # What readers of text files take for the end of a line, and the tab: none may occur in a cell of a TSV.
 _BREAK = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -25,6 +26,11 @@ def visible(text: object) -> str:
     This is also JSON's notation, so JSON stays JSON.
     """
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def unicode(text: str) -> str:
+    """The text with a replacement character for each half of a UTF-16 pair: bytes of file names that are not UTF-8."""
+    return _HALVES.sub("\ufffd", text)
 
 
 def cell(text: str) -> str:

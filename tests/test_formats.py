@@ -1,7 +1,6 @@
 """PAGE, ALTO, .gt.txt pairs and tables: read, split, converted, summarised."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +12,7 @@ from PIL import Image
 
 from hwr import Error, config, data
 from hwr.cli import main
-from hwr.data import Dataset, Line, disk
+from hwr.data import Dataset, Line
 from hwr.data.formats import FORMATS, PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked
 from hwr.images import load
@@ -444,44 +443,6 @@ def test_only_the_formats_use_their_element_names() -> None:
     assert [path.name for path in files if names.search(path.read_text())] == []
 
 
-def test_the_walk(tmp_path: Path) -> None:
-    """Sorted, without hidden names; a linked folder is visited once, and a link cycle does no harm."""
-    outside = tmp_path / "outside"
-    root = tmp_path / "root"
-    for path in (outside / "o.txt", root / "b/2.txt", root / "b/10.txt", root / "a/1.txt", root / "z.txt"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    for hidden in (root / ".hidden/h.txt", root / "b/._2.txt"):
-        hidden.parent.mkdir(exist_ok=True)
-        hidden.touch()
-    (root / "b/up").symlink_to(root)
-    (root / "a again").symlink_to(root / "a")
-    (root / "c").symlink_to(outside)
-    (root / "c again").symlink_to(outside)
-    (root / "d").symlink_to(root / ".hidden")
-    (outside / "back").symlink_to(root)
-    found = [os.path.relpath(name, root) for name in disk.files(root)]
-    assert found == ["z.txt", "a/1.txt", "b/10.txt", "b/2.txt", "c/o.txt", "d/h.txt"]
-    assert disk.files(root / "z.txt") == [str(root / "z.txt")]
-
-
-def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures(tmp_path, "a/1.png", "b/2.png")
-    for name in ("a/1", "b/2"):
-        (tmp_path / f"{name}.gt.txt").write_text(name)
-    scandir = os.scandir
-
-    def refuse(path: Any) -> Any:
-        if os.fspath(path) == str(tmp_path / "a"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    for kind in ("auto", "page", "gt"):
-        with pytest.raises(Error, match=r"/a: could not be listed: Permission denied"):
-            read(tmp_path, f"data.format={kind}")
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "utf-32-be", "utf-7", "cp037"])
 def test_entities_are_refused_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "x.xml"
@@ -656,27 +617,3 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
         ("d", "0.5000", None, None),
         ("old 2", None, "10", "50"),
     ]
-
-
-def test_file_names_that_are_not_utf_8(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    pictures(source, "good.png")
-    (source / "good.gt.txt").write_text("good")
-    for n in range(3):
-        name = os.fsencode(source) + b"/n\xe9" + str(n).encode()
-        try:
-            with open(name + b".png", "wb") as file:
-                file.write((source / "good.png").read_bytes())
-        except OSError:
-            pytest.skip("this file system takes UTF-8 only")
-        with open(name + b".gt.txt", "w") as file:
-            file.write(f"text {n}")
-    texts = ["good", "text 0", "text 1", "text 2"]
-    assert sorted(line.text for line in every(read(source))) == texts
-    for kind in ("gt", "table", "iam"):
-        done = invoke("data", "convert", source, tmp_path / kind, "--to", kind)
-        assert done.exit_code == 0, done.output
-        assert sorted(line.text for line in every(read(tmp_path / kind))) == texts
-    done = invoke("data", "convert", source, tmp_path / "page", "--to", "page")
-    assert done.exit_code == 2
-    assert re.search(r"n\\xe9\d\.png': XML can't hold this file's name", done.output)

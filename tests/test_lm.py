@@ -408,3 +408,8 @@ def test_pruning_removes_what_matters_least() -> None:
     with pytest.raises(Error, match="no room even for the 6 characters"):
         prune.to_size(model, times, 1e-6)
     assert prune.to_size(model, times, 1.0).counts == model.counts
+
+
+def test_weights_that_are_nearly_the_same_are_rounded() -> None:
+    values = np.array([-99, -1, np.nextafter(np.float32(-1), np.float32(0)), 0], np.float32)
+    assert language_model._rounded(values) == pytest.approx(values)

@@ -14,6 +14,7 @@ from hwr.cli.options import (
     engine_option,
     examples,
     refuse_unused,
+    say_what_is_read,
     set_option,
     with_engine,
 )
@@ -107,7 +108,8 @@ def align(
     model = default_model() if checkpoint is None else checkpoint
     greedy = [*with_engine(overrides, engine), "decode.name=greedy"]
     loaded, settings = settings_for(model, config_path, greedy, decodes=False)
-    files, _ = files_in([pages], settings.data.images)
+    files, others = files_in([pages], settings.data.images)
+    say_what_is_read(files, others)
     paths, unused = aligning.transcripts(texts, files)
     if unused:
         echo(f"hwr: {len(unused)} texts belong to no page ({unused[0]}, …)", err=True)

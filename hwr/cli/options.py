@@ -282,3 +282,20 @@ def load(
             echo(f"hwr: {text}", err=True)
 
     return settings_for(checkpoint, config_path, with_engine(overrides, engine), dataset=True, note=note)
+
+
+def say_what_is_read(files: Sequence[str], others: Sequence[str]) -> None:
+    """Report on stderr what is read more than once, and what is not read.
+
+    Args:
+        files: The files to read.
+        others: Other files in the folders.
+    """
+    from hwr.files import several_names
+
+    if others:
+        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
+    if twice := several_names(files):
+        name, first = twice[0]
+        same = "is named twice" if name == first else f"is {first}"
+        echo(f"hwr: {len(twice)} files are read more than once ({name} {same}, …)", err=True)

@@ -17,6 +17,7 @@ from hwr.cli.options import (
     engine_option,
     examples,
     refuse_unused,
+    say_what_is_read,
     set_option,
     with_engine,
 )
@@ -151,8 +152,8 @@ def predict(
     known = Journal(where.folder, "").outputs if where.folder else ()
     write.check(where, format.rows is not None, files, known)
     rank, _ = rank_and_world_size()
-    if others and not rank:
-        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
+    if not rank:
+        say_what_is_read(files, others)
     reads = ""
     if out is not None:
         reads = fingerprint(bundled.model(model), settings, kind, characters, min_confidence, pages, segmenter)

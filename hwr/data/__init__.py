@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwr import Error, terminal
+from hwr import Error, files, terminal
 
 if TYPE_CHECKING:
     from hwr.config import Data
@@ -185,7 +185,16 @@ def _read(data: "Data") -> Dataset:
 
     train, val, test = (lines(dataset.part(part)) for part in PARTS)
     faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
-    return replace(dataset, train=train, val=val, test=test, faults=faults)
+    notes = [*dataset.notes, *_several_names([*train, *val, *test])]
+    return replace(dataset, train=train, val=val, test=test, faults=faults, notes=notes)
+
+
+def _several_names(lines: Sequence[Line]) -> list[str]:
+    """A note on image files that are read under more than one name."""
+    twice = files.several_names(dict.fromkeys(str(line.image) for line in lines))
+    if not twice:
+        return []
+    return [f"{len(twice)} images are read again under another name: {twice[0][0]} is {twice[0][1]}"]
 
 
 def _fault(line: Line, unit: str) -> str:

@@ -12,6 +12,7 @@ from hwr import Error, checkpoint, gluon_params, networks
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
+from hwr.terminal import unicode
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
 # Largest accepted difference between the logits of an exported network and of the engine: rounding of fp32, and of 8 or 16
@@ -57,6 +58,8 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         "onnx": lambda path: _onnx(engine, loaded, config, path, quantize),
         "torchscript": lambda path: torch_export.torchscript(engine, config, path),
     }
+    if kind in ("onnx", "torchscript") and unicode(str(out)) != str(out):
+        raise Error(f"{out}: the libraries can't write files whose names are not UTF-8; name another file with --out")
     with replacing(out) as temporary:
         writers[kind](temporary)
         found = _run(temporary, kind, config, lines, loaded.alphabet.classes)

@@ -12,7 +12,6 @@ from PIL import Image
 
 from hwr import Error, files
 from hwr.atomic import replacing
-from hwr.data.disk import files as files_below
 from hwr.data.formats import writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
@@ -101,7 +100,7 @@ def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], l
             )
         return [texts], []
     found: dict[str, Path] = {}
-    for path in map(Path, files_below(texts)):
+    for path in map(Path, files.below(texts)):
         if path.suffix.lower() == SUFFIX and found.setdefault(path.stem, path) != path:
             raise Error(f"{path} and {found[path.stem]} have the same name, so it is unclear which page they belong to")
     if not found:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hwr import Error
-from hwr.data import disk
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
+from hwr.files import below, walk
 from hwr.images import documents, load
 from hwr.images.load import Polygon
 
@@ -62,15 +62,16 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
-    example) is always skipped, and so is a PDF beside an image of the same name. A PDF counts as its pages. Missing files
-    are kept, because reading them reports the error. Paths are strings, because a million Path objects take three times
-    the memory.
+    example) is always skipped, and so is a PDF beside an image of the same name, and an ALTO file of an image that a PAGE
+    file describes as well. A PDF counts as its pages. Missing files
+    and folders that can't be listed are kept, because reading them reports the error. Paths are strings, because a million
+    Path objects take three times the memory.
 
     Args:
         images: A further folder with page images, see `data.images`.
 
     Returns:
-        The files to read, and the other files found.
+        The files to read, and the other files found, without the images that are read with their XML.
 
     Raises:
         Error: A folder can't be listed or has nothing to read, or no file is left to read.
@@ -123,23 +124,48 @@ def _look(path: Path, images: str | None) -> _Look:
 
 def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
     """The files of a folder to read, and its other files."""
-    files = disk.files(folder)
+    unlisted: dict[str, str] = {}
+    files = below(folder, unlisted)
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
+    copies = _copies(looks)
     # Among pages, unknown XML may be a damaged page, and reading it reports that.
     pages = any(look.tag in ("", *_tags()) for look in looks.values())
     stems = {os.path.splitext(name)[0] for name in files if os.path.splitext(name)[1].lower() in load.SUFFIXES}
 
     def wanted(name: str) -> bool:
         if look := looks.get(name):
-            return look.tag not in marked_pages.NOT_PAGES and (pages or look.tag in ("", *_tags()))
+            known = look.tag not in marked_pages.NOT_PAGES and (pages or look.tag in ("", *_tags()))
+            return known and name not in copies
         stem, suffix = os.path.splitext(name)
         if suffix.lower() == documents.PDF:
             return stem not in stems
         return suffix.lower() in load.SUFFIXES and os.path.realpath(name) not in shown
 
     found = [name for name in files if wanted(name)]
-    return found, sorted(set(files) - set(found))
+    read = {
+        *found,
+        *(
+            name
+            for name in files
+            if os.path.splitext(name)[1].lower() in load.SUFFIXES and os.path.realpath(name) in shown
+        ),
+    }
+    return [*found, *unlisted], sorted(set(files) - read)
+
+
+def _copies(looks: dict[str, _Look]) -> set[str]:
+    """The files of pages that a file in another format, earlier in `PAGE_FORMATS`, describes as well."""
+    formats: dict[str, set[str]] = {}
+    for look in looks.values():
+        if look.image:
+            formats.setdefault(os.path.realpath(look.image), set()).add(look.tag)
+    order = list(_tags())
+
+    def first(image: Path) -> str:
+        return min(formats[os.path.realpath(image)], key=lambda tag: order.index(tag) if tag in order else -1)
+
+    return {name for name, look in looks.items() if look.image and look.tag and look.tag != first(look.image)}
 
 
 def _tags() -> dict[str, str]:
@@ -185,6 +211,8 @@ def jobs(
 
 def _job(path: Path, segment: Callable[[Path], list[Target]] | None, images: str | None) -> Job:
     try:
+        if path.is_dir():
+            next(walk(path))  # a folder that can't be listed says why
         if path.suffix.lower() == ".xml":
             return _marked(path, images)
         return Job(path, path, [Target(path)] if segment is None else segment(path))

@@ -15,11 +15,11 @@ from typing import Any
 
 from hwr import Error, files
 from hwr.atomic import replacing
-from hwr.data import disk
 from hwr.data.formats import alto, marked_pages, page, page_edit, xml
 from hwr.images import load
 from hwr.serve.frame import Frame, frame_of
 from hwr.serve.records import Conflict, Missing, PageLine, PageState, State, hash_of
+from hwr.terminal import unicode
 
 # The folder in the project for everything that is not PAGE. Its name starts with a dot, so dataset readers skip it.
 HIDDEN = ".hwr"
@@ -63,6 +63,9 @@ class Project:
     Args:
         root: An existing folder.
 
+    Attributes:
+        unlisted: The folders below it that can't be listed, each with the reason; their pages are missing.
+
     Raises:
         Error: There is no such folder, or it can't be written to.
     """
@@ -76,6 +79,7 @@ class Project:
             (self.hidden / "versions").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Error(f"{root}: can't be written to: {error.strerror or error}") from error
+        self.unlisted: dict[str, str] = {}
         self._places: dict[str, _Place] = {}
         self._lock = threading.Lock()
         self.scan()
@@ -86,13 +90,14 @@ class Project:
         """Look for pages that were added to the folder or removed from it."""
         with self._lock:
             found = {}
+            self.unlisted.clear()
             taken: set[Path] = set()
-            for path in (Path(name) for name in disk.files(self.root)):
+            for path in (Path(name) for name in files.below(self.root, self.unlisted)):
                 if path.suffix.lower() not in load.SUFFIXES:
                     continue
-                own = _printable(path.relative_to(self.root).as_posix())
-                id = hash_of(own.encode())[:12]
-                place = self._places.get(id) or _Place(id, own, path, _xml_of(path))
+                name = path.relative_to(self.root).as_posix()
+                id = hash_of(os.fsencode(name))[:12]
+                place = self._places.get(id) or _Place(id, unicode(name), path, _xml_of(path))
                 if place.xml in taken:  # a.jpg and a.png in one folder
                     place.xml = path.with_name(f"{path.name}.xml")
                 taken.add(place.xml)
@@ -274,8 +279,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _printable(name: str) -> str:
-    """A file name as text; bytes that are not UTF-8 are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -47,6 +47,8 @@ def run(
         for stored in uploads.add_pdfs(workbench.project):
             say(f"hwr: {stored.error}" if stored.error else f"{stored.name}: added {stored.stored}")
         pages = len(workbench.project.pages())
+        for reason in workbench.project.unlisted.values():
+            say(f"hwr: {reason}")
         shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         listener.listen(2048)  # whoever connects from now on waits for the server

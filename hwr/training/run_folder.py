@@ -19,6 +19,7 @@ from hwr.config import Config, Decode
 from hwr.engines import Trainer
 from hwr.files import real
 from hwr.images import cache
+from hwr.terminal import unicode
 
 # Keys that may change when a run is resumed. The first lines do not affect the weights (except the length of the run, with a
 # cosine schedule). Another device or number of threads changes only rounding. The data may have moved: the fingerprint
@@ -95,6 +96,11 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     if here in (kept, *kept.parents):
         where = "is" if kept == here else "lies in"
         raise Error(f"data.cache: {kept} {where} the run folder {out}; choose a folder outside it")
+    for key in ("root", "lists", "images", "cache"):
+        if (value := str(getattr(settings.data, key))) != unicode(value):
+            raise Error(
+                f"data.{key}: {value}: config.yaml can't hold a name that is not UTF-8; rename it, or name a link to it"
+            )
     if _is_new(out):
         # With a lock, a run was killed before its first files were written: then resuming is starting.
         if resume and not (out / _LOCK).exists():

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwr.data import disk
+from hwr import files as all_files
 from hwr.data.formats import xml
 
 
@@ -13,7 +13,7 @@ class Contents:
     """A folder or file whose format is asked for.
 
     Attributes:
-        files: All files in it, in the order of `disk.walk`.
+        files: All files in it, in the order of `hwr.files.walk`.
         tag: Name of the root element of the first XML file of a known format, or "".
     """
 
@@ -26,8 +26,8 @@ def look(root: Path, tags: Collection[str]) -> Contents:
     """List a folder, and find the first of its XML files whose root element is one of `tags`.
 
     Raises:
-        Error: A folder can't be listed; an XML file before that one is malformed.
+        Error: The folder can't be listed; an XML file before that one is malformed.
     """
-    files = disk.files(root)
+    files = all_files.below(root, unlisted={})  # the format's reader reports folders that can't be listed
     found = (xml.local(xml.parse(Path(name))) for name in files if name.lower().endswith(".xml"))
     return Contents(root, files, next((tag for tag in found if tag in tags), ""))

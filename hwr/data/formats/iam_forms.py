@@ -4,14 +4,13 @@ They are read from `xml/<form>.xml`, or from the tables `ascii/lines.txt`, `word
 """
 
 import html.entities
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwr import Error
+from hwr import Error, files
 from hwr.data import CONTROL, disk
 from hwr.data.formats import xml
 
@@ -161,8 +160,8 @@ def _xml_forms(root: Path) -> Forms:
 
 def xml_files(folder: Path) -> list[Path]:
     """The XML files of a folder, sorted, without hidden ones."""
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".xml") and not name.startswith("."))
-    return [folder / name for name in names]
+    _, names = next(files.walk(folder))
+    return [folder / name for name in names if name.endswith(".xml")]
 
 
 def parse_form(path: Path) -> Form:

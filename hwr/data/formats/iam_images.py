@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from hwr import Error
-from hwr.data import disk
+from hwr import Error, files
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
@@ -43,7 +42,7 @@ def page_images(root: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     tops = sorted(path for path in root.glob("forms*") if path.is_dir())
-    for folder in (folder for top in tops for folder, _ in disk.walk(top)):
+    for folder in (folder for top in tops for folder, _ in files.walk(top)):
         for id, path in images_in(Path(folder)).items():
             if id in found:
                 raise Error(f"{path}: {found[id]} exists too; an id must have one image")

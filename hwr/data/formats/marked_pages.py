@@ -25,7 +25,7 @@ from hwr.data.formats.shapes import (
     regions,
     unique,
 )
-from hwr.files import is_regular
+from hwr.files import below, is_regular
 from hwr.images import load
 from hwr.images.load import Polygon
 
@@ -71,7 +71,8 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     first: dict[Path, Path] = {}
     others: list[str] = []
     pages = 0
-    for path in (Path(name) for name in disk.files(root) if name.lower().endswith(".xml")):
+    unlisted: dict[str, str] = {}
+    for path in (Path(name) for name in below(root, unlisted) if name.lower().endswith(".xml")):
         document = (path.relative_to(root) if root.is_dir() else Path(path.name)).with_suffix("").as_posix()
         try:
             element = xml.parse(path)
@@ -99,6 +100,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
                 continue
             repaired += [line.note] * bool(line.note)
             lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline, page.upright))
+    faults += disk.unlisted(root, unlisted)
     if others and not pages and not faults:
         raise Error(others[0])
     if empty:
@@ -122,19 +124,27 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
     of: dict[tuple[Path, bool], list[Line]] = {}
     for line in writing.lines(dataset):
         of.setdefault((line.image, line.upright or not line.region), []).append(line)
-    names: dict[str, Path] = {}
+    stems: set[str] = set()
     ids: dict[str, str] = {}
     for (path, upright), lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
-        stem = check_name(path).stem
-        while names.setdefault(stem, path) != path:
-            stem += "_"
-        name = f"{stem}{path.suffix}"
+        stem = _free(path.stem, stems)
+        name = f"{stem}{CONTROL.sub('-', path.suffix)}"
         shutil.copyfile(path, out / name)
-        marked = [Marked(x.id.rpartition("/")[2], x.text, x.region, x.baseline, x.source) for x in lines]
+        used: set[str] = set()
+        marked = [Marked(_free(x.id.rpartition("/")[2], used), x.text, x.region, x.baseline, x.source) for x in lines]
         ids |= {x.id: f"{stem}/{line.id}" for x, line in zip(lines, marked, strict=True)}
         turned = upright and load.orientation(path) != 1
         xml.write(new(name, load.size(path, upright), marked, turned), out / f"{stem}.xml")
     writing.lists(dataset, out, ids)
+
+
+def _free(name: str, used: set[str]) -> str:
+    """A name that XML can hold and that is not in `used` yet, in whatever case; it is added there."""
+    name = CONTROL.sub("-", name)
+    while name.casefold() in used:
+        name += "_"
+    used.add(name.casefold())
+    return name
 
 
 def check_name(path: Path) -> Path:

@@ -40,8 +40,8 @@ def read(data: Data) -> Dataset:
     """
     root, lines, empty, faults = data.folder, list[Line](), list[str](), list[Fault]()
     disk.check_folder(root)
-    alone = 0
-    for folder, names in disk.walk(root):
+    alone, unlisted = 0, dict[str, str]()
+    for folder, names in files.walk(root, unlisted):
         texts = [name for name in names if name.endswith(SUFFIX)]
         stems = {name.removesuffix(SUFFIX) for name in texts}
         # Prepared images, a.bin.png and a.nrm.png, lie beside the original or replace it.
@@ -70,6 +70,7 @@ def read(data: Data) -> Dataset:
                 lines.append(Line(id, Path(folder, image), text, "", f"{path}:1"))
             else:
                 empty.append(id)
+    faults += disk.unlisted(root, unlisted)
     if not lines and not faults:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
     notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
@@ -83,6 +84,8 @@ def _image(path: Path, stem: str, found: list[str]) -> str:
         raise Error(f"{path}: no image {stem}.png (or of another type) next to it")
     if len(found) > 1:
         raise Error(f"{path}: {', '.join(found)}: which is its image?")
+    if not files.is_regular(image := path.with_name(found[0])):
+        files.check(image)
     return found[0]
 
 

@@ -111,7 +111,10 @@ def tables(root: Path) -> list[tuple[Path, str]]:
     for name in MANIFESTS:
         if (root / name).is_file():
             return [(root / name, "")]
-    inside = sorted(root.iterdir()) if root.is_dir() else []
+    try:
+        inside = sorted(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise Error(f"{root}: could not be listed: {error.strerror or error}") from error
     parts = [p for p in inside if p.name.lower() in splits.NAMES]
     if found := [(p / name, p.name) for p in parts for name in MANIFESTS if (p / name).is_file()]:
         return found

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hwr import Error, files
+from hwr.files import below
 
 LONGEST = 90  # characters of a line
 
@@ -41,7 +42,7 @@ class Corpus:
         read: dict[Path, list[str]] = {}
         self._sources: list[list[list[str]]] = []
         for path in paths:
-            files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+            files = [Path(name) for name in below(path) if name.endswith(".txt")] if path.is_dir() else [path]
             if not files:
                 raise Error(f"{path}: no .txt files in this folder or below it")
             for file in files:

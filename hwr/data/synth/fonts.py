@@ -127,7 +127,7 @@ def find(folder: Path) -> list[Font]:
     """
     if not folder.is_dir():
         raise Error(f"{folder}: no such folder of fonts")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(Path(name) for name in files.below(folder) if name.lower().endswith(SUFFIXES))
     if not paths:
         raise Error(f"{folder}: no fonts ({', '.join(SUFFIXES)}) in this folder or below it")
     found = [Font(path) for path in paths]

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -10,11 +9,12 @@ from PIL import Image, ImageOps
 from hwr import Error
 from hwr.images import load
 from hwr.pages.record import PageReading
+from hwr.terminal import unicode
 
 
 def shown(path: Path) -> str:
     """A path as text, with bytes that are not UTF-8 replaced."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return unicode(str(path))
 
 
 def of_page(page: PageReading) -> tuple[tuple[int, int], int]:
