@@ -136,6 +136,8 @@ def by_cudnn(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     return switch
 
 
+# cuDNN's complaint about the weights of one direction, which it gets only here: without it, nothing is said on a GPU.
+@pytest.mark.filterwarnings("ignore:RNN module weights:UserWarning")
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_packed_lines_are_read_as_padded_ones(
     layers: int, noise: Images, by_cudnn: Callable[[bool], None], with_: With
