@@ -93,6 +93,7 @@ class Recognizer:
         self.alphabet = checkpoint.alphabet
         self.geometry = networks.geometry(config)
         self.decoder = self._decoder()
+        self.decoder.expect(lines or 0)
         if checkpoint.exported:
             self.engine = engines.exported(checkpoint.exported, config, checkpoint.alphabet.classes)
         else:
@@ -111,7 +112,8 @@ class Recognizer:
 
     def _decoder(self) -> decoding.Decoder:
         stored = (self.checkpoint.language_model, self.checkpoint.lexicon)
-        return decoding.build(self.config.decode, self.alphabet, self.config.model.edge_spaces, *stored)
+        config = self.config
+        return decoding.build(config.decode, self.alphabet, config.model.edge_spaces, *stored, config.engine.threads)
 
     def read(self, image: str | Path | bytes | np.ndarray | Image.Image, characters: bool = False) -> Reading:
         """Read one line.

@@ -3,6 +3,7 @@ import itertools
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from hwr import Error
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.decoding import beam, greedy, lexicon, ngram
+from hwr.decoding import beam, compiled, greedy, lexicon, ngram, prune
+from hwr.decoding.decoder import Decoder, Settings
 
 TEXTS = ["abba", "ab", "cab", "baa", "abc abc", "bb"]
 
@@ -20,7 +22,7 @@ def _implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Every test runs with both searches."""
     if request.param:
         pytest.importorskip("numba")
-    monkeypatch.setattr(beam, "_is_compiled", lambda lines: request.param)
+    monkeypatch.setattr(compiled, "is_used", lambda lines: request.param)
 
 
 def enumerate_texts(logits: np.ndarray, characters: str) -> dict[str, float]:
@@ -241,8 +243,50 @@ def test_both_searches_find_the_same(beam_width: int, edges: bool, rng: np.rando
 
 def test_numba_is_used_for_many_lines_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(beam, "_searched", 0)
-    assert not beam._is_compiled(beam.SLOW_LINES)
-    assert beam._is_compiled(1) == (importlib.util.find_spec("numba") is not None)
+    monkeypatch.setattr(compiled, "_searched", 0)
+    monkeypatch.setattr(compiled, "_loading", None)
+    assert not compiled.is_used(compiled.FEW_LINES)
+    assert compiled.is_used(1) == (importlib.util.find_spec("numba") is not None)
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert not beam._is_compiled(beam.SLOW_LINES)
+    assert not compiled.is_used(compiled.FEW_LINES)
+
+
+def test_numba_is_loaded_in_the_background_if_many_lines_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.undo()
+    monkeypatch.setattr(compiled, "_searched", 0)
+    monkeypatch.setattr(compiled, "_loading", None)
+    decoder = Decoder(Alphabet("ab "), Settings("beam", lm_weight=0.5), lm=ngram.build(TEXTS, 3))
+    decoder.expect(compiled.FEW_LINES)
+    assert not compiled.is_used(1)
+    replace(decoder, settings=Settings("greedy")).expect(10**6)
+    assert not compiled.is_used(1)
+    decoder.expect(compiled.FEW_LINES + 1)
+    assert compiled.is_used(1)
+    assert not compiled._loading.is_alive()  # type: ignore[union-attr]
+
+
+def test_a_language_model_that_does_not_fit_is_refused_by_the_search_not_by_its_loading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(compiled, "_loading", None)
+    compiled.expect(10**6, ngram.build(["\u00e9t\u00e9"], 3), Alphabet("e\u0301t"))
+    assert compiled.is_used(1) == (importlib.util.find_spec("numba") is not None)
+
+
+def test_threads_do_not_change_the_result(rng: np.random.Generator) -> None:
+    alphabet, lm, logits = Alphabet(ORIGINAL), ngram.build(TEXTS, 3), peaky(rng, 5, 40)
+    one, three, many = (beam.search(logits, alphabet, 4, lm, 0.6, n_best=4, threads=n) for n in (1, 3, 9))
+    assert one == three == many
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_compiled_links_of_a_language_model_equal_numpys(pruned: bool) -> None:
+    pytest.importorskip("numba")
+    lm, times = ngram.count(["the quick brown fox", "the dog", "over the fox the fox"] * 2, 4)
+    lm = prune.to_size(lm, times, 0.00225) if pruned else lm
+    found = beam.model(lm, Alphabet("thequick dog"))
+    assert found.start == lm.start
+    np.testing.assert_array_equal(found.suffix, lm.suffix)
+    np.testing.assert_array_equal(found.next_state, lm.next_state)

@@ -83,6 +83,7 @@ LAYERS = [
         "hwr.gluon_params",
         "hwr.bundled",
         "hwr.processes",
+        "hwr.threads",
         "hwr.atomic",
         "hwr.terminal",
         "hwr.memory",

@@ -7,8 +7,8 @@ probability is the sum over all its paths, not the probability of the best path.
 """
 
 import functools
-import importlib.util
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
+from hwr.decoding import compiled as compilation
 from hwr.decoding import lexicon as lexicons
 from hwr.decoding.lexicon import Lexicon
-from hwr.decoding.ngram import LM
+from hwr.decoding.ngram import LM, START
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,6 @@ class Hypothesis:
     score: float
     ctc: float
     lm: float
-
-
-# Lines that a process searches in NumPy before it loads the compiled search, which takes as long as 80 lines in NumPy, and 20 s
-# on a machine that has not compiled it yet.
-SLOW_LINES = 100
-_searched = 0  # lines of this process so far
 
 
 class Limits(NamedTuple):
@@ -99,6 +94,7 @@ def search(
     lexicon: Lexicon | None = None,
     unknown_penalty: float = 0.0,
     compiled: bool | None = None,
+    threads: int = 1,
 ) -> list[list[Hypothesis]]:
     """Search the most likely texts of each line.
 
@@ -116,7 +112,8 @@ def search(
             not seen these spaces, so it starts after the first and ends before the last.
         lexicon: A word list for this alphabet.
         unknown_penalty: Nats subtracted for each word that is not in the list.
-        compiled: Whether numba's search is used, or NumPy's; None: numba's after `SLOW_LINES` lines, if it is installed.
+        compiled: Whether numba's search is used, or NumPy's; None: see `compiled.is_used`.
+        threads: Threads of numba's search, which share the lines.
 
     Returns:
         The hypotheses of each line, best first, each text once; fewer than `n_best` only if there are no more.
@@ -138,10 +135,8 @@ def search(
     )
     weights = Weights(float(lm_weight), float(length_bonus), float(unknown_penalty))
     trie = Trie(words.letter, words.first, words.entry, words.node, words.is_word)
-    if _is_compiled(len(logits)) if compiled is None else compiled:
-        from hwr.decoding import beam_compiled
-
-        found, lengths, scores = beam_compiled.search(values, limits, weights, trie, model(lm, alphabet))
+    if compilation.is_used(len(logits)) if compiled is None else compiled:
+        found, lengths, scores = _compiled(values, limits, weights, trie, model(lm, alphabet), threads)
     else:
         from hwr.decoding import beam_arrays
 
@@ -181,6 +176,22 @@ def _check(
         raise Error(f"lm_weight={lm_weight} needs a language model")
 
 
+def _compiled(
+    values: np.ndarray, limits: Limits, weights: Weights, trie: Trie, model: Model, threads: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The compiled search, in threads that each search some of the lines."""
+    from hwr.decoding import beam_compiled
+
+    threads = min(threads, len(values))
+    if threads == 1:
+        return beam_compiled.search(values, limits, weights, trie, model)
+    parts = np.array_split(values, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        outputs = list(pool.map(lambda part: beam_compiled.search(part, limits, weights, trie, model), parts))
+    found, lengths, scores = (np.concatenate(columns) for columns in zip(*outputs, strict=True))
+    return found, lengths, scores
+
+
 @functools.lru_cache(maxsize=4)
 def model(lm: LM | None, alphabet: Alphabet) -> Model:
     """Convert the language model for the compiled search, once per model and alphabet.
@@ -191,28 +202,27 @@ def model(lm: LM | None, alphabet: Alphabet) -> Model:
     if lm is None:  # only the types matter
         i4, i8, f8 = np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros(1)
         return Model(False, 0, i4, i8, i8, i4, f8, i4, f8, i4)
+    from hwr.decoding import beam_compiled
+
     spelled = lm.spelled(alphabet.characters)
+    states, first = len(lm.first) - 1, lm.first.astype(np.int64)
+    suffix = beam_compiled.links(first, lm.token)
+    after = np.arange(1, len(suffix), dtype=np.int32)
+    next_state = np.where(after < states, after, suffix[1:])
     return Model(
         known=True,
-        start=lm.start,
+        start=int(next_state[lm.find(np.zeros(1, np.int64), np.full(1, START))[0][0]]),
         tokens=np.concatenate(spelled).astype(np.int32),
         begin=np.cumsum([0, *map(len, spelled)]).astype(np.int64),
-        first=lm.first.astype(np.int64),
+        first=first,
         token=lm.token,
         log_p=lm.log10_p.astype(np.float64) * np.log(10),
-        next_state=lm.next_state,
+        next_state=next_state,
         backoff=lm.log10_backoff.astype(np.float64) * np.log(10),
-        suffix=lm.suffix,
+        suffix=suffix[:states],
     )
 
 
 @functools.lru_cache(maxsize=4)
 def _no_words(alphabet: Alphabet) -> Lexicon:
     return lexicons.build([], alphabet)
-
-
-def _is_compiled(lines: int) -> bool:
-    """Whether the compiled search is worth loading, counting so many more lines."""
-    global _searched
-    _searched += lines
-    return _searched > SLOW_LINES and importlib.util.find_spec("numba") is not None

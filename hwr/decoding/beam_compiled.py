@@ -201,7 +201,38 @@ def finish(size, weights, trie, model, texts, b, new):  # type: ignore[no-untype
         texts.place[b.node[0, i]] = -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def links(first, token):  # type: ignore[no-untyped-def]
+    """The longest known suffix of every node, the highest order's too; `LM.suffix` has the same for contexts.
+
+    Args:
+        first, token: The arrays of `LM`.
+
+    Returns:
+        (1 + entries,) int32.
+    """
+    suffix = np.zeros(len(token) + 1, np.int32)
+    for state in range(1, len(first) - 1):
+        for e in range(first[state], first[state + 1]):
+            # A pruned model may lack a suffix; then try the next shorter one.
+            shorter = suffix[state]
+            while True:
+                low, high = first[shorter], first[shorter + 1]
+                end = high
+                while low < high:
+                    middle = (low + high) // 2
+                    if token[middle] < token[e]:
+                        low = middle + 1
+                    else:
+                        high = middle
+                if low < end and token[low] == token[e]:
+                    suffix[e + 1] = low + 1
+                    break
+                shorter = suffix[shorter]
+    return suffix
+
+
+@njit(cache=True, nogil=True)
 def search(logits, limits, weights, trie, model):  # type: ignore[no-untyped-def]
     """Search all lines.
 

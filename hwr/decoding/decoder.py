@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from hwr import Error, memory
+from hwr import Error, memory, processes
 from hwr.alphabet import Alphabet
 from hwr.config.decoder_settings import STORED
-from hwr.decoding import align, greedy, lexicon
+from hwr.decoding import align, compiled, greedy, lexicon
 from hwr.decoding.greedy import UNCALIBRATED, Calibration
 from hwr.decoding.lexicon import Lexicon
 from hwr.decoding.ngram import LM
@@ -44,6 +44,7 @@ class Decoder:
         edge_spaces: Whether the network writes a space before and after each text; the decoder removes them.
         lm: A character n-gram, or None.
         lexicon: A word list for this alphabet, or None.
+        threads: Threads of the beam search, once it is compiled.
     """
 
     alphabet: Alphabet
@@ -51,10 +52,16 @@ class Decoder:
     edge_spaces: bool = False
     lm: LM | None = None
     lexicon: Lexicon | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.lm is not None:
             self.lm.spelled(self.alphabet.characters)  # refuses an unsuitable model before reading anything
+
+    def expect(self, lines: int) -> None:
+        """Prepare for so many lines, in the background; see `compiled.expect`."""
+        if self.settings.name == "beam":
+            compiled.expect(lines, self.lm, self.alphabet)
 
     def __call__(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Decode lines.
@@ -131,6 +138,7 @@ class Decoder:
                 edges=self.edge_spaces,
                 lexicon=self.lexicon,
                 unknown_penalty=self.settings.unknown_penalty,
+                threads=self.threads,
             )
 
 
@@ -140,6 +148,7 @@ def build(
     edge_spaces: bool,
     stored_lm: "Part | None" = None,
     stored_words: "Part | None" = None,
+    threads: int | None = None,
 ) -> Decoder:
     """Build the decoder of a config, reading the files that it names.
 
@@ -147,6 +156,7 @@ def build(
         settings: `lm` and `words` are paths, or `stored`.
         stored_lm: The checkpoint's language model.
         stored_words: The checkpoint's word list.
+        threads: Threads of the beam search; None: one per usable core.
 
     Raises:
         Error: A file is missing or malformed, or the checkpoint does not store what `stored` asks for.
@@ -166,7 +176,7 @@ def build(
     given = {key: value for key in Settings.__dataclass_fields__ if (value := getattr(full, key, None)) is not None}
     fitted = full.greedy_calibration if full.name == "greedy" else full.calibration
     given["calibration"] = Calibration(*fitted) if fitted else Calibration(full.temperature)
-    return Decoder(alphabet, Settings(**given), edge_spaces, lm, words)
+    return Decoder(alphabet, Settings(**given), edge_spaces, lm, words, threads or processes.usable_cores())
 
 
 def _stored(part: T | None, key: str, what: str) -> T:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from hwr import Error, files, memory, networks
+from hwr import Error, files, memory, networks, threads
 from hwr.config import Config
 from hwr.engines.base import Engine, Group, Trainer, Weights
 from hwr.processes import rank_and_world_size
@@ -66,6 +66,7 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
         Error: The engine's library is not installed, the device does not exist, the sizes are inconsistent, or the engine
             can't share the work with torchrun's other processes.
     """
+    threads.wait_asleep()
     match config.engine.name:
         case "torch" | "auto":
             from hwr.engines.torch_trainer import TorchTrainer
@@ -90,6 +91,7 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray], line
     Raises:
         Error: As in `trainer` and `chosen`; or the weights do not fit the network.
     """
+    threads.wait_asleep()
     match chosen(config, lines):
         case "torch":
             from hwr.engines.torch import TorchEngine

@@ -10,6 +10,7 @@ from hwr.config import Config
 from hwr.engines import onnx_file
 from hwr.engines.base import Group
 from hwr.images.batches import Batch
+from hwr.threads import onnx_options
 
 
 class OnnxEngine:
@@ -95,10 +96,8 @@ def _session(model: bytes, name: str, threads: int | None, optimise: bool = True
         import onnxruntime
     except ImportError as error:
         raise Error(f"{name} needs onnxruntime: pip install '.[read]' ({error})") from error
-    options = onnxruntime.SessionOptions()
+    options = onnx_options(threads)
     options.log_severity_level = 4  # errors are raised too; printed, they might contain escape sequences
-    if threads:
-        options.intra_op_num_threads = threads
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -255,6 +255,7 @@ def evaluate(
         check_root(config.data, checkpoint or model.name or "the model")
     dataset = _noted(data.read(config.data), config.data, model)
     lines = lines_of(dataset, split, config.data)
+    model.decoder.expect(len(lines) // model.engine.group.size)
     geometry = pieces.unsqueezed(model.geometry)
     examples = prepared(lines, model.alphabet, geometry, config.data.cache, model.engine.group)
     predictions = read_with(model, examples)

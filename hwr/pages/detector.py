@@ -6,7 +6,6 @@ the letters, so that close lines stay apart.
 
 import functools
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from hwr import Error
+from hwr.threads import onnx_options
 
 # The network's file in the package, and its input: sides in multiples of 32 pixels, values -1..1 (rapidocr/config.yaml).
 MODEL = "models/PP-OCRv6_det_small.onnx"
@@ -59,9 +59,7 @@ def _session() -> Any:
         import onnxruntime
     except ImportError as error:
         raise Error(f"finding the lines of a page needs onnxruntime: pip install -e '.[pages]' ({error})") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return onnxruntime.InferenceSession(str(_model()), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(_model()), onnx_options(), providers=["CPUExecutionProvider"])
 
 
 def _model() -> Path:

@@ -93,7 +93,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         )
     batches.check_size(len(train_lines), config.train.batch_size)
     geometry, folder = networks.geometry(config), config.data.cache
-    decoder = decoding.build(config.decode, letters, config.model.edge_spaces)
+    decoder = decoding.build(config.decode, letters, config.model.edge_spaces, threads=config.engine.threads)
     computed_with = run_folder.same_precision(out, config) if saved else config
     engine = engines.trainer(computed_with, letters.classes, fresh=not saved)
     training = batches.all_writable(prepared(train_lines, letters, geometry, folder, engine.group))

@@ -1,6 +1,7 @@
 """What the benchmarks share: options, synthetic lines, engines in separate processes, the conditions."""
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -24,6 +25,7 @@ from hwr.data import synth
 from hwr.images import augment, batches, cache
 from hwr.images.batches import Batch, Examples, Recipe
 from hwr.images.cache import Images
+from hwr.processes import usable_cores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -47,32 +49,46 @@ def start(settings: Config, classes: int) -> Connection:
 
 
 def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
-    """Build an engine, send its description (or the error), then time calls on request."""
+    """Build an engine, send its description (or the error), then time calls on request: seconds by the clock and of CPU."""
+    recipe = config.from_dict(settings)
     try:
-        engine = engines.trainer(config.from_dict(settings), classes)
+        if recipe.engine.name == "onnx":
+            engine = engines.reader(recipe, classes, _weights(recipe, classes))
+        else:
+            engine = engines.trainer(recipe, classes)
     except Error as error:
         pipe.send(str(error))
         return
+    threads, finish = recipe.engine.threads or usable_cores(), lambda: None
     if engine.name == "mxnet":
         import mxnet
 
         threads, finish = engine.threads, mxnet.nd.waitall  # type: ignore[attr-defined]
-    else:
+    elif engine.name == "torch":
         import torch
 
         threads = torch.get_num_threads()
         finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    numbers = sum(array.size for array in engine.weights().values())
+    numbers = sum(math.prod(shape) for shape in networks.shapes(recipe, classes).values())
     pipe.send({"threads": threads, "device": engine.device, "numbers": numbers})
     while asked := pipe.recv():
         what, batch = asked
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         if what == "training":
             engine.train_step(batch, 0.0)  # learning rate 0: equal work in each step, and constant weights
         else:
             engine.logits(batch)
         finish()  # MXNet may still be updating, and a GPU computing
-        pipe.send(time.perf_counter() - start)
+        pipe.send((time.perf_counter() - start, time.process_time() - used))
+
+
+def _weights(settings: Config, classes: int) -> dict[str, np.ndarray]:
+    """Random weights: speed does not depend on them."""
+    rng, shapes = np.random.default_rng(0), networks.shapes(settings, classes)
+    return {
+        name: np.ones(shape, np.float32) if "var" in name else rng.normal(0, 0.05, shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:

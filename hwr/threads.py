@@ -1,0 +1,43 @@
+"""How the threads of numerical libraries wait for each other: asleep, so that other programs can work meanwhile.
+
+By default OpenMP's threads (PyTorch's, MXNet's) spin for milliseconds after each of the hundreds of small steps of a network. If
+another program holds a core, the spinning threads hold the others, and everything takes turns of the scheduler: a hundred
+times as long as the work itself. Asleep, a busy machine slows a network down about in proportion; docs/performance.md has
+the figures.
+"""
+
+import os
+import sys
+from typing import Any
+
+from hwr.processes import usable_cores
+
+# Each of these decides how OpenMP's threads wait: the standard's, GNU's, and Intel's and LLVM's two.
+_OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+
+
+def wait_asleep() -> None:
+    """Let OpenMP's threads sleep while they wait. To be called before PyTorch or MXNet is imported; later it has no effect.
+
+    The user's own settings in the environment win.
+    """
+    if not any(library in sys.modules for library in ("torch", "mxnet")) and not any(map(os.environ.get, _OF_OPENMP)):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def onnx_options(threads: int | None = None) -> Any:
+    """onnxruntime's `SessionOptions`; its threads wait like OpenMP's, and are not bound to cores.
+
+    Args:
+        threads: Number of threads; None: one per usable core.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() != "active":
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

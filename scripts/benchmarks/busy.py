@@ -1,0 +1,136 @@
+"""Benchmark reading and training beside other busy programs."""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.common import conditions, drawn, json_option, start, write
+from hwr import Error, config
+from hwr.alphabet import ORIGINAL, Alphabet
+from hwr.images.batches import Batch
+from hwr.processes import usable_cores
+
+# How threads wait. 300,000 turns is what GNU's OpenMP does by itself (its manual, GOMP_SPINCOUNT).
+POLICIES: Mapping[str, Mapping[str, str]] = {
+    "hwr": {},
+    "spinning": {"GOMP_SPINCOUNT": "300000", "OMP_WAIT_POLICY": "active"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+WORK = ("training", "reading", "reading, onnx")
+
+
+@click.command("busy")
+@click.option("--config", "names", multiple=True, default=("lines_cpu", "latin", "iam_line_best"), show_default=True)
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
+@click.option("--neighbours", multiple=True, default=(2, 8), show_default=True, type=click.IntRange(min=1))
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="The median counts.")
+@json_option
+def measure_busy(
+    names: tuple[str, ...], batch: int, neighbours: tuple[int, ...], repeats: int, json_path: Path | None
+) -> None:
+    """Lines per second alone, and beside programs that each keep a core busy, for three ways in which threads wait.
+
+    "hwr" is how hwr sets them; "spinning" how the libraries do by themselves. They take turns. The fair share of N neighbours
+    on C cores is C / (C + N). If other programs run, the figures say how much of the CPUs they took while hwr was alone.
+    """
+    about, rows = conditions(), []
+    click.echo(about["cpu"])
+    for name in names:
+        try:
+            rows += _measure(name, batch, neighbours, repeats)
+        except Error as error:
+            raise click.ClickException(str(error)) from None
+    write(json_path, {"conditions": about, "batch": batch, "repeats": repeats, "rows": rows})
+
+
+def _measure(name: str, size: int, neighbours: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
+    """The rows of a recipe."""
+    alphabet, cores, rows = Alphabet(ORIGINAL), usable_cores(), []
+    common = ["engine.device=cpu", f"train.batch_size={size}", "data.alphabet=auto"]
+    recipe = config.load(name, [*common, "engine.name=torch"])
+    batch = drawn(recipe, alphabet, size)
+    exported = config.load(name, [*common, "engine.name=onnx", "engine.precision=fp32"])
+    for what in WORK:
+        settings = exported if what.endswith("onnx") else recipe
+        workers = {policy: _started(settings, alphabet.classes, POLICIES[policy]) for policy in POLICIES}
+        given = batch if what == "training" else dataclasses.replace(batch, warps=None)
+        task = what.removesuffix(", onnx")
+        alone, others = _rates(workers, task, given, repeats)
+        for policy, rate in alone.items():
+            rows.append({"config": name, "what": what, "policy": policy, "others": others, "rates": {0: rate}})
+        for number in neighbours:
+            with _neighbours(number):
+                busy, _ = _rates(workers, task, given, repeats)
+            for row in rows[-len(POLICIES) :]:
+                row["rates"][number] = busy[row["policy"]]
+        click.echo(f"\n{name}, {what}; other programs took {100 * others:.0f} % of the CPUs while hwr was alone")
+        for row in rows[-len(POLICIES) :]:
+            cells = [f"{row['policy']:>12}{row['rates'][0]:>10.1f} lines/s alone"]
+            for number in neighbours:
+                share = row["rates"][number] / row["rates"][0]
+                cells.append(f"{share:>7.2f} beside {number} (fair: {cores / (cores + number):.2f})")
+            click.echo("".join(cells))
+        for worker in workers.values():
+            worker.send(None)
+    return rows
+
+
+def _started(settings: config.Config, classes: int, environment: Mapping[str, str]) -> Connection:
+    """An engine in a process with these variables in its environment."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        worker = start(settings, classes)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    about = worker.recv()
+    if isinstance(about, str):
+        raise Error(about)
+    return worker
+
+
+def _rates(workers: Mapping[str, Connection], task: str, batch: Batch, repeats: int) -> tuple[dict[str, float], float]:
+    """Lines per second of each worker, and the share of the CPUs that other programs took meanwhile."""
+    seconds: dict[str, list[float]] = {policy: [] for policy in workers}
+    clock, own, busy = 0.0, 0.0, 0.0
+    for turn in range(repeats + 1):
+        for policy, worker in workers.items():
+            before = _busy_seconds()
+            worker.send((task, batch))
+            took, used = worker.recv()
+            if turn:  # the first is the warm-up
+                seconds[policy].append(took)
+                clock, own, busy = clock + took, own + used, busy + _busy_seconds() - before
+    rates = {policy: len(batch.images) / statistics.median(times) for policy, times in seconds.items()}
+    return rates, max(0.0, busy - own) / (clock * (os.cpu_count() or 1))
+
+
+def _busy_seconds() -> float:
+    """Seconds that all CPUs have worked since the machine started; 0 where /proc is missing."""
+    try:
+        user, nice, system = map(int, Path("/proc/stat").read_text().split(maxsplit=4)[1:4])
+    except OSError:
+        return 0.0
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _neighbours(number: int) -> Iterator[None]:
+    """Run so many programs that keep a core busy."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()

@@ -1,0 +1,70 @@
+"""How threads wait for each other."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hwr import threads
+
+from .conftest import REPOSITORY
+
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it
+        monkeypatch.delenv(name)
+    for library in ("torch", "mxnet"):
+        monkeypatch.delitem(sys.modules, library, raising=False)
+
+
+def test_openmp_sleeps_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.wait_asleep()
+    assert os.environ.pop("OMP_WAIT_POLICY") == "passive"
+    for name in NAMES[1:]:
+        monkeypatch.setenv(name, "7")
+        threads.wait_asleep()
+        assert "OMP_WAIT_POLICY" not in os.environ
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    threads.wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+
+
+@pytest.mark.parametrize("library", ["torch", "mxnet"])
+def test_the_environment_is_not_changed_after_the_library_has_read_it(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, pytest)
+    threads.wait_asleep()
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+def test_onnxruntime_sleeps_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    key = "session.intra_op.allow_spinning"
+    options = threads.onnx_options(3)
+    assert (options.intra_op_num_threads, options.get_session_config_entry(key)) == (3, "0")
+    assert threads.onnx_options().intra_op_num_threads == threads.usable_cores()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    with pytest.raises(RuntimeError, match=key):
+        threads.onnx_options().get_session_config_entry(key)
+
+
+def test_the_engine_sets_it_before_torch_reads_it() -> None:
+    """In a process, since OpenMP reads its environment once."""
+    pytest.importorskip("torch")
+    code = (
+        "import os, sys\nfrom hwr import config, engines\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY')); sys.exit()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "engines.trainer(config.load('lines_cpu'), 30)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert out.stdout.strip() == "passive", out.stderr
