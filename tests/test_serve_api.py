@@ -3,6 +3,7 @@
 import io
 import json
 import time
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,9 @@ def test_pages_are_read_corrected_and_searched(client: Client) -> None:
     assert after["lines"][0]["text"] == "Überprüft <b>"
     assert after["state"] == "in progress"
     client.correct(page, line, "another window", 409)
+    for form in ("NFD", "NFC"):
+        found = client.get(f"/api/pages?search={unicodedata.normalize(form, 'ÜBERPRÜFT')}")
+        assert len(found["pages"]) == 1, form
     found = client.get("/api/pages?search=überprüft")
     assert [(page["name"], [hit["text"] for hit in page["hits"]]) for page in found["pages"]] == [
         ("a.png", ["Überprüft <b>"])

@@ -20,8 +20,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda path: path.name)
 def test_a_damaged_file_is_refused_or_read(seed: Path, tmp_path: Path) -> None:
-    from torturing.fuzz import check
-    from torturing.readers import READERS
+    from torturing.fuzz import READERS, check
 
     name = seed.name.rpartition("-")[0].replace("_", " ")
     if name == "onnx":

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from hwr import Error, checkpoint, config, data, decoding, networks
 from hwr.alphabet import Alphabet
@@ -14,6 +15,7 @@ from hwr.cli import main
 from hwr.decoding import arpa, greedy, language_model, ngram
 from hwr.decoding.lexicon import split as words_of
 from hwr.evaluation import metrics, tune
+from hwr.images.batches import Batch
 from hwr.training.loop import train
 
 from .conftest import TINY
@@ -435,3 +437,27 @@ def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn
         assert all(np.array_equal(a, lm.arrays[key]) for key, a in found.language_model.arrays.items())
     assert train("finetune", tmp_path / "greedy", say=lambda line: None, overrides=[*keys, "decode.name=greedy"])
     assert checkpoint.load(tmp_path / "greedy/best.safetensors").language_model is None
+
+
+def test_long_lines_are_read_in_pieces(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwr.engines.torch import TorchEngine
+
+    pytest.importorskip("torch")
+    rows = []
+    for number, width in enumerate((60, 2000, 70)):
+        Image.fromarray(np.full((24, width), 230, np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(json.dumps({"image": f"{number}.png", "text": "a", "split": "val"}))
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    widths: list[int] = []
+    run = TorchEngine.logits
+
+    def logits(self: TorchEngine, batch: Batch) -> np.ndarray:
+        widths.extend(batch.widths.tolist())
+        return run(self, batch)
+
+    monkeypatch.setattr(TorchEngine, "logits", logits)
+    sets = ["--set", f"data.root={tmp_path}/x.jsonl", "engine.name=torch", "engine.device=cpu"]
+    hwr("lm", "tune", "--checkpoint", model, *sets, "--out", tmp_path / "t.safetensors")
+    whole = checkpoint.load(model).config.image.width
+    assert max(widths) <= whole
+    assert sum(widths) > 2000

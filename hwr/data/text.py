@@ -15,6 +15,11 @@ def unseen(character: str) -> bool:
     return code in _UNSEEN or 0xE0100 <= code <= 0xE01EF or unicodedata.category(character)[0] in "CZ"
 
 
+def folded(text: str) -> str:
+    """A text to search in or for: without the differences between cases and between composed and decomposed characters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
 def blank(text: str) -> bool:
     """Whether a text has no visible character."""
     return all(c.isspace() or unseen(c) for c in text)

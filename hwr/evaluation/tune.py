@@ -16,7 +16,7 @@ from hwr.decoding import Decoder, Settings
 from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
 from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import lines_of
-from hwr.images import batches, cache
+from hwr.images import batches, cache, pieces
 from hwr.recognizer import Recognizer
 
 # The initial grid for the two weights; the search then refines the best point in halved steps.
@@ -61,11 +61,12 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
     """
     config, geometry, decoder = model.config, model.geometry, model.decoder
     lines = lines_of(data.read(config.data), "val", config.data)
-    images = cache.prepared(lines, geometry, config.data.cache, progress=True)
-    reading = batches.reading(images, None, config.evaluate.batch_size, geometry.multiple)
+    images = cache.prepared(lines, pieces.unsqueezed(geometry), config.data.cache, progress=True)
+    size = config.evaluate.batch_size
+    reading = batches.reading(images, None, size, geometry.multiple, geometry.width)
     # All logits are kept: a few thousand validation lines of 100 kB each.
-    bar = tqdm(reading, "validation lines", -(-len(lines) // config.evaluate.batch_size), disable=None, leave=False)
-    outputs = [(batch.index, model.engine.logits(batch)) for batch in bar]
+    bar = tqdm(reading, "validation lines", -(-len(lines) // size), disable=None, leave=False)
+    outputs = [(batch.index, pieces.logits(model.engine.logits, batch, geometry, size)) for batch in bar]
     references = [line.text for line in lines]
 
     def read(decoder: Decoder) -> tuple[metrics.Score, list[np.ndarray]]:

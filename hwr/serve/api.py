@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hwr import Error, __version__
+from hwr.data.text import folded
 from hwr.serve import edits, pictures, reading, training, uploads, views
 from hwr.serve.records import PageState
 from hwr.serve.requests import json_of, line_or_none, names_of, points_of, workbench
@@ -75,13 +76,13 @@ async def use_model(request: Request) -> Response:
 
 def pages(request: Request) -> Response:
     """The pages, or those whose name or text contains `search`."""
-    bench, search = workbench(request), request.query_params.get("search", "").casefold().strip()
+    bench, search = workbench(request), folded(request.query_params.get("search", "")).strip()
     found = []
     for page in bench.project.pages():
         summary = views.summary(page)
         if search:
-            hits = [line for line in page.lines if search in line.text.casefold()]
-            if not hits and search not in page.name.casefold():
+            hits = [line for line in page.lines if search in folded(line.text)]
+            if not hits and search not in folded(page.name):
                 continue
             summary["hits"] = [{"id": line.id, "text": line.text} for line in hits[:20]]
         found.append(summary)

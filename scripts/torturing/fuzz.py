@@ -22,12 +22,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from hwr import Error
+from torturing import readers, served
 from torturing.common import Result
-from torturing.readers import READERS, Reader
+from torturing.readers import Reader
 
 # Per input: seconds of computing, seconds in all (for readers that wait), and bytes of memory above those at the start.
 SECONDS, WAITING, MEMORY = 10, 120, 2 << 30
 BATCH = 500  # inputs per process
+
+READERS: dict[str, Reader] = {**readers.READERS, **served.SERVED}
+# Their threads would not survive a fork, so they start in each process.
+IN_CHILDREN = ("onnx", "request")
 
 # What every file gets: numbers at the limits of their types, other encodings, control characters, deep nesting.
 WORDS = (
@@ -124,14 +129,14 @@ def run(name: str, inputs: int, number: int) -> Found:
         number: The random seed.
     """
     found, files = Found(), READERS[name].good()
-    if name != "onnx":  # its threads would not survive the fork
+    if name not in IN_CHILDREN:
         for good in files:  # also imports and compiles what the children need
             with tempfile.TemporaryDirectory() as folder:
                 assert not check(READERS[name], good, Path(folder, "files")), f"{name}: a good file is refused"
-    batch = 0
+    batch, size = 0, min(BATCH, max(50, -(-inputs // len(files))))
     while found.inputs < inputs:
         before = found.inputs
-        _one_process(name, files[batch % len(files)], min(BATCH, inputs - found.inputs), (number << 16) + batch, found)
+        _one_process(name, files[batch % len(files)], min(size, inputs - found.inputs), (number << 16) + batch, found)
         batch += 1
         found.inputs = max(found.inputs, before + 1)
     return found
