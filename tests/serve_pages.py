@@ -11,6 +11,7 @@ from hwr.data import Line
 from hwr.data.formats import page, xml
 from hwr.data.formats.marked_pages import Marked
 from hwr.images import load
+from hwr.recognizer import Recognizer
 from hwr.serve.edits import Found
 from hwr.serve.records import PageState
 
@@ -50,7 +51,7 @@ def write(path: Path, lines: Sequence[Line], texts: Sequence[str] | None = None)
     xml.write(page.new(path.name, load.size(path), marked), path.with_suffix(".xml"))
 
 
-def find(page: PageState) -> list[Found]:
+def find(page: PageState, recognizer: Recognizer) -> list[Found]:
     """Find the lines of a page that `draw` made: rows with ink."""
     pixels = load.read(page.image)
     inked = np.flatnonzero((pixels < 200).any(1))

@@ -228,6 +228,31 @@ def test_a_pdf_becomes_pages(client: Client) -> None:
     assert (page["width"], page["height"]) == pytest.approx(size, abs=2)
 
 
+def test_a_tiff_of_several_pages_becomes_pages(client: Client) -> None:
+    from PIL import Image
+
+    root, whole, cut, single = client.bench.project.root, io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with Image.open(root / "a.png") as first, Image.open(root / "b.png") as second:
+        frames = [first.convert("L"), second.convert("RGB"), first.convert("1"), first.convert("CMYK")]
+        frames[0].save(whole, "TIFF", save_all=True, append_images=frames[1:], dpi=(400, 400))
+        frames[0].save(cut, "TIFF", save_all=True, append_images=frames[:1])
+        frames[0].save(single, "TIFF")
+    sent = [("my letters.tif", whole.getvalue()), ("cut.tiff", cut.getvalue()[:-2000]), ("one.tif", single.getvalue())]
+    stored = client.upload(*sent)
+    assert [one["stored"] for one in stored] == [*(f"my letters-00{n}.png" for n in range(1, 5)), "", "one.tif"]
+    assert "cut.tiff" in stored[4]["error"]
+    for name, frame in zip(("001", "002", "003"), frames, strict=False):
+        with Image.open(root / f"my letters-{name}.png") as kept:
+            assert kept.mode == frame.mode
+            assert kept.tobytes() == frame.tobytes()
+            assert kept.info["dpi"] == pytest.approx((400, 400), abs=0.1)
+    assert len(client.pages()) == 7
+    assert client.page("my letters-004.png")["state"] == "new"
+    read = client.http.post("/api/read?lines=line", content=whole.getvalue(), headers={"content-type": "image/tiff"})
+    assert read.status_code == 200, read.text
+    assert [page["name"] for page in read.json()["pages"]] == [f"request-000{n}.png" for n in range(1, 5)]
+
+
 def test_a_broken_page_stops_no_job(client: Client) -> None:
     (client.bench.project.root / "c.png").write_bytes(b"nothing")
     pages = client.pages()

@@ -76,26 +76,6 @@ def server(model: Path, tmp_path: Path) -> Iterator[Server]:
     found.end()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    paths = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    binary, driver = next((path for path in paths if path), None), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.add_argument(f"--window-size={SIZE[0]},{SIZE[1]}")
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
-
-
 class User:
     """Somebody at the browser."""
 
@@ -197,8 +177,15 @@ class User:
 
 
 @pytest.fixture
-def user(browser: Any, server: Server) -> User:
-    return User(browser, server)
+def user(browser: Any, server: Server, tmp_path: Path) -> Iterator[User]:
+    before = browser.get_window_size()
+    browser.set_window_size(*SIZE)
+    behavior = {"behavior": "allow", "downloadPath": str(tmp_path / "downloads")}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
+    browser.get_log("browser")  # what others have left there
+    yield User(browser, server)
+    browser.get("about:blank")
+    browser.set_window_size(before["width"], before["height"])
 
 
 @pytest.fixture(scope="module")

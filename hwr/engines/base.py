@@ -56,6 +56,14 @@ class Engine(Protocol):
         """
         ...
 
+    def limit_threads(self, number: int) -> bool:
+        """Compute what the calling thread asks for in this many threads of a CPU.
+
+        Returns:
+            Whether several threads can use the engine at once, each with its own number.
+        """
+        ...
+
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """CTC loss, (N,) nats per line, unweighted; NaN if the engine can't compute it.
 

@@ -54,6 +54,9 @@ class OnnxEngine:
             raise Error(f"{self._name}: its logits should be ({lines}, T, {classes}) float32, but are {found}")
         return out
 
+    def limit_threads(self, number: int) -> bool:
+        return False
+
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """NaN: exported networks are scored on their text only."""
         return np.full(len(logits), np.nan)

@@ -62,6 +62,11 @@ class TorchEngine:
             out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
         return out
 
+    def limit_threads(self, number: int) -> bool:
+        if torch.get_num_threads() != number:
+            torch.set_num_threads(number)  # of this thread, and of those that begin later
+        return True
+
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             out: np.ndarray = ctc_loss(torch.from_numpy(logits), labels).numpy()

@@ -45,7 +45,8 @@ async def read(request: Request) -> Response:
     kind, lines, characters = _choice(query, "format", files.KINDS), _lines(query), _flag(query, "characters", False)
     wait = _flag(query, "wait", True)
     type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if type_.startswith("image/") and lines == "line" and kind == files.JSON and wait:
+    single = type_.startswith("image/") and type_ != "image/tiff"  # which may hold several pages
+    if single and lines == "line" and kind == files.JSON and wait:
         return await _read_line(request, characters)
     async with (
         request.form(max_files=MOST_FILES, max_fields=10)
@@ -74,7 +75,8 @@ async def _read_line(request: Request, characters: bool) -> Response:
     """Read one line image. No thread waits, so many clients share a batch."""
     bench, content = workbench(request), await request.body()
     recognizer = bench.reader.recognizer
-    prepared, size = await run_in_threadpool(_prepared, recognizer, content)
+    # As many threads as cores: more would only take Python's global lock from those that read.
+    prepared, size = await asyncio.get_running_loop().run_in_executor(bench.preparers, _prepared, recognizer, content)
     (reading,) = await asyncio.wrap_future(bench.reader.read([prepared], characters))
     line: dict[str, Any] = {"id": "", "text": reading.text, "confidence": reading.confidence}
     line |= {"polygon": [], "baseline": [], **({"characters": reading.characters} if characters else {})}

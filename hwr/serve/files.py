@@ -16,7 +16,7 @@ from hwr.pages.predict import predict, reading_of
 from hwr.pages.record import PageReading
 from hwr.pages.sources import jobs
 from hwr.recognizer import Recognizer
-from hwr.serve import pdfs
+from hwr.serve import pdfs, tiffs
 from hwr.serve.frame import image_size
 from hwr.serve.uploads import Upload, safe_name
 
@@ -43,7 +43,7 @@ def media_type(kind: str) -> str:
 
 @contextmanager
 def stored(uploads: Sequence[Upload], folder: Path) -> Iterator[list[str]]:
-    """Files of a client in a temporary folder, under safe names: those to read. PDFs become images.
+    """Files of a client in a temporary folder, under safe names: those to read. PDFs become images, and so do the pages of a TIFF.
 
     An image that a PAGE or ALTO file describes is read with it.
 
@@ -77,6 +77,10 @@ def place(uploads: Sequence[Upload], inner: Path) -> list[str]:
             for picture in pdfs.render(path, pages):
                 found.append(picture.rename(inner / f"{path.stem}-{picture.name}"))
             pages.rmdir()
+        elif tiffs.is_bundle(path):
+            (pages := inner / f"{path.stem} pages").mkdir()
+            found += [picture.rename(inner / f"{path.stem}-{picture.name}") for picture in tiffs.split(path, pages)]
+            pages.rmdir()
         elif path.suffix in load.SUFFIXES:
             image_size(path)
             found.append(path)
@@ -107,7 +111,9 @@ def read(
     """
     kind = None if lines == "auto" else lines
     out = []
-    for job, predictions in predict(recognizer, jobs(files, segment.chosen(kind)), pool, characters):
+    for job, predictions in predict(
+        recognizer, jobs(files, segment.chosen(kind, recognizer=recognizer)), pool, characters
+    ):
         if job.error:
             raise Error(_plain(job.error, job.source))
         out.append(reading_of(job, predictions))

@@ -64,7 +64,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     if width * height > MOST_PIXELS:
         raise Error(f"{path.name}: {width} x {height} pixels are too many; the limit is {MOST_PIXELS:,}")
     if pages > 1:
-        raise Error(f"{path.name}: holds {pages} images; split it into one file per page")
+        raise Error(f"{path.name}: holds {pages} images; upload it, which splits it, or split it yourself")
     return width, height, turn if turn in range(1, 9) else 1
 
 

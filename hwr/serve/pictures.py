@@ -48,7 +48,9 @@ def _fitted(pixels: np.ndarray, width: int) -> np.ndarray:
     if pixels.shape[1] <= width:
         return pixels
     size = (width, max(1, round(pixels.shape[0] * width / pixels.shape[1])))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    # Up to half the size, linear interpolation looks the same and takes a seventh of the time.
+    how = cv2.INTER_LINEAR if pixels.shape[1] <= 2 * width else cv2.INTER_AREA
+    return cv2.resize(pixels, size, interpolation=how)
 
 
 def _small(path: Path, width: int) -> np.ndarray:
@@ -89,7 +91,7 @@ _DECODING = threading.Lock()
 
 
 def _pixels(path: Path, changed: int) -> np.ndarray:
-    """(H, W, 3) uint8 in OpenCV's order, upright. Kept for a few pages: decoding takes a tenth of a second and more."""
+    """(H, W) grey or (H, W, 3) RGB uint8, upright. Kept for a few pages: decoding takes a tenth of a second and more."""
     with _DECODING:
         return _kept_pixels(path, changed)
 
@@ -105,19 +107,24 @@ def _kept_pixels(path: Path, changed: int) -> np.ndarray:
 
 
 def _decoded(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 in OpenCV's order, upright."""
-    upright = ImageOps.exif_transpose(image)
+    """(H, W) grey or (H, W, 3) RGB uint8, upright."""
+    # Every copy of a page takes a hundredth of a second.
+    ImageOps.exif_transpose(image, in_place=True)
+    upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
         deep = np.asarray(upright).astype(np.float64)
         upright = Image.fromarray(np.clip(deep * (255 / max(1.0, deep.max())), 0, 255).astype(np.uint8))
     if upright.mode in ("RGBA", "LA", "PA", "P"):
         paper = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(paper, upright.convert("RGBA"))
-    return np.asarray(upright.convert("RGB"))[:, :, ::-1].copy()
+    # A grey page takes a third of the time of a coloured one.
+    mode = "L" if upright.mode in ("1", "L") else "RGB"
+    return np.asarray(upright if upright.mode == mode else upright.convert(mode))
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not done:
         raise Error("the picture can't be encoded as JPEG")
     return encoded.tobytes()

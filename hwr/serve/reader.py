@@ -1,4 +1,4 @@
-"""One thread reads for everybody: lines that wait together are read in the same batches."""
+"""A few threads read for everybody: lines that wait together are read in the same batches."""
 
 import copy
 import itertools
@@ -6,16 +6,22 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hwr import Error
+from hwr.processes import usable_cores
 from hwr.recognizer import Prepared, Reading, Recognizer
 
 T = TypeVar("T")
 
 # Batches' worth of lines that are read in one go. More would make a short request wait longer behind a long one.
 TOGETHER = 4
+
+# Most threads. Each computes on one core while all are busy: two networks on a core each read more lines than one on two
+# cores, whose threads wait for each other after every layer; and one decodes while another computes.
+MOST_THREADS = 8
 
 # Lines that may wait; a request beyond them is refused rather than kept in memory.
 MOST_WAITING = 20_000
@@ -58,8 +64,15 @@ class Reader:
         self.batches = 0  # read so far, and the lines and requests in them, for statistics
         self.lines = 0
         self.requests = 0
-        self._thread = threading.Thread(target=self._run, name="hwr reader", daemon=True)
-        self._thread.start()
+        self._cores = recognizer.config.engine.threads or usable_cores()
+        self._busy = 0
+        parallel = recognizer.engine.limit_threads(self._cores)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"hwr reader {number}", daemon=True)
+            for number in range(min(self._cores, MOST_THREADS) if parallel else 1)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def recognizer(self) -> Recognizer:
@@ -101,10 +114,13 @@ class Reader:
         return self._put(_Request(priority, next(self._numbers), call=function))
 
     def close(self) -> None:
-        """End the thread; what still waits is cancelled."""
+        """End the threads; what still waits is cancelled."""
         self._closed = True
-        self._put(_Request(-1, next(self._numbers), call=lambda recognizer: None))
-        self._thread.join(timeout=30)
+        self._wake()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        while not self._queue.empty():
+            self._queue.get().future.cancel()
 
     def _put(self, request: _Request) -> "Future[Any]":
         self._queue.put(request)
@@ -112,28 +128,51 @@ class Reader:
 
     def _run(self) -> None:
         while not self._closed:
-            requests = [self._queue.get()]
-            limit = TOGETHER * self.recognizer.config.evaluate.batch_size
-            while sum(len(request.lines) for request in requests) < limit and not self._queue.empty():
-                requests.append(self._queue.get())
-            for request in requests:
-                if request.call is not None:
-                    _answer([request], lambda r: [r[0].call(self.recognizer)])  # type: ignore[misc]
-            for characters in (False, True):
-                chosen = [r for r in requests if r.call is None and r.characters == characters]
-                if chosen:
-                    _answer(chosen, self._read_together)
-                    self.requests += len(chosen)
+            requests = self._next()
             with self._lock:
-                self._waiting -= sum(len(request.lines) for request in requests)
-        while not self._queue.empty():
-            self._queue.get().future.cancel()
+                self._busy += 1
+                cores = max(1, self._cores // self._busy)
+            try:
+                self.recognizer.engine.limit_threads(cores)
+                self._read(requests)
+            finally:
+                with self._lock:
+                    self._busy -= 1
+                    self._waiting -= sum(len(request.lines) for request in requests)
+        self._wake()  # another thread, whose request this one may have taken
+
+    def _wake(self) -> None:
+        self._put(_Request(-1, next(self._numbers), call=lambda recognizer: None))
+
+    def _next(self) -> list[_Request]:
+        """Wait for a request: a function to call, or lines with all others that wait, up to a limit."""
+        requests = [self._queue.get()]
+        limit = TOGETHER * self.recognizer.config.evaluate.batch_size
+        with suppress(queue.Empty):
+            while requests[0].call is None and sum(len(request.lines) for request in requests) < limit:
+                request = self._queue.get_nowait()
+                if request.call is not None:  # may take long: for another thread, or for later
+                    self._queue.put(request)
+                    break
+                requests.append(request)
+        return requests
+
+    def _read(self, requests: Sequence[_Request]) -> None:
+        if requests[0].call is not None:
+            _answer(requests, lambda r: [r[0].call(self.recognizer)])  # type: ignore[misc]
+            return
+        for characters in (False, True):
+            if chosen := [request for request in requests if request.characters == characters]:
+                _answer(chosen, self._read_together)
 
     def _read_together(self, requests: Sequence[_Request]) -> list[list[Reading]]:
+        recognizer = self.recognizer
         lines = [line for request in requests for line in request.lines]
-        readings = iter(self.recognizer.read_prepared(lines, requests[0].characters))
-        self.batches += -(-len(lines) // self.recognizer.config.evaluate.batch_size)
-        self.lines += len(lines)
+        readings = iter(recognizer.read_prepared(lines, requests[0].characters))
+        with self._lock:
+            self.batches += -(-len(lines) // recognizer.config.evaluate.batch_size)
+            self.lines += len(lines)
+            self.requests += len(requests)
         return [list(itertools.islice(readings, len(request.lines))) for request in requests]
 
 

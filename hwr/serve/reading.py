@@ -14,7 +14,7 @@ from hwr.serve.reader import LATER, NOW, Reader
 from hwr.serve.records import PageLine, PageState
 from hwr.serve.store import Store
 
-Finder = Callable[[PageState], list[Found]]
+Finder = Callable[[PageState, Recognizer], list[Found]]
 
 # Hypotheses of the beam from which alternatives of words are taken, and the most alternatives of a word.
 HYPOTHESES = 24
@@ -34,15 +34,18 @@ class PageResult:
     faults: tuple[str, ...]
 
 
-def find_lines(page: PageState) -> list[Found]:
+def find_lines(page: PageState, recognizer: Recognizer) -> list[Found]:
     """The lines of a page photo, in pixels of the upright image.
+
+    Args:
+        recognizer: Tells whether the page is upside down.
 
     Raises:
         Error: The line finder is not installed, or can't read the image.
     """
     from hwr.pages.segment import lines_of
 
-    return [Found(target.region, target.baseline) for target in lines_of(page.image) if target.region]
+    return [Found(target.region, target.baseline) for target in lines_of(page.image, recognizer) if target.region]
 
 
 def read_page(
@@ -61,7 +64,7 @@ def read_page(
     if page.error:
         raise Error(page.error)
     if not page.lines:
-        page = edits.set_lines(project, id, find(page))
+        page = edits.set_lines(project, id, find(page, reader.shared(LATER)))
     open_ = ("empty", "read", "given") if given else ("empty", "read")
     lines = [line for line in page.lines if line.state in open_]
     prepared, faults = prepare(page, lines, reader.recognizer)

@@ -17,8 +17,8 @@ from typing import IO, Any
 from hwr import Error
 from hwr.atomic import replacing
 from hwr.data.formats import alto, page, page_edit, xml
-from hwr.images import load
-from hwr.serve import pdfs
+from hwr.images import documents, load
+from hwr.serve import pdfs, tiffs
 from hwr.serve.frame import image_size
 from hwr.serve.project import Project
 
@@ -69,7 +69,7 @@ def safe_name(name: str) -> str:
 
 
 def store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
-    """Add files to the project: images, PDFs, PAGE and ALTO files, and archives of these.
+    """Add files to the project: images, PDFs, PAGE and ALTO files, and archives of these. A TIFF may hold several pages.
 
     PAGE and ALTO files belong to the image of the same name, in this upload or already in the project. A page that has a
     PAGE file keeps it.
@@ -89,6 +89,8 @@ def _store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
                 pages.append((name, _read(content)))
             elif suffix == ".pdf":
                 stored += [Stored(name, path.name) for path in _store_pdf(project, name, content)]
+            elif suffix in documents.TIFF and (bundled := _store_tiff(project, name, content)):
+                stored += [Stored(name, path.name) for path in bundled]
             elif suffix in load.SUFFIXES:
                 path = _store_image(project, name, content)
                 names[PurePosixPath(safe_name(name)).stem] = path
@@ -181,10 +183,23 @@ def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
         return _add_pages(project, kept, pictures)
 
 
-def _add_pages(project: Project, pdf: Path, pictures: Sequence[Path]) -> list[Path]:
+def _store_tiff(project: Project, name: str, content: IO[bytes]) -> list[Path]:
+    """Add the pages of a TIFF as images: letters.tif becomes letters-001.png, … An image of one page gives none."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / safe_name(name)
+        content.seek(0)
+        with open(path, "wb") as file:
+            shutil.copyfileobj(content, file)
+        if not tiffs.is_bundle(path):
+            return []
+        (pages := Path(folder) / "pages").mkdir()
+        return _add_pages(project, path, tiffs.split(path, pages))
+
+
+def _add_pages(project: Project, whole: Path, pictures: Sequence[Path]) -> list[Path]:
     out = []
     for number, picture in enumerate(pictures, 1):
-        path = _free(project, f"{pdf.stem}-{number:03}.jpg")
+        path = _free(project, f"{whole.stem}-{number:03}{picture.suffix}")
         with replacing(path) as temporary:
             shutil.copyfile(picture, temporary)
         out.append(path)
