@@ -1,24 +1,24 @@
 """Benchmark line finders on pages with marked lines."""
 
 import functools
-import json
+import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
-import cv2
 import numpy as np
 
-from benchmarks.common import conditions, json_option, write
-from hwr import Error, data
+from benchmarks.common import REPOSITORY, conditions, json_option, write
+from benchmarks.journal import Journal, digest
+from benchmarks.marked_pages import Marked, counts, pages, rounded
+from hwr import Error, bundled
 from hwr.evaluation import page_metrics
 from hwr.evaluation.page_metrics import PageLine, PageScore
 from hwr.images import load
-from hwr.images.load import Polygon
 from hwr.pages import kraken, segment
 from hwr.pages.predict import read_targets
 from hwr.pages.sources import Target
@@ -26,18 +26,9 @@ from hwr.recognizer import Recognizer
 from hwr.recognizer import load as load_model
 
 Finder = Callable[[Path, np.ndarray], list[Target]]
-Box = tuple[float, float, float, float]
 
-
-@dataclass(frozen=True)
-class Marked:
-    """A page: its image, its lines in order, boxes with text that is not marked, and whether more may be unmarked."""
-
-    source: str
-    image: Path
-    lines: tuple[PageLine, ...]
-    unmarked: tuple[Box, ...] = ()
-    partial: bool = False
+# In the journal, what was read with the ground-truth lines.
+GIVEN = "given"
 
 
 @click.command("pages")
@@ -50,10 +41,26 @@ class Marked:
     type=click.Choice(["hwr", "rapidocr", "kraken"]),
     help="Line finders (repeatable; default: hwr and rapidocr, and kraken if it is installed).",
 )
-@click.option("--every", default=1, type=click.IntRange(min=1), help="Take every nth page of a source only.")
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(min=1), help="Take N random pages of each source (default: all)."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option(
+    "--journal",
+    "journal_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add each page measured to FILE, and do not measure pages again that are there (same model, finder and version).",
+)
 @json_option
 def compare_finders(
-    folders: tuple[Path, ...], checkpoint: str | None, names: tuple[str, ...], every: int, json_path: Path | None
+    folders: tuple[Path, ...],
+    checkpoint: str | None,
+    names: tuple[str, ...],
+    sample: int | None,
+    seed: int,
+    journal_path: Path | None,
+    json_path: Path | None,
 ) -> None:
     """Page CER with the lines of several finders and with the ground-truth lines, lines found, seconds per page.
 
@@ -64,11 +71,15 @@ def compare_finders(
     about = conditions()
     try:
         model = load_model(checkpoint)
-        pages = [page for folder in folders for page in _pages(folder)]
         chosen = defaultdict(list)
-        for page in pages:
+        for page in (page for folder in folders for page in pages(folder)):
             chosen[page.source].append(page)
-        found = {source: _measured(model, own[::every], names or _installed()) for source, own in chosen.items()}
+        journal = Journal(journal_path)
+        found = {}
+        for source, own in chosen.items():
+            drawn = sorted(random.Random(seed).sample(range(len(own)), min(sample or len(own), len(own))))
+            bench = functools.partial(_page, model, journal, digest(bundled.model(checkpoint or bundled.MODEL)))
+            found[source] = _measured(bench, [own[i] for i in drawn], names or _installed())
     except Error as error:
         raise click.ClickException(str(error)) from None
     write(json_path, {"conditions": about, "sources": found})
@@ -82,31 +93,42 @@ def _installed() -> list[str]:
     return ["hwr", "rapidocr", "kraken"]
 
 
-def _measured(model: Recognizer, pages: list[Marked], names: tuple[str, ...] | list[str]) -> dict[str, Any]:
+Measured = tuple[list[PageLine], np.ndarray]
+"""The lines of a page that count, with the text read; and seconds (2, 2): finding and reading; on the wall and of all CPUs."""
+
+
+def _page(model: Recognizer, journal: Journal, weights: str, name: str, page: Marked) -> Measured:
+    """Find and read the lines of a page, unless the journal has them."""
+    key = (name, VERSIONS[name](), weights, str(page.image.resolve()))
+    if (kept := journal.get(*key)) is None:
+        pixels = load.read(page.image, upright=False)
+        find = FINDERS[name](model, page)
+        start = _clocks()
+        targets = find(page.image, pixels)
+        middle = _clocks()
+        read = read_targets(model, pixels, targets)
+        seconds = np.array([middle - start, _clocks() - middle])
+        lines = [(p.target.region, p.text or "") for p in read if name == GIVEN or counts(page, p.target)]
+        kept = {"lines": lines, "seconds": seconds.round(4).tolist()}
+        journal.add(kept, *key)
+    return [PageLine(rounded(region), text) for region, text in kept["lines"]], np.array(kept["seconds"])
+
+
+def _measured(
+    bench: Callable[[str, Marked], Measured], chosen: list[Marked], names: tuple[str, ...] | list[str]
+) -> dict[str, Any]:
     """Measure the finders on the pages of a source, and print their rows."""
-    truths = [page.lines for page in pages]
-    images = [load.read(page.image, upright=False) for page in pages]
-    given = []
-    for page, pixels in zip(pages, images, strict=True):
-        targets = [Target(page.image, line.region) for line in page.lines]
-        given.append([PageLine(p.target.region, p.text or "") for p in read_targets(model, pixels, targets)])
-    best = page_metrics.score(truths, given)
+    truths = [page.lines for page in chosen]
+    best = page_metrics.score(truths, [bench(GIVEN, page)[0] for page in chosen])
     lines = sum(map(len, truths))
     click.echo(
-        f"{pages[0].source}: {len(pages)} pages, {lines} lines; with their lines: page CER {100 * best.cer:.1f} %"
+        f"{chosen[0].source}: {len(chosen)} pages, {lines} lines; with their lines: page CER {100 * best.cer:.1f} %"
     )
-    out: dict[str, Any] = {"pages": len(pages), "lines": lines, "given": best.cer}
+    out: dict[str, Any] = {"pages": len(chosen), "lines": lines, "given": best.cer}
     for name in names:
-        texts, seconds = [], np.zeros((2, 2))
-        for page, pixels in zip(pages, images, strict=True):
-            start = _clocks()
-            targets = FINDERS[name](model)(page.image, pixels)
-            middle = _clocks()
-            read = read_targets(model, pixels, targets)
-            seconds += [middle - start, _clocks() - middle]
-            texts.append([PageLine(p.target.region, p.text or "") for p in read if _counts(page, p.target)])
-        score = page_metrics.score(truths, texts)
-        out[name] = _row(name, score, best, seconds / len(pages))
+        found = [bench(name, page) for page in chosen]
+        score = page_metrics.score(truths, [lines for lines, _ in found])
+        out[name] = _row(name, score, best, np.mean([seconds for _, seconds in found], axis=0))
     return out
 
 
@@ -135,83 +157,28 @@ def _row(name: str, score: PageScore, best: PageScore, seconds: np.ndarray) -> d
     }
 
 
-def _counts(page: Marked, target: Target) -> bool:
-    """Whether a found line counts: most of its middle lies outside the boxes of unmarked text."""
-    line = target.region
-    if not line:
-        return False
-    xs, ys = zip(*line, strict=True)
-    high = (max(ys) - min(ys)) / 2
-    middle = np.array(line, np.float64).reshape(-1, 2).mean(0)
-    along = [(x, middle[1]) for x in np.linspace(min(xs), max(xs), 15)]
-    if target.baseline:
-        base = np.array(target.baseline, np.float64)
-        at = np.linspace(0, len(base) - 1, 15)
-        along = [
-            (
-                float(np.interp(i, range(len(base)), base[:, 0])),
-                float(np.interp(i, range(len(base)), base[:, 1])) - high / 3,
-            )
-            for i in at
-        ]
-    outlines = [np.array(marked.region, np.float32) for marked in page.lines]
-    marked = [any(cv2.pointPolygonTest(o, point, True) > -high / 4 for o in outlines) for point in along]
-    boxed = [any(a <= x <= c and b <= y <= d for a, b, c, d in page.unmarked) for x, y in along]
-    hidden = sum(box and not mark for box, mark in zip(boxed, marked, strict=True))
-    return hidden < len(along) / 2 and not (page.partial and sum(marked) < 0.3 * len(along))
-
-
-# --- Pages ---
-
-
-def _pages(folder: Path) -> Iterator[Marked]:
-    files = sorted(folder.rglob("*.json"))
-    if files:
-        yield from map(_from_json, files)
-        return
-    from hwr.config import Data
-
-    dataset = data.read(Data(root=str(folder)))
-    of: dict[Path, list[data.Line]] = {}
-    for line in (*dataset.train, *dataset.val, *dataset.test):
-        of.setdefault(line.image, []).append(line)
-    for image, lines in of.items():
-        lines.sort(key=lambda line: int(line.source.rpartition(":")[2]))
-        yield Marked(folder.name, image, tuple(PageLine(line.region, line.text) for line in lines))
-
-
-def _from_json(path: Path) -> Marked:
-    said = json.loads(path.read_text(encoding="utf-8"))
-    image = next((path.with_suffix(s) for s in load.SUFFIXES if path.with_suffix(s).is_file()), None)
-    if image is None:
-        raise Error(f"{path}: no image of the same name beside it")
-    lines = tuple(PageLine(_rounded(line["polygon"]), line["text"]) for line in said["lines"])
-    boxes = tuple(tuple(box) for box in said.get("unmarked", ()))
-    return Marked(path.parent.name, image, lines, boxes, bool(said.get("partial")))  # type: ignore[arg-type]
-
-
-def _rounded(points: list[list[float]]) -> Polygon:
-    return tuple((round(x), round(y)) for x, y in points)
-
-
 # --- Finders ---
 
 
-def _ours(model: Recognizer) -> Finder:
+def _given(model: Recognizer, page: Marked) -> Finder:
+    return lambda path, pixels: [Target(path, line.region) for line in page.lines]
+
+
+def _ours(model: Recognizer, page: Marked) -> Finder:
     return lambda path, pixels: segment.targets_of(pixels, path, model)
 
 
-def _kraken(model: Recognizer) -> Finder:
+def _kraken(model: Recognizer, page: Marked) -> Finder:
     return lambda path, pixels: kraken.lines_of(path)
 
 
-def _rapidocr(model: Recognizer) -> Finder:
+def _rapidocr(model: Recognizer, page: Marked) -> Finder:
     """rapidocr's own boxes, in its own order, at its default size."""
     engine = _rapidocr_engine()
 
     def find(path: Path, pixels: np.ndarray) -> list[Target]:
         found = engine(np.dstack([pixels] * 3), use_det=True, use_cls=False, use_rec=False).boxes
-        boxes = [] if found is None else [_rounded(box.tolist()) for box in found]
+        boxes = [] if found is None else [rounded(box.tolist()) for box in found]
         return [Target(path, box, id=f"line{number}", upright=True) for number, box in enumerate(boxes, 1)]
 
     return find
@@ -224,4 +191,20 @@ def _rapidocr_engine() -> Any:
     return RapidOCR(params={"Global.log_level": "warning"})
 
 
-FINDERS: dict[str, Callable[[Recognizer], Finder]] = {"hwr": _ours, "rapidocr": _rapidocr, "kraken": _kraken}
+FINDERS: dict[str, Callable[[Recognizer, Marked], Finder]] = {
+    GIVEN: _given,
+    "hwr": _ours,
+    "rapidocr": _rapidocr,
+    "kraken": _kraken,
+}
+
+# The modules that find lines.
+OURS = ("detector", "finder", "fragments", "frame", "linking", "order", "outlines", "segment")
+
+# What a finder's lines depend on; results of another version are measured again.
+VERSIONS: dict[str, Callable[[], str]] = {
+    GIVEN: lambda: "",
+    "hwr": functools.cache(lambda: digest(*(REPOSITORY / "hwr/pages" / f"{name}.py" for name in OURS))),
+    "rapidocr": lambda: metadata.version("rapidocr"),
+    "kraken": lambda: metadata.version("kraken"),
+}
