@@ -17,8 +17,11 @@ SHORTEST = 0.5
 # A page is turned if its lines rise or fall by this many degrees; from `STEEP` on, the text is looked for again.
 LEVEL, STEEP = 3.0, 15.0
 
-# So many lines tell whether a page is upside down.
-SAMPLE = 5
+# So many lines tell whether a page is upside down: the fewest that did on all of 158 validation and training pages.
+SAMPLE = 3
+
+# A page without text is inverted, and searched again, if its median grey level is below this.
+DARK = 100
 
 Judge = Callable[[list[np.ndarray]], bool]
 """Takes the pixels of lines, (H, W) uint8 each, and tells whether most stand on their feet."""
@@ -40,7 +43,7 @@ class Found:
 def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
     """Find the lines of a page, in reading order.
 
-    Lines may have any direction, but most of a page's must share one.
+    Lines may have any direction, but most of a page's must share one. Its writing is dark on light, or light on dark.
 
     Args:
         grey: (H, W) uint8.
@@ -50,6 +53,9 @@ def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
         Error: onnxruntime or rapidocr is not installed.
     """
     text = detector.text_map(grey)
+    if light_on_dark(text, grey):
+        grey = 255 - grey
+        text = detector.text_map(grey)
     angle = frames.direction(text)
     if abs(angle) < LEVEL and upright is None:
         return group(text, grey)
@@ -64,6 +70,26 @@ def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
         turned = frames.frame(grey.shape, turned.angle + 180)
         found = group(np.ascontiguousarray(text[::-1, ::-1]), np.ascontiguousarray(page[::-1, ::-1]))
     return [Found(turned.on_page(line.baseline), turned.on_page(line.polygon)) for line in found]
+
+
+def light_on_dark(text: np.ndarray, grey: np.ndarray) -> bool:
+    """Whether the writing of a page is lighter than what is around it.
+
+    Strokes are few pixels far from the mean of their surroundings, so the differences are skewed towards the strokes' side. Of
+    210 pages of paper, the skewness was between -4.3 and -1.5.
+
+    Args:
+        text: See `detector.text_map`.
+        grey: The page, (H, W) uint8.
+    """
+    usual = fragments.thickness(text)
+    if not usual:
+        return float(np.median(grey)) < DARK
+    small = cv2.resize(grey, text.shape[::-1], interpolation=cv2.INTER_AREA)
+    window = max(3, round(3 * usual) | 1)
+    lines = cv2.dilate((text > fragments.TEXT).astype(np.uint8), np.ones((max(1, round(usual)), 1), np.uint8))
+    apart = cv2.subtract(small, cv2.blur(small, (window, window)), dtype=cv2.CV_32F)[lines > 0]
+    return float((apart**3).mean()) > 0
 
 
 def _crops(page: np.ndarray, lines: list[Found]) -> list[np.ndarray]:

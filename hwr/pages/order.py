@@ -1,7 +1,7 @@
 """The order in which the lines of a page are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 # Lines of one block lie at most this many pitches apart, and share this part of the shorter line.
@@ -9,6 +9,9 @@ FAR, SHARED = 4.0, 0.5
 
 # A note beside a block has at most this part of its height and of its width, and stands at most this many pitches away.
 NOTE, NEAR = 0.5, 3.0
+
+# Blocks side by side are columns if they overlap by this many pitches, so by three lines.
+COLUMN = 2.6
 
 # Narrower lines than this part of a line are insertions, which do not end a block.
 INSERTION = 0.15
@@ -24,20 +27,26 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Lines one above another, from top to bottom, and the box around them."""
+    """Lines one above another, from top to bottom, and the box around them.
+
+    Attributes:
+        lines: The indices of its lines.
+        column: Whether another block stands beside it. Any other block is a single line.
+    """
 
     lines: tuple[int, ...]
     left: float
     right: float
     top: float
     bottom: float
+    column: bool = False
 
 
 def reading_order(lines: Sequence[Place], step: float) -> list[int]:
-    """Order lines: block by block, each from top to bottom.
+    """Order lines: from top to bottom, and columns block by block.
 
-    Blocks side by side are columns, read from left to right; a small one left of a large one is a note in the margin, read
-    after it. Other blocks are read from top to bottom.
+    Blocks of three or more lines side by side are columns, read from left to right; a small one beside a large one is a
+    note in the margin, read after it. Where fewer lines stand beside others, as in the head of a letter, rows are read.
 
     Args:
         step: The pitch, the usual distance between two lines, in pixels.
@@ -45,7 +54,7 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
     Returns:
         The indices of the lines, in reading order.
     """
-    blocks = _blocks(lines, step)
+    blocks = _columns(_blocks(lines, step), lines, step)
     before = [[_before(a, b, step) for b in blocks] for a in blocks]
     order: list[int] = []
     left = set(range(len(blocks)))
@@ -61,12 +70,13 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
 
 
 def _turn(last: Block | None, block: Block, step: float) -> int:
-    """0 for a note beside the block read last, 1 for one below it in its column, 2 for others."""
+    """0 for a note beside the block read last, 1 for the next block of its column, 2 for others."""
     if last is None:
         return 2
     if min(last.bottom, block.bottom) - max(last.top, block.top) > 0.6 * step and _note(block, last, step):
         return 0
-    return 1 if _shared(last, block) > SHARED and block.top > last.bottom - step else 2
+    below = _shared(last, block) > SHARED and block.top > last.bottom - step
+    return 1 if last.column and block.column and below else 2
 
 
 def _blocks(lines: Sequence[Place], step: float) -> list[Block]:
@@ -83,9 +93,26 @@ def _blocks(lines: Sequence[Place], step: float) -> list[Block]:
         chain = [i]
         while chain[-1] in joined:
             chain.append(joined[chain[-1]])
-        places = [lines[k] for k in chain]
-        left, right = min(p.left for p in places), max(p.right for p in places)
-        out.append(Block(tuple(chain), left, right, places[0].y - step / 2, places[-1].y + step / 2))
+        out.append(_block(chain, lines, step))
+    return out
+
+
+def _block(chain: Sequence[int], lines: Sequence[Place], step: float) -> Block:
+    """The block of some lines, from top to bottom."""
+    places = [lines[k] for k in chain]
+    left, right = min(p.left for p in places), max(p.right for p in places)
+    return Block(tuple(chain), left, right, places[0].y - step / 2, places[-1].y + step / 2)
+
+
+def _columns(blocks: Sequence[Block], lines: Sequence[Place], step: float) -> list[Block]:
+    """The blocks that stand beside another one as columns, and the lines of all others, each as a block."""
+    out = []
+    for a in blocks:
+        beside = (min(a.bottom, b.bottom) - max(a.top, b.top) for b in blocks if _shared(a, b) <= SHARED)
+        if max(beside, default=0.0) >= COLUMN * step:
+            out.append(replace(a, column=True))
+        else:
+            out += [_block([k], lines, step) for k in a.lines]
     return out
 
 

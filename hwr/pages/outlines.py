@@ -8,7 +8,7 @@ import numpy as np
 from hwr.pages.fragments import Fragment
 
 # Lengths in line pitches: reach of a polygon above and below the centre line, and beyond the ends of the text.
-ABOVE, BELOW, ENDS = 0.4, 0.4, 0.15
+ABOVE, BELOW, ENDS = 0.46, 0.46, 0.15
 # The text goes on beyond a fragment's end while its columns have ink, with gaps up to this; at most this far.
 INK_GAP, MOST_INK = 0.3, 1.5
 

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from hwr import Error
+from hwr.decoding import greedy
 from hwr.images import load
 from hwr.pages import finder, kraken
 from hwr.pages.kind import is_page, surely_line
 from hwr.pages.sources import Target
 from hwr.recognizer import Recognizer
+
+# Lines are upright if the network is so sure of them: upside down, none of 158 validation and training pages reached it.
+SURE = 0.75
 
 
 def lines_of(path: Path, recognizer: Recognizer | None = None) -> list[Target]:
@@ -36,10 +40,18 @@ def targets_of(page: np.ndarray, path: Path, recognizer: Recognizer | None = Non
 
 
 def stand(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> bool:
-    """Whether lines, (H, W) uint8 each, stand on their feet: the recognizer is as sure of them as of the same upside down."""
-    found = recognizer.read_prepared([recognizer.prepare(x) for line in lines for x in (line, line[::-1, ::-1])])
-    sure = [reading.confidence for reading in found]
-    return sum(sure[::2]) >= sum(sure[1::2])
+    """Whether lines, (H, W) uint8 each, stand on their feet: the network is as sure of them as of the same upside down.
+
+    If it is `SURE` of the lines as they are, it does not read them upside down.
+    """
+    sure = _sureness(recognizer, lines)
+    return sure > SURE or sure >= _sureness(recognizer, [np.ascontiguousarray(line[::-1, ::-1]) for line in lines])
+
+
+def _sureness(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> float:
+    """The network's mean confidence in what it reads in lines, without a language model: 0..1."""
+    outputs = recognizer.outputs([recognizer.prepare(line) for line in lines])
+    return float(np.mean([greedy.greedy(x.logits[None], recognizer.alphabet)[1][0] for x in outputs]))
 
 
 # The line finders, by the names of `--segmenter`; the first is the default.
