@@ -71,7 +71,7 @@ def _formats() -> list[str]:
 @engine_option
 @examples("""
     hwr align scans/ transcripts/ --out aligned/
-    hwr align exports/page/ transcripts/ --out lines/ --format table --min-score 0.65
+    hwr align exports/page/ transcripts/ --out lines/ --format table --min-score 0.75
     hwr align letter.jpg letter.txt --out read/ --format pdf --json scores.json
 """)
 def align(
@@ -93,7 +93,7 @@ def align(
     marked. TEXTS is a folder with a text for each page, NAME.txt for NAME.jpg or NAME.xml, or the text of a single page.
 
     Text that is not on the page is left out, and lines that are not in the transcript get no text. Every line has a score
-    (0..1), written as its confidence. Lines below 0.65 are listed as doubtful. If a page can't be aligned, the others are, and
+    (0..1), written as its confidence. Lines below 0.75 are listed as doubtful. If a page can't be aligned, the others are, and
     the exit status is 1.
     """
     from hwr.loading import default_model, settings_for

@@ -7,6 +7,7 @@ without a line, in any order, so that columns and notes may come in another orde
 
 import bisect
 import itertools
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwr.alphabet import Alphabet
-from hwr.decoding import line_breaks, rough_match
+from hwr.decoding import greedy, line_breaks, rough_match
 from hwr.decoding.line_breaks import RoughLine, Span, Text
 from hwr.decoding.rough_match import BARRIER
 
 # Lines with a lower score are doubtful. Chosen on validation pages.
-DOUBTFUL = 0.65
+DOUBTFUL = 0.75
+
+# The score of a line: logistic regression of whether its text is exactly right, on the log odds of `sure` and `fit`, and the
+# logarithm of its length + 1 in characters. Fitted on validation pages of five sources, weighted alike (docs/experiments.md).
+SCORE_SURE, SCORE_FIT, SCORE_LENGTH, SCORE_OFFSET = 1.268, 0.157, 0.906, -2.709
 
 # A line that the network can't read gets the text between its neighbours' if their lengths differ by this factor at most.
 MOST_LENGTH = 2.5
@@ -47,8 +52,13 @@ class AlignedLine:
 
     @property
     def score(self) -> float:
-        """The smaller of `fit` and `sure` of `Span`, 0..1; 0 without text."""
-        return min(self.span.fit, self.span.sure) if self.span else 0.0
+        """The probability that the text is exactly right, 0..1, from `fit` and `sure` of `Span`; 0 without text."""
+        if not self.span:
+            return 0.0
+        sure, fit = greedy.log_odds(np.array([self.span.sure, self.span.fit])).tolist()
+        length = math.log(len(self.text) + 1)
+        z = SCORE_SURE * sure + SCORE_FIT * fit + SCORE_LENGTH * length + SCORE_OFFSET
+        return 1 / (1 + math.exp(-z))
 
     @property
     def doubtful(self) -> bool:
