@@ -1,6 +1,7 @@
 """Lines set in fonts, tested with matplotlib's, whose characters are known."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -206,9 +207,14 @@ def test_stroke_hands_are_among_the_writers() -> None:
 def test_crossed_out_words_change_only_their_own_ink() -> None:
     font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
     writer = next(w for w in (writers.make_writer([font], 0, i) for i in range(20)) if w.font)
-    plain = writers.write("one two three", writer, np.random.default_rng(0))
-    struck = writers.write("one two three", writer, np.random.default_rng(0), 1)
-    assert struck.cover.sum() > 1.1 * plain.cover.sum()
+    writer = replace(writer, pen=0.5)  # a thinner pen would thin the crossing out, too
+    plain, struck = (
+        sum(
+            float(writers.write("one two three", writer, np.random.default_rng(i), which).cover.sum()) for i in range(8)
+        )
+        for which in (None, 1)
+    )
+    assert struck > 1.1 * plain
 
 
 def test_trace_is_what_draw_puts_on_paper() -> None:
@@ -217,3 +223,26 @@ def test_trace_is_what_draw_puts_on_paper() -> None:
     cover = strokes.trace("menace", hand, np.random.default_rng(0)).cover
     assert cover.shape == drawing.image.shape
     assert drawing.image[cover > 0.9].mean() < drawing.threshold < drawing.image[cover == 0].mean()
+
+
+def test_a_thin_pen_keeps_every_stroke() -> None:
+    canvas = np.zeros((40, 120), np.uint8)
+    for x, width in ((20, 1), (60, 3), (100, 6)):
+        canvas[8:32, x : x + width] = 255
+    font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
+    writer = replace(writers.make_writer([font], 0, 0), pen=-1.8)
+    cover = writers._press(canvas, writer, np.random.default_rng(0))
+    assert (cover[12:28, [20, 61, 102]] > 0.5).all()
+    assert cover[:, 40].max() == 0
+    assert (cover[20, 95:110] > 0.5).sum() < 6
+
+
+@pytest.mark.parametrize("kind", ["binary", "cleaned"])
+def test_thin_faded_strokes_survive_a_threshold(kind: str) -> None:
+    grey = np.full((60, 200), 250, np.float32)
+    for x in range(10, 190, 12):
+        grey[20:40, x : x + 2] = 190  # of an ink of 60
+    for seed in range(20):
+        camera = scan.Camera(kind, 60, 0.5, 0, 1, None, 0)
+        image = scan.take(grey, 60, 250, camera, 8, np.random.default_rng(seed))
+        assert (image[25:35] < 235).any(0).sum() >= 15

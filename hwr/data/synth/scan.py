@@ -35,7 +35,7 @@ def make_camera(rng: np.random.Generator) -> Camera:
     """Draw a way to take lines."""
     small = rng.random() < 0.08
     return Camera(
-        kind=str(rng.choice(["grey", "binary", "cleaned"], p=[0.62, 0.25, 0.13])),
+        kind=str(rng.choice(["grey", "binary", "cleaned"], p=[0.55, 0.15, 0.3])),
         height=rng.uniform(28, 40) if small else rng.uniform(42, 70),
         blur=rng.uniform(0, 0.8) if rng.random() < 0.8 else rng.uniform(0.8, 1.4),
         uneven=rng.uniform(0, 0.08) if rng.random() < 0.65 else rng.uniform(0.08, 0.35),
@@ -64,6 +64,10 @@ def take(
         grey = cv2.GaussianBlur(grey, (0, 0), camera.blur * rng.uniform(0.7, 1.3))
     if camera.uneven > 0.01:
         grey = grey * _light(grey.shape, camera.uneven, rng)
+    if camera.kind != "grey":
+        ink = max(
+            ink, float(np.percentile(grey, 5))
+        )  # thin, faded strokes are lighter than their ink, and have to stay
     if camera.kind == "binary":
         grey = _binary(grey, ink, paper, camera.uneven, rng)
     elif camera.kind == "cleaned":

@@ -12,6 +12,7 @@ from hwr.data.synth.fonts import Font
 X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 to 2 times the final size
 _TALLEST = 100  # px, from ascenders to descenders
 _STROKE_SHARE = 0.15  # of writers that draw skeletons of letters instead of using a font
+_UPRIGHT_SHARE = 0.6  # of writers; the others slant forwards, as most people did before 1950
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
         font=font,
         hand=hands.make_hand(seed, number) if stroke else None,
         size=size,
-        slant=float(rng.normal(0, 0.14)),
+        slant=float(rng.normal(0, 0.14) if rng.random() < _UPRIGHT_SHARE else rng.normal(0.5, 0.2)),
         width=float(np.exp(rng.normal(0, 0.14))),
         letter_gap=float(rng.normal(0.02, 0.07)),
         word_gap=float(rng.uniform(0.7, 2.2)),
         unsteady=float(rng.uniform(0.3, 1.9)),
         elastic=float(rng.uniform(0.3, 1.9)),
-        pen=float(np.clip(rng.uniform(1.6, 3.8) - (font.stroke * size if font else 2), -0.8, 1.6)),
+        pen=float(np.clip(rng.triangular(1.0, 1.8, 3.6) - (font.stroke * size if font else 2), -1.8, 1.6)),
         slope=float(rng.normal(0, 0.012)),
     )
 
@@ -212,7 +213,11 @@ def _press(canvas: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.n
     blurred = cv2.GaussianBlur(canvas, (0, 0), 1.2).astype(np.float32) / 255
     height, width = canvas.shape
     uneven = clouds(rng, 2, width // 60 + 3, (height, width))
-    level = np.clip(0.5 - 0.22 * writer.pen - 0.07 * uneven, 0.12, 0.62)  # of the blurred letters: where strokes end
+    level = 0.5 - 0.22 * writer.pen - 0.07 * uneven  # of the blurred letters: where strokes end
+    if writer.pen < 0:  # relative to the middle of the stroke, which so is always kept
+        level = np.maximum(0.25, np.clip(level, 0.12, 0.85) * cv2.dilate(blurred, np.ones((5, 5), np.uint8)))
+    else:
+        level = np.clip(level, 0.12, 0.62)
     return np.clip((blurred - level) * 2.2 + 0.5, 0, 1)
 
 
