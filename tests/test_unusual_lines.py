@@ -1,5 +1,6 @@
 """Lines that are not dark on light, not horizontal, empty or very long: made from a line whose text is known."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +186,37 @@ def test_absurdly_wide_images_are_refused_and_cheap_ones_take_little_memory(mode
     dots = np.full((100, 50_000), 255, np.uint8)
     dots[20:24, 10:14] = dots[80:84, -20:-16] = 0
     assert prepare.straighten(dots).shape[0] <= 300
+
+
+@pytest.mark.parametrize(
+    ("size", "places"),
+    [
+        ((100, 5_000), [(10, 2_000), (80, 2_030)]),
+        ((100, 5_000), [(10, 2_400), (80, 2_600)]),
+        ((100, 5_000), [(0, 0), (98, 160)]),
+        ((100, 5_000), [(0, 0), (98, 4_998)]),
+        ((100, 5_000), [(98, 0), (0, 4_998)]),
+        ((2, 5_000), [(0, 100), (1, 110)]),
+        ((1, 5_000), [(0, 100), (0, 104)]),
+        ((5_000, 1), [(0, 0), (4_998, 0)]),
+        ((5_000, 100), [(2_500, 0), (2_540, 98)]),
+    ],
+)
+def test_straightening_takes_memory_in_proportion_to_the_image(
+    size: tuple[int, int], places: list[tuple[int, int]]
+) -> None:
+    """Few dots in a wide image may have a steep slope; they took 16,000 times the size of the image."""
+    dots = np.full(size, 255, np.uint8)
+    for y, x in places:
+        dots[y : y + 2, x : x + 2] = 0
+    tracemalloc.start()
+    try:
+        level = prepare.straighten(dots)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert level.shape[1] == size[1]
+    assert most < 60 * dots.size + 100_000
 
 
 def test_edges_hold_the_ink(model: Recognizer, drawing: strokes.Drawing) -> None:

@@ -112,7 +112,13 @@ def straighten(image: np.ndarray) -> np.ndarray:
         # Writing that leaves the image would need one taller than its height.
         steepest = min(STEEPEST, small.shape[0] / float(np.ptp(columns)))
         slope = float(np.clip(slope, -steepest, steepest))
-    level = _lowered(image, slope * ((w - 1) / 2 - np.arange(w)))
+    x = np.arange(w)
+    by = slope * ((w - 1) / 2 - x)
+    if np.abs(by).max() > 2 * h:
+        # A steep slope of a little ink in a wide image: the paper beside the ink is not moved further than the ink.
+        left, right = columns[[0, -1]] / factor
+        by = slope * ((left + right) / 2 - x.clip(left, right))
+    level = _lowered(image, by)
     rows = np.cumsum(_ink(level).sum(1))
     if rows[-1] <= 0:
         return image
