@@ -1,9 +1,10 @@
 """Training, validation and test lines: from lists, from a column, or drawn with a seed, with no writer in two parts."""
 
+import fnmatch
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from hwr import Error
@@ -50,15 +51,15 @@ def split(
         Error: A list has an unknown id; a column has an unknown split.
     """
     if not lines:
-        return Dataset(data.folder.resolve().name, [], [], [], [], notes, list(empty), _wanted(faults, data.exclude))
+        return Dataset(
+            data.folder.resolve().name, [], [], [], [], notes, list(empty), wanted_faults(faults, data.exclude)
+        )
     known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
     faulty = {name for fault in faults for name in (fault.id, fault.document)}
     check_known(data.exclude, known | faulty, f"a line or a document in {data.folder}")
-    left_out = [
-        excluded(line.id, data.exclude) or excluded(document, data.exclude)
-        for line, document in zip(lines, documents, strict=True)
-    ]
-    wanted = _wanted(faults, data.exclude)
+    excluded = excluder(data.exclude)
+    left_out = [excluded(line.id) or excluded(document) for line, document in zip(lines, documents, strict=True)]
+    wanted = wanted_faults(faults, data.exclude)
     known |= faulty
     name = data.folder.resolve().name
     tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
@@ -93,13 +94,17 @@ def split(
     _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
     out = [line.id for line, out in zip(lines, left_out, strict=True) if out]
-    out += [fault.id for fault in faults if fault not in wanted]
+    stay = set(wanted)
+    out += [fault.id for fault in faults if fault not in stay]
     return Dataset(name, train, val, test, out, notes, list(empty), wanted)
 
 
-def excluded(id: str, unwanted: Sequence[str]) -> bool:
+def excluder(unwanted: Sequence[str]) -> Callable[[str], bool]:
     """Whether an id is in a list of ids and patterns. In a pattern, * stands for any characters, ? for one."""
-    return id in unwanted or any(fnmatchcase(id, _pattern(entry)) for entry in unwanted if is_pattern(entry))
+    ids = frozenset(unwanted)
+    patterns = "|".join(fnmatch.translate(_pattern(entry)) for entry in unwanted if is_pattern(entry))
+    match = re.compile(patterns).match if patterns else None
+    return lambda id: id in ids or (match is not None and match(id) is not None)
 
 
 def check_known(unwanted: Sequence[str], known: Collection[str], what: str) -> None:
@@ -112,7 +117,7 @@ def check_known(unwanted: Sequence[str], known: Collection[str], what: str) -> N
         if (
             entry not in known
             and entry not in DAMAGED_IN_IAM
-            and not (is_pattern(entry) and any(excluded(id, [entry]) for id in known))
+            and not (is_pattern(entry) and any(map(excluder([entry]), known)))
         ):
             matches = "matches" if is_pattern(entry) else "is"
             raise Error(f"data.exclude: {entry} {matches} not the id of {what}")
@@ -127,9 +132,10 @@ def _pattern(entry: str) -> str:
     return entry.replace("[", "[[]")  # brackets occur in file names
 
 
-def _wanted(faults: Sequence[Fault], unwanted: Sequence[str]) -> list[Fault]:
+def wanted_faults(faults: Sequence[Fault], unwanted: Sequence[str]) -> list[Fault]:
     """The faults of what is not excluded."""
-    return [fault for fault in faults if not (excluded(fault.id, unwanted) or excluded(fault.document, unwanted))]
+    excluded = excluder(unwanted)
+    return [fault for fault in faults if not (excluded(fault.id) or excluded(fault.document))]
 
 
 def part_named(value: str, line: Line) -> str:

@@ -142,15 +142,21 @@ def _with_gaps(
         steps: The time steps of each line. With them, the length of all the text tells about how long the line's text is.
     """
     out = list(rough)
+    done = 0  # where the texts given here end
     per_step = sum(c not in f"{BARRIER} " for c in left) / max(1, sum(steps))
+    # Where the matches before each line end, and where those from it on start.
+    ends = list(itertools.accumulate((span[1] if span else 0 for span in rough), max, initial=0))
+    starts = list(
+        itertools.accumulate((span[0] if span else len(left) for span in reversed(rough)), min, initial=len(left))
+    )
+    starts.reverse()
     k = 0
     while k < len(out):
         if out[k] is not None:
             k += 1
             continue
         stop = next((j for j in range(k, len(out)) if out[j] is not None), len(out))
-        start = max((span[1] for span in out[:k] if span), default=0)
-        end = min((span[0] for span in out[stop:] if span), default=len(left))
+        start, end = max(ends[k], done), starts[stop]
         inner = left[start:end].strip(f"{BARRIER} ")
         widths = steps[k:stop]
         lengths = (sum(map(len, readings[k:stop])), per_step * sum(widths))
@@ -159,6 +165,7 @@ def _with_gaps(
             first = start + left[start:end].index(inner)
             edges = [first + round(len(inner) * part / sum(widths)) for part in itertools.accumulate(widths, initial=0)]
             out[k:stop] = list(itertools.pairwise(edges))
+            done = max(done, edges[-1])
         k = stop
     return out
 
@@ -179,9 +186,15 @@ def _moved(places: Sequence[tuple[int, int]]) -> set[int]:
     Args:
         places: Each line's number, and where it starts in the text.
     """
-    best: list[list[int]] = []  # of each length, the sequence that ends first in the text
-    starts = dict(places)
+    # Of each length, the sequence that ends first in the text: where it ends, and its last line.
+    ends, last = list[int](), list[int]()
+    before: dict[int, int | None] = {}  # the line that precedes a line in its sequence
     for i, start in places:
-        length = bisect.bisect_left([starts[own[-1]] for own in best], start)
-        best[length : length + 1] = [[*(best[length - 1] if length else []), i]]
-    return set(starts) - set(best[-1] if best else [])
+        length = bisect.bisect_left(ends, start)
+        ends[length : length + 1], last[length : length + 1] = [start], [i]
+        before[i] = last[length - 1] if length else None
+    moved, line = set(before), last[-1] if last else None
+    while line is not None:
+        moved.remove(line)
+        line = before[line]
+    return moved

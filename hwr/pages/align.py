@@ -198,7 +198,7 @@ class Table:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise Error(f"{out} exists already; choose a new folder")
         (out / "images").mkdir(parents=True)
-        self.out, self.rows, self.names = out, list[dict[str, Any]](), set[str]()
+        self.out, self.rows, self.names = out, list[dict[str, Any]](), writing.Names()
 
     def add(self, page: AlignedPage) -> None:
         """Write the images of a page's lines, and keep their rows."""

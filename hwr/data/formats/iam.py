@@ -77,10 +77,9 @@ def read(data: Data) -> Dataset:
     images = _images(root, data.unit, samples, faults)
     parts = {part: _lines(chosen, images, data.unit, faults) for part, chosen in samples.items()}
     faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
-    wanted = [
-        x for x in faults if not (splits.excluded(x.id, data.exclude) or splits.excluded(x.document, data.exclude))
-    ]
-    excluded += [fault.id for fault in faults if fault not in wanted]
+    wanted = splits.wanted_faults(faults, data.exclude)
+    stay = set(wanted)
+    excluded += [fault.id for fault in faults if fault not in stay]
     return Dataset(name, parts["train"], parts["val"], parts["test"], excluded, notes, faults=wanted)
 
 
@@ -245,9 +244,11 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
     foreign = [entry for entry in data.exclude if not splits.is_pattern(entry) and not forms.has(entry)]
     if strange := [entry for entry in foreign if entry not in splits.DAMAGED_IN_IAM]:
         raise Error(f"data.exclude: {strange[0]} is not the id of a line, a word or a form in {data.root}")
+    plain = set(data.exclude)
+    patterns = {entry: splits.excluder([entry]) for entry in data.exclude if splits.is_pattern(entry)}
     for part, s in _all(samples):
         ids = {s.entry.id, s.line.id, s.form.id}
-        if hit := {entry for entry in data.exclude if any(splits.excluded(id, [entry]) for id in ids)}:
+        if hit := (plain & ids) | {entry for entry, matches in patterns.items() if any(map(matches, ids))}:
             used |= hit
             left.append(s.entry.id)
         else:
@@ -288,7 +289,7 @@ def write(dataset: Dataset, out: Path) -> None:
     Raises:
         Error: A text that the layout can't hold; names the line.
     """
-    forms, names, used = dict[str, list[Line]](), dict[tuple[str, str], str](), set[str]()
+    forms, names, used = dict[str, list[Line]](), dict[tuple[str, str], str](), writing.Names()
     for line in writing.lines(dataset):
         _check_text(line)
         document = line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"
@@ -304,8 +305,9 @@ def write(dataset: Dataset, out: Path) -> None:
         for number, line in enumerate(lines):
             ids[line.id] = f"{form}-{number:02d}"
             xml.add(part, "line", id=ids[line.id], text=_escaped(line.text))
-            writing.save_image(line, iam_images.image_folder(out, "line", form) / f"{ids[line.id]}.png")
         xml.write(root, out / "xml" / f"{form}.xml")
+    folders = {id: iam_images.image_folder(out, "line", id.rpartition("-")[0]) for id in ids.values()}
+    writing.save_images((line, folders[ids[line.id]] / f"{ids[line.id]}.png") for line in writing.lines(dataset))
     (out / LISTS).mkdir()
     lists = {"trainset": dataset.train, "validationset1": dataset.val, "validationset2": [], "testset": dataset.test}
     for name, listed in lists.items():

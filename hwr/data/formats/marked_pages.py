@@ -124,13 +124,13 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
     of: dict[tuple[Path, bool], list[Line]] = {}
     for line in writing.lines(dataset):
         of.setdefault((line.image, line.upright or not line.region), []).append(line)
-    stems: set[str] = set()
+    stems = writing.Names()
     ids: dict[str, str] = {}
     for (path, upright), lines in tqdm(of.items(), "writing", unit="page", disable=None, leave=False):
         stem = _free(path.stem, stems)
         name = f"{stem}{CONTROL.sub('-', path.suffix)}"
         shutil.copyfile(path, out / name)
-        used: set[str] = set()
+        used = writing.Names()
         marked = [Marked(_free(x.id.rpartition("/")[2], used), x.text, x.region, x.baseline, x.source) for x in lines]
         ids |= {x.id: f"{stem}/{line.id}" for x, line in zip(lines, marked, strict=True)}
         turned = upright and load.orientation(path) != 1
@@ -138,13 +138,9 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
     writing.lists(dataset, out, ids)
 
 
-def _free(name: str, used: set[str]) -> str:
-    """A name that XML can hold and that is not in `used` yet, in whatever case; it is added there."""
-    name = CONTROL.sub("-", name)
-    while name.casefold() in used:
-        name += "_"
-    used.add(name.casefold())
-    return name
+def _free(name: str, used: writing.Names) -> str:
+    """A name that XML can hold and that is not used yet."""
+    return used.free(CONTROL.sub("-", name))
 
 
 def check_name(path: Path) -> Path:

@@ -66,17 +66,14 @@ def set_image(root: Any, name: str) -> None:
 
 def _name_all(root: Any) -> None:
     """Give an id to each line that has none, or one that has occurred before: edits name lines by their ids."""
+    used = {element.get("id") for element in root.iter() if isinstance(element.tag, str)}
+    free = (id for n in itertools.count(1) if (id := f"hwr_line_{n}") not in used)
     taken: set[str] = set()
     for line in xml.descendants(root, "TextLine"):
         if (id := line.get("id")) and id not in taken:
             taken.add(id)
-            continue
-        line.set("id", next(f"hwr_line_{n}" for n in itertools.count(1) if not _has(root, f"hwr_line_{n}")))
-        taken.add(line.get("id"))
-
-
-def _has(root: Any, id: str) -> bool:
-    return any(element.get("id") == id for element in root.iter() if isinstance(element.tag, str))
+        else:
+            line.set("id", next(free))
 
 
 def _status(line: Any) -> Status:

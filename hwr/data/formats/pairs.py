@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hwr import Error, files
 from hwr.config import Data
 from hwr.data import Dataset, Fault, Line, disk, splits
@@ -100,7 +98,7 @@ def _text(path: Path) -> str:
 def write(dataset: Dataset, out: Path) -> None:
     """Write a dataset as pairs, with lists of its parts."""
     names = writing.file_names(dataset)
-    for line in tqdm(writing.lines(dataset), "writing", unit="line", disable=None, leave=False):
-        writing.save_image(line, out / f"{names[line.id]}.png")
+    writing.save_images((line, out / f"{names[line.id]}.png") for line in writing.lines(dataset))
+    for line in writing.lines(dataset):
         (out / f"{names[line.id]}{SUFFIX}").write_text(f"{line.text}\n", encoding="utf-8")
     writing.lists(dataset, out, names)

@@ -1,5 +1,6 @@
 """Pages with marked lines, and the shapes of lines: points, outlines, bands along baselines."""
 
+import bisect
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,9 @@ FARTHEST = 10_000_000
 # A line with a baseline only reaches this far above and below it, in fractions of the usual distance between baselines
 # (or of the page's height / 40 if there is no other baseline).
 ABOVE, BELOW = 0.75, 0.3
+
+# Baselines above and below a line among which the nearest in its column is sought: tables have fewer columns.
+NEIGHBOURS = 1000
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def coordinate(number: str) -> int:
 
 def regions(page: Page) -> list[Polygon]:
     """The outline of each line: its polygon, or a band along its baseline; () if it has a fault."""
-    steps = [step for line in page.lines if line.baseline and (step := _step(line, page)) is not None]
+    steps = _steps([_place(line) for line in page.lines if line.baseline], page.height / 200)
     usual = sorted(steps)[len(steps) // 2] if steps else page.height / 40
     out: list[Polygon] = []
     for line in page.lines:
@@ -130,17 +134,31 @@ def regions(page: Page) -> list[Polygon]:
     return out
 
 
-def _step(line: Marked, page: Page) -> float | None:
-    """Pixels to the nearest baseline above or below this one in the same column."""
-    level, left, right = _place(line)
-    found = []
-    for other in page.lines:
-        if other is not line and other.baseline:
-            its, start, end = _place(other)
-            shared = min(right, end) - max(left, start)
-            if shared > 0.3 * min(right - left, end - start) and abs(its - level) > page.height / 200:
-                found.append(abs(its - level))
-    return min(found, default=None)
+def _steps(places: Sequence[tuple[float, int, int]], least: float) -> list[float]:
+    """Pixels from each baseline to the nearest one above or below it in the same column, where there is one.
+
+    Args:
+        places: Of the baselines, see `_place`.
+        least: Baselines that are no further apart lie beside each other.
+    """
+    ordered = sorted(places)
+    levels = [level for level, _, _ in ordered]
+    out = []
+    for level, left, right in ordered:
+
+        def nearest(candidates: Iterable[int], level: float = level, left: int = left, right: int = right) -> float:
+            for i in candidates:
+                its, start, end = ordered[i]
+                if min(right, end) - max(left, start) > 0.3 * min(right - left, end - start):
+                    return abs(its - level)
+            return math.inf
+
+        first, last = bisect.bisect_left(levels, level - least), bisect.bisect_right(levels, level + least)
+        above = nearest(range(first - 1, max(-1, first - 1 - NEIGHBOURS), -1))
+        step = min(above, nearest(range(last, min(len(ordered), last + NEIGHBOURS))))
+        if step < math.inf:
+            out.append(step)
+    return out
 
 
 def _place(line: Marked) -> tuple[float, int, int]:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from hwr import Error, files
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line, splits
@@ -219,8 +217,8 @@ def write(dataset: Dataset, out: Path) -> None:
     rows = [(part, line) for part in PARTS for line in dataset.part(part)]
     # An id may come from a file name that is not UTF-8; JSON has escapes for it.
     with open(out / "metadata.jsonl", "w", encoding="utf-8", errors="backslashreplace") as file:
-        for part, line in tqdm(rows, "writing", unit="line", disable=None, leave=False):
+        for part, line in rows:
             name = f"images/{names[line.id]}.png"
-            writing.save_image(line, out / name)
             row = {"file_name": name, "text": line.text, "split": part, "writer": line.writer, "id": line.id}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    writing.save_images((line, out / f"images/{names[line.id]}.png") for _, line in rows)

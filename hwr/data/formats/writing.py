@@ -1,11 +1,14 @@
 """What the writers of datasets share: names that are free, line images, lists of the parts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from hwr import Error
 from hwr.data import CONTROL, PARTS, Dataset, Line
 from hwr.images import load
 
@@ -15,30 +18,58 @@ def lines(dataset: Dataset) -> list[Line]:
     return [line for part in PARTS for line in dataset.part(part)]
 
 
-def free_name(wanted: str, default: str, used: set[str]) -> str:
-    """A file name without folders that is not in `used` yet, in whatever case; it is added there.
+class Names:
+    """Names that are in use, in whatever case; each that is asked for again gets a number."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}  # with the highest number of each
+
+    def free(self, wanted: str) -> str:
+        """The name, or if it is in use, the name with the lowest number that makes it a new one."""
+        name, base = wanted, wanted.casefold()
+        while name.casefold() in self._used:
+            self._used[base] += 1
+            name = f"{wanted}~{self._used[base]}"
+        self._used[name.casefold()] = 1
+        return name
+
+
+def free_name(wanted: str, default: str, used: Names) -> str:
+    """A file name without folders that is not used yet.
 
     What UTF-8 or XML can't hold becomes a dash, as do slashes and blanks.
     """
-    base = name = CONTROL.sub("-", re.sub(r"[/\s]", "-", wanted)).lstrip(".-") or default
-    number = 1
-    while name.casefold() in used:
-        number += 1
-        name = f"{base}~{number}"
-    used.add(name.casefold())
-    return name
+    return used.free(CONTROL.sub("-", re.sub(r"[/\s]", "-", wanted)).lstrip(".-") or default)
 
 
 def file_names(dataset: Dataset) -> dict[str, str]:
     """Line id -> a file name of its own, without suffix."""
-    used: set[str] = set()
+    used = Names()
     return {line.id: free_name(line.id, "line", used) for line in lines(dataset)}
 
 
-def save_image(line: Line, path: Path) -> None:
-    """Save a line's image, cut out as training sees it."""
+def save_images(places: Iterable[tuple[Line, Path]]) -> None:
+    """Save the images of lines, cut out as training sees them; each page is decoded once.
+
+    Raises:
+        Error: One can't be read.
+    """
+    of: dict[tuple[Path, bool], list[tuple[Line, Path]]] = {}
+    for line, path in places:
+        of.setdefault((line.image, line.upright), []).append((line, path))
+    for (image, upright), own in tqdm(of.items(), "writing", unit="image", disable=None, leave=False):
+        regions, baselines = [line.region for line, _ in own], [line.baseline for line, _ in own]
+        cuts = load.read_lines(image, regions, upright, baselines)
+        for (_, path), pixels in zip(own, cuts, strict=True):
+            save_image(pixels, path)
+
+
+def save_image(pixels: np.ndarray | Error, path: Path) -> None:
+    """Save a line's image, or raise the Error."""
+    if isinstance(pixels, Error):
+        raise pixels
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(load.read_line(line.image, line.region, line.upright, line.baseline)).save(path)
+    Image.fromarray(pixels).save(path)
 
 
 def lists(dataset: Dataset, out: Path, ids: Mapping[str, str]) -> None:
