@@ -1,5 +1,6 @@
 """Match the readings of a page's lines with its transcript by edit distance, where either may lack parts of the other."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,21 +30,38 @@ def match(readings: Sequence[str], text: str) -> list[tuple[int, int] | None]:
     barrier = codes == ord(BARRIER)
     inside = _sums(np.where(barrier, _NEVER, EDIT))
     between = _sums(np.where(barrier | (codes == ord(" ")), 0, SKIP_TEXT))
-    rows = [between]  # before each line: the lowest cost of the lines so far, if they use the text up to each place
-    ends, skips = [], []
-    for reading in readings:
-        skips.append(rows[-1] + SKIP_LINE * len(reading))
-        ends.append(_read(rows[-1], reading, codes, barrier, inside)[-1] if reading else skips[-1] + 1)
-        rows.append(_relaxed(np.minimum(ends[-1], skips[-1]), between))
+
+    def after(row: np.ndarray, reading: str) -> np.ndarray:
+        """The row after a line: the lowest cost of the lines so far, if they use the text up to each place."""
+        skip = row + SKIP_LINE * len(reading)
+        end = _read(row, reading, codes, barrier, inside)[-1] if reading else skip + 1
+        return _relaxed(np.minimum(end, skip), between)
+
+    # A row before each line would take gigabytes for long texts. Some are kept, and those between are computed again.
+    every = max(1, math.isqrt(len(readings)))
+    kept, row = [between], between
+    for number, reading in enumerate(readings, 1):
+        row = after(row, reading)
+        if number % every == 0:
+            kept.append(row)
     x, out = len(text), list[tuple[int, int] | None]()
+    rows: list[np.ndarray] = []  # before the lines from the last kept row on
     for k in range(len(readings) - 1, -1, -1):
-        end, skip = ends[k], skips[k]
+        if len(rows) <= k % every:
+            rows = [kept[k // every]]
+            for reading in readings[k - k % every : k]:
+                rows.append(after(rows[-1], reading))
+        row, reading = rows.pop(), readings[k]
+        skip = row + SKIP_LINE * len(reading)
+        reads = _read(row, reading, codes, barrier, inside) if reading else [skip + 1]
+        end = reads[-1]
         best = np.minimum(end, skip)[: x + 1]
-        x = int(np.flatnonzero(best + (between[x] - between[: x + 1]) == rows[k + 1][x])[-1])
+        cost = _relaxed(np.minimum(end, skip), between)[x]
+        x = int(np.flatnonzero(best + (between[x] - between[: x + 1]) == cost)[-1])
         if end[x] > skip[x]:
             out.append(None)
             continue
-        start = _start(_read(rows[k], readings[k], codes, barrier, inside), x, readings[k], codes, barrier)
+        start = _start(reads, x, reading, codes, barrier)
         out.append((start, x))
         x = start
     return out[::-1]

@@ -3,9 +3,10 @@
 import base64
 import csv
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def write(
         history: The run's history.csv, for the learning curves.
     """
     rows = [
-        row(line.id, line.writer, line.text, text, float(confidence), _line_image(line))
-        for line, text, confidence in zip(
+        row(line.id, line.writer, line.text, text, float(confidence), picture)
+        for line, text, confidence, picture in zip(
             tqdm(lines, "report", unit="line", disable=None, leave=False),
             predictions.texts,
             predictions.confidences,
+            _pictures(lines),
             strict=True,
         )
     ]
@@ -72,10 +74,16 @@ def write_data(path: str | Path, data: dict[str, Any]) -> None:
         temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
 
 
-def _line_image(line: Line) -> Image.Image:
-    pixels = Image.fromarray(load.read_line(line.image, line.region, line.upright, line.baseline))
-    pixels.thumbnail((4 * 800, HEIGHT), Image.Resampling.LANCZOS)
-    return pixels
+def _pictures(lines: Sequence[Line]) -> Iterator[Image.Image]:
+    """Small images of lines; a page is decoded once for lines that follow each other."""
+    for (image, upright), group in itertools.groupby(lines, key=lambda line: (line.image, line.upright)):
+        own = list(group)
+        for pixels in load.read_lines(image, [line.region for line in own], upright, [line.baseline for line in own]):
+            if isinstance(pixels, Error):
+                raise pixels
+            picture = Image.fromarray(pixels)
+            picture.thumbnail((4 * 800, HEIGHT), Image.Resampling.LANCZOS)
+            yield picture
 
 
 def row(
