@@ -318,3 +318,16 @@ def test_the_web_page_marks_a_line_on_both_sides(page: PageReading, tmp_path: Pa
     assert mark["x"] - image.rect["x"] == pytest.approx(50 * scale, abs=3)
     assert mark["y"] - image.rect["y"] == pytest.approx(50 * scale, abs=3)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_page_of_a_pdf_has_a_size_that_pdf_allows(tmp_path: Path) -> None:
+    pikepdf = pytest.importorskip("pikepdf")
+    for size in ((64, 60_000), (9_000, 3), (1, 1)):
+        path = tmp_path / "long.png"
+        Image.new("L", size, 200).save(path)
+        content = FORMATS["pdf"].write([PageReading(path, (), size, True, path)])
+        with pikepdf.open(io.BytesIO(content)) as pdf:
+            assert all(3 <= float(side) <= 14_400 for side in list(pdf.pages[0].mediabox)[2:])
+    Image.new("L", (1, 5000), 200).save(path)
+    with pytest.raises(Error, match="1 x 5000 pixels is too long"):
+        FORMATS["pdf"].write([PageReading(path, (), (1, 5000), True, path)])

@@ -18,6 +18,9 @@ LONG_SIDE, CREDIBLE = 297 / 25.4, (100, 4800)
 # Files that have lost details already are stored as JPEG of this quality; without loss they would grow tenfold.
 LOSSY, QUALITY = ("WEBP", "HEIF", "AVIF"), 90
 
+# The sides of a page, in units of 1/72 inch (ISO 32000-1, annex C).
+SHORTEST, LONGEST = 3, 14_400
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -43,7 +46,9 @@ def resolution(image: Image.Image) -> float:
     except (TypeError, ValueError, IndexError, ZeroDivisionError):
         dpi = 0.0
     # inf and nan, which damaged files may hold, are not credible either
-    return dpi if CREDIBLE[0] <= dpi <= CREDIBLE[1] else max(image.size) / LONG_SIDE
+    dpi = dpi if CREDIBLE[0] <= dpi <= CREDIBLE[1] else max(image.size) / LONG_SIDE
+    least, most = (72 * side / units for side, units in ((max(image.size), LONGEST), (min(image.size), SHORTEST)))
+    return min(max(dpi, least), most)
 
 
 def add(pdf: Any, path: Path, upright: bool = True) -> Placed:
@@ -61,6 +66,8 @@ def add(pdf: Any, path: Path, upright: bool = True) -> Placed:
             if orientation not in range(1, 9):
                 orientation = 1
             dpi, (width, height) = resolution(image), image.size
+            if max(image.size) * SHORTEST > min(image.size) * LONGEST:
+                raise Error(f"{path}: an image of {width} x {height} pixels is too long for a page of a PDF")
             found = _encoded(pdf, path, image)
     except Error:
         raise
