@@ -109,7 +109,7 @@ def test_settings_that_need_the_newer_network(override: str) -> None:
     config.load(None, ["model.arch=crnn", override])
 
 
-@pytest.mark.parametrize("key", ["weight_decay", "clip", "ema", "consistency"])
+@pytest.mark.parametrize("key", ["weight_decay", "clip", "ema", "consistency", "anchor"])
 def test_settings_that_the_mxnet_engine_lacks_are_refused(key: str) -> None:
     with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine does not support it"):
         config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])

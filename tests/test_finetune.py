@@ -6,10 +6,11 @@ from click.testing import CliRunner
 
 from hwr import Error, checkpoint, config, engines, networks
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint
+from hwr.checkpoint import Checkpoint, Part
 from hwr.cli import main
 from hwr.config import Config
-from hwr.training import finetune, loop, run_folder
+from hwr.decoding import language_model, ngram
+from hwr.training import finetune, loop, run_folder, task
 from hwr.training.loop import train
 
 from .conftest import TINY, TINY_CRNN
@@ -169,3 +170,30 @@ def test_without_init_there_is_no_checkpoint(tiny: Config) -> None:
     letters, loaded = finetune.start(tiny, ["é"])
     assert loaded is None
     assert letters.characters.endswith("zé")
+
+
+def test_the_training_texts_are_added_to_the_language_model(tmp_path: Path) -> None:
+    arrays, about = language_model.to_arrays(ngram.build(["abc acb", "cab bca", "bac"] * 5, 3))
+    known = Alphabet(" abc")
+    start = Checkpoint({}, config.load(None, TINY_CRNN), known, {}, language_model=Part(arrays, about))
+    texts, said = ["bbbb ébbb", "bbb"], list[str]()
+
+    def log10(language: run_folder.Language) -> float:
+        assert language.model is not None
+        return language_model.from_arrays(language.model.arrays, language.model.about).log10("bbbb")
+
+    kept = task._kept(start, known, texts, 0.0, said.append)
+    mixed = task._kept(start, Alphabet(" abcé"), texts, 0.3, said.append)
+    assert log10(mixed) > log10(kept) + 0.5
+    assert mixed.model is not None
+    assert "é" in language_model.from_arrays(mixed.model.arrays, mixed.model.about).characters
+    # Without its texts, a new character can't be expected by the model.
+    assert task._kept(start, Alphabet(" abcé"), texts, 0.0, said.append).model is None
+    assert ["share of 0.3" in line for line in said] == [False, True, False]
+
+
+@pytest.mark.parametrize("key", ["anchor=10", "freeze_norm=true", "add_texts=0.1"])
+def test_settings_of_fine_tuning_need_a_checkpoint(key: str, tiny: Config) -> None:
+    settings = config.load(None, [*TINY, f"data.root={tiny.data.root}", f"train.{key}"])
+    with pytest.raises(Error, match=f"train.{key.split('=')[0]}: applies to fine-tuning only"):
+        finetune.start(settings, ["a"])

@@ -236,6 +236,35 @@ def test_weight_decay_and_clipping(noise: Images, with_: With) -> None:
     assert norm == pytest.approx(0.5, rel=1e-3)
 
 
+def test_the_anchor_pulls_towards_the_weights_that_were_loaded(noise: Images, with_: With) -> None:
+    batch = batch_of(noise, [0, 1], [[1], [2]])
+    large = "train.loss_weight=1e6"  # as above
+    start = engine_of(with_()).weights()
+    free, pulled = engine_of(with_(large)), engine_of(with_(large, "train.anchor=200"))
+    for engine in (free, pulled):
+        engine.load(start)
+        engine.train_step(batch, 1e-3)
+    for name in ("head.weight", "head.bias"):
+        # A fifth of the way back: lr x anchor.
+        back = free.weights()[name] + 0.2 * (start[name] - free.weights()[name])
+        assert (np.abs(pulled.weights()[name] - back) < 1e-6).mean() > 0.98
+    other = engine_of(with_(large, "train.anchor=200"))
+    other.load(pulled.weights())
+    other.load_state(pulled.state())
+    assert all(torch.equal(a, b) for a, b in zip(other._anchors, pulled._anchors, strict=True))
+
+
+def test_frozen_norms_keep_their_statistics_and_learn_their_scales(noise: Images, with_: With) -> None:
+    engine = engine_of(with_("train.freeze_norm=true"))
+    before = engine.weights()
+    engine.train_step(batch_of(noise, [0, 1], [[1], [2]]), 1e-2)
+    after = engine.weights()
+    running = [name for name in before if "running_" in name]
+    assert running
+    assert all(np.array_equal(before[name], after[name]) for name in running)
+    assert not np.array_equal(before["norm.weight"], after["norm.weight"])
+
+
 def test_center_loss_pulls_the_features_of_a_character_together(settings: Config, with_: With) -> None:
     lines = data.read(settings.data).train[:8]
     images, alphabet = prepared_images(lines, settings), Alphabet(ORIGINAL)

@@ -165,6 +165,9 @@ class Train(Record):
     patience: Count | None = None
     init: str | None = None
     charset: Literal["keep", "union", "new"] = "union"
+    anchor: Annotated[float, Field(ge=0)] = 0.0
+    freeze_norm: bool = False
+    add_texts: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     images_every: Annotated[int, Field(ge=0)] = 5
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
@@ -292,7 +295,7 @@ class Config(Record):
                     f"model.arch: the mxnet engine does not support {self.model.arch}; set engine.name=torch"
                 )
             # At its default a setting is off, and so not asked for.
-            for key in ("weight_decay", "clip", "ema", "consistency", "center_loss"):
+            for key in ("weight_decay", "clip", "ema", "consistency", "center_loss", "anchor", "freeze_norm"):
                 if getattr(self.train, key):
                     raise ValueError(
                         f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"

@@ -59,6 +59,7 @@ class TorchTrainer(TorchEngine):
         self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._updates = 0
         self._centers: Tensor | None = None
+        self._anchors: list[Tensor] = []
 
     @functools.cached_property
     def _trainer(self) -> nn.Module:
@@ -81,6 +82,7 @@ class TorchTrainer(TorchEngine):
             # (mxnet/optimizer/adam.py). This makes them equal.
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
+        self._pull(lr)
         loss = losses.detach().mean()
         self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
         if settings.ema:
@@ -93,6 +95,10 @@ class TorchTrainer(TorchEngine):
         settings = self._config.train
         weight = settings.loss_weight
         self._net.train()
+        if settings.freeze_norm:
+            for module in self._net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         (pixels, widths), labels = self._pixels(batch), batch.labels
         if batch.second is not None:
             pixels = torch.cat([pixels, self._pixels(replace(batch, warps=batch.second))[0]])
@@ -128,6 +134,8 @@ class TorchTrainer(TorchEngine):
         networks.check(weights, self._shapes)
         for net in (self._net, self._reader):
             self._fill(net, weights)
+        if self._config.train.anchor:
+            self._anchors = [parameter.detach().clone() for parameter in self._net.parameters()]
 
     def state(self) -> Weights:
         out = {"updates": np.array(self._updates)}
@@ -143,6 +151,8 @@ class TorchTrainer(TorchEngine):
             out |= {f"trained.{name}": array for name, array in self._arrays(self._net).items()}
         if self._centers is not None:
             out["centers"] = _array(self._centers)
+        for (name, _), anchor in zip(self._net.named_parameters(), self._anchors, strict=False):
+            out[f"anchor.{self._net.saved_name(name)}"] = _array(anchor)
         return out
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -168,10 +178,25 @@ class TorchTrainer(TorchEngine):
             prefix = "trained."
             self._fill(self._net, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         self._centers = torch.tensor(state["centers"], device=self._device) if "centers" in state else None
+        if self._config.train.anchor:
+            arrays = [np.array(state[f"anchor.{self._net.saved_name(n)}"]) for n, _ in self._net.named_parameters()]
+            self._anchors = [
+                torch.empty_like(parameter).copy_(torch.from_numpy(array))
+                for parameter, array in zip(self._net.parameters(), arrays, strict=True)
+            ]
         own = f"rng.{self.group.rank}"
         torch.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cpu"])))
         if self._device.type == "cuda" and f"{own}.cuda" in state:
             torch.cuda.set_rng_state(torch.from_numpy(np.array(state[f"{own}.cuda"])), self._device)
+
+    def _pull(self, lr: float) -> None:
+        """Move the weights towards those that were loaded: L2-SP (Li, Grandvalet and Davoine, "Explicit inductive bias for
+        transfer learning with convolutional networks", ICML 2018), decoupled from the gradients as AdamW's weight decay is.
+        """
+        if self._anchors:
+            with torch.no_grad():
+                rate = min(1.0, lr * self._config.train.anchor)
+                torch._foreach_lerp_(list(self._net.parameters()), self._anchors, rate)
 
     def _average(self, decay: float) -> None:
         with torch.no_grad():

@@ -87,9 +87,13 @@ def start(settings: Config, texts: Sequence[str], kept: Path | None = None) -> t
         kept: A copy of the checkpoint, which is used instead of it.
 
     Raises:
-        Error: The checkpoint can't be read or trained, or `data.alphabet` contradicts `train.charset`.
+        Error: The checkpoint can't be read or trained, or `data.alphabet` contradicts `train.charset`;
+            a setting applies to fine-tuning only.
     """
     if settings.train.init is None:
+        for key in ("anchor", "freeze_norm", "add_texts"):
+            if getattr(settings.train, key):
+                raise Error(f"train.{key}: applies to fine-tuning only; drop it, or set train.init")
         return alphabet.resolve(settings.data.alphabet, texts), None
     path = kept or bundled.model(settings.train.init)
     loaded = load_checkpoint(path, settings if path.suffix == ".params" else None)

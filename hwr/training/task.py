@@ -1,16 +1,16 @@
 """The fixed parts of a run: the lines, the alphabet, the engine."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error, alphabet, bundled, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint
+from hwr.checkpoint import Checkpoint, Part
 from hwr.config import Config, Decode
 from hwr.data.text import shown
-from hwr.decoding import Decoder
+from hwr.decoding import Decoder, language_model, mix
 from hwr.engines import Trainer
 from hwr.evaluation.evaluate import lines_of, prepared
 from hwr.images import batches
@@ -108,7 +108,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
             + (f"; these characters are new to it: {shown(''.join(new))}" if new else "")
         )
         finetune.load(engine, start, letters)
-    language = _language(config, out, decoder, start, say)
+    language = _language(config, out, decoder, start, [line.text for line in train_lines], say)
     recipe = Recipe(
         geometry, config.train.batch_size, config.train.seed, config.augment, 2 if config.train.consistency else 1
     )
@@ -148,7 +148,12 @@ def _note_squeezed(training: Examples, validation: Examples, geometry: Geometry,
 
 
 def _language(
-    config: Config, out: Path, decoder: Decoder, start: Checkpoint | None, say: Callable[[str], None]
+    config: Config,
+    out: Path,
+    decoder: Decoder,
+    start: Checkpoint | None,
+    texts: Sequence[str],
+    say: Callable[[str], None],
 ) -> Language:
     """The decoder of the config, if it says anything of one, else that of the checkpoint that the run starts from.
 
@@ -157,21 +162,38 @@ def _language(
     """
     if config.decode == Decode() and config.train.init:
         last = out / "last.safetensors"
-        if start is None:  # resumed
-            path = last if last.exists() else run_folder.initial(out) or bundled.model(config.train.init)
-            start = load_checkpoint(path, config)
-        return _kept(start, decoder.alphabet, say)
+        if start is None and last.exists():  # resumed; its language model knows the texts already
+            return _kept(load_checkpoint(last, config), decoder.alphabet, [], 0.0, say)
+        if start is None:
+            start = load_checkpoint(run_folder.initial(out) or bundled.model(config.train.init), config)
+        return _kept(start, decoder.alphabet, texts, config.train.add_texts, say)
     changes, model, lexicon = decoding.stored(decoder, config.decode)
     return Language(config.decode.model_copy(update=changes), model, lexicon)
 
 
-def _kept(start: Checkpoint, letters: Alphabet, say: Callable[[str], None]) -> Language:
-    """The decoder of a checkpoint, as far as it suits the characters that the network writes now."""
+def _kept(
+    start: Checkpoint, letters: Alphabet, texts: Sequence[str], share: float, say: Callable[[str], None]
+) -> Language:
+    """The decoder of a checkpoint, as far as it suits the characters that the network writes now.
+
+    Args:
+        texts: Added to the language model with weight `share`, 0..1.
+    """
     decode, model, lexicon = start.config.decode, start.language_model, start.lexicon
+    if share and (model is None or lexicon is not None):
+        say(
+            "note: train.add_texts has no effect: the checkpoint "
+            + ("has a word list" if lexicon else "has no language model")
+        )
     if model is None and lexicon is None:
         return Language(decode)
     old = set(start.alphabet.characters)
-    if new := [c for c in letters.characters if c not in old]:
+    new = [c for c in letters.characters if c not in old]
+    if model is not None and lexicon is None and share and texts:
+        mixed = mix.add(language_model.from_arrays(model.arrays, model.about), texts, share).lm
+        say(f"the training texts have a share of {share:g} in the checkpoint's language model")
+        return Language(decode, Part(*language_model.to_arrays(mixed)))
+    if new:
         say(
             f"note: the language model of the checkpoint is not kept, for it was made without {''.join(new)}; build one with "
             "hwr lm build, and store it with hwr lm tune"
