@@ -242,6 +242,18 @@ def test_pdfs_of_images_say_that_they_are_pdf_a(page: PageReading, tmp_path: Pat
         pdf.write([page])
 
 
+@pytest.mark.skipif(not shutil.which("verapdf"), reason="no veraPDF here")
+@pytest.mark.parametrize("name", ["p.jpg", "p.png", "p.webp"])
+def test_verapdf_accepts_pdfs_of_images(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pikepdf")
+    (tmp_path / "1.pdf").write_bytes(pdf.write([reading(tmp_path, name)]))
+    pdf.join([tmp_path / "1.pdf", tmp_path / "1.pdf"], tmp_path / "both.pdf")
+    for file in ("1.pdf", "both.pdf"):
+        command = ["verapdf", "--flavour", "2u", "--format", "text", "-v", str(tmp_path / file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stdout.startswith("PASS"), done.stdout + done.stderr
+
+
 # --- hOCR, text, web page
 
 
