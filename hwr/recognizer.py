@@ -160,7 +160,7 @@ class Recognizer:
             texts, confidences = self.decode(logits)
             for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
                 own: tuple[Character, ...] = ()
-                if text and ink.blank(lines[i].pixels, geometry):
+                if ink.blank(lines[i].pixels, geometry, text):
                     text, confidence = "", 1.0
                 if characters and text:
                     own = self.locate(row, text, lines[i], geometry.step_width(batch.images.shape[2]))

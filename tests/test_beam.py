@@ -290,3 +290,18 @@ def test_the_compiled_links_of_a_language_model_equal_numpys(pruned: bool) -> No
     assert found.start == lm.start
     np.testing.assert_array_equal(found.suffix, lm.suffix)
     np.testing.assert_array_equal(found.next_state, lm.next_state)
+
+
+def test_a_language_model_writes_nothing_where_the_network_sees_nothing() -> None:
+    from hwr.decoding import Decoder, Settings
+
+    letters = Alphabet("ab ")
+    logits = np.full((2, 9, 4), -2.0, np.float32)
+    logits[:, :, 3] = 0.0  # blank
+    logits[1, 4, 0] = 0.5
+    settings = Settings("beam", lm_weight=1.0, length_bonus=9.0)
+    decoder = Decoder(letters, settings, lm=ngram.build(["ab ab", "b a"], 2))
+    texts, sure = decoder(logits)
+    assert texts[0] == ""
+    assert texts[1]
+    assert sure[0] == pytest.approx(decoder.settings.calibration.apply(np.array([1 / (1 + 3 * np.exp(-2.0))]))[0])

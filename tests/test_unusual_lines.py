@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,11 +124,39 @@ def test_empty_paper_reads_as_nothing(model: Recognizer) -> None:
 def test_faint_and_small_writing_is_not_empty_paper(line: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     faint = (235 - (235 - line.astype(float)) * 0.12 + rng.normal(0, 1, line.shape)).clip(0, 255).astype(np.uint8)
-    stop = np.full((70, 60), 235, np.uint8)
-    stop[50:55, 20:25] = 60
-    for image in (faint, stop, line[:, :40]):
+    dash, one = np.full((70, 60), 235, np.uint8), np.full((70, 60), 235, np.uint8)
+    dash[33:37, 15:40] = 60
+    one[10:55, 28:32] = 60
+    point = np.full((12, 10), 235, np.uint8)  # a word of its own, cut out closely
+    point[4:8, 3:7] = 60
+    for image, text in ((faint, "a"), (dash, "-"), (one, "I"), (one[5:60], "1"), (point, "."), (line[:, :40], "a")):
         for geometry in (GEOMETRY, ORIGINAL):
-            assert not ink.blank(prepare.prepare(image, geometry), geometry)
+            assert not ink.blank(prepare.prepare(image, geometry), geometry, text), text
+
+
+def dusty(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """Paper without writing, with dust, blots or stains."""
+    height, width = (int(x) for x in (rng.choice([40, 64, 90, 140]), rng.choice([200, 500, 900])))
+    image = rng.normal(rng.integers(200, 250), rng.uniform(0, 6), (height, width)).clip(0, 255)
+    drawn = np.zeros((height, width), np.uint8)
+
+    def place() -> tuple[int, int]:
+        return int(rng.integers(width)), int(rng.integers(height))
+
+    if kind == "stains":
+        cv2.circle(drawn, place(), int(height * rng.uniform(0.2, 1)), 110, -1)
+        drawn = cv2.GaussianBlur(drawn, (0, 0), height * rng.uniform(0.15, 0.3))
+    for _ in range({"dust": 30, "specks": 5}.get(kind, 3)):
+        radius = rng.uniform(1, 4 if kind == "blots" else 1.5) * height / 64
+        cv2.circle(drawn, place(), max(1, round(radius)), 200, -1, cv2.LINE_AA)
+    return np.asarray(image * (1 - drawn / 255), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["dust", "specks", "blots", "stains"])
+def test_specks_on_empty_paper_are_not_read(model: Recognizer, kind: str) -> None:
+    rng = np.random.default_rng(7)
+    found = model.read_prepared([model.prepare(dusty(rng, kind)) for _ in range(12)])
+    assert [reading.text for reading in found] == [""] * 12
 
 
 def test_a_long_line_is_read_in_pieces(model: Recognizer, line: np.ndarray) -> None:

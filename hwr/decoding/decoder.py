@@ -82,6 +82,8 @@ class Decoder:
         texts = greedy.collapse(paths, self.alphabet)
         if self.settings.name == "beam":
             found = [best[0].text for best in self._search(logits, 1)]
+            # A language model likes any text more than none; where the network sees nothing, there is none.
+            found = [own if self.stripped(text) else text for own, text in zip(found, texts, strict=True)]
             # The best path is the most likely path of its own text.
             other = [i for i, (a, b) in enumerate(zip(found, texts, strict=True)) if a != b]
             if other:

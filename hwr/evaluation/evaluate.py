@@ -103,7 +103,7 @@ def read(
 
 def _clear_blank(texts: list[str], confidences: np.ndarray, batch: batches.Batch, geometry: Geometry) -> None:
     for i, (pixels, width) in enumerate(zip(batch.images, batch.widths.tolist(), strict=True)):
-        if texts[i] and ink.blank(pixels[:, :width], geometry):
+        if ink.blank(pixels[:, :width], geometry, texts[i]):
             texts[i], confidences[i] = "", 1.0
 
 

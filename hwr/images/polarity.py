@@ -194,7 +194,7 @@ def _with_margins(image: np.ndarray) -> Polarity | None:
     strokes = dark if paper == "light" else light
     # A shadow has writing in it, and is not as dark as the ink.
     written, own = strokes[inside[paper]], strokes[inside[other]]
-    if not written.any() or own.mean() > 0.1 * written.mean() if own.size else False:
+    if not written.size or (own.size and (not written.any() or own.mean() > 0.1 * written.mean())):
         return None
     ink = np.percentile(small[inside[paper]], 1 if paper == "light" else 99)
     if abs(levels[other] - levels[paper]) < 0.75 * abs(ink - levels[paper]):
