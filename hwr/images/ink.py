@@ -30,7 +30,7 @@ SPECK = 0.2
 FEW = 8
 POINTS, LARGE = ".,·'`:;", 0.35
 
-# The edge of a stroke, in grey levels per two pixels.
+# The edge of a stroke, in grey levels per two pixels (in a line whose contrast was stretched).
 SHARP = 60
 
 # How far the ink of the first and the last character may be from the step that writes it, in heights of the line; and how much
@@ -79,9 +79,10 @@ def blank(line: np.ndarray, geometry: Geometry, text: str = "") -> bool:
         return True
     # The edges of a stain are soft.
     _, parts, stats, _ = cv2.connectedComponentsWithStats(found)
+    edge = SHARP if geometry.any_width else SHARP * FAINTEST_AS_IT_IS / FAINTEST
     sharp = np.zeros(line.shape, bool)
-    sharp[:, 1:-1] = np.abs(line[:, 2:].astype(np.int16) - line[:, :-2]) > SHARP
-    sharp[1:-1] |= np.abs(line[2:].astype(np.int16) - line[:-2]) > SHARP
+    sharp[:, 1:-1] = np.abs(line[:, 2:].astype(np.int16) - line[:, :-2]) > edge
+    sharp[1:-1] |= np.abs(line[2:].astype(np.int16) - line[:-2]) > edge
     drawn = np.unique(parts[sharp & (found > 0)])
     sizes = stats[drawn[drawn > 0]][:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
     least = LARGE if 0 < len(text) <= 3 and set(text) <= set(POINTS) else SPECK
