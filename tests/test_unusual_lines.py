@@ -157,7 +157,7 @@ def test_specks_on_empty_paper_are_not_read(model: Recognizer, kind: str) -> Non
     rng = np.random.default_rng(7)
     found = model.read_prepared([model.prepare(dusty(rng, kind)) for _ in range(12)])
     # A blot may look like an ellipsis.
-    assert sum(bool(reading.text) for reading in found) <= {"blots": 2, "stains": 1}.get(kind, 0)
+    assert sum(bool(reading.text) for reading in found) <= {"blots": 3, "stains": 1}.get(kind, 0)
 
 
 def test_a_long_line_is_read_in_pieces(model: Recognizer, line: np.ndarray) -> None:

@@ -25,10 +25,10 @@ DUST, DUST_HEIGHT = 5, 64
 # lines of seven sources, with all short ones, the longest stroke was 0.54 heights or more, and 0.37 in a crossed-out one.
 SPECK = 0.2
 
-# Up to this many characters a text may be what a network reads in a few specks; and a line of one to three of these, which are
-# specks themselves, has larger ones (in heights of the line).
+# Up to this many characters a text may be what a network reads in a few specks. Up to three points, which are specks
+# themselves, are larger than this (a full stop that was cut out closely has 0.3 heights).
 FEW = 8
-POINTS, LARGE = ".,·'`:;", 0.35
+POINTS, LARGE = ".,·'`:;", 0.28
 
 # The edge of a stroke, in grey levels per two pixels (in a line whose contrast was stretched).
 SHARP = 60
@@ -77,12 +77,13 @@ def blank(line: np.ndarray, geometry: Geometry, text: str = "") -> bool:
     kept = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) if line.shape[0] >= 24 else found
     if int(kept.sum()) <= DUST * (line.shape[0] / DUST_HEIGHT) ** 2:
         return True
+    if not geometry.any_width:  # small images are not enlarged, so a full stop is no larger than a speck
+        return False
     # The edges of a stain are soft.
     _, parts, stats, _ = cv2.connectedComponentsWithStats(found)
-    edge = SHARP if geometry.any_width else SHARP * FAINTEST_AS_IT_IS / FAINTEST
     sharp = np.zeros(line.shape, bool)
-    sharp[:, 1:-1] = np.abs(line[:, 2:].astype(np.int16) - line[:, :-2]) > edge
-    sharp[1:-1] |= np.abs(line[2:].astype(np.int16) - line[:-2]) > edge
+    sharp[:, 1:-1] = np.abs(line[:, 2:].astype(np.int16) - line[:, :-2]) > SHARP
+    sharp[1:-1] |= np.abs(line[2:].astype(np.int16) - line[:-2]) > SHARP
     drawn = np.unique(parts[sharp & (found > 0)])
     sizes = stats[drawn[drawn > 0]][:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
     least = LARGE if 0 < len(text) <= 3 and set(text) <= set(POINTS) else SPECK
