@@ -518,6 +518,14 @@ def _synth_fonts(world: World) -> None:
     world.refuses("--fonts", "synth", "--out", world.folder / "g", *size, "--processes", 2)
 
 
+@check("synth --ink")
+def _synth_ink(world: World) -> None:
+    size = ("--lines", 4, "--writers", 4, "--processes", 1)
+    world.hwr("synth", "--out", world.folder / "h", *size, "--ink", world.drawn)
+    assert len(list((world.folder / "h/lines").rglob("*.webp"))) == 4
+    world.refuses("--fonts", "synth", "--out", world.folder / "i", *size, "--ink", world.drawn, "--fonts", world.folder)
+
+
 @check("augment --config", "augment --set", "augment --split", "augment --out", "augment --lines", "augment --times")
 def _augment(world: World) -> None:
     from PIL import Image

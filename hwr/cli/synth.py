@@ -29,13 +29,21 @@ from hwr.terminal import echo
     help="Text to write with the fonts: a UTF-8 file with one paragraph per line, or a folder of .txt; repeatable, in equal shares.",
 )
 @click.option(
+    "--ink",
+    multiple=True,
+    metavar="DATASET",
+    type=click.Path(path_type=Path),
+    help="Instead of fonts: real lines whose ink is joined to new lines and put on other paper; repeatable.",
+)
+@click.option(
     "--processes",
     type=click.IntRange(min=1),
-    help="Processes that draw in parallel with --fonts (default: one per CPU core).",
+    help="Processes that draw in parallel with --fonts or --ink (default: one per CPU core).",
 )
 @examples("""
     hwr synth --out data/drawn --lines 5000 --writers 100
     hwr synth --out data/letters --lines 60000 --writers 1500 --fonts fonts/ --text english.txt --text french.txt
+    hwr synth --out data/relaid --lines 20000 --writers 700 --ink data/unipen
     hwr train --config configs/demo.yaml --set data.root=data/drawn
 """)
 def synth(
@@ -45,6 +53,7 @@ def synth(
     seed: int,
     fonts: Path | None,
     texts: tuple[Path, ...],
+    ink: tuple[Path, ...],
     processes: int | None,
 ) -> None:
     """Draw synthetic handwriting in IAM's layout, split by writer. The same seed gives the same bytes.
@@ -52,12 +61,15 @@ def synth(
     Without --fonts, letters come from built-in stroke fonts and texts are made up. With --fonts, lines are taken from the
     --text files, set in the folder's fonts on many kinds of paper, and look photographed or scanned. A line is only written
     in a font that has all its characters. Typographic quotes and dashes are drawn as they are and transcribed in ASCII.
+
+    With --ink, hands and words are those of a dataset's training lines, best of lines without paper, such as pen
+    trajectories. One to six lines of one writer are joined and get another pen, another paper and another camera.
     """
     from hwr.data.synth import write
     from hwr.processes import usable_cores
 
-    if processes and fonts is None:
-        raise Error("--processes needs --fonts: a single process draws the stroke fonts")
-    processes = processes or (usable_cores() if fonts else 1)
-    write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, processes=processes, progress=True)
+    if processes and not (fonts or ink):
+        raise Error("--processes needs --fonts or --ink: a single process draws the stroke fonts")
+    processes = processes or (usable_cores() if fonts or ink else 1)
+    write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, ink=ink, processes=processes, progress=True)
     echo(f"{lines} lines by {writers} drawn writers in {out}")

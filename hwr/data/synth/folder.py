@@ -16,8 +16,11 @@ from hwr import Error
 from hwr.atomic import new_folder, replacing
 from hwr.data.formats.iam import LISTS, OFFICIAL
 from hwr.data.synth.lines import Fonts, Sample, Strokes
+from hwr.data.synth.relaid import Relaid
 from hwr.data.synth.text import tokens
 from hwr.processes import MANY, pool
+
+Source = Strokes | Fonts | Relaid
 
 LINES_PER_FORM = 8
 MARGIN = 60  # px, around the lines of a page
@@ -31,6 +34,7 @@ def write(
     *,
     fonts: Path | None = None,
     texts: Sequence[Path] = (),
+    ink: Sequence[Path] = (),
     processes: int = 1,
     progress: bool = False,
 ) -> None:
@@ -53,6 +57,8 @@ def write(
             are made up.
         texts: With fonts, what to write: UTF-8 files of a paragraph a line, or folders of .txt files. All have the same share
             of the lines, whatever their size; one that is named twice has twice the share.
+        ink: Datasets whose training lines' ink is used instead of fonts. Each drawn writer has the hand of one of theirs, in
+            turn, so with more writers than there are hands, a hand recurs in several lists.
         processes: How many draw at once. With more than one, a program that is not hwr's own command line needs
             `if __name__ == "__main__":`, as always with Python's multiprocessing.
         progress: Show a bar, if the output is a terminal.
@@ -67,7 +73,7 @@ def write(
         raise Error(f"{lines} lines by {writers} writers: at least one line per writer is needed")
     if seed < 0:
         raise Error(f"seed {seed}: it must be 0 or more")
-    source = _source(seed, fonts, texts)
+    source = _source(seed, fonts, texts, ink)
     with new_folder(root) as folder:
         (folder / "xml").mkdir()
         rows: list[list[str]] = []  # of lines.txt, by writer
@@ -79,7 +85,11 @@ def write(
         _write_lists(folder, rows)
 
 
-def _source(seed: int, fonts: Path | None, texts: Sequence[Path]) -> Strokes | Fonts:
+def _source(seed: int, fonts: Path | None, texts: Sequence[Path], ink: Sequence[Path]) -> Source:
+    if ink:
+        if fonts or texts:
+            raise Error("--ink can't be combined with --fonts and --text: the lines have their own letters and texts")
+        return Relaid(seed, ink)
     if fonts is None:
         if texts:
             raise Error(f"--text {texts[0]}: needs --fonts, a folder of handwriting fonts to write it with")
@@ -97,7 +107,7 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterable[list[str]]]]:
         yield executor.map
 
 
-def _write_writer(job: tuple[Path, Strokes | Fonts, int, int]) -> list[str]:
+def _write_writer(job: tuple[Path, Source, int, int]) -> list[str]:
     """Draw all lines of a writer; returns their rows of lines.txt."""
     root, source, writer, count = job
     line = source.of(writer)

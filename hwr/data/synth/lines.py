@@ -82,13 +82,8 @@ class Fonts:
         hand = writers.make_writer(self._fonts, self._seed, writer)
         rng = hands.rng_of(self._seed, writer, 0, 0)  # not a line's, whose keys are two numbers
         sheet, camera = paper.make_sheet(rng), scan.make_camera(rng)
-        if camera.kind == "binary":  # nobody keeps a scan whose stains and ruling came out black
-            sheet = replace(
-                sheet,
-                stains=0.1 * sheet.stains,
-                uneven=min(sheet.uneven, 2.5),
-                ruling_grey=0.5 * sheet.ruling_grey,
-            )
+        if camera.kind == "binary":
+            sheet = paper.clean(sheet)
 
         def line(number: int) -> Sample:
             rng = hands.rng_of(self._seed, writer, number)
@@ -97,11 +92,8 @@ class Fonts:
             if author.font and len(words) > 1 and rng.random() < _CROSSED_OUT:
                 struck = int(rng.integers(len(words)))
                 words.insert(struck, words[rng.integers(len(words))])
-            # A pen isn't always equally dark.
-            own = replace(sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper)))
-            grey = paper.lay(writers.write(" ".join(words), author, rng, struck), own, rng)
             label = fold(drawn)
-            image = scan.take(grey, own.ink, own.paper, camera, len(label), rng)
+            image = scan.photograph(writers.write(" ".join(words), author, rng, struck), sheet, camera, len(label), rng)
             return Sample(label, image, int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]) + 1)
 
         return line

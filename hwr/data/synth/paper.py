@@ -1,6 +1,6 @@
 """Ink -> ink on paper: pens, pencils, rulings, stains, shades, and what shows through from the other side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -67,6 +67,11 @@ def make_sheet(rng: np.random.Generator) -> Sheet:
         stains=0.02 if clean else rng.uniform(0, 0.3),
         crowded=rng.uniform(0, 0.6),
     )
+
+
+def clean(sheet: Sheet) -> Sheet:
+    """The sheet for a black and white scan: nobody keeps one whose stains and ruling came out black."""
+    return replace(sheet, stains=0.1 * sheet.stains, uneven=min(sheet.uneven, 2.5), ruling_grey=0.5 * sheet.ruling_grey)
 
 
 def lay(ink: Ink, sheet: Sheet, rng: np.random.Generator) -> np.ndarray:

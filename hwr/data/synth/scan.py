@@ -1,9 +1,12 @@
 """Ink on paper -> what a scanner or a camera makes of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+
+from hwr.data.synth.paper import Sheet, lay
+from hwr.data.synth.writers import Ink
 
 HIGHEST = 64  # px, of a line
 
@@ -43,6 +46,14 @@ def make_camera(rng: np.random.Generator) -> Camera:
         jpeg=int(rng.integers(25, 92)) if rng.random() < 0.5 else None,
         noise=rng.uniform(0, 3),
     )
+
+
+def photograph(ink: Ink, sheet: Sheet, camera: Camera, characters: int, rng: np.random.Generator) -> np.ndarray:
+    """Put a line's ink on its sheet and take its picture: see `take`."""
+    own = replace(
+        sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper))
+    )  # no pen is equally dark
+    return take(lay(ink, own, rng), own.ink, own.paper, camera, characters, rng)
 
 
 def take(

@@ -97,6 +97,30 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
     )
 
 
+def make_habits(rng: np.random.Generator) -> Writer:
+    """The habits of a writer whose letters are given, as ink: milder than those of fonts, for the hand is real."""
+    return Writer(
+        font=None,
+        hand=None,
+        size=0,
+        slant=float(rng.normal(0, 0.08)),
+        width=float(np.exp(rng.normal(0, 0.12))),
+        letter_gap=0.0,
+        word_gap=float(rng.uniform(0.7, 1.8)),
+        unsteady=float(rng.uniform(0.2, 1.2)),
+        elastic=float(rng.uniform(0.2, 1.5)),
+        pen=float(rng.uniform(-0.5, 1.4)),
+        slope=float(rng.normal(0, 0.01)),
+    )
+
+
+def rewrite(cover: np.ndarray, baseline: float, x_height: float, writer: Writer, rng: np.random.Generator) -> Ink:
+    """Give ink, (H, W) float32 with `MARGIN` px around it, another pen and another writer's movement."""
+    return _bend(
+        _press(np.round(cover * 255).astype(np.uint8), writer, rng), baseline, x_height, writer, rng, writer.slant
+    )
+
+
 def write(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int | None = None) -> Ink:
     """Write `text`; of its words the one with number `crossed_out` is written and then struck out."""
     if writer.hand:
