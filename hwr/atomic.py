@@ -75,8 +75,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path, 0)
-        temporary.mkdir()
-        with _held(os.open(temporary, os.O_RDONLY) if os.name == "posix" else None):
+        # Locked under another name first: another process that writes to this path removes unlocked temporary folders.
+        young = temporary.with_suffix(".new")
+        young.mkdir()
+        with _held(os.open(young, os.O_RDONLY) if os.name == "posix" else None):
+            young.rename(temporary)
             yield temporary
             with contextlib.suppress(FileNotFoundError):
                 path.rmdir()  # Windows can't rename onto a folder, even an empty one
@@ -124,10 +127,13 @@ def _held(descriptor: int | None) -> Iterator[None]:
 
 def _sweep(path: Path, age: float) -> None:
     """Remove the temporary files and folders for a path that no process holds and that are older than `age` seconds."""
-    for name in glob.glob(f".{glob.escape(path.name[:60])}.????????.tmp", root_dir=path.parent):
+    start = f".{glob.escape(path.name[:60])}.????????"
+    names = [(name, age) for name in glob.glob(f"{start}.tmp", root_dir=path.parent)]
+    names += [(name, ABANDONED) for name in glob.glob(f"{start}.new", root_dir=path.parent)]
+    for name, least in names:
         leftover = path.parent / name
         with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime < age:
+            if time.time() - leftover.stat().st_mtime < least:
                 continue
             descriptor = os.open(leftover, os.O_RDONLY)
             try:

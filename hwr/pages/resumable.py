@@ -1,5 +1,6 @@
 """One file of rows that is written over hours: what a killed process has written is kept, and continued."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from typing import IO, Any
 
 from hwr import Error, files
 from hwr.atomic import replacing
+from hwr.processes import lock
 
 # Seconds between notes of what is written.
 INTERVAL = 2.0
@@ -42,16 +44,34 @@ class Partial:
         self._direct = real.exists() and not real.is_file()
         self._digest = hashlib.sha256()
         self._time = time.monotonic()
-        self.done, size, self.noted = (0, 0, {}) if again or self._direct else self._found()
+        self.done, self.noted = 0, dict[str, Any]()
         try:
             if self._direct:
                 self._file: IO[bytes] = open(out, "wb")  # noqa: SIM115
-            else:
-                self._file = open(self._part, "r+b" if size else "wb")  # noqa: SIM115
-                self._file.truncate(size)
-                self._file.seek(size)
+                return
+            self._file = self._locked()
+            self.done, size, self.noted = (0, 0, {}) if again else self._found()
+            self._file.truncate(size)
+            self._file.seek(size)
         except OSError as error:
             raise Error(f"{out}: could not be written: {error.strerror or error}") from error
+
+    def _locked(self) -> IO[bytes]:
+        """Open the growing file, which stays as it is, for this process alone.
+
+        Raises:
+            Error: Another process writes it.
+        """
+        while True:
+            file = open(os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115
+            if not _lock(file):
+                file.close()
+                raise Error(f"{self._out}: another process is writing this file; wait for it, or name another --out")
+            # The process that held it may just have moved it to its place.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(self._part)):
+                    return file
+            file.close()
 
     def _found(self) -> tuple[int, int, dict[str, Any]]:
         """Number of inputs and bytes of an earlier run's file, and its notes; 0 if it does not fit."""
@@ -102,13 +122,24 @@ class Partial:
         Raises:
             Error: The file system refuses.
         """
-        self._file.close()
-        if self._direct:
-            return
-        with replacing(self._out) as temporary:
-            os.replace(self._part, temporary)
-        self._note.unlink(missing_ok=True)
+        try:
+            self._file.flush()
+            if self._direct:
+                return
+            with replacing(self._out) as temporary:
+                os.replace(self._part, temporary)
+            self._note.unlink(missing_ok=True)
+        except OSError as error:
+            raise Error(f"{self._out}: could not be written: {error.strerror or error}") from error
+        finally:
+            self._file.close()  # and so unlock it
 
     def close(self) -> None:
         """Close the file, and keep it for the next run."""
         self._file.close()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    with contextlib.suppress(OSError):  # a file system without locks
+        return lock(file)
+    return True
