@@ -18,6 +18,7 @@ from hwr.data.formats.xml import children, descendants
 from hwr.decoding.transcript import DOUBTFUL
 from hwr.images import load
 from hwr.pages import segment
+from hwr.pages.align import Table
 from hwr.pages.sources import Target
 
 from .conftest import REPOSITORY
@@ -111,6 +112,11 @@ def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], mod
     assert {row["id"] for row in kept} == {row["id"] for row in rows if row["score"] >= least}
     assert "below --min-score were left out" in done.stdout
     assert "exists already" in align(tmp_path, model, "--out", out, "--format", "table", exit_code=2).stderr
+    # An interrupted run leaves nothing that reads as a smaller table.
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt), Table(tmp_path / "interrupted"):
+        raise KeyboardInterrupt
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_lines_of_images_are_found(

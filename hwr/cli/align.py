@@ -1,5 +1,6 @@
 """The command `hwr align`."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,31 +136,30 @@ def _write(
     from hwr.pages.align import Table, kept
     from hwr.pages.outputs import FORMATS
 
-    if kind == _TABLE:
-        table, format, where = Table(paths[1]), None, write.Places()
-    else:
-        table, format = None, FORMATS[kind]
-        where = write.places(kind, f"{paths[1]}/", paths[:1], files)
-        write.check(where, False, files)
-    done = []
-    with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
-        for page in pages:
-            bar.update()
-            less = kept(page, min_score)
-            try:
-                if page.alignment.lines and format is not None:
-                    write.write(where.of(page.source), format, less.page)
-                elif page.alignment.lines and table is not None:
-                    table.add(less)
-            except Error as error:
-                page = replace(page, errors=(*page.errors, str(error)))
-            for reason in page.errors:
-                echo(f"hwr: {reason}", err=True)
-            if page.alignment.lines:
-                bar.write(_row(page), file=sys.stdout)
-            done.append(page)
-    if table is not None:
-        table.close()
+    with contextlib.ExitStack() as stack:
+        if kind == _TABLE:
+            table, format, where = stack.enter_context(Table(paths[1])), None, write.Places()
+        else:
+            table, format = None, FORMATS[kind]
+            where = write.places(kind, f"{paths[1]}/", paths[:1], files)
+            write.check(where, False, files)
+        done = []
+        with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
+            for page in pages:
+                bar.update()
+                less = kept(page, min_score)
+                try:
+                    if page.alignment.lines and format is not None:
+                        write.write(where.of(page.source), format, less.page)
+                    elif page.alignment.lines and table is not None:
+                        table.add(less)
+                except Error as error:
+                    page = replace(page, errors=(*page.errors, str(error)))
+                for reason in page.errors:
+                    echo(f"hwr: {reason}", err=True)
+                if page.alignment.lines:
+                    bar.write(_row(page), file=sys.stdout)
+                done.append(page)
     return done
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hwr import Error, files
-from hwr.atomic import replacing
+from hwr.atomic import new_folder
 from hwr.data.formats import writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
@@ -187,18 +187,29 @@ def kept(page: AlignedPage, least: float) -> AlignedPage:
 class Table:
     """Writes lines with text as a table: metadata.jsonl with line images, as datasets are read.
 
+    The folder appears when the table is complete.
+
     Args:
         out: An empty or new folder.
 
     Raises:
-        Error: The folder holds something.
+        Error: On entering: the folder holds something. On leaving: it can't be written.
     """
 
     def __init__(self, out: Path) -> None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise Error(f"{out} exists already; choose a new folder")
-        (out / "images").mkdir(parents=True)
-        self.out, self.rows, self.names = out, list[dict[str, Any]](), writing.Names()
+        self.rows, self.names = list[dict[str, Any]](), writing.Names()
+        self._place = new_folder(out)
+
+    def __enter__(self) -> "Table":
+        self.out = self._place.__enter__()
+        (self.out / "images").mkdir()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
+            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+            (self.out / "metadata.jsonl").write_text(content, encoding="utf-8", errors="backslashreplace")
+        self._place.__exit__(*error)
 
     def add(self, page: AlignedPage) -> None:
         """Write the images of a page's lines, and keep their rows."""
@@ -211,9 +222,3 @@ class Table:
             Image.fromarray(pixels).save(self.out / name)
             row = {"file_name": name, "text": line.text, "id": f"{page.source.stem}/{line.id}"}
             self.rows.append(row | {"score": round(line.confidence, 4)})
-
-    def close(self) -> None:
-        """Write the rows."""
-        with replacing(self.out / "metadata.jsonl") as temporary:
-            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
-            temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
