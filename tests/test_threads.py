@@ -59,12 +59,12 @@ def test_the_engine_sets_it_before_torch_reads_it() -> None:
     """In a process, since OpenMP reads its environment once."""
     pytest.importorskip("torch")
     code = (
-        "import os, sys\nfrom hwr import config, engines\n"
+        "import os, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY')); sys.exit()\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "engines.trainer(config.load('lines_cpu'), 30)\n"
+        "import hwr.engines.torch\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert out.stdout.strip() == "passive", out.stderr

@@ -14,6 +14,8 @@ from hwr.processes import rank_and_world_size
 
 __all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "trainer"]
 
+threads.wait_asleep()  # before a module of this package imports a library
+
 # Up to this number of lines, `auto` reads with onnxruntime: torch takes two seconds longer to start, and in bf16 or on a GPU
 # saves about five milliseconds per line.
 FEW_LINES = 400
@@ -66,7 +68,6 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
         Error: The engine's library is not installed, the device does not exist, the sizes are inconsistent, or the engine
             can't share the work with torchrun's other processes.
     """
-    threads.wait_asleep()
     match config.engine.name:
         case "torch" | "auto":
             from hwr.engines.torch_trainer import TorchTrainer
@@ -91,7 +92,6 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray], line
     Raises:
         Error: As in `trainer` and `chosen`; or the weights do not fit the network.
     """
-    threads.wait_asleep()
     match chosen(config, lines):
         case "torch":
             from hwr.engines.torch import TorchEngine

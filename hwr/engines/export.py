@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, gluon_params, networks, threads
+from hwr import Error, checkpoint, gluon_params, networks
 from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
@@ -48,7 +48,6 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         networks.check_gluon(config, out)
         gluon_params.write(out, loaded.weights)
         return 0.0
-    threads.wait_asleep()
     from hwr.engines import torch_export
     from hwr.engines.torch import TorchEngine
 

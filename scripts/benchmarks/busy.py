@@ -1,11 +1,12 @@
 """Benchmark reading and training beside other busy programs."""
 
 import dataclasses
+import itertools
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,9 +34,17 @@ WORK = ("training", "reading", "reading, onnx")
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--neighbours", multiple=True, default=(2, 8), show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="The median counts.")
+@click.option(
+    "--policy", "policies", multiple=True, default=tuple(POLICIES), show_default=True, type=click.Choice(list(POLICIES))
+)
 @json_option
 def measure_busy(
-    names: tuple[str, ...], batch: int, neighbours: tuple[int, ...], repeats: int, json_path: Path | None
+    names: tuple[str, ...],
+    batch: int,
+    neighbours: tuple[int, ...],
+    repeats: int,
+    policies: tuple[str, ...],
+    json_path: Path | None,
 ) -> None:
     """Lines per second alone, and beside programs that each keep a core busy, for three ways in which threads wait.
 
@@ -46,41 +55,50 @@ def measure_busy(
     click.echo(about["cpu"])
     for name in names:
         try:
-            rows += _measure(name, batch, neighbours, repeats)
+            rows += _measure(name, batch, neighbours, repeats, policies)
         except Error as error:
             raise click.ClickException(str(error)) from None
     write(json_path, {"conditions": about, "batch": batch, "repeats": repeats, "rows": rows})
 
 
-def _measure(name: str, size: int, neighbours: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
+def _measure(
+    name: str, size: int, neighbours: tuple[int, ...], repeats: int, policies: Sequence[str]
+) -> list[dict[str, Any]]:
     """The rows of a recipe."""
-    alphabet, cores, rows = Alphabet(ORIGINAL), usable_cores(), []
+    alphabet, cores = Alphabet(ORIGINAL), usable_cores()
+    rows: list[dict[str, Any]] = []
     common = ["engine.device=cpu", f"train.batch_size={size}", "data.alphabet=auto"]
     recipe = config.load(name, [*common, "engine.name=torch"])
     batch = drawn(recipe, alphabet, size)
     exported = config.load(name, [*common, "engine.name=onnx", "engine.precision=fp32"])
+    engines = {
+        "torch": {policy: _started(recipe, alphabet.classes, POLICIES[policy]) for policy in policies},
+        "onnx": {policy: _started(exported, alphabet.classes, POLICIES[policy]) for policy in policies},
+    }
     for what in WORK:
-        settings = exported if what.endswith("onnx") else recipe
-        workers = {policy: _started(settings, alphabet.classes, POLICIES[policy]) for policy in POLICIES}
+        workers = engines["onnx" if what.endswith("onnx") else "torch"]
         given = batch if what == "training" else dataclasses.replace(batch, warps=None)
         task = what.removesuffix(", onnx")
         alone, others = _rates(workers, task, given, repeats)
-        for policy, rate in alone.items():
-            rows.append({"config": name, "what": what, "policy": policy, "others": others, "rates": {0: rate}})
+        mine = [
+            {"config": name, "what": what, "policy": policy, "others": others, "rates": {0: rate}}
+            for policy, rate in alone.items()
+        ]
         for number in neighbours:
             with _neighbours(number):
                 busy, _ = _rates(workers, task, given, repeats)
-            for row in rows[-len(POLICIES) :]:
+            for row in mine:
                 row["rates"][number] = busy[row["policy"]]
         click.echo(f"\n{name}, {what}; other programs took {100 * others:.0f} % of the CPUs while hwr was alone")
-        for row in rows[-len(POLICIES) :]:
+        for row in mine:
             cells = [f"{row['policy']:>12}{row['rates'][0]:>10.1f} lines/s alone"]
             for number in neighbours:
                 share = row["rates"][number] / row["rates"][0]
                 cells.append(f"{share:>7.2f} beside {number} (fair: {cores / (cores + number):.2f})")
             click.echo("".join(cells))
-        for worker in workers.values():
-            worker.send(None)
+        rows += mine
+    for worker in itertools.chain.from_iterable(group.values() for group in engines.values()):
+        worker.send(None)
     return rows
 
 
