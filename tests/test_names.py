@@ -174,9 +174,7 @@ def test_align_and_pages(name: str, model: Path, tmp_path: Path, drawn: Path) ->
         <Coords points="0,0 {width},0 {width},{height} 0,{height}"/></TextLine></TextRegion></Page></PcGts>"""
     )
     (pages / f"{name}.txt").write_text("the text")
-    done = hwr(
-        "align", pages, pages, "--checkpoint", model, "--format", "table", "--out", tmp_path / "t", "--json", "-"
-    )
+    done = hwr("align", pages, pages, "--checkpoint", model, "--format", "table", "--out", tmp_path / "t")
     assert printable(done)
     assert (tmp_path / "t/metadata.jsonl").exists(), done.output
     read = hwr("predict", pages, "--checkpoint", model)

@@ -2,13 +2,16 @@
 
 import glob
 import io
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
 import threading
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -117,7 +120,10 @@ def _files(uploads: Iterable[Upload], refused: list[Stored]) -> Iterator[tuple[s
             continue
         try:
             yield from _unpacked(upload, refused)
-        except (Error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+        except (
+            *(Error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError),
+            *(zlib.error, lzma.LZMAError, struct.error, LookupError),
+        ) as error:
             refused.append(Stored(upload.name, error=f"{upload.name}: can't be unpacked: {error}"))
 
 
