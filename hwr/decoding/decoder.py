@@ -102,8 +102,12 @@ class Decoder:
         # Texts that differ only in edge spaces are merged, so search for more.
         asked = min(max(n, self.settings.beam), 4 * n) if self.edge_spaces and n > 1 else n
         out = []
-        for hypotheses in self._search(logits, asked):
+        seen = greedy.collapse(greedy.best_path(logits), self.alphabet)
+        for own, hypotheses in zip(seen, self._search(logits, asked), strict=True):
             by_text: dict[str, Hypothesis] = {}
+            if not self.stripped(own):  # as in `read`, no text comes first where the network sees nothing
+                empty = next((h for h in hypotheses if not self.stripped(h.text)), hypotheses[0])
+                by_text[""] = replace(empty, text="", score=hypotheses[0].score)
             for hypothesis in hypotheses:
                 text = self.stripped(hypothesis.text)
                 by_text.setdefault(text, replace(hypothesis, text=text))

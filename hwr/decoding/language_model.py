@@ -173,7 +173,10 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     common = values[(values != low) & (values != 0)]
     code = np.ones(len(values), np.int64)
     if len(common):
-        number, edges = np.histogram(common.astype(np.float64), 4096)  # they may be nearly the same
+        try:
+            number, edges = np.histogram(common, 4096)
+        except ValueError:  # they are nearly the same
+            number, edges = np.histogram(common.astype(np.float64), 4096)
         density = np.concatenate([[0.0], np.cumsum(np.cbrt(number))])
         inner = np.interp(np.linspace(0, density[-1], 255)[1:-1], density, edges)
         code += np.searchsorted(inner, values, side="right")
