@@ -304,4 +304,9 @@ def test_a_language_model_writes_nothing_where_the_network_sees_nothing() -> Non
     texts, sure = decoder(logits)
     assert texts[0] == ""
     assert texts[1]
+    nothing, something = decoder.n_best(logits, 3)
+    assert [hypothesis.text for hypothesis in nothing] == [""]
+    assert nothing[0].score == pytest.approx(-9 * np.log(1 + 3 * np.exp(-2.0)), rel=1e-5)
+    assert something[0].text == texts[1]
+    assert len(something) == 3
     assert sure[0] == pytest.approx(decoder.settings.calibration.apply(np.array([1 / (1 + 3 * np.exp(-2.0))]))[0])

@@ -418,7 +418,7 @@ def test_a_run_stores_its_validation_language_model(language: Path, drawn: Path,
 
 
 def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn: Path, tmp_path: Path) -> None:
-    """Also over a resume; and a decoder that the config asks for counts instead."""
+    """Also over a resume, unless it shall learn the texts; and a decoder that the config asks for counts instead."""
     loaded = checkpoint.load(model)
     settings = config.load(None, [f"decode.lm={language}", "decode.lm_weight=0.3", "decode.temperature=1.2"]).decode
     decoder = decoding.build(settings, loaded.alphabet, loaded.config.model.edge_spaces)
@@ -427,6 +427,7 @@ def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn
     start = tmp_path / "start.safetensors"
     checkpoint.save(start, dataclasses.replace(loaded, config=own, language_model=lm, lexicon=words))
     keys = [f"train.init={start}", "train.epochs=1", "train.batch_size=8", f"data.root={drawn}", "engine.threads=1"]
+    keys.append("train.add_texts=0")
     assert train("finetune", tmp_path / "run", say=lambda line: None, overrides=keys)
     resumed = config.load(tmp_path / "run/config.yaml", ["train.epochs=2"])
     assert train(resumed, tmp_path / "run", resume=True, say=lambda line: None)

@@ -1,7 +1,7 @@
 """Logits -> texts and confidences, according to the settings of `config.Decode`."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -81,9 +81,7 @@ class Decoder:
         paths = greedy.best_path(logits)
         texts = greedy.collapse(paths, self.alphabet)
         if self.settings.name == "beam":
-            found = [best[0].text for best in self._search(logits, 1)]
-            # A language model likes any text more than none; where the network sees nothing, there is none.
-            found = [own if self.stripped(text) else text for own, text in zip(found, texts, strict=True)]
+            found = [best[0].text for best in self._search(logits, 1, texts)]
             # The best path is the most likely path of its own text.
             other = [i for i, (a, b) in enumerate(zip(found, texts, strict=True)) if a != b]
             if other:
@@ -102,12 +100,8 @@ class Decoder:
         # Texts that differ only in edge spaces are merged, so search for more.
         asked = min(max(n, self.settings.beam), 4 * n) if self.edge_spaces and n > 1 else n
         out = []
-        seen = greedy.collapse(greedy.best_path(logits), self.alphabet)
-        for own, hypotheses in zip(seen, self._search(logits, asked), strict=True):
+        for hypotheses in self._search(logits, asked, greedy.collapse(greedy.best_path(logits), self.alphabet)):
             by_text: dict[str, Hypothesis] = {}
-            if not self.stripped(own):  # as in `read`, no text comes first where the network sees nothing
-                empty = next((h for h in hypotheses if not self.stripped(h.text)), hypotheses[0])
-                by_text[""] = replace(empty, text="", score=hypotheses[0].score)
             for hypothesis in hypotheses:
                 text = self.stripped(hypothesis.text)
                 by_text.setdefault(text, replace(hypothesis, text=text))
@@ -129,11 +123,15 @@ class Decoder:
         """The text without edge spaces."""
         return text.strip(" ") if self.edge_spaces else text
 
-    def _search(self, logits: np.ndarray, n: int) -> "list[list[Hypothesis]]":
+    def _search(self, logits: np.ndarray, n: int, greedy_texts: Sequence[str]) -> "list[list[Hypothesis]]":
+        """At most `n` hypotheses of each line, best first; one of no text where greedy decoding reads nothing.
+
+        A language model likes any text more than none. Where the network sees nothing, there is none.
+        """
         from hwr.decoding import beam
 
         with memory.errors(f"--beam (now {self.settings.beam}) or evaluate.batch_size (now {len(logits)})"):
-            return beam.search(
+            found = beam.search(
                 logits,
                 self.alphabet,
                 self.settings.beam,
@@ -146,6 +144,12 @@ class Decoder:
                 unknown_penalty=self.settings.unknown_penalty,
                 threads=self.threads,
             )
+        for i, text in enumerate(greedy_texts):
+            if not self.stripped(text):
+                row = logits[i] - logits[i].max(1, keepdims=True)
+                ctc = -float(np.log(np.exp(row).sum(1)).sum())  # of the greedy path, the most likely one
+                found[i] = [beam.Hypothesis(text, ctc, ctc, 0.0)]
+        return found
 
 
 def build(
