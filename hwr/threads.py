@@ -1,9 +1,9 @@
-"""How the threads of numerical libraries wait for each other: asleep, so that other programs can work meanwhile.
+"""How the threads of numerical libraries wait for each other: briefly awake, then asleep, so that other programs can work.
 
 By default OpenMP's threads (PyTorch's, MXNet's) spin for milliseconds after each of the hundreds of small steps of a network. If
 another program holds a core, the spinning threads hold the others, and everything takes turns of the scheduler: a hundred
-times as long as the work itself. Asleep, a busy machine slows a network down about in proportion; docs/performance.md has
-the figures.
+times as long as the work itself. Threads that sleep at once halve the speed of a small network on an idle machine. A few
+thousand turns are the compromise; docs/performance.md has the figures.
 """
 
 import os
@@ -16,13 +16,18 @@ from hwr.processes import usable_cores
 _OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
-def wait_asleep() -> None:
-    """Let OpenMP's threads sleep while they wait. To be called before PyTorch or MXNet is imported; later it has no effect.
+# Turns that GNU's OpenMP, which PyTorch's and MXNet's wheels use, spins before it sleeps; its own default is 300,000. Measured
+# with `scripts/bench busy`: with fewer, training loses more than a tenth on an idle machine; with more, a busy one suffers.
+SPINS = 8000
+
+
+def wait_briefly() -> None:
+    """Let OpenMP's threads spin for a moment, then sleep. To be called before PyTorch or MXNet is imported; later it has no effect.
 
     The user's own settings in the environment win.
     """
     if not any(library in sys.modules for library in ("torch", "mxnet")) and not any(map(os.environ.get, _OF_OPENMP)):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
 
 
 def onnx_options(threads: int | None = None) -> Any:

@@ -23,17 +23,15 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, library, raising=False)
 
 
-def test_openmp_sleeps_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads.wait_asleep()
-    assert os.environ.pop("OMP_WAIT_POLICY") == "passive"
-    for name in NAMES[1:]:
+def test_openmp_soon_sleeps_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.wait_briefly()
+    assert os.environ.pop("GOMP_SPINCOUNT") == str(threads.SPINS)
+    for name in NAMES:
         monkeypatch.setenv(name, "7")
-        threads.wait_asleep()
-        assert "OMP_WAIT_POLICY" not in os.environ
+        threads.wait_briefly()
+        assert [os.environ.get(other) for other in NAMES if other != name] == [None] * 3
+        assert os.environ[name] == "7"
         monkeypatch.delenv(name)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    threads.wait_asleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 @pytest.mark.parametrize("library", ["torch", "mxnet"])
@@ -41,8 +39,8 @@ def test_the_environment_is_not_changed_after_the_library_has_read_it(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, pytest)
-    threads.wait_asleep()
-    assert "OMP_WAIT_POLICY" not in os.environ
+    threads.wait_briefly()
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_onnxruntime_sleeps_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +62,9 @@ def test_the_engine_sets_it_before_torch_reads_it() -> None:
         "import os, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY')); sys.exit()\n"
+        "        if name == 'torch': print(os.environ.get('GOMP_SPINCOUNT')); sys.exit()\n"
         "sys.meta_path.insert(0, Finder())\n"
         "import hwr.engines.torch\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
-    assert out.stdout.strip() == "passive", out.stderr
+    assert out.stdout.strip() == str(threads.SPINS), out.stderr

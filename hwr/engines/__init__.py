@@ -14,7 +14,7 @@ from hwr.processes import rank_and_world_size
 
 __all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "trainer"]
 
-threads.wait_asleep()  # before a module of this package imports a library
+threads.wait_briefly()  # before a module of this package imports a library
 
 # Up to this number of lines, `auto` reads with onnxruntime: torch takes two seconds longer to start, and in bf16 or on a GPU
 # saves about five milliseconds per line.
