@@ -6,7 +6,7 @@ import sys
 def run() -> None:
     """Run the command line."""
     try:
-        from hwr import terminal
+        from hwr.system import terminal
 
         terminal.prepare()
         from hwr.cli import main

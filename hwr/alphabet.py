@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from hwr import Error, files
-from hwr.terminal import CONTROL
+from hwr import Error
+from hwr.system import files
+from hwr.system.terminal import CONTROL
 
 ORIGINAL = " !\"#&\\'()*+,-./" + string.digits + ":;?" + string.ascii_uppercase + string.ascii_lowercase
 """The 80 characters of the original system, in its order. The backslash comes from a raw string in its code, but the class

@@ -14,11 +14,12 @@ from safetensors.numpy import load as safetensors_arrays
 from safetensors.numpy import save as safetensors_bytes
 from safetensors.numpy import save_file
 
-from hwr import Error, alphabet, config, files
+from hwr import Error, alphabet, config
 from hwr.alphabet import Alphabet
-from hwr.atomic import replacing
 from hwr.config import Config, decoder_settings
-from hwr.terminal import unicode
+from hwr.system import files
+from hwr.system.atomic import replacing
+from hwr.system.terminal import unicode
 
 FORMAT = 1
 

@@ -26,8 +26,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
+from hwr.system import files
+from hwr.system.atomic import replacing
 
 LIST_MAGIC = 0x112
 V1_MAGIC, V2_MAGIC, V3_MAGIC = 0xF993FAC8, 0xF993FAC9, 0xF993FACA

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, bundled, checkpoint, config, gluon_params, networks, signature
+from hwr import Error, bundled, checkpoint, config, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config, Data, decoder_settings, fields
 from hwr.config.source import Given
+from hwr.system import signature
 
 # Keys of `model` that affect only how training starts, not the network itself.
 _NOT_OF_THE_NETWORK = ("pretrained",)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwr import Error
-from hwr.atomic import replacing
+from hwr.system.atomic import replacing
 
 
 def write(path: Path, text: str) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import Error, alphabet, checkpoint, config, data, files, gluon_params
+from hwr import Error, alphabet, checkpoint, config, data, gluon_params
 from hwr.config import Data, yaml_lines
 from hwr.data.formats import xml
 from hwr.decoding import language_model, lexicon
 from hwr.evaluation import tune
 from hwr.images import load
 from hwr.loading import load_checkpoint
+from hwr.system import files
 
 from .conftest import REPOSITORY
 

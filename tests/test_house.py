@@ -79,17 +79,7 @@ LAYERS = [
     # `images.load` only decodes files.
     ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load", "hwr.images.documents"],
     ["hwr.images.direction"],
-    [
-        "hwr.gluon_params",
-        "hwr.bundled",
-        "hwr.processes",
-        "hwr.threads",
-        "hwr.atomic",
-        "hwr.terminal",
-        "hwr.memory",
-        "hwr.files",
-        "hwr.signature",
-    ],
+    ["hwr.gluon_params", "hwr.bundled", "hwr.system"],
     ["hwr"],
 ]
 # `Recognizer.read_page` imports the layer above it.

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, atomic, data, memory
-from hwr.atomic import new_folder, replacing
+from hwr import Error, data
 from hwr.cli import main
 from hwr.config import Config, Data
 from hwr.data import synth
 from hwr.data.convert import convert
+from hwr.system import atomic, memory
+from hwr.system.atomic import new_folder, replacing
 from hwr.training import run_folder
 from hwr.training.loop import train
 
@@ -71,7 +72,7 @@ def killed_in(code: str, folder: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic, "ABANDONED", 0)
-    code = "from hwr.atomic import *\nimport time\nwith {}('out') as t:\n    print(1, flush=True)\n    time.sleep(60)"
+    code = "from hwr.system.atomic import *\nimport time\nwith {}('out') as t:\n    print(1, flush=True)\n    time.sleep(60)"
     killed_in(code.format("replacing"), tmp_path)
     assert [path.is_dir() for path in tmp_path.glob(".out.*.tmp")] == [False]
     killed_in(code.format("new_folder"), tmp_path)

@@ -1,4 +1,4 @@
-"""Links, and folders and files that can't be read: one rule in every command (hwr/files.py)."""
+"""Links, and folders and files that can't be read: one rule in every command (hwr/system/files.py)."""
 
 import importlib.util
 import json
@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import Error, config, data, files
+from hwr import Error, config, data
 from hwr.cli import main
+from hwr.system import files
 
 from .conftest import TINY_CRNN
 

@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import config, data, terminal
+from hwr import config, data
 from hwr.cli import main
 from hwr.data import CONTROL
 from hwr.images import load
 from hwr.pages.outputs import FORMATS
+from hwr.system import terminal
 
 from .conftest import TINY_CRNN
 

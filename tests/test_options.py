@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hwr import checkpoint, config, processes
+from hwr import checkpoint, config
 from hwr.cli import main
+from hwr.system import processes
 
 from .conftest import REPOSITORY, TINY_CRNN
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hwr import Error, checkpoint, config, data, processes
+from hwr import Error, checkpoint, config, data
 from hwr.pages import predict
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Recognizer, load
+from hwr.system import processes
 
 
 def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: Path) -> None:
@@ -73,7 +74,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, time\n"
-        "from hwr import processes\n"
+        "from hwr.system import processes\n"
         "if __name__ == '__main__':\n"
         "    with processes.pool(2, processes.MANY) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"

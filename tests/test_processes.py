@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, processes
+from hwr import Error
 from hwr.cli import main
 from hwr.config import Config
-from hwr.processes import rank_and_world_size
+from hwr.system import processes
+from hwr.system.processes import rank_and_world_size
 from hwr.training import run_folder
 from hwr.training.loop import train
 

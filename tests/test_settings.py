@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, gluon_params, networks, signature
+from hwr import Error, checkpoint, config, gluon_params, networks
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
 from hwr.config import Config, reading, yaml_lines
 from hwr.loading import default_model, settings_for
+from hwr.system import signature
 from hwr.training.finetune import fine_tuning_config
 
 from .conftest import REPOSITORY, TINY, TINY_CRNN

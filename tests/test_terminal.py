@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import Error, checkpoint, terminal
+from hwr import Error, checkpoint
 from hwr.alphabet import Alphabet
 from hwr.cli import main
+from hwr.system import terminal
 
 from .conftest import REPOSITORY
 
@@ -36,7 +37,7 @@ def test_visible_json_is_the_same_json(found: object) -> None:
 
 
 def test_only_one_module_prints() -> None:
-    """Everything else calls `hwr.terminal.echo`, which shows control characters."""
+    """Everything else calls `hwr.system.terminal.echo`, which shows control characters."""
     wrong = []
     printing = ("terminal.py", "pdfs.py", "train_process.py")  # the last two print to the process that started them
     for path in (REPOSITORY / "hwr").rglob("*.py"):
@@ -50,7 +51,7 @@ def test_only_one_module_prints() -> None:
                     "traceback.print_exc",
                     "traceback.print_exception",
                 ) or name.endswith(("stdout.write", "stderr.write")):
-                    wrong.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {name}; use hwr.terminal.echo")
+                    wrong.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {name}; use hwr.system.terminal.echo")
     assert not wrong
 
 
@@ -174,9 +175,7 @@ def test_streams_that_are_closed_or_full(tmp_path: Path) -> None:
 
 def test_a_closed_stream_is_not_written_into_a_file(tmp_path: Path) -> None:
     """The next file that is opened gets the number of the closed stream."""
-    code = (
-        "from hwr import terminal; terminal.prepare(); import os; print(os.open(os.devnull, os.O_RDONLY), flush=True)"
-    )
+    code = "from hwr.system import terminal; terminal.prepare(); import os; print(os.open(os.devnull, os.O_RDONLY), flush=True)"
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -c '{code}' 2>&-"], capture_output=True, text=True, cwd=REPOSITORY
     )
@@ -203,7 +202,7 @@ def test_a_signal_during_the_imports_shows_no_traceback(number: signal.Signals, 
     )
     assert started.stderr is not None
     with started.stderr as messages:
-        while "hwr.terminal" not in messages.readline():  # then the program has begun
+        while "hwr.system.terminal" not in messages.readline():  # then the program has begun
             pass
         time.sleep(delay)
         started.send_signal(number)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hwr import threads
+from hwr.system import threads
 
 from .conftest import REPOSITORY
 

@@ -15,8 +15,8 @@ from hwr.cli.predict import predict
 from hwr.cli.serve import serve
 from hwr.cli.synth import synth
 from hwr.cli.train import train
-from hwr.processes import rank_and_world_size
-from hwr.terminal import echo
+from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import echo
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -19,7 +19,7 @@ from hwr.cli.options import (
     set_option,
     with_engine,
 )
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +166,7 @@ def _write(
 def _row(page: "AlignedPage") -> str:
     """A page in a line of text."""
     from hwr.decoding.transcript import DOUBTFUL
-    from hwr.terminal import visible
+    from hwr.system.terminal import visible
 
     lines, skipped = page.alignment.lines, sum(map(len, page.alignment.skipped))
     parts = [f"{sum(line.span is not None for line in lines)} of {len(lines)} lines have text"]

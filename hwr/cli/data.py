@@ -8,7 +8,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Group, Names, config_option, examples, refuse_unused, set_option
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.config import Config

@@ -17,8 +17,8 @@ from hwr.cli.options import (
     load,
     set_option,
 )
-from hwr.processes import rank_and_world_size
-from hwr.terminal import echo
+from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.recognizer import Recognizer

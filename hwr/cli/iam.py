@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from hwr.cli.options import Group, examples
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 root_option = click.option("--root", default="data/iam", show_default=True, metavar="FOLDER", help="IAM's folder.")
 

@@ -8,7 +8,7 @@ import click
 
 from hwr import Error, bundled
 from hwr.cli.options import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
     from hwr.decoding.ngram import LM

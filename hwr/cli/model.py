@@ -6,7 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, examples
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 
 @click.command(cls=Command)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwr import Error, memory
-from hwr.processes import rank_and_world_size
-from hwr.terminal import echo, visible
+from hwr import Error
+from hwr.system import memory
+from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import echo, visible
 
 if TYPE_CHECKING:
     from hwr.checkpoint import Checkpoint
@@ -291,7 +292,7 @@ def say_what_is_read(files: Sequence[str], others: Sequence[str]) -> None:
         files: The files to read.
         others: Other files in the folders.
     """
-    from hwr.files import several_names
+    from hwr.system.files import several_names
 
     if others:
         echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)

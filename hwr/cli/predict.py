@@ -21,8 +21,8 @@ from hwr.cli.options import (
     set_option,
     with_engine,
 )
-from hwr.processes import rank_and_world_size
-from hwr.terminal import echo, visible
+from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import echo, visible
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -131,8 +131,8 @@ def predict(
     from hwr.pages.outputs import FORMATS
     from hwr.pages.segment import chosen
     from hwr.pages.sources import about_lines, files_in
-    from hwr.processes import pool
     from hwr.recognizer import Recognizer
+    from hwr.system.processes import pool
 
     kind = _kind(kind, as_json)
     if segmenter and pages == "line":

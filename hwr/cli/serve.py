@@ -6,7 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import READING, Command, examples, refuse_unused, set_option
-from hwr.terminal import say
+from hwr.system.terminal import say
 
 # Sections and keys of --set that only trainings use.
 TRAINING = ("train", "augment")

@@ -6,7 +6,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, examples
-from hwr.terminal import echo
+from hwr.system.terminal import echo
 
 
 @click.command(cls=Command)
@@ -66,7 +66,7 @@ def synth(
     trajectories. One to six lines of one writer are joined and get another pen, another paper and another camera.
     """
     from hwr.data.synth import write
-    from hwr.processes import usable_cores
+    from hwr.system.processes import usable_cores
 
     if processes and not (fonts or ink):
         raise Error("--processes needs --fonts or --ink: a single process draws the stroke fonts")

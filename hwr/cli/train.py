@@ -7,7 +7,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, config_option, engine_option, examples, set_option, with_engine
-from hwr.terminal import say
+from hwr.system.terminal import say
 
 
 @click.command(cls=Command)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, bundled, files
+from hwr import Error, bundled
 from hwr.config import fields, yaml_lines
+from hwr.system import files
 
 
 @dataclass(frozen=True)

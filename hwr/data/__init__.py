@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwr import Error, files, terminal
+from hwr import Error
+from hwr.system import files, terminal
 
 if TYPE_CHECKING:
     from hwr.config import Data

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from hwr.atomic import new_folder
 from hwr.data import PARTS, Dataset
 from hwr.data.formats import FORMATS
+from hwr.system.atomic import new_folder
 
 
 def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwr import Error
-from hwr import files as text_files
 from hwr.data import Fault
+from hwr.system import files as text_files
 
 
 def check_folder(root: Path, remedy: str = "") -> None:
@@ -21,7 +21,7 @@ def check_folder(root: Path, remedy: str = "") -> None:
 
 
 def unlisted(root: Path, folders: Mapping[str, str]) -> list[Fault]:
-    """The faults of folders below `root` that can't be listed, as `hwr.files.walk` names them."""
+    """The faults of folders below `root` that can't be listed, as `hwr.system.files.walk` names them."""
     ids = {folder: Path(os.path.relpath(folder, root)).as_posix() for folder in folders}
     return [Fault(ids[folder], reason, ids[folder]) for folder, reason in folders.items()]
 

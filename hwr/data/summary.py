@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from hwr import Error
-from hwr.atomic import replacing
 from hwr.data import Dataset, Line
 from hwr.data.text import name, unusual
 from hwr.images import load
-from hwr.processes import usable_cores
+from hwr.system.atomic import replacing
+from hwr.system.processes import usable_cores
 
 # Suspicious lines shown on screen; the JSON has all.
 SHOWN = 20

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
 from hwr.decoding.ngram import END, LM, NO_UNKNOWN, SPECIAL, START, UNKNOWN, Grams, assemble
+from hwr.system import files
+from hwr.system.atomic import replacing
 
 
 def _name(character: str) -> str:

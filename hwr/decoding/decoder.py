@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from hwr import Error, memory, processes
+from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.config.decoder_settings import STORED
 from hwr.decoding import align, compiled, greedy, lexicon
 from hwr.decoding.greedy import UNCALIBRATED, Calibration
 from hwr.decoding.lexicon import Lexicon
 from hwr.decoding.ngram import LM
+from hwr.system import memory, processes
 
 if TYPE_CHECKING:
     from hwr.checkpoint import Part

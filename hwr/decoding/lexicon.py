@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, files
+from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.decoding.normal_form import normal_form
+from hwr.system import files
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwr import Error, memory
+from hwr import Error
 from hwr.decoding.normal_form import normal_form
+from hwr.system import memory
 
 UNKNOWN, START, END = 0, 1, 2
 SPECIAL = ("<unk>", "<s>", "</s>")

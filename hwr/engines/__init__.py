@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from hwr import Error, files, memory, networks, threads
+from hwr import Error, networks
 from hwr.config import Config
 from hwr.engines.base import Engine, Group, Trainer, Weights
-from hwr.processes import rank_and_world_size
+from hwr.system import files, memory, threads
+from hwr.system.processes import rank_and_world_size
 
 __all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "trainer"]
 

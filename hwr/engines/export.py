@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hwr import Error, checkpoint, gluon_params, networks
-from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.terminal import unicode
+from hwr.system.atomic import replacing
+from hwr.system.terminal import unicode
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "params": ".params", "safetensors": ".safetensors"}
 # Largest accepted difference between the logits of an exported network and of the engine: rounding of fp32, and of 8 or 16

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, files, memory, networks
+from hwr import Error, networks
 from hwr.config import Config
 from hwr.engines import onnx_file
 from hwr.engines.base import Group
 from hwr.images.batches import Batch
-from hwr.threads import onnx_options
+from hwr.system import files, memory
+from hwr.system.threads import onnx_options
 
 
 class OnnxEngine:

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwr import Error, memory, networks
+from hwr import Error, networks
 from hwr.config import Config
 from hwr.engines import torch_augment
 from hwr.engines.torch_augment import upload
 from hwr.engines.torch_parallel import TorchGroup
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
+from hwr.system import memory
 
 
 class TorchEngine:

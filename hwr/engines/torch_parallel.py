@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hwr import Error
 from hwr.engines.base import Group
-from hwr.processes import rank_and_world_size
+from hwr.system.processes import rank_and_world_size
 
 # The other processes may wait long while one prepares all lines. They wait in a gloo collective, so only gloo needs the long
 # limit. NCCL keeps its own, so that a GPU that hangs is noticed within minutes.

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwr import Error, memory, networks
+from hwr import Error, networks
 from hwr.config import Config
 from hwr.engines.base import Weights
 from hwr.engines.torch import TorchEngine, ctc_loss
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
+from hwr.system import memory
 
 # Weight of a batch in the running centre of each character's features (center loss).
 CENTER_RATE = 0.1

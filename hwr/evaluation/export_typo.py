@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error, data
-from hwr.atomic import replacing
 from hwr.config import Decode
 from hwr.decoding import Decoder
 from hwr.evaluation.evaluate import lines_of, prepared, read_with
 from hwr.images import batches, pieces
 from hwr.recognizer import Recognizer
+from hwr.system.atomic import replacing
 
 
 def export_typo(

@@ -85,7 +85,7 @@ def write_html(path: str | Path, report: PagesReport) -> None:
 
 def write_picture(path: str | Path, pages: Sequence[EvaluatedPage], number: int = 6) -> None:
     """Draw some of the pages, evenly spaced, with their lines (PNG): ground truth green, found lines red."""
-    from hwr.atomic import replacing
+    from hwr.system.atomic import replacing
 
     chosen = [drawn(pages[i]) for i in np.linspace(0, len(pages) - 1, min(number, len(pages))).astype(int)]
     sheet = Image.new("RGB", (sum(x.width for x in chosen), max(x.height for x in chosen)), "white")

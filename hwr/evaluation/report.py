@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
-from hwr.atomic import replacing
 from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
-from hwr.terminal import visible
+from hwr.system.atomic import replacing
+from hwr.system.terminal import visible
 
 
 def write_json(path: str | Path, report: Any) -> None:

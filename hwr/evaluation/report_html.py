@@ -14,12 +14,13 @@ from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
 from hwr.data import Line
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
+from hwr.system import files
+from hwr.system.atomic import replacing
 
 # Height of the line images in pixels, and WebP quality: about 3 KB per line.
 HEIGHT, QUALITY = 56, 45

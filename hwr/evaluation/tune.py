@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from hwr import Error, checkpoint, data, decoding, files
+from hwr import Error, checkpoint, data, decoding
 from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
 from hwr.decoding import Decoder, Settings
@@ -18,6 +18,7 @@ from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache, pieces
 from hwr.recognizer import Recognizer
+from hwr.system import files
 
 # The initial grid for the two weights; the search then refines the best point in halved steps.
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.3)

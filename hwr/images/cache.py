@@ -18,12 +18,13 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
 from hwr.data import Line
 from hwr.images import direction, load, polarity, prepare
 from hwr.images.geometry import Geometry
-from hwr.processes import usable_cores
+from hwr.system import files
+from hwr.system.atomic import replacing
+from hwr.system.processes import usable_cores
 
 # Lines submitted at once, to bound memory.
 CHUNK = 256

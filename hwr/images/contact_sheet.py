@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hwr.atomic import replacing
 from hwr.config import Augment
 from hwr.data import Line
 from hwr.images import augment
 from hwr.images.cache import Images
+from hwr.system.atomic import replacing
 
 GAP = 2  # pixels between two lines
 GREY = 128

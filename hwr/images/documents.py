@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from hwr import Error, files
+from hwr import Error
+from hwr.system import files
 
 PDF = ".pdf"
 TIFF = (".tif", ".tiff")

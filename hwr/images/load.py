@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from hwr import Error, files, memory
+from hwr import Error
 from hwr.images import direction, documents
+from hwr.system import files, memory
 
 Polygon = tuple[tuple[int, int], ...]
 

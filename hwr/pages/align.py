@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from hwr import Error, files
-from hwr.atomic import new_folder
+from hwr import Error
 from hwr.data.formats import writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
@@ -20,6 +19,8 @@ from hwr.pages.predict import Prediction, prepare_page, reading_of
 from hwr.pages.record import PageReading
 from hwr.pages.sources import Job
 from hwr.recognizer import Output, Prepared, Recognizer
+from hwr.system import files
+from hwr.system.atomic import new_folder
 
 SUFFIX = ".txt"
 

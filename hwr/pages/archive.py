@@ -256,7 +256,7 @@ def _join(task: Task) -> None:
     found = [path for path in (task.where.of(Path(source)) for source in sources) if path.is_file()]
     if not found:
         raise Error(f"{task.where.file}: not written, because no page could be read")
-    from hwr.atomic import replacing
+    from hwr.system.atomic import replacing
 
     with replacing(task.where.file) as temporary:
         if task.format.join is None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hwr import Error
-from hwr.threads import onnx_options
+from hwr.system.threads import onnx_options
 
 # The network's file in the package, and its input: sides in multiples of 32 pixels, values -1..1 (rapidocr/config.yaml).
 MODEL = "models/PP-OCRv6_det_small.onnx"

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from hwr import Error, files
+from hwr import Error
 from hwr.config import Config
 from hwr.images import documents
+from hwr.system import files
 
 # The folder with the journals, in the folder of results. Its name is hidden, so that nothing in it is read as a page.
 NAME = ".hwr"

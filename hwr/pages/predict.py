@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwr import Error, processes
+from hwr import Error
 from hwr.images import direction, load, pieces, prepare
 from hwr.images.geometry import Geometry
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Character, Prepared, Reading, Recognizer
+from hwr.system import processes
 
 # Batches prepared together.
 CHUNK = 8

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hwr import Error, files
-from hwr.atomic import replacing
-from hwr.processes import lock
+from hwr import Error
+from hwr.system import files
+from hwr.system.atomic import replacing
+from hwr.system.processes import lock
 
 # Seconds between notes of what is written.
 INTERVAL = 2.0

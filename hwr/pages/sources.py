@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
-from hwr.files import below, walk
 from hwr.images import documents, load
 from hwr.images.load import Polygon
+from hwr.system.files import below, walk
 
 # A typical page of handwriting.
 LINES_PER_PAGE = 30

@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.atomic import replacing
-from hwr.files import real
 from hwr.images import documents, load
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.record import PageLine, PageReading
+from hwr.system.atomic import replacing
+from hwr.system.files import real
 
 # JPEG quality of page images that are written beside XML.
 QUALITY = 92

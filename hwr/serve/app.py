@@ -12,12 +12,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hwr import Error, terminal
+from hwr import Error
 from hwr.serve import api, file_api, openapi
 from hwr.serve.reader import Busy
 from hwr.serve.records import Conflict, Missing
 from hwr.serve.security import Guard, Refused, Rules
 from hwr.serve.workbench import Workbench
+from hwr.system import terminal
 
 STATIC = Path(__file__).parent / "static"
 

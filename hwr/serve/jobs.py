@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hwr import Error, terminal
+from hwr import Error
 from hwr.serve.records import Conflict, Missing
 from hwr.serve.store import Job, Store
+from hwr.system import terminal
 
 # Jobs of a kind that may wait.
 MOST_WAITING = 100

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.atomic import replacing
 from hwr.loading import default_model, settings_for
 from hwr.recognizer import Recognizer
 from hwr.serve.records import Missing
+from hwr.system.atomic import replacing
 
 # The name of the model that the project began with.
 BASE = "base"

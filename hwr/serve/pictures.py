@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.atomic import replacing
 from hwr.images import load
 from hwr.serve import shapes
 from hwr.serve.frame import image_size
 from hwr.serve.records import PageLine, PageState
+from hwr.system.atomic import replacing
 
 # Widths of a page's picture, in pixels. Only these are made, so that clients can't fill the cache.
 WIDTHS = (320, 1600, 3200)

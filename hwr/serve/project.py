@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
 from hwr.data.formats import alto, marked_pages, page, page_edit, xml
 from hwr.images import load
 from hwr.serve.frame import Frame, frame_of
 from hwr.serve.records import Conflict, Missing, PageLine, PageState, State, hash_of
-from hwr.terminal import unicode
+from hwr.system import files
+from hwr.system.atomic import replacing
+from hwr.system.terminal import unicode
 
 # The folder in the project for everything that is not PAGE. Its name starts with a dot, so dataset readers skip it.
 HIDDEN = ".hwr"

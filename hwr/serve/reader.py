@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hwr import Error
-from hwr.processes import usable_cores
 from hwr.recognizer import Prepared, Reading, Recognizer
+from hwr.system.processes import usable_cores
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hwr.atomic import replacing
+from hwr.system.atomic import replacing
 
 # The share of lines that is held back, and the number of pages from which whole pages are.
 HELD_BACK = 0.2

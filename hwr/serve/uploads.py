@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from hwr import Error
-from hwr.atomic import replacing
 from hwr.data.formats import alto, page, page_edit, xml
 from hwr.images import documents, load
 from hwr.serve import pdfs, tiffs
 from hwr.serve.frame import image_size
 from hwr.serve.project import Project
+from hwr.system.atomic import replacing
 
 # Files in an archive, and how much larger than the archive they may be together.
 MOST_FILES = 2000

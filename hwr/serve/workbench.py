@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.atomic import replacing
-from hwr.processes import lock, usable_cores
 from hwr.serve import files, reading, training
 from hwr.serve.jobs import Jobs, Work
 from hwr.serve.models import Models
@@ -19,6 +17,8 @@ from hwr.serve.reading import Finder
 from hwr.serve.records import Conflict, Missing
 from hwr.serve.store import Job, Store
 from hwr.serve.uploads import Upload
+from hwr.system.atomic import replacing
+from hwr.system.processes import lock, usable_cores
 
 # Results of jobs of files that are kept; older ones are deleted.
 MOST_RESULTS = 50

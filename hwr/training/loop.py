@@ -16,7 +16,7 @@ from hwr.config import Config, Train, given
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
-from hwr.processes import rank_and_world_size
+from hwr.system.processes import rank_and_world_size
 from hwr.training import finetune, run_folder, schedule, task
 from hwr.training.interrupt import interruptible
 from hwr.training.run_folder import Epoch, Progress

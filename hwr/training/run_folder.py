@@ -11,15 +11,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hwr import Error, checkpoint, config, memory, processes, signature
+from hwr import Error, checkpoint, config
 from hwr.alphabet import Alphabet
-from hwr.atomic import replacing
 from hwr.checkpoint import Checkpoint, Part
 from hwr.config import Config, Decode
 from hwr.engines import Trainer
-from hwr.files import real
 from hwr.images import cache
-from hwr.terminal import unicode
+from hwr.system import memory, processes, signature
+from hwr.system.atomic import replacing
+from hwr.system.files import real
+from hwr.system.terminal import unicode
 
 # Keys that may change when a run is resumed. The first lines do not affect the weights (except the length of the run, with a
 # cosine schedule). Another device or number of threads changes only rounding. The data may have moved: the fingerprint

@@ -18,7 +18,7 @@ from benchmarks.common import conditions, drawn, json_option, start, write
 from hwr import Error, config
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.images.batches import Batch
-from hwr.processes import usable_cores
+from hwr.system.processes import usable_cores
 
 # How threads wait. 300,000 turns is what GNU's OpenMP does by itself (its manual, GOMP_SPINCOUNT).
 POLICIES: Mapping[str, Mapping[str, str]] = {

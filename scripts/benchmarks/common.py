@@ -25,7 +25,7 @@ from hwr.data import synth
 from hwr.images import augment, batches, cache
 from hwr.images.batches import Batch, Examples, Recipe
 from hwr.images.cache import Images
-from hwr.processes import usable_cores
+from hwr.system.processes import usable_cores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, atomic, checkpoint, data
+from hwr import Error, checkpoint, data
 from hwr.config import Data
 from hwr.decoding import language_model
 from hwr.loading import load_checkpoint
+from hwr.system import atomic
 from torturing.common import Command, Result, content, hwr, world
 
 

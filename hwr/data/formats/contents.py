@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwr import files as all_files
 from hwr.data.formats import xml
+from hwr.system import files as all_files
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Contents:
     """A folder or file whose format is asked for.
 
     Attributes:
-        files: All files in it, in the order of `hwr.files.walk`.
+        files: All files in it, in the order of `hwr.system.files.walk`.
         tag: Name of the root element of the first XML file of a known format, or "".
     """
 

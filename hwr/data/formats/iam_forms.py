@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, files
+from hwr import Error
 from hwr.data import CONTROL, disk
 from hwr.data.formats import xml
+from hwr.system import files
 
 _IAM_FORM = re.compile(r"[a-r]\d{2}-\d{3}[a-z]?")
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]*);")

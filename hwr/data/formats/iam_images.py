@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from hwr import Error, files
+from hwr import Error
+from hwr.system import files
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 

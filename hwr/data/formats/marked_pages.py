@@ -25,9 +25,9 @@ from hwr.data.formats.shapes import (
     regions,
     unique,
 )
-from hwr.files import below, is_regular
 from hwr.images import load
 from hwr.images.load import Polygon
+from hwr.system.files import below, is_regular
 
 __all__ = [
     "Marked",

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from hwr import Error, files
+from hwr import Error
 from hwr.config import Data
 from hwr.data import Dataset, Fault, Line, disk, splits
 from hwr.data.formats import writing
 from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
 from hwr.images import load
+from hwr.system import files
 
 LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
 TAG = ""

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, files
+from hwr import Error
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line, splits
 from hwr.data.formats import writing
 from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
-from hwr.files import is_regular
+from hwr.system import files
+from hwr.system.files import is_regular
 
 LAYOUT = "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl, a manifest.tsv or a single such file"
 TAG = ""

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, files
-from hwr.atomic import replacing
+from hwr import Error
+from hwr.system import files
+from hwr.system.atomic import replacing
 
 
 def parse(path: Path) -> Any:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error, files
-from hwr.files import below
+from hwr import Error
+from hwr.system import files
+from hwr.system.files import below
 
 LONGEST = 90  # characters of a line
 

@@ -13,12 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from hwr import Error
-from hwr.atomic import new_folder, replacing
 from hwr.data.formats.iam import LISTS, OFFICIAL
 from hwr.data.synth.lines import Fonts, Sample, Strokes
 from hwr.data.synth.relaid import Relaid
 from hwr.data.synth.text import tokens
-from hwr.processes import MANY, pool
+from hwr.system.atomic import new_folder, replacing
+from hwr.system.processes import MANY, pool
 
 Source = Strokes | Fonts | Relaid
 

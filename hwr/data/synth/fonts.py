@@ -9,7 +9,8 @@ import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import ImageFont
 
-from hwr import Error, files
+from hwr import Error
+from hwr.system import files
 
 SUFFIXES = (".ttf", ".otf")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

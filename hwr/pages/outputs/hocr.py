@@ -9,7 +9,7 @@ from hwr import __version__
 from hwr.pages.outputs.images import of_page, shown
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.words import Word, band, outline, words
-from hwr.terminal import CONTROL
+from hwr.system.terminal import CONTROL
 
 Box = tuple[int, int, int, int]
 

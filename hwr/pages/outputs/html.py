@@ -7,7 +7,7 @@ from pathlib import Path
 from hwr.pages.outputs.images import of_page, shown, thumbnail
 from hwr.pages.record import PageLine, PageReading
 from hwr.pages.words import outline
-from hwr.terminal import CONTROL
+from hwr.system.terminal import CONTROL
 
 # Longer side in pixels and JPEG quality of a page's image: about 200 KB.
 LONGEST, QUALITY = 1600, 70

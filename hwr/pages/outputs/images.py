@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from hwr import Error
 from hwr.images import load
 from hwr.pages.record import PageReading
-from hwr.terminal import unicode
+from hwr.system.terminal import unicode
 
 
 def shown(path: Path) -> str:

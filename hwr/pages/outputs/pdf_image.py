@@ -8,8 +8,9 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from hwr import Error, files
+from hwr import Error
 from hwr.images import load
+from hwr.system import files
 
 # Without a credible resolution, the longer side of a page is that of A4, in inches. Cameras and programs write 72 or 96 dots
 # per inch without knowing.

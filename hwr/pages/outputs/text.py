@@ -8,7 +8,7 @@ from typing import Any
 
 from hwr.pages.outputs.images import shown
 from hwr.pages.record import PageLine, PageReading
-from hwr.terminal import cell, visible
+from hwr.system.terminal import cell, visible
 
 # The header of TSV.
 HEADER = "image\tline\ttext\tconfidence\n"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hwr import Error
-from hwr.processes import lock
+from hwr.system.processes import lock
 
 # Seconds after which a temporary file that no process holds is taken for a killed one's. Some libraries replace the file
 # that they write to, which loses the lock on it.

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from hwr.processes import usable_cores
+from hwr.system.processes import usable_cores
 
 # Each of these decides how OpenMP's threads wait: the standard's, GNU's, and Intel's and LLVM's two.
 _OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")

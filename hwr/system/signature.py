@@ -12,7 +12,8 @@ import secrets
 import uuid
 from pathlib import Path
 
-from hwr import Error, files
+from hwr import Error
+from hwr.system import files
 
 _SIZE = 32
 _MARK = "# written by hwr for this user: "

@@ -1,0 +1,1 @@
+"""What the operating system gives: files, folders, memory, processes, threads, signals, and the terminal."""
