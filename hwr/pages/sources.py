@@ -63,9 +63,8 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
     example) is always skipped, and so is a PDF beside an image of the same name, and an ALTO file of an image that a PAGE
-    file describes as well. A PDF counts as its pages. Missing files
-    and folders that can't be listed are kept, because reading them reports the error. Paths are strings, because a million
-    Path objects take three times the memory.
+    file describes as well. A PDF counts as its pages. Missing files and folders that can't be listed are kept, because
+    reading them reports the error. Paths are strings, because a million Path objects take three times the memory.
 
     Args:
         images: A further folder with page images, see `data.images`.

@@ -160,12 +160,18 @@ def _read(file: IO[bytes]) -> bytes:
     return file.read()
 
 
+def _copied(content: IO[bytes], path: Path) -> Path:
+    """Write a whole upload to a path, which is returned."""
+    content.seek(0)
+    with open(path, "wb") as file:
+        shutil.copyfileobj(content, file)
+    return path
+
+
 def _store_image(project: Project, name: str, content: IO[bytes]) -> Path:
     path = _free(project, safe_name(name))
-    content.seek(0)
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
-            shutil.copyfileobj(content, file)
+        _copied(content, temporary)
         try:
             image_size(temporary)
             load.read(temporary)  # decodes it: a damaged file is refused now
@@ -177,10 +183,7 @@ def _store_image(project: Project, name: str, content: IO[bytes]) -> Path:
 def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
     """Keep a PDF, and add its pages as images: letters.pdf, letters-001.jpg, …"""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / safe_name(name)
-        content.seek(0)
-        with open(path, "wb") as file:
-            shutil.copyfileobj(content, file)
+        path = _copied(content, Path(folder) / safe_name(name))
         (rendered := Path(folder) / "pages").mkdir()
         pictures = pdfs.render(path, rendered)
         kept = _free(project, path.name)
@@ -192,10 +195,7 @@ def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
 def _store_tiff(project: Project, name: str, content: IO[bytes]) -> list[Path]:
     """Add the pages of a TIFF as images: letters.tif becomes letters-001.png, … An image of one page gives none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / safe_name(name)
-        content.seek(0)
-        with open(path, "wb") as file:
-            shutil.copyfileobj(content, file)
+        path = _copied(content, Path(folder) / safe_name(name))
         if not tiffs.is_bundle(path):
             return []
         (pages := Path(folder) / "pages").mkdir()

@@ -15,7 +15,6 @@ from hwr.system.processes import usable_cores
 # Each of these decides how OpenMP's threads wait: the standard's, GNU's, and Intel's and LLVM's two.
 _OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
-
 # Turns that GNU's OpenMP, which PyTorch's and MXNet's wheels use, spins before it sleeps; its own default is 300,000. Measured
 # with `scripts/bench busy`: with fewer, training loses more than a tenth on an idle machine; with more, a busy one suffers.
 SPINS = 8000
@@ -31,7 +30,7 @@ def wait_briefly() -> None:
 
 
 def onnx_options(threads: int | None = None) -> Any:
-    """onnxruntime's `SessionOptions`; its threads wait like OpenMP's, and are not bound to cores.
+    """onnxruntime's `SessionOptions`: its threads sleep while they wait, unless OMP_WAIT_POLICY is active; no core is theirs.
 
     Args:
         threads: Number of threads; None: one per usable core.
