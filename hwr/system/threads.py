@@ -16,7 +16,7 @@ from hwr.system.processes import usable_cores
 _OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 # Turns that GNU's OpenMP, which PyTorch's and MXNet's wheels use, spins before it sleeps; its own default is 300,000. Measured
-# with `scripts/bench busy`: with fewer, training loses more than a tenth on an idle machine; with more, a busy one suffers.
+# with `scripts/bench busy`: with 4,000, training loses a fifth on an idle machine; with 16,000, reading suffers on a busy one.
 SPINS = 8000
 
 
