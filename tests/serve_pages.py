@@ -12,8 +12,8 @@ from hwr.data.formats import page, xml
 from hwr.data.formats.marked_pages import Marked
 from hwr.images import load
 from hwr.recognizer import Recognizer
-from hwr.serve.edits import Found
-from hwr.serve.records import PageState
+from hwr.serve.project.edits import Found
+from hwr.serve.project.page_state import PageState
 
 MARGIN = 20  # pixels around each line
 

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from hwr.cli import main
-from hwr.pages import resumable
+from hwr.pages import resumable_file
 from hwr.pages.journal import Journal
-from hwr.pages.resumable import Partial
+from hwr.pages.resumable_file import Partial
 
 from .test_torch_parallel import TORCHRUN
 
@@ -134,7 +134,7 @@ def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None
 
 
 def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "INTERVAL", -1)
+    monkeypatch.setattr(resumable_file, "INTERVAL", -1)
     out, names = tmp_path / "read.tsv", [f"{i}.png" for i in range(5)]
 
     def noted() -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_a_killed_run_continues(drawn: Path, model: Path, tmp_path: Path) -> Non
     command = ["predict", scans, "--line", "--checkpoint", model, "--decoder", "greedy", "--workers", "1", "--json"]
     folder, file = tmp_path / "folder", tmp_path / "read.jsonl"
     folder.mkdir()
-    code = "from hwr.pages import resumable; resumable.INTERVAL = 0; from hwr.cli import main; main({!r})"
+    code = "from hwr.pages import resumable_file; resumable_file.INTERVAL = 0; from hwr.cli import main; main({!r})"
 
     def started(out: Path, progress: Any) -> None:
         process = subprocess.Popen(

@@ -16,7 +16,7 @@ from hwr import Error
 from hwr.cli import main
 from hwr.images import documents, load
 from hwr.pages.outputs import pdf
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 
 
 def hwr(*arguments: object) -> Any:

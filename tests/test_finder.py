@@ -13,7 +13,7 @@ import hwr
 from hwr import Error
 from hwr.cli import main
 from hwr.images import load
-from hwr.pages import finder, frame, kind, segment
+from hwr.pages import deskew, finder, page_or_line, segment
 from hwr.pages.order import Place, reading_order
 from hwr.pages.sources import Target
 
@@ -71,7 +71,7 @@ def test_light_writing_on_a_dark_page(sheet: tuple[Path, list[Box]], angle: int)
     page = load.read(sheet[0])
     reader = hwr.load("hwr-latin", ["decode.name=greedy"])
     expected = reader.read_page(page)
-    found = reader.read_page(255 - frame.frame(page.shape, angle).turned(page, 235))
+    found = reader.read_page(255 - deskew.frame(page.shape, angle).turned(page, 235))
     assert len(found.lines) == len(expected.lines)
     assert Levenshtein.normalized_distance(found.text, expected.text) < 0.3
 
@@ -117,7 +117,7 @@ def test_a_page_or_a_line(sheet: tuple[Path, list[Box]], model: Path, tmp_path: 
     ],
 )
 def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Polygon], expected: bool) -> None:
-    assert kind.is_page(*size, polygons) is expected
+    assert page_or_line.is_page(*size, polygons) is expected
 
 
 def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
@@ -169,7 +169,7 @@ def test_columns_are_read_one_after_the_other_and_the_rest_row_by_row(lines: lis
 def test_pages_in_any_direction(sheet: tuple[Path, list[Box]], angle: int) -> None:
     path, boxes = sheet
     page = load.read(path)
-    turned = frame.frame(page.shape, angle)
+    turned = deskew.frame(page.shape, angle)
     left, top, right, bottom = boxes[1]  # the longest
     known = profile(page[top:bottom, left:right])
 

@@ -202,7 +202,7 @@ def test_align(tree: Path, model: Path, tmp_path: Path) -> None:
 
 def test_serve(tree: Path) -> None:
     pytest.importorskip("starlette")
-    from hwr.serve.project import Project
+    from hwr.serve.project.folder import Project
 
     project = Project(tree)
     assert list(project.unlisted.values()) == [f"{tree}/locked: could not be listed: Permission denied"]

@@ -184,7 +184,7 @@ def test_align_and_pages(name: str, model: Path, tmp_path: Path, drawn: Path) ->
 
 def test_pages_of_the_workbench(name: str, tmp_path: Path) -> None:
     pytest.importorskip("starlette")
-    from hwr.serve.project import Project
+    from hwr.serve.project.folder import Project
 
     for number in range(2):
         Image.fromarray(np.full((40, 90), 230, np.uint8)).save(tmp_path / f"{name}{number}.png")

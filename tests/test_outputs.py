@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageDraw
 from hwr import Error
 from hwr.images import load
 from hwr.pages.outputs import FORMATS, hocr, html, pdf, text
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.words import words
 from hwr.recognizer import Character
 

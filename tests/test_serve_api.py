@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hwr.data.formats import xml
-from hwr.serve.reading import of_words
+from hwr.serve.reading.project_pages import of_words
 
 from . import serve_pages
 
@@ -21,7 +21,7 @@ pytest.importorskip("multipart")
 pytest.importorskip("uvicorn")
 testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
 
-from hwr.serve.app import API, build  # noqa: E402
+from hwr.serve.api.app import API, build  # noqa: E402
 from hwr.serve.workbench import Workbench  # noqa: E402
 
 

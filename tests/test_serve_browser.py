@@ -381,8 +381,8 @@ def test_the_examples_of_the_documentation(server: Server, drawn: Path, tmp_path
 WRITER = """
 import os, signal, sys, time
 from pathlib import Path
-from hwr.serve import edits
-from hwr.serve.project import Project
+from hwr.serve.project import edits
+from hwr.serve.project.folder import Project
 
 folder = Path(sys.argv[1])
 (page,) = Project(folder).pages()

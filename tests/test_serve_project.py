@@ -13,11 +13,11 @@ from PIL import Image
 from hwr import Error, config, data
 from hwr.data.formats import page_edit, xml
 from hwr.recognizer import Reading
-from hwr.serve import edits, shapes
-from hwr.serve.edits import Found
-from hwr.serve.frame import Frame
-from hwr.serve.project import Project
-from hwr.serve.records import Conflict, Missing, PageState
+from hwr.serve.project import edits, outlines
+from hwr.serve.project.coordinates import Frame
+from hwr.serve.project.edits import Found
+from hwr.serve.project.folder import Project
+from hwr.serve.project.page_state import Conflict, Missing, PageState
 
 PAGES = Path(__file__).parents[2] / "shared/pages"
 FOREIGN = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
@@ -197,11 +197,11 @@ def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> Non
     assert [line.id for line in page.lines] == ["l2", "l1", "hwr_line_1"]
     page = edits.split(project, page.id, "l2", 100, 1, page.revision)
     assert shown(page)[:2] == [("l2", "t", "given"), ("hwr_line_2", "wo", "given")]
-    assert shapes.box(page.lines[0].polygon) == (10, 100, 100, 140)
-    assert shapes.box(page.lines[1].polygon) == (100, 100, 300, 140)
+    assert outlines.box(page.lines[0].polygon) == (10, 100, 100, 140)
+    assert outlines.box(page.lines[1].polygon) == (100, 100, 300, 140)
     page = edits.merge(project, page.id, ["hwr_line_2", "l2"], page.revision)
     assert page.lines[0].text == "t wo"
-    assert shapes.box(page.lines[0].polygon) == (10, 100, 300, 140)
+    assert outlines.box(page.lines[0].polygon) == (10, 100, 300, 140)
     page = edits.delete(project, page.id, [line.id for line in page.lines], page.revision)
     assert not page.lines
     page = edits.add(project, page.id, box, (), None, page.revision)

@@ -13,7 +13,7 @@ from . import serve_pages
 
 pytest.importorskip("torch")
 
-from hwr.serve.reader import LATER, Busy, Reader
+from hwr.serve.reading.reader import LATER, Busy, Reader
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hwr import Error
-from hwr.serve.uploads import Upload, safe_name
+from hwr.serve.project.uploads import Upload, safe_name
 
 from . import serve_pages
 
@@ -22,9 +22,11 @@ pytest.importorskip("multipart")
 pytest.importorskip("uvicorn")
 testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
 
-from hwr.serve import run, security, uploads  # noqa: E402
-from hwr.serve.app import STATIC, build  # noqa: E402
-from hwr.serve.security import Rules  # noqa: E402
+from hwr.serve import run  # noqa: E402
+from hwr.serve.api import security  # noqa: E402
+from hwr.serve.api.app import STATIC, build  # noqa: E402
+from hwr.serve.api.security import Rules  # noqa: E402
+from hwr.serve.project import uploads  # noqa: E402
 from hwr.serve.workbench import Workbench  # noqa: E402
 
 TOKEN = "0123456789abcdef"
@@ -78,7 +80,7 @@ def test_a_form_of_another_site_can_change_nothing(bench: Workbench) -> None:
 
 
 def test_the_token_is_needed_everywhere(bench: Workbench) -> None:
-    from hwr.serve.app import API
+    from hwr.serve.api.app import API
 
     http = client(bench, Rules(TOKEN), host="192.168.0.7:8000")
     for route in API:

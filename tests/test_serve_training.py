@@ -8,9 +8,10 @@ import pytest
 
 from hwr import Error
 from hwr.evaluation import metrics
-from hwr.serve import edits, splits, training
-from hwr.serve.models import BASE
-from hwr.serve.store import Job
+from hwr.serve.project import edits
+from hwr.serve.project.database import Job
+from hwr.serve.training import held_back, train
+from hwr.serve.training.models import BASE
 from hwr.serve.workbench import Workbench
 
 from . import serve_pages
@@ -23,37 +24,37 @@ def keys(pages: int, lines: int) -> list[tuple[str, str]]:
 
 
 def held(decided: dict[str, bool], lines: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    return {pair for pair in lines if splits.is_held_back(decided, *pair)}
+    return {pair for pair in lines if held_back.is_held_back(decided, *pair)}
 
 
 def test_a_fifth_is_held_back_and_stays_so() -> None:
     few = keys(2, 10)
-    decided = splits.assign({}, few)
+    decided = held_back.assign({}, few)
     first = held(decided, few)
     assert len(first) == 4
-    assert splits.assign(decided, few) == decided
+    assert held_back.assign(decided, few) == decided
     more = keys(2, 30)
-    later = splits.assign(decided, more)
+    later = held_back.assign(decided, more)
     assert held(later, few) == first
     assert len(held(later, more)) == 12
 
 
 def test_of_many_pages_whole_ones_are_held_back() -> None:
     few, many = keys(2, 10), keys(12, 10)
-    decided = splits.assign(splits.assign({}, few), many)
+    decided = held_back.assign(held_back.assign({}, few), many)
     new = {pair for pair in held(decided, many) if pair not in few}
     pages = {page for page, _ in new}
     assert 18 <= len(held(decided, many)) <= 36
     assert new == {pair for pair in many if pair[0] in pages}  # whole pages
     assert not pages & {"p0", "p1"}  # lines of these were trained on
-    assert held(decided, few) == held(splits.assign({}, few), few)
+    assert held(decided, few) == held(held_back.assign({}, few), few)
 
 
 def test_the_gain_has_an_interval_over_the_same_lines() -> None:
     references = ["abcdefghij"] * 40
     before = metrics.score(references, ["abcdefghi"] * 40)
     after = metrics.score(references, ["abcdefghij"] * 20 + ["abcdefghi"] * 20)
-    gained, low, high = training.gain(before, after)
+    gained, low, high = train.gain(before, after)
     assert gained == pytest.approx(0.05)
     assert 0.02 < low < gained < high < 0.08
 

@@ -15,7 +15,7 @@ from hwr.cli import main
 from hwr.config import Data
 from hwr.data import synth
 from hwr.data.convert import convert
-from hwr.pages.resumable import Partial
+from hwr.pages.resumable_file import Partial
 from hwr.training import run_folder
 from hwr.training.loop import train
 

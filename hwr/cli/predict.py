@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from hwr.pages.archive import Summary, Task
-    from hwr.pages.record import PageReading
+    from hwr.pages.page_reading import PageReading
     from hwr.recognizer import Recognizer
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from hwr import Error
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.predict import predict as predict_jobs
 from hwr.pages.predict import read_targets, reading_of
-from hwr.pages.record import PageLine, PageReading
 from hwr.pages.segment import lines_of, targets_of
 from hwr.pages.sources import Job, jobs
 from hwr.recognizer import Recognizer, pixels_of

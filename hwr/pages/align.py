@@ -15,8 +15,8 @@ from hwr.data.formats import writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import load
+from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import Prediction, prepare_page, reading_of
-from hwr.pages.record import PageReading
 from hwr.pages.sources import Job
 from hwr.recognizer import Output, Prepared, Recognizer
 from hwr.system import files

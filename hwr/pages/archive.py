@@ -16,9 +16,9 @@ from hwr.images import documents
 from hwr.pages import write
 from hwr.pages.journal import Journal
 from hwr.pages.outputs import Format
+from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import predict, read_files, reading_of
-from hwr.pages.record import PageReading
-from hwr.pages.resumable import Partial
+from hwr.pages.resumable_file import Partial
 from hwr.pages.sources import Job, Target, jobs
 from hwr.pages.write import Places
 from hwr.recognizer import Recognizer

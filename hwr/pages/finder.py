@@ -8,8 +8,7 @@ import numpy as np
 
 from hwr.images import load
 from hwr.images.load import Polygon
-from hwr.pages import detector, fragments, linking, order, outlines
-from hwr.pages import frame as frames
+from hwr.pages import deskew, detector, fragments, linking, order, outlines
 
 # A line is at least this long, in pitches.
 SHORTEST = 0.5
@@ -56,18 +55,18 @@ def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
     if light_on_dark(text, grey):
         grey = 255 - grey
         text = detector.text_map(grey)
-    angle = frames.direction(text)
+    angle = deskew.direction(text)
     if abs(angle) < LEVEL and upright is None:
         return group(text, grey)
-    turned = frames.frame(grey.shape, angle if abs(angle) >= LEVEL else 0.0)
+    turned = deskew.frame(grey.shape, angle if abs(angle) >= LEVEL else 0.0)
     page = turned.turned(grey, round(float(np.median(grey)))) if turned.angle else grey
     if abs(turned.angle) > STEEP:
         text = detector.text_map(page)
     elif turned.angle:
-        text = frames.frame(text.shape, turned.angle).turned(text, 0)
+        text = deskew.frame(text.shape, turned.angle).turned(text, 0)
     found = group(text, page)
     if upright is not None and found and not upright(_crops(page, found)):
-        turned = frames.frame(grey.shape, turned.angle + 180)
+        turned = deskew.frame(grey.shape, turned.angle + 180)
         found = group(np.ascontiguousarray(text[::-1, ::-1]), np.ascontiguousarray(page[::-1, ::-1]))
     return [Found(turned.on_page(line.baseline), turned.on_page(line.polygon)) for line in found]
 

@@ -11,7 +11,7 @@ import numpy as np
 from hwr import Error
 from hwr.images import direction, load, pieces, prepare
 from hwr.images.geometry import Geometry
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Character, Prepared, Reading, Recognizer
 from hwr.system import processes

@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.decoding import greedy
 from hwr.images import load
 from hwr.pages import finder, kraken
-from hwr.pages.kind import is_page, surely_line
+from hwr.pages.page_or_line import is_page, surely_line
 from hwr.pages.sources import Target
 from hwr.recognizer import Recognizer
 

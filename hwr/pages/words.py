@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwr.images.load import Polygon
-from hwr.pages.record import PageLine
+from hwr.pages.page_reading import PageLine
 from hwr.recognizer import Character
 
 # Where the position of the baseline is unknown: its height above the lower edge of the line, as a fraction of the line's height.

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from hwr import Error
 from hwr.images import documents, load
 from hwr.pages.outputs import FORMATS, Format
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import replacing
 from hwr.system.files import real
 

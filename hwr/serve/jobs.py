@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hwr import Error
-from hwr.serve.records import Conflict, Missing
-from hwr.serve.store import Job, Store
+from hwr.serve.project.database import Job, Store
+from hwr.serve.project.page_state import Conflict, Missing
 from hwr.system import terminal
 
 # Jobs of a kind that may wait.

@@ -8,9 +8,9 @@ from pathlib import Path
 import uvicorn
 
 from hwr import Error
-from hwr.serve import uploads
-from hwr.serve.app import build
-from hwr.serve.security import LOCAL, Rules
+from hwr.serve.api.app import build
+from hwr.serve.api.security import LOCAL, Rules
+from hwr.serve.project import uploads
 from hwr.serve.workbench import Workbench
 
 LEAST_TOKEN = 16  # characters

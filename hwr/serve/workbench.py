@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.serve import files, reading, training
 from hwr.serve.jobs import Jobs, Work
-from hwr.serve.models import Models
-from hwr.serve.project import Project
-from hwr.serve.reader import LATER, Reader
-from hwr.serve.reading import Finder
-from hwr.serve.records import Conflict, Missing
-from hwr.serve.store import Job, Store
-from hwr.serve.uploads import Upload
+from hwr.serve.project.database import Job, Store
+from hwr.serve.project.folder import Project
+from hwr.serve.project.page_state import Conflict, Missing
+from hwr.serve.project.uploads import Upload
+from hwr.serve.reading import project_pages, sent_files
+from hwr.serve.reading.project_pages import Finder
+from hwr.serve.reading.reader import LATER, Reader
+from hwr.serve.training import train
+from hwr.serve.training.models import Models
 from hwr.system.atomic import replacing
 from hwr.system.processes import lock, usable_cores
 
@@ -42,7 +43,7 @@ class Workbench:
         checkpoint: str | None = None,
         overrides: Sequence[str] = (),
         training: Sequence[str] = (),
-        find: Finder = reading.find_lines,
+        find: Finder = project_pages.find_lines,
     ) -> None:
         self.project = Project(folder)
         self.models = Models(self.project.hidden / "models", checkpoint, overrides, training)
@@ -90,9 +91,9 @@ class Workbench:
         Raises:
             Error: There are too few, or a training runs already.
         """
-        count = len(training.corrected(self.project))
-        if count < training.LEAST_LINES:
-            raise Error(f"training needs at least {training.LEAST_LINES} corrected lines; there are {count}")
+        count = len(train.corrected(self.project))
+        if count < train.LEAST_LINES:
+            raise Error(f"training needs at least {train.LEAST_LINES} corrected lines; there are {count}")
         if self.jobs.active("train"):
             raise Error("a training runs already; stop it first, or wait for it")
         return self.jobs.start("train", {"minutes": minutes, "lines": count})
@@ -103,7 +104,7 @@ class Workbench:
         Raises:
             Missing: There is no such model.
         """
-        training.use(self.models, self.reader, name)
+        train.use(self.models, self.reader, name)
         return self.start_reading() if reread else None
 
     def start_files(self, uploads: Sequence[Upload], about: dict[str, Any]) -> Job:
@@ -118,7 +119,7 @@ class Workbench:
         folder = Path(tempfile.mkdtemp(dir=self.incoming, prefix="job-"))
         try:
             (inner := folder / "files").mkdir()
-            paths = files.place(uploads, inner)
+            paths = sent_files.place(uploads, inner)
             self._forget_results()
             return self.jobs.start("files", {**about, "folder": folder.name, "files": [Path(p).name for p in paths]})
         except BaseException:
@@ -147,9 +148,11 @@ class Workbench:
 
         tell(0)
         shared = self.reader.shared(LATER)
-        pages = files.read(shared, paths, about["lines"], self.decoders, files.located(kind, characters), tell)
+        pages = sent_files.read(
+            shared, paths, about["lines"], self.decoders, sent_files.located(kind, characters), tell
+        )
         with replacing(self.result(work.job.id)) as temporary:
-            temporary.write_bytes(files.write(pages, kind, characters))
+            temporary.write_bytes(sent_files.write(pages, kind, characters))
         shutil.rmtree(inner.parent, ignore_errors=True)
         return {"done": total, "total": total}
 
@@ -162,7 +165,7 @@ class Workbench:
         for number, id in enumerate(pages[begin:], begin):
             work.progress({"done": number, "total": len(pages), "page": id, "faults": faults})
             try:
-                found = reading.read_page(
+                found = project_pages.read_page(
                     self.project, self.store, self.reader, id, self.find, bool(work.job.about.get("given"))
                 )
                 faults += found.faults
@@ -171,7 +174,7 @@ class Workbench:
         return {"done": len(pages), "total": len(pages), "faults": faults}
 
     def _train(self, work: Work) -> dict[str, Any]:
-        result = training.train(self.project, self.models, self.reader, work)
+        result = train.train(self.project, self.models, self.reader, work)
         if result["model"]["accepted"]:
             result["reading"] = self.start_reading().id
         return result

@@ -27,7 +27,7 @@ from hwr.evaluation.evaluate import Predictions
 from hwr.images import cache
 from hwr.images.geometry import Geometry
 from hwr.pages.outputs import FORMATS as OUTPUTS
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.sources import files_in
 from hwr.recognizer import Character
 
@@ -231,6 +231,6 @@ def _aligned(lines: int) -> object:
 
 
 def _scanned(folder: Path) -> object:
-    from hwr.serve.project import Project
+    from hwr.serve.project.folder import Project
 
     return Project(folder).pages()

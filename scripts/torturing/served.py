@@ -45,8 +45,8 @@ def _pages(path: Path) -> None:
 
 def _uploaded(path: Path) -> None:
     """A file given to the workbench, whose pages are then looked at and corrected."""
-    from hwr.serve import edits, uploads
-    from hwr.serve.project import Project
+    from hwr.serve.project import edits, uploads
+    from hwr.serve.project.folder import Project
 
     folder = path.parent / "project"
     folder.mkdir()
@@ -97,7 +97,7 @@ def _client(folder: Path) -> Any:
     """A server in this process, with a page; started at the first request, since its threads would not survive a fork."""
     from starlette.testclient import TestClient
 
-    from hwr.serve.app import build
+    from hwr.serve.api.app import build
     from hwr.serve.workbench import Workbench
 
     checkpoint.save(folder / "model.safetensors", small_checkpoint())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hwr import __version__
 from hwr.pages.outputs.images import of_page, shown
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.words import Word, band, outline, words
 from hwr.system.terminal import CONTROL
 

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from hwr.pages.outputs.images import of_page, shown, thumbnail
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.words import outline
 from hwr.system.terminal import CONTROL
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from hwr import Error
 from hwr.images import load
-from hwr.pages.record import PageReading
+from hwr.pages.page_reading import PageReading
 from hwr.system.terminal import unicode
 
 

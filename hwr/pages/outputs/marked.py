@@ -9,7 +9,7 @@ from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked, check_name
 from hwr.images import load
 from hwr.pages.outputs.images import of_page
-from hwr.pages.record import PageReading
+from hwr.pages.page_reading import PageReading
 
 
 def page(pages: Sequence[PageReading]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from hwr import Error, __version__
 from hwr.images import documents
 from hwr.pages.outputs import pdf_font, pdf_image
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.words import Point, Word, band, words
 
 # Largest width and height of a PDF page, in points.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr.pages.outputs.images import shown
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.terminal import cell, visible
 
 # The header of TSV.

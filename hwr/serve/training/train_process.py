@@ -1,4 +1,4 @@
-"""The process that trains: `python -m hwr.serve.train_process RUN RESUME OVERRIDE…`.
+"""The process that trains: `python -m hwr.serve.training.train_process RUN RESUME OVERRIDE…`.
 
 It prints each message as a line. When its standard input ends, because the server asks it to stop or is gone, it saves its
 state and stops.

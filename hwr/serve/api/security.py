@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
 
-from hwr.serve.store import Store
+from hwr.serve.project.database import Store
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -20,9 +20,9 @@ from typing import IO, Any
 from hwr import Error
 from hwr.data.formats import alto, page, page_edit, xml
 from hwr.images import documents, load
-from hwr.serve import pdfs, tiffs
-from hwr.serve.frame import image_size
-from hwr.serve.project import Project
+from hwr.serve.project import pdfs, tiffs
+from hwr.serve.project.coordinates import image_size
+from hwr.serve.project.folder import Project
 from hwr.system.atomic import replacing
 
 # Files in an archive, and how much larger than the archive they may be together.

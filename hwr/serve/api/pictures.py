@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 from hwr import Error
 from hwr.images import load
-from hwr.serve import shapes
-from hwr.serve.frame import image_size
-from hwr.serve.records import PageLine, PageState
+from hwr.serve.project import outlines
+from hwr.serve.project.coordinates import image_size
+from hwr.serve.project.page_state import PageLine, PageState
 from hwr.system.atomic import replacing
 
 # Widths of a page's picture, in pixels. Only these are made, so that clients can't fill the cache.
@@ -73,7 +73,7 @@ def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int
         Error: The image can't be decoded, or the line lies outside.
     """
     pixels = _pixels(page.image, page.image.stat().st_mtime_ns)
-    left, top, right, bottom = shapes.box(line.polygon)
+    left, top, right, bottom = outlines.box(line.polygon)
     margin = max(6, (bottom - top) // 4)
     left, top = max(0, left - margin), max(0, top - margin)
     right, bottom = min(pixels.shape[1], right + margin), min(pixels.shape[0], bottom + margin)

@@ -16,8 +16,8 @@ from typing import Any
 from hwr import Error
 from hwr.data.formats import alto, marked_pages, page, page_edit, xml
 from hwr.images import load
-from hwr.serve.frame import Frame, frame_of
-from hwr.serve.records import Conflict, Missing, PageLine, PageState, State, hash_of
+from hwr.serve.project.coordinates import Frame, frame_of
+from hwr.serve.project.page_state import Conflict, Missing, PageLine, PageState, State, hash_of
 from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.terminal import unicode

@@ -9,12 +9,12 @@ from hwr import Error
 from hwr.data import Dataset, Line
 from hwr.data.formats import FORMATS as DATASETS
 from hwr.pages.outputs import FORMATS
-from hwr.pages.record import PageLine, PageReading
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.recognizer import Character
-from hwr.serve import shapes
-from hwr.serve.project import Project
-from hwr.serve.records import PageState
-from hwr.serve.store import Characters, Store
+from hwr.serve.project import outlines
+from hwr.serve.project.database import Characters, Store
+from hwr.serve.project.folder import Project
+from hwr.serve.project.page_state import PageState
 
 # The table of lines with their texts, for training elsewhere.
 TABLE = "table"
@@ -72,7 +72,7 @@ def reading_of(page: PageState, characters: dict[str, tuple[str, Characters]]) -
     lines = []
     for line in page.lines:
         text, found = characters.get(line.id, ("", []))
-        left = max(0, shapes.box(line.polygon)[0]) if line.polygon else 0
+        left = max(0, outlines.box(line.polygon)[0]) if line.polygon else 0
         own = tuple(Character(c, a + left, b + left, sure) for c, a, b, sure in found) if text == line.text else ()
         sure = 1.0 if line.confidence is None else line.confidence
         lines.append(PageLine(line.text, sure, own, line.id, line.polygon, line.baseline))

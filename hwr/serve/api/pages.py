@@ -1,4 +1,4 @@
-"""The REST API: each function answers one kind of request. `openapi.py` describes them."""
+"""Requests about the pages of the project and their lines."""
 
 from collections.abc import Callable
 
@@ -7,71 +7,15 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hwr import Error, __version__
+from hwr import Error
 from hwr.data.text import folded
-from hwr.serve import edits, pictures, reading, training, uploads, views
-from hwr.serve.records import PageState
-from hwr.serve.requests import json_of, line_or_none, names_of, points_of, workbench
-from hwr.serve.security import COOKIE, SESSION_SECONDS, Guard, Refused
-
-MOST_FILES = 200
-
-
-# --- The server ---
-
-
-async def health(request: Request) -> Response:
-    """Whether the server answers."""
-    return JSONResponse({"status": "ok", "version": __version__})
-
-
-async def session(request: Request) -> Response:
-    """Exchange the token for a cookie, for browsers."""
-    guard: Guard = request.app.state.guard
-    token = (await json_of(request)).get("token")
-    if not isinstance(token, str) or not guard.is_token(token):
-        raise Refused(401, "this is not the token that the server printed when it started")
-    response = JSONResponse({"status": "ok"})
-    secure = request.url.scheme == "https"
-    response.set_cookie(
-        COOKIE, guard.new_session(), int(SESSION_SECONDS), httponly=True, samesite="strict", secure=secure
-    )
-    return response
-
-
-async def model(request: Request) -> Response:
-    """The model that reads, and the others of the project."""
-    bench = workbench(request)
-    recognizer = bench.reader.recognizer
-    about = {
-        **views.models(bench.models),
-        "alphabet": recognizer.alphabet.characters,
-        "engine": recognizer.engine.name,
-        "device": recognizer.engine.device,
-        "decoder": recognizer.decoder.settings.name,
-        "uncertain_below": views.UNCERTAIN,
-        "read": {
-            "lines": bench.reader.lines,
-            "batches": bench.reader.batches,
-            "requests": bench.reader.requests,
-            "waiting": bench.reader.waiting,
-        },
-    }
-    return JSONResponse(about)
-
-
-async def use_model(request: Request) -> Response:
-    """Read with another model of the project."""
-    asked = await json_of(request)
-    name, reread = asked.get("name"), asked.get("reread", True)
-    if not isinstance(name, str) or not isinstance(reread, bool):
-        raise Error('send {"name": "model-1", "reread": true}')
-    bench = workbench(request)
-    job = await run_in_threadpool(bench.use_model, name, reread)
-    return JSONResponse({**views.models(bench.models), "job": views.job(job) if job else None})
-
-
-# --- Pages ---
+from hwr.serve.api import answers, pictures
+from hwr.serve.api.requests import MOST_FILES, json_of, line_or_none, names_of, points_of, workbench
+from hwr.serve.api.security import Refused
+from hwr.serve.project import edits, uploads
+from hwr.serve.project.page_state import PageState
+from hwr.serve.reading import project_pages
+from hwr.serve.training import train
 
 
 def pages(request: Request) -> Response:
@@ -79,14 +23,14 @@ def pages(request: Request) -> Response:
     bench, search = workbench(request), folded(request.query_params.get("search", "")).strip()
     found = []
     for page in bench.project.pages():
-        summary = views.summary(page)
+        summary = answers.summary(page)
         if search:
             hits = [line for line in page.lines if search in folded(line.text)]
             if not hits and search not in folded(page.name):
                 continue
             summary["hits"] = [{"id": line.id, "text": line.text} for line in hits[:20]]
         found.append(summary)
-    return JSONResponse({"pages": found, "corrected": len(training.corrected(bench.project))})
+    return JSONResponse({"pages": found, "corrected": len(train.corrected(bench.project))})
 
 
 async def upload(request: Request) -> Response:
@@ -136,7 +80,9 @@ def alternatives(request: Request) -> Response:
     bench = workbench(request)
     page = bench.project.page(_id(request))
     line = page.line(request.path_params["line"])
-    return JSONResponse({"words": line.text.split(), "alternatives": reading.alternatives(page, line, bench.reader)})
+    return JSONResponse(
+        {"words": line.text.split(), "alternatives": project_pages.alternatives(page, line, bench.reader)}
+    )
 
 
 async def set_line(request: Request) -> Response:
@@ -178,7 +124,7 @@ async def edit(request: Request) -> Response:
         case {"check_all": True}:
             call = lambda: edits.check_all(project, id, revision)  # noqa: E731
         case {"read": list(lines)}:
-            call = lambda: reading.read_lines(project, bench.store, bench.reader, id, names_of(lines))  # noqa: E731
+            call = lambda: project_pages.read_lines(project, bench.store, bench.reader, id, names_of(lines))  # noqa: E731
         case {"restore": int(version)}:
             call = lambda: project.restore(id, version, revision)  # noqa: E731
         case _:
@@ -191,47 +137,6 @@ def versions(request: Request) -> Response:
     return JSONResponse({"versions": workbench(request).project.versions(_id(request))})
 
 
-# --- Jobs ---
-
-
-def jobs(request: Request) -> Response:
-    """The newest jobs."""
-    return JSONResponse({"jobs": [views.job(job) for job in workbench(request).store.jobs()]})
-
-
-def job(request: Request) -> Response:
-    """A job."""
-    return JSONResponse(views.job(workbench(request).jobs.get(request.path_params["job"])))
-
-
-async def start_job(request: Request) -> Response:
-    """Start reading or training."""
-    bench, asked = workbench(request), await json_of(request)
-    match asked:
-        case {"kind": "read", **more}:
-            chosen = more.get("pages")
-            ids = None if chosen is None else names_of(chosen)
-            job = await run_in_threadpool(bench.start_reading, ids, more.get("given") is True)
-        case {"kind": "train", **more}:
-            minutes = more.get("minutes")
-            if minutes is not None and (not isinstance(minutes, int | float) or not 0 < minutes <= 24 * 60):
-                raise Error("minutes is a number above 0 and at most 1440, or null")
-            job = await run_in_threadpool(bench.start_training, minutes)
-        case _:
-            raise Error('send {"kind": "read", "pages": ["…"]} or {"kind": "train", "minutes": 3}')
-    return JSONResponse(views.job(job), 202)
-
-
-def stop_job(request: Request) -> Response:
-    """Stop a job."""
-    return JSONResponse(views.job(workbench(request).jobs.stop(request.path_params["job"])), 202)
-
-
-def resume_job(request: Request) -> Response:
-    """Resume a job that was stopped."""
-    return JSONResponse(views.job(workbench(request).jobs.resume(request.path_params["job"])), 202)
-
-
 # --- What the functions share ---
 
 
@@ -240,7 +145,7 @@ def _id(request: Request) -> str:
 
 
 def _page(request: Request, page: PageState) -> Response:
-    found = views.page(page, workbench(request).store.characters(page.id))
+    found = answers.page(page, workbench(request).store.characters(page.id))
     return JSONResponse(found, headers={"etag": f'"{page.revision}"'})
 
 

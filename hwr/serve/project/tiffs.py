@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from hwr import Error
 from hwr.images import documents, load
-from hwr.serve.frame import MOST_PIXELS
+from hwr.serve.project.coordinates import MOST_PIXELS
 
 MOST_FRAMES = 500
 

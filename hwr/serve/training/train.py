@@ -23,12 +23,12 @@ from hwr.evaluation.metrics import Score
 from hwr.images import load, prepare
 from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
-from hwr.serve import splits, train_process
 from hwr.serve.jobs import Stopped, Work
-from hwr.serve.models import Models, Trained, judged
-from hwr.serve.project import Project
-from hwr.serve.reader import LATER, Reader
-from hwr.serve.records import PageLine, PageState
+from hwr.serve.project.folder import Project
+from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.reading.reader import LATER, Reader
+from hwr.serve.training import held_back, train_process
+from hwr.serve.training.models import Models, Trained, judged
 
 # With fewer corrected lines, nothing could be held back to judge the training.
 LEAST_LINES = 5
@@ -68,10 +68,10 @@ def divide(project: Project) -> Lines:
     if len(lines) < LEAST_LINES:
         raise Error(f"training needs at least {LEAST_LINES} corrected lines; there are {len(lines)}")
     path = project.hidden / "held_back.json"
-    decided = splits.assign(splits.read(path), [(page.id, line.id) for page, line in lines])
-    splits.write(path, decided)
-    test = [pair for pair in lines if splits.is_held_back(decided, pair[0].id, pair[1].id)]
-    rest = [pair for pair in lines if not splits.is_held_back(decided, pair[0].id, pair[1].id)]
+    decided = held_back.assign(held_back.read(path), [(page.id, line.id) for page, line in lines])
+    held_back.write(path, decided)
+    test = [pair for pair in lines if held_back.is_held_back(decided, pair[0].id, pair[1].id)]
+    rest = [pair for pair in lines if not held_back.is_held_back(decided, pair[0].id, pair[1].id)]
     if not test or len(rest) < 3:
         raise Error("too few corrected lines can be held back; correct lines on further pages")
     every = max(2, round(1 / VALIDATION))

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from hwr.serve.models import BASE, Models
-from hwr.serve.records import PageLine, PageState
-from hwr.serve.store import Characters, Job
+from hwr.serve.project.database import Characters, Job
+from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.training.models import BASE, Models
 
 # The confidence below which a prediction counts as uncertain. At this value about one character in ten is wrong.
 UNCERTAIN = 0.9

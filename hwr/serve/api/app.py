@@ -13,37 +13,37 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hwr import Error
-from hwr.serve import api, file_api, openapi
-from hwr.serve.reader import Busy
-from hwr.serve.records import Conflict, Missing
-from hwr.serve.security import Guard, Refused, Rules
+from hwr.serve.api import files, openapi, pages, server
+from hwr.serve.api.security import Guard, Refused, Rules
+from hwr.serve.project.page_state import Conflict, Missing
+from hwr.serve.reading.reader import Busy
 from hwr.serve.workbench import Workbench
 from hwr.system import terminal
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 API = [
-    Route("/api/health", api.health),
-    Route("/api/session", api.session, methods=["POST"]),
-    Route("/api/model", api.model),
-    Route("/api/model", api.use_model, methods=["POST"]),
-    Route("/api/read", file_api.read, methods=["POST"]),
-    Route("/api/export", file_api.export_pages),
-    Route("/api/pages", api.pages),
-    Route("/api/pages", api.upload, methods=["POST"]),
-    Route("/api/pages/{page}", api.page),
-    Route("/api/pages/{page}", api.edit, methods=["POST"]),
-    Route("/api/pages/{page}/picture", api.picture),
-    Route("/api/pages/{page}/versions", api.versions),
-    Route("/api/pages/{page}/lines/{line}", api.set_line, methods=["PATCH"]),
-    Route("/api/pages/{page}/lines/{line}/picture", api.line_picture),
-    Route("/api/pages/{page}/lines/{line}/alternatives", api.alternatives),
-    Route("/api/jobs", api.jobs),
-    Route("/api/jobs", api.start_job, methods=["POST"]),
-    Route("/api/jobs/{job:int}", api.job),
-    Route("/api/jobs/{job:int}/result", file_api.result),
-    Route("/api/jobs/{job:int}/stop", api.stop_job, methods=["POST"]),
-    Route("/api/jobs/{job:int}/resume", api.resume_job, methods=["POST"]),
+    Route("/api/health", server.health),
+    Route("/api/session", server.session, methods=["POST"]),
+    Route("/api/model", server.model),
+    Route("/api/model", server.use_model, methods=["POST"]),
+    Route("/api/read", files.read, methods=["POST"]),
+    Route("/api/export", files.export_pages),
+    Route("/api/pages", pages.pages),
+    Route("/api/pages", pages.upload, methods=["POST"]),
+    Route("/api/pages/{page}", pages.page),
+    Route("/api/pages/{page}", pages.edit, methods=["POST"]),
+    Route("/api/pages/{page}/picture", pages.picture),
+    Route("/api/pages/{page}/versions", pages.versions),
+    Route("/api/pages/{page}/lines/{line}", pages.set_line, methods=["PATCH"]),
+    Route("/api/pages/{page}/lines/{line}/picture", pages.line_picture),
+    Route("/api/pages/{page}/lines/{line}/alternatives", pages.alternatives),
+    Route("/api/jobs", server.jobs),
+    Route("/api/jobs", server.start_job, methods=["POST"]),
+    Route("/api/jobs/{job:int}", server.job),
+    Route("/api/jobs/{job:int}/result", files.result),
+    Route("/api/jobs/{job:int}/stop", server.stop_job, methods=["POST"]),
+    Route("/api/jobs/{job:int}/resume", server.resume_job, methods=["POST"]),
     Route("/api/openapi.json", openapi.document),
 ]
 

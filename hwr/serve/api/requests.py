@@ -8,10 +8,11 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from hwr import Error
-from hwr.serve.security import Refused
+from hwr.serve.api.security import Refused
 from hwr.serve.workbench import Workbench
 
 MOST_JSON = 4_000_000  # bytes
+MOST_FILES = 200  # in one request
 
 
 def workbench(request: Request) -> Workbench:

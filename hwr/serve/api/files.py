@@ -16,13 +16,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from hwr import Error
 from hwr.images import load
-from hwr.serve import export, files, views
-from hwr.serve.files import Lines
-from hwr.serve.records import Missing
-from hwr.serve.requests import disposition, workbench
-from hwr.serve.uploads import Upload
-
-MOST_FILES = 200
+from hwr.serve.api import answers
+from hwr.serve.api.requests import MOST_FILES, disposition, workbench
+from hwr.serve.project import export
+from hwr.serve.project.page_state import Missing
+from hwr.serve.project.uploads import Upload
+from hwr.serve.reading import sent_files
+from hwr.serve.reading.sent_files import Lines
 
 # Media types of single files in a request, and a name for each.
 _RAW = {
@@ -42,11 +42,15 @@ _RAW = {
 async def read(request: Request) -> Response:
     """Read files, without adding them to the project."""
     bench, query = workbench(request), request.query_params
-    kind, lines, characters = _choice(query, "format", files.KINDS), _lines(query), _flag(query, "characters", False)
+    kind, lines, characters = (
+        _choice(query, "format", sent_files.KINDS),
+        _lines(query),
+        _flag(query, "characters", False),
+    )
     wait = _flag(query, "wait", True)
     type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     single = type_.startswith("image/") and type_ != "image/tiff"  # which may hold several pages
-    if single and lines == "line" and kind == files.JSON and wait:
+    if single and lines == "line" and kind == sent_files.JSON and wait:
         return await _read_line(request, characters)
     async with (
         request.form(max_files=MOST_FILES, max_fields=10)
@@ -59,16 +63,16 @@ async def read(request: Request) -> Response:
         if not wait:
             about = {"format": kind, "lines": lines, "characters": characters}
             job = await run_in_threadpool(bench.start_files, uploads, about)
-            return JSONResponse(views.job(job), 202)
+            return JSONResponse(answers.job(job), 202)
 
         def work() -> bytes:
-            with files.stored(uploads, bench.incoming) as paths:
-                located = files.located(kind, characters)
-                pages = files.read(bench.reader.shared(), paths, lines, bench.decoders, located)
-                return files.write(pages, kind, characters)
+            with sent_files.stored(uploads, bench.incoming) as paths:
+                located = sent_files.located(kind, characters)
+                pages = sent_files.read(bench.reader.shared(), paths, lines, bench.decoders, located)
+                return sent_files.write(pages, kind, characters)
 
         content = await run_in_threadpool(work)
-    return Response(content, media_type=files.media_type(kind))
+    return Response(content, media_type=sent_files.media_type(kind))
 
 
 async def _read_line(request: Request, characters: bool) -> Response:
@@ -116,7 +120,7 @@ def result(request: Request) -> Response:
     path = bench.result(job.id)
     if job.kind != "files" or job.state != "done" or not path.is_file():
         raise Missing(f"job {job.id} is {job.state} and has no result")
-    return FileResponse(path, media_type=files.media_type(job.about["format"]))
+    return FileResponse(path, media_type=sent_files.media_type(job.about["format"]))
 
 
 def export_pages(request: Request) -> Response:

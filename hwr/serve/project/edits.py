@@ -9,9 +9,9 @@ from hwr.data import CONTROL
 from hwr.data.formats import page_edit
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
-from hwr.serve import shapes
-from hwr.serve.project import Draft, Project
-from hwr.serve.records import Conflict, PageLine, PageState
+from hwr.serve.project import outlines
+from hwr.serve.project.folder import Draft, Project
+from hwr.serve.project.page_state import Conflict, PageLine, PageState
 
 # No line of handwriting is longer; a text that is belongs to several lines.
 MOST_CHARACTERS = 2000
@@ -188,10 +188,10 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
 
     def change(draft: Draft) -> None:
         old = draft.before.line(line)
-        left, right = shapes.split(old.polygon, x)
+        left, right = outlines.split(old.polygon, x)
         if len(left) < 3 or len(right) < 3:
             raise Error(f"the column {x:g} does not lie inside line {line}")
-        below = shapes.split_baseline(old.baseline, x)
+        below = outlines.split_baseline(old.baseline, x)
         texts = old.text[:at].strip(), old.text[at:].strip()
         to_page, checked = draft.frame.to_page, old.state == "checked"
         page_edit.set_shape(draft.root, line, to_page(left), to_page(below[0]))
@@ -211,11 +211,11 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         old = [line for line in draft.before.lines if line.id in lines]
         if len(old) != len(set(lines)):
             raise Error(f"the page has no line {sorted(set(lines) - {line.id for line in old})[0]!r}")
-        ordered = sorted(old, key=lambda line: shapes.box(line.polygon)[0])
+        ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0])
         first, to_page = old[0], draft.frame.to_page
         polygon, baseline = (
-            shapes.merged([x.polygon for x in old]),
-            shapes.merged_baseline([x.baseline for x in ordered]),
+            outlines.merged([x.polygon for x in old]),
+            outlines.merged_baseline([x.baseline for x in ordered]),
         )
         page_edit.set_shape(draft.root, first.id, to_page(polygon), to_page(baseline))
         sure = [line.confidence for line in old if line.confidence is not None]
@@ -237,6 +237,6 @@ def _same(draft: Draft, line: str, revision: str) -> None:
 def _area(polygon: Polygon) -> None:
     if len(polygon) < 3:
         raise Error(f"the outline of a line needs at least three points, not {len(polygon)}")
-    left, top, right, bottom = shapes.box(polygon)
+    left, top, right, bottom = outlines.box(polygon)
     if right - left < 2 or bottom - top < 2:
         raise Error("the outline of a line needs a width and a height")

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from hwr import Error
 from hwr.images import load
 from hwr.recognizer import Prepared, Reading, Recognizer
-from hwr.serve import edits
-from hwr.serve.edits import Found
-from hwr.serve.project import Project
-from hwr.serve.reader import LATER, NOW, Reader
-from hwr.serve.records import PageLine, PageState
-from hwr.serve.store import Store
+from hwr.serve.project import edits
+from hwr.serve.project.database import Store
+from hwr.serve.project.edits import Found
+from hwr.serve.project.folder import Project
+from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.reading.reader import LATER, NOW, Reader
 
 Finder = Callable[[PageState, Recognizer], list[Found]]
 

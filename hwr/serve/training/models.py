@@ -11,7 +11,7 @@ from typing import Any
 from hwr import Error
 from hwr.loading import default_model, settings_for
 from hwr.recognizer import Recognizer
-from hwr.serve.records import Missing
+from hwr.serve.project.page_state import Missing
 from hwr.system.atomic import replacing
 
 # The name of the model that the project began with.

@@ -12,13 +12,13 @@ from hwr import Error
 from hwr.images import load
 from hwr.pages import segment
 from hwr.pages.outputs import FORMATS
+from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import predict, reading_of
-from hwr.pages.record import PageReading
 from hwr.pages.sources import jobs
 from hwr.recognizer import Recognizer
-from hwr.serve import pdfs, tiffs
-from hwr.serve.frame import image_size
-from hwr.serve.uploads import Upload, safe_name
+from hwr.serve.project import pdfs, tiffs
+from hwr.serve.project.coordinates import image_size
+from hwr.serve.project.uploads import Upload, safe_name
 
 Lines = Literal["auto", "page", "line"]
 

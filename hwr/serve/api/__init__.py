@@ -1,0 +1,1 @@
+"""The web application: routes, what requests say, and the answers to them."""
