@@ -15,6 +15,7 @@ from PIL import Image
 from hwr import Error
 from hwr.cli import main
 from hwr.images import documents, load
+from hwr.images import exif as exif_tags
 from hwr.pages.outputs import pdf
 from hwr.pages.page_reading import PageLine, PageReading
 
@@ -93,11 +94,11 @@ def test_xml_of_a_books_pages_is_read_again(book: Path, model: Path, tmp_path: P
 def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> None:
     images = [Image.fromarray(load.read(path)) for path in lines]
     exif = Image.Exif()
-    exif[load.ORIENTATION] = 3
+    exif[exif_tags.ORIENTATION] = 3
     images[1] = images[1].transpose(Image.Transpose.ROTATE_180)
     images[2] = images[2].point(lambda v: 255 * (v > 128), "1")
     images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
-    images[1].save(tmp_path / "b.tiff", tiffinfo={load.ORIENTATION: 3})
+    images[1].save(tmp_path / "b.tiff", tiffinfo={exif_tags.ORIENTATION: 3})
     assert documents.pages(tmp_path / "b.tiff") == [str(tmp_path / "b.tiff")]
     assert np.array_equal(load.read(tmp_path / "b.tiff"), load.read(lines[1]))
     first, second, third = map(Path, documents.pages(tmp_path / "a.tif"))

@@ -53,6 +53,29 @@ def test_transparent_pixels_become_white() -> None:
     assert read[3, 3] == 255
 
 
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095), (14, 16383), (16, 65535)])
+def test_cameras_store_fewer_bits_in_sixteen(grey: np.ndarray, bits: int, white: int) -> None:
+    deep = Image.fromarray(np.rint(grey / 255 * white).astype(np.uint16))
+    for kind in ("PNG", "TIFF"):
+        assert np.array_equal(load.read(saved(deep, kind)), grey), bits
+
+
+@pytest.mark.parametrize(("mode", "ink"), [("RGBA", (255, 255, 255)), ("RGBA", (250, 230, 120)), ("LA", (240,))])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_light_ink_without_paper_gets_a_dark_one(mode: str, ink: tuple[int, ...], kind: str) -> None:
+    drawn = np.zeros((40, 100), np.uint8)
+    drawn[10:30, 20:24] = drawn[10:14, 20:60] = 255
+    bands = [Image.new("L", (100, 40), value) for value in ink]
+    image = Image.merge(mode, [*bands, Image.fromarray(drawn)])
+    found = load.read(saved(image if kind == "PNG" else image.convert("RGBA"), kind, lossless=True))
+    assert found[20, 80] == 0
+    assert found[20, 21] > 200
+    # A light page cut out of its background stays on white.
+    page = Image.new("LA", (100, 40), (240, 255))
+    page.paste((0, 0), (0, 0, 10, 40))
+    assert load.read(saved(page, "PNG"))[20, 5] == 255
+
+
 def test_the_camera_orientation_is_obeyed(grey: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown rotated by 90 degrees

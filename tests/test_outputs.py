@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw
 
 from hwr import Error
+from hwr.images import exif as exif_tags
 from hwr.images import load
 from hwr.pages.outputs import FORMATS, hocr, html, pdf, text
 from hwr.pages.page_reading import PageLine, PageReading
@@ -169,7 +170,7 @@ def test_jpegs_are_stored_as_they_are_and_shown_upright(orientation: int, tmp_pa
     pixels = np.full((60, 90, 3), 255, np.uint8)
     pixels[5:25, 10:60], pixels[40:55, 5:15] = (200, 0, 0), (0, 0, 200)
     exif = Image.Exif()
-    exif[load.ORIENTATION] = orientation
+    exif[exif_tags.ORIENTATION] = orientation
     path = tmp_path / "turned.jpg"
     Image.fromarray(pixels).save(path, exif=exif, quality=95, dpi=(144, 144))
     content = pdf.write([PageReading(path, ())])

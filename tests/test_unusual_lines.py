@@ -64,6 +64,13 @@ ODD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "skewed in black": skewed,
     "blackboard on a white wall": lambda x: framed(255 - x, 255, 60, 60, 100, 100),
     "two levels, inverted": lambda x: np.where(x < 180, 255, 0).astype(np.uint8),
+    "half in a sharp shadow": lambda x: (x * np.where(np.arange(x.shape[1]) < x.shape[1] // 2, 0.3, 1)).astype(
+        np.uint8
+    ),
+    "half in a deep shadow": lambda x: (x * np.where(np.arange(x.shape[1]) < x.shape[1] // 2, 1, 0.2)).astype(np.uint8),
+    "half inverted": lambda x: np.hstack([x[:, :341], 255 - x[:, 341:]]),
+    "a quarter inverted": lambda x: np.hstack([255 - x[:, :170], x[:, 170:]]),
+    "three quarters inverted": lambda x: np.hstack([x[:, :170], 255 - x[:, 170:]]),
 }
 
 
@@ -75,6 +82,16 @@ def test_polarity_and_margins_are_found(model: Recognizer, line: np.ndarray, nam
     # What the original network gets has ink, too.
     assert prepare.prepare(image, ORIGINAL).min() < 200
     assert np.median(prepare.prepare(image, ORIGINAL)) > 180
+
+
+def test_a_dark_table_beside_the_paper_is_no_writing(line: np.ndarray) -> None:
+    wood = np.random.default_rng(0).normal(70, 8, (line.shape[0], 200)).clip(0, 255).astype(np.uint8)
+    ruler = np.full((line.shape[0], 200), 40, np.uint8)
+    ruler[:12, ::20] = 220
+    for beside in (wood, ruler):
+        found = polarity.detect(np.hstack([beside, line]))
+        assert found.margin is not None
+        assert not found.written
 
 
 def test_ordinary_lines_are_not_touched(line: np.ndarray) -> None:

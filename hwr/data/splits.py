@@ -11,6 +11,7 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line
 from hwr.data.disk import read_rows
+from hwr.system.files import nfc
 
 # Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
 DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
@@ -54,8 +55,8 @@ def split(
         return Dataset(
             data.folder.resolve().name, [], [], [], [], notes, list(empty), wanted_faults(faults, data.exclude)
         )
-    known = {*(line.id for line in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty)}
-    faulty = {name for fault in faults for name in (fault.id, fault.document)}
+    known = {nfc(id) for id in (*(x.id for x in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty))}
+    faulty = {nfc(name) for fault in faults for name in (fault.id, fault.document)}
     check_known(data.exclude, known | faulty, f"a line or a document in {data.folder}")
     excluded = excluder(data.exclude)
     left_out = [excluded(line.id) or excluded(document) for line, document in zip(lines, documents, strict=True)]
@@ -101,21 +102,21 @@ def split(
 
 def excluder(unwanted: Sequence[str]) -> Callable[[str], bool]:
     """Whether an id is in a list of ids and patterns. In a pattern, * stands for any characters, ? for one."""
-    ids = frozenset(unwanted)
-    patterns = "|".join(fnmatch.translate(_pattern(entry)) for entry in unwanted if is_pattern(entry))
+    ids = frozenset(map(nfc, unwanted))
+    patterns = "|".join(fnmatch.translate(_pattern(nfc(entry))) for entry in unwanted if is_pattern(entry))
     match = re.compile(patterns).match if patterns else None
-    return lambda id: id in ids or (match is not None and match(id) is not None)
+    return lambda id: nfc(id) in ids or (match is not None and match(nfc(id)) is not None)
 
 
 def check_known(unwanted: Sequence[str], known: Collection[str], what: str) -> None:
-    """Refuse entries of `data.exclude` that are no id, and patterns that match none.
+    """Refuse entries of `data.exclude` that are no id, and patterns that match none; `known` is in NFC.
 
     Raises:
         Error: There is such an entry; `what` says what an id is.
     """
     for entry in unwanted:
         if (
-            entry not in known
+            nfc(entry) not in known
             and entry not in DAMAGED_IN_IAM
             and not (is_pattern(entry) and any(map(excluder([entry]), known)))
         ):
@@ -199,13 +200,14 @@ def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: 
             path = next((p for p in (folder / name, folder / f"{name}.txt") if p.is_file()), None)
             if path is None:
                 raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt")
-            for id, place in read_rows(path):
+            for stated, place in read_rows(path):
+                id = nfc(stated)
                 if of.get(id, part) != part:
                     raise Error(f"{place}: {id} is in data.{of[id]} already")
                 if id not in known:
                     raise Error(f"{place}: {data.folder} has no line and no document {id}")
                 of[id] = part
-    return [of.get(line.id) or of.get(document, "") for line, document in zip(lines, documents, strict=True)]
+    return [of.get(nfc(line.id)) or of.get(nfc(document), "") for line, document in zip(lines, documents, strict=True)]
 
 
 def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:

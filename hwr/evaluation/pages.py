@@ -16,7 +16,7 @@ from hwr.evaluation import metrics, page_metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.evaluation.metrics import Counts
 from hwr.evaluation.page_metrics import PageLine, PageScore
-from hwr.images import orientation
+from hwr.images import load, orientation
 from hwr.images.load import Polygon
 from hwr.loading import check_root
 from hwr.pages.predict import Prediction
@@ -245,10 +245,10 @@ def _evaluated(
     errors = [job.error] if job.error else [p.error for p in predictions if p.error]
     # Positions as in the ground truth; the lines found are upright.
     stored = any(p.target.upright for p in predictions) and not any(line.upright for line in lines)
-    turned = orientation.of(image) if stored else (1, 0, 0)
+    (width, height), turn = load.stored(image) if stored else ((0, 0), 1)
 
     def place(target: Target) -> Polygon:
-        return orientation.as_stored(target.region, *turned) if target.upright else target.region
+        return orientation.as_stored(target.region, turn, width, height) if target.upright else target.region
 
     return EvaluatedPage(
         image,

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hwr import Error
-from hwr.images import direction, documents
+from hwr.images import direction, documents, exif, greys
 from hwr.system import files, memory
 
 Polygon = tuple[tuple[int, int], ...]
@@ -28,9 +28,6 @@ SUFFIXES = (
 # Pillow's names of the formats that are read. It knows more: an EPS, whatever its file is called, would start Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
 
-# EXIF's orientation tag; values from 5 on swap width and height.
-ORIENTATION = 0x0112
-
 # Larger images would decompress to gigabytes. A page at 600 dpi has 35 million pixels, a newspaper at 400 dpi 90 million.
 MOST_PIXELS = 300_000_000
 
@@ -41,7 +38,7 @@ _OPENING = threading.Lock()
 def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     """Decode an image to greyscale: (H, W) uint8, 0 black to 255 white.
 
-    Reads everything that Pillow reads: 1, 8 and 16 bit, greyscale, RGB, palette, CMYK. Transparent pixels become white.
+    Reads everything that Pillow reads: 1, 8 and 16 bit, greyscale, RGB, palette, CMYK; see `greys` for transparent pixels.
 
     Args:
         upright: Whether to apply the EXIF orientation.
@@ -147,7 +144,7 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     if image.mode == "F":
         raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
     try:
-        grey = _grey(ImageOps.exif_transpose(image) if upright else image)
+        grey = greys.of(exif.turned(image, upright))
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Error(f"{name}: {_fault(error)}") from error
     # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
@@ -162,7 +159,7 @@ def size(path: Path, upright: bool = True) -> tuple[int, int]:
     Raises:
         Error: The image can't be opened.
     """
-    (width, height), turned = _look(path)
+    (width, height), turned = stored(path)
     return (height, width) if upright and turned >= 5 else (width, height)
 
 
@@ -172,18 +169,21 @@ def orientation(path: Path) -> int:
     Raises:
         Error: The image can't be opened.
     """
-    return _look(path)[1]
+    return stored(path)[1]
 
 
-def _look(path: Path) -> tuple[tuple[int, int], int]:
-    """Width and height of an image as stored, and its EXIF orientation."""
+def stored(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as stored, in pixels, and its EXIF orientation, without decoding it.
+
+    Raises:
+        Error: The image can't be opened.
+    """
     page = documents.page_of(path)
     if page is not None and page.file.suffix.lower() == documents.PDF:
         return documents.pdf_size(page), 1
     try:
         with opened(path) as image:
-            found = image.getexif().get(ORIENTATION, 1)
-            return image.size, found if found in range(1, 9) else 1
+            return exif.stored(image)
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -265,14 +265,3 @@ def cut(page: np.ndarray, region: Polygon, baseline: Polygon = ()) -> np.ndarray
         how = direction.turn(degrees, (out.shape[1], out.shape[0]), (points - np.array([left, top])).tolist())
         return direction.turned(out, how, int(paper))
     return out
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow stores in 16 or 32
-        deep = np.asarray(image).astype(np.float64)
-        return np.clip(np.rint(deep / 257), 0, 255).astype(np.uint8)  # 65535 -> 255
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image)
-    return np.asarray(image.convert("L"), np.uint8).copy()

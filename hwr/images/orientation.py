@@ -1,26 +1,6 @@
 """Positions on an image that EXIF rotates: from the upright image to the pixels as stored."""
 
-from pathlib import Path
-
-from hwr import Error
-from hwr.images import load
-from hwr.images.load import ORIENTATION, Polygon
-
-
-def of(path: Path) -> tuple[int, int, int]:
-    """The EXIF orientation of an image, 1 to 8 (1: upright), and its width and height as stored, in pixels.
-
-    Raises:
-        Error: The image can't be opened.
-    """
-    try:
-        with load.opened(path) as image:
-            value = int(image.getexif().get(ORIENTATION, 1))
-            return (value if 1 <= value <= 8 else 1), *image.size
-    except Error:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path}: can't be opened: {error}") from error
+from hwr.images.load import Polygon
 
 
 def as_stored(points: Polygon, orientation: int, width: int, height: int) -> Polygon:

@@ -10,6 +10,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from hwr.images import unlike
+
 # Height in pixels at which an image is looked at, and the height of the median's window as a fraction of it.
 LOOK, WINDOW = 48, 0.6
 
@@ -49,11 +51,13 @@ class Polarity:
         inverted: Whether the writing is lighter than the background.
         margin: (H, W) bool, margins to be painted over, in the image's pixels; None if there are none.
         paper: The grey level of the background of the writing, before inverting.
+        written: Parts of another background with writing on them: half of the line in shadow, or inverted.
     """
 
     inverted: bool
     margin: np.ndarray | None
     paper: float
+    written: tuple[unlike.Part, ...] = ()
 
 
 def normalise(image: np.ndarray) -> np.ndarray:
@@ -68,11 +72,13 @@ def normalise(image: np.ndarray) -> np.ndarray:
         (H, W) uint8.
     """
     found = detect(image)
-    if not found.inverted and found.margin is None:
+    if not found.inverted and found.margin is None and not found.written:
         return image
     out = image.copy()
     if found.margin is not None:
         out[found.margin] = np.uint8(round(found.paper))
+    for part in found.written:
+        unlike.bring(out, part, found.paper)
     if found.inverted:
         # The background becomes white; differences from it stay.
         out = cv2.LUT(out, np.clip(255 + found.paper - LEVELS, 0, 255).astype(np.uint8))
@@ -86,6 +92,7 @@ def describe(image: np.ndarray) -> str:
     if found.margin is not None:
         colour = "white" if found.inverted else "black"
         what.append(f"{colour} margins on {found.margin.mean():.0%} of the image")
+    what += [f"writing on another background on {part.area.mean():.0%} of the image" for part in found.written]
     return " and ".join(what)
 
 
@@ -107,7 +114,12 @@ def detect(image: np.ndarray) -> Polarity:
     for part in (np.s_[:top], np.s_[bottom:], np.s_[top:bottom, :left], np.s_[top:bottom, right:]):
         if image[part].size and abs(float(np.median(image[part])) - found.paper) >= MARGIN:
             margin[part] = True
-    return Polarity(found.inverted, margin if margin.mean() >= LEAST else None, found.paper)
+    if margin.mean() < LEAST:
+        return Polarity(found.inverted, None, found.paper)
+    written = unlike.parts(image, margin, found.inverted, found.paper)
+    for own in written:
+        margin &= ~own.area
+    return Polarity(found.inverted, margin if margin.any() else None, found.paper, written)
 
 
 def _without_margins(image: np.ndarray) -> Polarity:

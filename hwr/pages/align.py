@@ -102,11 +102,12 @@ def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], l
         return [texts], []
     found: dict[str, Path] = {}
     for path in map(Path, files.below(texts)):
-        if path.suffix.lower() == SUFFIX and found.setdefault(path.stem, path) != path:
-            raise Error(f"{path} and {found[path.stem]} have the same name, so it is unclear which page they belong to")
+        stem = files.nfc(path.stem)
+        if path.suffix.lower() == SUFFIX and found.setdefault(stem, path) != path:
+            raise Error(f"{path} and {found[stem]} have the same name, so it is unclear which page they belong to")
     if not found:
         raise Error(f"{texts}: no {SUFFIX} files in this folder")
-    stems = [Path(page).stem for page in pages]
+    stems = [files.nfc(Path(page).stem) for page in pages]
     return [found.get(stem) for stem in stems], [str(found[stem]) for stem in sorted(set(found) - set(stems))]
 
 

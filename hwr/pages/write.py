@@ -7,10 +7,10 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hwr import Error
-from hwr.images import documents, load
+from hwr.images import documents, exif, load
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import replacing
@@ -146,7 +146,7 @@ def _image(page: PageReading, path: Path) -> Path:
     Black and white pages become PNG, all others JPEG.
     """
     with load.opened(page.image) as image:
-        pixels = ImageOps.exif_transpose(image) if page.upright else image
+        pixels = exif.turned(image, page.upright)
         bits = image.mode == "1"
         out = path.with_suffix(".png" if bits else ".jpg")
         if not bits and pixels.mode not in ("L", "RGB"):

@@ -8,9 +8,12 @@ Only regular files of a sensible size are opened: a pipe would block, and a devi
 opened.
 """
 
+import codecs
+import functools
 import json
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +32,37 @@ def real(path: str | Path) -> Path:
 def is_regular(path: str | Path) -> bool:
     """Whether there is a regular file. A name that no file can have, because it is too long or contains a NUL, is none."""
     return os.path.isfile(path)
+
+
+def nfc(name: str) -> str:
+    """A name in Unicode's composed form: macOS decomposes accents in the names of files, other systems and texts do not."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def named(folder: Path, name: str) -> Path:
+    """The file or folder below `folder` that a text calls `name`, in the normal form that it has there."""
+    found = folder / name
+    if name.isascii() or os.path.lexists(found):
+        return found
+    there = folder
+    for part in Path(name).parts:
+        there = there / (
+            part if part.isascii() or os.path.lexists(there / part) else _by_nfc(there).get(nfc(part), part)
+        )
+    return there
+
+
+def _by_nfc(folder: Path) -> dict[str, str]:
+    """The names in a folder, by their NFC."""
+    try:
+        return _kept_names(str(folder), os.stat(folder).st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_names(folder: str, changed: int) -> dict[str, str]:
+    return {nfc(name): name for name in sorted(os.listdir(folder)) if not name.isascii()}
 
 
 def check(path: str | Path) -> None:
@@ -175,13 +209,18 @@ def read_bytes(path: str | Path, most: int = MOST) -> bytes:
 def read_text(path: str | Path, most: int = MOST) -> str:
     """The text of a regular UTF-8 file, without a byte order mark; line breaks of any kind become line feeds.
 
+    UTF-16 with a byte order mark is read, too: Windows' programs call it Unicode.
+
     Raises:
         Error: As in `read_bytes`, or it is not UTF-8; names file:line.
     """
     content = read_bytes(path, most)
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
+        if encoding == "utf-16":
+            raise Error(f"{path}: damaged UTF-16: {error.reason}") from None
         raise Error(f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -76,6 +76,8 @@ def detect(root: Path) -> str:
     for name, format in FORMATS.items():
         if format.detect(contents):
             return name
+    if contents.fault:
+        raise contents.fault
     layouts = "".join(f"\n  {name}: {format.LAYOUT}" for name, format in FORMATS.items())
     raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a known format. The formats are:{layouts}")
 

@@ -11,6 +11,7 @@ from hwr.data.formats import marked_pages, xml
 from hwr.data.formats.contents import Contents
 from hwr.data.formats.marked_pages import Marked, Page
 from hwr.data.formats.xml import children, descendants, local
+from hwr.data.text import blank
 from hwr.images.load import Polygon
 
 LAYOUT = "ALTO XML, in pixels, with page images beside it or in the folder above"
@@ -87,7 +88,7 @@ def _text(element: Any) -> str:
     for child in element:
         match local(child):
             case "String":
-                parts.append(child.get("CONTENT", ""))
+                parts.append(_content(child))
             case "SP":
                 parts.append(" ")
             case "HYP":
@@ -96,6 +97,15 @@ def _text(element: Any) -> str:
     strings = [child for child in element if local(child) == "String"]
     spaced = any(local(child) == "SP" for child in element) or len(strings) < 2
     return "".join(parts) if spaced else " ".join(parts)
+
+
+def _content(string: Any) -> str:
+    """The text of a String: its CONTENT or, if that is blank, that of its glyphs, or the first alternative."""
+    stated = string.get("CONTENT", "")
+    if not blank(stated):
+        return str(stated)
+    glyphs = "".join(glyph.get("CONTENT", "") for glyph in children(string, "Glyph"))
+    return glyphs or next((found.text or "" for found in children(string, "ALTERNATIVE")), stated)
 
 
 def _number(element: Any, name: str, path: Path, default: int) -> int:

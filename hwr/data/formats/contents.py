@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwr import Error
 from hwr.data.formats import xml
 from hwr.system import files as all_files
 
@@ -15,19 +16,30 @@ class Contents:
     Attributes:
         files: All files in it, in the order of `hwr.system.files.walk`.
         tag: Name of the root element of the first XML file of a known format, or "".
+        fault: What is wrong with the first XML file that can't be read, if none is of a known format.
     """
 
     root: Path
     files: list[str]
     tag: str
+    fault: Error | None = None
 
 
 def look(root: Path, tags: Collection[str]) -> Contents:
     """List a folder, and find the first of its XML files whose root element is one of `tags`.
 
     Raises:
-        Error: The folder can't be listed; an XML file before that one is malformed.
+        Error: The folder can't be listed.
     """
     files = all_files.below(root, unlisted={})  # the format's reader reports folders that can't be listed
-    found = (xml.local(xml.parse(Path(name))) for name in files if name.lower().endswith(".xml"))
-    return Contents(root, files, next((tag for tag in found if tag in tags), ""))
+    fault: Error | None = None
+    for name in files:
+        if name.lower().endswith(".xml"):
+            try:
+                tag = xml.local(xml.parse(Path(name)))
+            except Error as error:  # the format's reader lists it with the others
+                fault = fault or error
+                continue
+            if tag in tags:
+                return Contents(root, files, tag)
+    return Contents(root, files, "", fault)

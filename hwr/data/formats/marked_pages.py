@@ -27,7 +27,7 @@ from hwr.data.formats.shapes import (
 )
 from hwr.images import load
 from hwr.images.load import Polygon
-from hwr.system.files import below, is_regular
+from hwr.system.files import below, is_regular, named
 
 __all__ = [
     "Marked",
@@ -226,8 +226,8 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
     folders = [path.parent, path.parent.parent, *([Path(images)] if images else [])]
     for folder in folders:
         for name in names:
-            if is_regular(folder / name):
-                return folder / name
+            if is_regular(image := named(folder, name)):
+                return image
     raise Error(
         f"{page.source}: its image {page.image or path.stem} is in none of {', '.join(map(str, folders))}; data.images "
         "names another folder"

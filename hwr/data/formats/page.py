@@ -74,15 +74,23 @@ def _line(element: Any, path: Path, place: int) -> Marked:
 
 
 def text_of(element: Any) -> str:
-    """The text of a line: its TextEquiv of the lowest index or, if that is missing or blank, the text of its words."""
+    """The text of a line: its TextEquiv of the lowest index that is not blank, else the text of its words, or of their glyphs."""
     best = best_equivalent(element)
-    text = "" if best is None else "".join("".join(unicode.itertext()) for unicode in children(best, "Unicode"))
-    return " ".join(found for word in children(element, "Word") if (found := text_of(word))) if blank(text) else text
+    if best is not None and not blank(text := _stated(best)):
+        return text
+    words = " ".join(found for word in children(element, "Word") if (found := text_of(word)))
+    return words or "".join(map(text_of, children(element, "Glyph")))
 
 
 def best_equivalent(element: Any) -> Any | None:
-    """The TextEquiv of the lowest index, or None."""
-    return min(children(element, "TextEquiv"), key=_index, default=None)
+    """The TextEquiv of the lowest index among those that are not blank, or among all, or None."""
+    return min(children(element, "TextEquiv"), key=lambda found: (blank(_stated(found)), _index(found)), default=None)
+
+
+def _stated(equivalent: Any) -> str:
+    """The text of a TextEquiv."""
+    parts = ("".join("".join(x.itertext()) for x in children(equivalent, name)) for name in ("Unicode", "PlainText"))
+    return next((text for text in parts if not blank(text)), "")
 
 
 def _index(equivalent: Any) -> int:

@@ -42,12 +42,12 @@ def read(data: Data) -> Dataset:
     alone, unlisted = 0, dict[str, str]()
     for folder, names in files.walk(root, unlisted):
         texts = [name for name in names if name.endswith(SUFFIX)]
-        stems = {name.removesuffix(SUFFIX) for name in texts}
+        stems = {files.nfc(name.removesuffix(SUFFIX)) for name in texts}
         # Prepared images, a.bin.png and a.nrm.png, lie beside the original or replace it.
         pictures: dict[str, list[str]] = {}
         prepared: dict[str, list[str]] = {}
         for name in names:
-            stem, dot, suffix = name.rpartition(".")
+            stem, dot, suffix = files.nfc(name).rpartition(".")
             if f"{dot}{suffix}".lower() in load.SUFFIXES:
                 before = stem.rpartition(".")[0]
                 if stem in stems or before not in stems:
@@ -60,7 +60,8 @@ def read(data: Data) -> Dataset:
             stem = name.removesuffix(SUFFIX)
             id = path.relative_to(root).as_posix().removesuffix(SUFFIX)
             try:
-                image = _image(path, stem, pictures.get(stem) or prepared.get(stem, [])[:1])
+                key = files.nfc(stem)
+                image = _image(path, stem, pictures.get(key) or prepared.get(key, [])[:1])
                 text = _text(path)
             except Error as error:
                 faults.append(Fault(id, str(error), id.rpartition("/")[0] or "."))

@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from hwr import Error
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line, splits
-from hwr.data.formats import writing
+from hwr.data.formats import spreadsheets, writing
 from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
 from hwr.system import files
@@ -98,9 +97,13 @@ def _line(row: dict[str, Any], id: str, folder: Path, source: str) -> Line:
     name, text, writer = _cell(row, IMAGE, source), _cell(row, TEXT, source), row.get("writer")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise Error(f"{source}: the image {name!r} is outside {folder}")
-    if not is_regular(folder / name):
+    image = files.named(folder, name)
+    if not is_regular(image) and "\\" in name:  # from a table made on Windows
+        inside = PureWindowsPath(name)
+        image = image if inside.anchor or ".." in inside.parts else files.named(folder, inside.as_posix())
+    if not is_regular(image):
         raise Error(f"{source}: no such image: {folder / name}")
-    return Line(id, folder / name, text.strip(), "" if writer is None else str(writer), source)
+    return Line(id, image, text.strip(), "" if writer is None else str(writer), source)
 
 
 def tables(root: Path) -> list[tuple[Path, str]]:
@@ -130,12 +133,8 @@ def _rows(path: Path, notes: list[str]) -> Iterator[tuple[dict[str, Any] | Error
             for number, row in enumerate(text.split("\n"), 1):
                 if row.strip():
                     yield _row(row, f"{path}:{number}"), f"{path}:{number}"
-        case ".csv":
-            yield from _cells(path, text, strict=True)
-        case ".tsv" if _quoted(path, text, notes):
-            yield from _cells(path, text, delimiter="\t", strict=True)
-        case ".tsv":
-            yield from _cells(path, text, delimiter="\t", quoting=csv.QUOTE_NONE)
+        case ".csv" | ".tsv":
+            yield from _cells(path, text, notes)
         case suffix:
             raise Error(f"{path}: {suffix or 'a file without extension'} is not a table; use .tsv, .csv or .jsonl")
 
@@ -147,47 +146,30 @@ def _row(row: str, source: str) -> dict[str, Any] | Error:
         return error
 
 
-def _cells(path: Path, text: str, **dialect: Any) -> Iterator[tuple[dict[str, Any] | Error, str]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), **dialect)
+def _cells(path: Path, text: str, notes: list[str]) -> Iterator[tuple[dict[str, Any] | Error, str]]:
+    found = spreadsheets.layout(text, "," if path.suffix.lower() == ".csv" else "\t", (IMAGE, TEXT))
+    notes += [f"{path}: {note}" for note in found.notes]
+    for names in (IMAGE, TEXT):
+        same = [name for name in found.columns if name in names]
+        if not same:
+            stated = ", ".join(found.header)
+            raise Error(f"{path}:1: has no column {names[0]} (or {', '.join(names[1:])}); it has {stated}")
+        if len(set(same)) < len(same):
+            raise Error(f"{path}:1: has several columns {same[0]}")
+    reader = csv.reader(io.StringIO(found.body, newline=""), **found.dialect)
+    first, number = found.first, 0
     try:
-        header = reader.fieldnames or []
-        for names in (IMAGE, TEXT):
-            if not set(names) & set(header):
-                raise Error(
-                    f"{path}:1: has no column {names[0]} (or {', '.join(names[1:])}); it has {', '.join(header)}"
-                )
         for cells in reader:
-            source = f"{path}:{reader.line_num}"
-            if None in cells or None in cells.values():
+            number, source = reader.line_num, f"{path}:{first + reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(found.columns):
                 yield Error(f"{source}: the row and the header have different numbers of cells"), source
             else:
-                yield cells, source
+                yield dict(zip(found.columns, cells, strict=True)), source
     except csv.Error as error:
-        source = f"{path}:{reader.line_num}"
+        source = f"{path}:{first + number + 1}"
         yield Error(f"{source}: {error}; what follows is not read"), source
-
-
-# What a spreadsheet makes of a cell with quotes in it: it doubles them, and puts the cell in quotes.
-_IN_QUOTES = re.compile('"(?:[^"]|"")*"')
-
-
-def _quoted(path: Path, text: str, notes: list[str]) -> bool:
-    """Whether a TSV was saved by a spreadsheet, so that its quotes enclose cells and are not characters of the text.
-
-    That is so if every cell with quotes is enclosed in them, and some are doubled. Adds a note, also if none is doubled,
-    because then the outer quotes may belong to the text.
-    """
-    cells = [cell for row in text.split("\n") for cell in row.rstrip("\r").split("\t") if '"' in cell]
-    if not cells or not all(_IN_QUOTES.fullmatch(cell) for cell in cells):
-        return False
-    if any('""' in cell[1:-1] for cell in cells):
-        notes.append(f"{path}: cells are in quotes, as spreadsheets save them; the quotes are not part of the text")
-        return True
-    notes.append(
-        f"{path}: {len(cells)} cells are in quotes, which are read as part of the text; save the table as CSV if they "
-        "are not"
-    )
-    return False
 
 
 def _object(row: str, source: str) -> dict[str, Any]:

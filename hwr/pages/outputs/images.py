@@ -4,10 +4,10 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hwr import Error
-from hwr.images import load
+from hwr.images import exif, load
 from hwr.pages.page_reading import PageReading
 from hwr.system.terminal import unicode
 
@@ -41,7 +41,7 @@ def thumbnail(page: PageReading, longest: int, quality: int) -> str:
     try:
         with load.opened(page.image) as opened:
             opened.draft("RGB", (longest, longest))  # decodes a large JPEG at a fraction of its size
-            image = opened if not page.upright else ImageOps.exif_transpose(opened)
+            image = exif.turned(opened, page.upright)
             if image.mode not in ("L", "RGB"):
                 image = Image.fromarray(load.grey_of(image, upright=False, name=str(page.image)))
             image.thumbnail((longest, longest))

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.images import load
+from hwr.images import exif, greys, load
 from hwr.system import files
 
 # Without a credible resolution, the longer side of a page is that of A4, in inches. Cameras and programs write 72 or 96 dots
@@ -63,12 +63,15 @@ def add(pdf: Any, path: Path, upright: bool = True) -> Placed:
     """
     try:
         with load.opened(path) as image:
-            orientation = image.getexif().get(load.ORIENTATION, 1) if upright else 1
-            if orientation not in range(1, 9):
-                orientation = 1
-            dpi, (width, height) = resolution(image), image.size
+            (width, height), orientation = exif.stored(image)
+            dpi = resolution(image)
             if max(image.size) * SHORTEST > min(image.size) * LONGEST:
                 raise Error(f"{path}: an image of {width} x {height} pixels is too long for a page of a PDF")
+            if image.format == "TIFF":  # Pillow turns it itself
+                image, orientation = exif.turned(image, upright), 1
+                width, height = image.size
+            elif not upright:
+                orientation = 1
             found = _encoded(pdf, path, image)
     except Error:
         raise
@@ -105,13 +108,13 @@ def _encoded(pdf: Any, path: Path, image: Image.Image) -> Any:
 
 
 def _plain(image: Image.Image, path: Path) -> Image.Image:
-    """The image in 8-bit grey or RGB, transparent parts white."""
+    """The image in 8-bit grey or RGB, on paper where it is transparent."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(load.grey_of(image, upright=False, name=str(path)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        image = greys.opaque(image)
     return image.convert("RGB")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.images import load
+from hwr.images import greys, load
 from hwr.serve.project import outlines
 from hwr.serve.project.coordinates import image_size
 from hwr.serve.project.page_state import PageLine, PageState
@@ -115,8 +115,7 @@ def _decoded(image: Image.Image) -> np.ndarray:
         deep = np.asarray(upright).astype(np.float64)
         upright = Image.fromarray(np.clip(deep * (255 / max(1.0, deep.max())), 0, 255).astype(np.uint8))
     if upright.mode in ("RGBA", "LA", "PA", "P"):
-        paper = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(paper, upright.convert("RGBA"))
+        upright = greys.opaque(upright)
     # A grey page takes a third of the time of a coloured one.
     mode = "L" if upright.mode in ("1", "L") else "RGB"
     return np.asarray(upright if upright.mode == mode else upright.convert(mode))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.data.formats.marked_pages import Page
-from hwr.images import load, orientation
+from hwr.images import exif, load, orientation
 from hwr.images.load import Polygon
 
 # Larger images would take gigabytes of a server's memory in colour; a page of A3 at 600 dpi has 70 million pixels.
@@ -54,7 +54,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     """
     try:
         with load.opened(path) as image:
-            (width, height), turn = image.size, image.getexif().get(load.ORIENTATION, 1)
+            (width, height), turn = exif.stored(image)
             pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except Error:
         raise
@@ -65,7 +65,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
         raise Error(f"{path.name}: {width} x {height} pixels are too many; the limit is {MOST_PIXELS:,}")
     if pages > 1:
         raise Error(f"{path.name}: holds {pages} images; upload it, which splits it, or split it yourself")
-    return width, height, turn if turn in range(1, 9) else 1
+    return width, height, turn
 
 
 def frame_of(image: Path, page: Page | None = None) -> Frame:
