@@ -41,6 +41,10 @@ def __getattr__(name: str) -> Any:
             from hwr import recognizer as module
         case "train":
             from hwr.training import loop as module
+        case "beam" | "lm" | "words":
+            from hwr import former
+
+            return former.module(name)
         case _:
             raise AttributeError(f"module 'hwr' has no attribute {name!r}")
     return getattr(module, name)

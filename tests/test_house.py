@@ -77,7 +77,7 @@ LAYERS = [
     ["hwr.serve"],
     ["hwr.training"],
     ["hwr.evaluation", "hwr.pages", "hwr.describe"],
-    ["hwr.recognizer"],
+    ["hwr.recognizer", "hwr.former"],
     ["hwr.loading"],
     ["hwr.engines"],
     ["hwr.networks", "hwr.decoding"],
@@ -85,7 +85,7 @@ LAYERS = [
     ["hwr.data"],
     # `images.load` only decodes files.
     ["hwr.checkpoint", "hwr.alphabet", "hwr.config", "hwr.images.load", "hwr.images.documents"],
-    ["hwr.images.direction"],
+    ["hwr.images.direction", "hwr.images.exif", "hwr.images.greys"],
     ["hwr.gluon_params", "hwr.bundled", "hwr.system"],
     ["hwr"],
 ]

@@ -321,6 +321,26 @@ def test_lines_in_any_direction_are_read(model: Recognizer, line: np.ndarray, de
     assert min(near) - 12 <= span[0] <= span[1] <= max(near) + 12
 
 
+@pytest.mark.parametrize("degrees", [20, 45, 70, -30, -60])
+def test_a_long_slanting_outline_is_enough(model: Recognizer, line: np.ndarray, degrees: float) -> None:
+    page, region, _ = turned(line, degrees)
+    for outline in (region, region[1:] + region[:1], region[::-1]):
+        assert direction.angle((), outline) == pytest.approx(degrees, abs=1)
+    assert model.read(load.cut(page, region)).text.rstrip(".") == TEXT
+
+
+def test_ordinary_outlines_have_no_direction() -> None:
+    for points in (
+        ((0, 0), (100, 30), (100, 60), (0, 30)),  # slanting a little
+        ((0, 0), (90, 0), (90, 40), (0, 40)),
+        ((0, 0), (20, 0), (20, 100), (0, 100)),  # the digit 1
+        ((0, 0), (50, 50), (80, 20), (30, -30)),
+        ((5, 5), (5, 5), (5, 5)),
+        (),
+    ):
+        assert direction.angle((), points) == 0
+
+
 def test_a_baseline_drawn_from_its_end_does_not_turn_the_line(line: np.ndarray) -> None:
     page, region, baseline = turned(line, 0)
     assert np.array_equal(load.cut(page, region, baseline[::-1]), load.cut(page, region))

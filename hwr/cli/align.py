@@ -109,14 +109,15 @@ def align(
     model = default_model() if checkpoint is None else checkpoint
     greedy = [*with_engine(overrides, engine), "decode.name=greedy"]
     loaded, settings = settings_for(model, config_path, greedy, decodes=False)
-    files, others = files_in([pages], settings.data.images)
-    say_what_is_read(files, others)
+    found = files_in([pages], settings.data.images)
+    say_what_is_read(found)
+    files = found.files
     paths, unused = aligning.transcripts(texts, files)
     if unused:
         echo(f"hwr: {len(unused)} texts belong to no page ({unused[0]}, …)", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
-    found = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
-    aligned = aligning.align(recognizer, found, paths)
+    read = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
+    aligned = aligning.align(recognizer, read, paths)
     done = _write(aligned, files, (pages, out), kind, min_score)
     _summarise(done, json_path, min_score)
     if broken := sum(bool(page.errors) for page in done):

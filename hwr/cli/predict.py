@@ -146,14 +146,14 @@ def predict(
     refuse_unused(overrides, "data.images", "data.normalise", *READING)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
-    files, others = files_in(inputs, settings.data.images)
-    files = _part(files, part)
+    found = files_in(inputs, settings.data.images)
+    files = _part(found.files, part)
     where = write.places(kind, out, inputs, files)
     known = Journal(where.folder, "").outputs if where.folder else ()
     write.check(where, format.rows is not None, files, known)
     rank, _ = rank_and_world_size()
     if not rank:
-        say_what_is_read(files, others)
+        say_what_is_read(found._replace(files=files))
     reads = ""
     if out is not None:
         reads = fingerprint(bundled.model(model), settings, kind, characters, min_confidence, pages, segmenter)

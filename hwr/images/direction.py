@@ -16,6 +16,9 @@ LEVEL = 15.0
 # A shorter baseline gives no direction, in pixels.
 SHORTEST = 8.0
 
+# Without a baseline, an outline that is this many times as long as wide gives the direction of a slanting line.
+ELONGATED = 4.0
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -37,14 +40,15 @@ class Turn:
 def angle(baseline: Polygon, region: Polygon) -> float:
     """The direction in which a line runs, in degrees clockwise from left to right: -180 to 180; 0 if it is ordinary.
 
-    A line that was drawn from its end has its region on the wrong side of the baseline, and is turned round.
+    A line that was drawn from its end has its region on the wrong side of the baseline, and is turned round. Without a
+    baseline, a long outline shows that a line slants; a vertical one does not tell whether it runs upwards or downwards.
 
     Args:
         baseline: Points from the line's start to its end, (x, y).
         region: Its polygon, or ().
     """
     if len(baseline) < 2:
-        return 0.0
+        return _slant(region)
     (x0, y0), (x1, y1) = baseline[0], baseline[-1]
     dx, dy = float(x1 - x0), float(y1 - y0)
     if math.hypot(dx, dy) < SHORTEST:
@@ -56,6 +60,20 @@ def angle(baseline: Polygon, region: Polygon) -> float:
         if (centre - middle) @ np.array([dy, -dx]) < 0:
             found = found - 180 if found > 0 else found + 180
     return 0.0 if abs(found) <= LEVEL else found
+
+
+def _slant(region: Polygon) -> float:
+    """The slope of a long outline, in degrees clockwise; 0 if it is nearly level or vertical, or not long."""
+    if len(region) < 3:
+        return 0.0
+    corners = cv2.boxPoints(cv2.minAreaRect(np.array(region, np.float32)))
+    sides = sorted((corners[1] - corners[0], corners[2] - corners[1]), key=lambda side: float(np.hypot(*side)))
+    short, long = (float(np.hypot(*side)) for side in sides)
+    if long < SHORTEST or long < ELONGATED * short:
+        return 0.0
+    x, y = sides[1].tolist()
+    found = math.degrees(math.atan2(y, x) if x > 0 else math.atan2(-y, -x))
+    return found if LEVEL < abs(found) < 90 - LEVEL else 0.0
 
 
 def _moments(region: Polygon) -> np.ndarray:

@@ -16,7 +16,7 @@ from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import load
 from hwr.pages.page_reading import PageReading
-from hwr.pages.predict import Prediction, prepare_page, reading_of
+from hwr.pages.predict import Prediction, on_page, prepare_page, reading_of
 from hwr.pages.sources import Job
 from hwr.recognizer import Output, Prepared, Recognizer
 from hwr.system import files
@@ -169,12 +169,8 @@ def _prediction(recognizer: Recognizer, line: Prediction, image: Prepared, outpu
         found = recognizer.locate(output.logits, written, image, output.per_step)
     except Error:  # too long for the line, so it fits badly
         return line
-    start = max(0, min((x for x, _ in line.target.region), default=0))
-    characters = (
-        c._replace(text=own, left=c.left + start, right=c.right + start)
-        for own, c in zip(line.text, found, strict=True)
-    )
-    return replace(line, characters=tuple(characters))
+    characters = zip(line.text, on_page(found, line.target, image), strict=True)
+    return replace(line, characters=tuple(c._replace(text=own) for own, c in characters))
 
 
 def kept(page: AlignedPage, least: float) -> AlignedPage:
@@ -216,7 +212,8 @@ class Table:
     def add(self, page: AlignedPage) -> None:
         """Write the images of a page's lines, and keep their rows."""
         lines = [line for line in page.page.lines if line.text]
-        cuts = load.read_lines(page.page.image, [line.region for line in lines], page.page.upright)
+        regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
+        cuts = load.read_lines(page.page.image, regions, page.page.upright, baselines)
         for line, pixels in zip(lines, cuts, strict=True):
             if isinstance(pixels, Error):
                 raise pixels

@@ -146,12 +146,15 @@ def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Read
     if isinstance(found, Error):
         return Prediction(target, None, 0.0, str(found))
     reading = next(readings)
-    edges = np.array([(c.left, c.right) for c in reading.characters]).reshape(-1, 2)
-    on_page = direction.on_page(edges, found.size[0], target.region, target.baseline).round(1).tolist()
-    characters = tuple(
-        c._replace(left=left, right=right) for c, (left, right) in zip(reading.characters, on_page, strict=True)
-    )
+    characters = on_page(reading.characters, target, found)
     return Prediction(target, reading.text, reading.confidence, "", characters)
+
+
+def on_page(characters: Sequence[Character], target: Target, image: Prepared) -> tuple[Character, ...]:
+    """The characters of a line's image with their edges on its page."""
+    edges = np.array([(c.left, c.right) for c in characters]).reshape(-1, 2)
+    placed = direction.on_page(edges, image.size[0], target.region, target.baseline).round(1).tolist()
+    return tuple(c._replace(left=left, right=right) for c, (left, right) in zip(characters, placed, strict=True))
 
 
 def _chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:

@@ -58,39 +58,52 @@ class Job:
     last: bool = True
 
 
-def files_in(paths: Iterable[Path], images: str | None = None) -> tuple[list[str], list[str]]:
+class Found(NamedTuple):
+    """What files and folders hold.
+
+    Attributes:
+        files: The files to read; paths are strings, because a million Path objects take three times the memory.
+        others: Other files in the folders, without the images that are read with their XML.
+        twice: The names of XML files that describe an image which an earlier one of the same format describes, too.
+    """
+
+    files: list[str]
+    others: list[str]
+    twice: list[str]
+
+
+def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
     example) is always skipped, and so is a PDF beside an image of the same name, and an ALTO file of an image that a PAGE
     file describes as well. A PDF counts as its pages. Missing files and folders that can't be listed are kept, because
-    reading them reports the error. Paths are strings, because a million Path objects take three times the memory.
+    reading them reports the error.
 
     Args:
         images: A further folder with page images, see `data.images`.
-
-    Returns:
-        The files to read, and the other files found, without the images that are read with their XML.
 
     Raises:
         Error: A folder can't be listed or has nothing to read, or no file is left to read.
     """
     found: list[str] = []
     others: list[str] = []
+    twice: list[str] = []
     for path in paths:
         if path.is_dir():
-            here, rest = _in_folder(path, images)
+            here, rest, again = _in_folder(path, images)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
                 raise Error(f"{path}: no images ({suffixes}), no PDF, and no PAGE or ALTO files in this folder")
             found += here
             others += rest
+            twice += again
         else:
             (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
     found = [page for file in found for page in (_pages(file) if file.lower().endswith(documents.PDF) else [file])]
     if others and not found:
         raise Error(f"{others[0]} marks no lines, and there is nothing else to read")
-    return found, others
+    return Found(found, others, twice)
 
 
 def _pages(file: str) -> list[str]:
@@ -121,8 +134,8 @@ def _look(path: Path, images: str | None) -> _Look:
         return _Look("", next((image for image in named if image.is_file()), None))
 
 
-def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
-    """The files of a folder to read, and its other files."""
+def _in_folder(folder: Path, images: str | None) -> Found:
+    """What a folder holds."""
     unlisted: dict[str, str] = {}
     files = below(folder, unlisted)
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
@@ -150,7 +163,10 @@ def _in_folder(folder: Path, images: str | None) -> tuple[list[str], list[str]]:
             if os.path.splitext(name)[1].lower() in load.SUFFIXES and os.path.realpath(name) in shown
         ),
     }
-    return [*found, *unlisted], sorted(set(files) - read)
+    first: dict[str, str] = {}
+    chosen = {name: os.path.realpath(look.image) for name in found if (look := looks.get(name)) and look.image}
+    twice = [name for name, image in chosen.items() if first.setdefault(image, name) != name]
+    return Found([*found, *unlisted], sorted(set(files) - read), twice)
 
 
 def _copies(looks: dict[str, _Look]) -> set[str]:

@@ -83,7 +83,7 @@ def _pages(path: Path) -> None:
 
 def _predicted(path: Path) -> None:
     Image.fromarray(np.full((60, 200), 230, np.uint8)).save(path.with_name("page.png"))
-    for job in jobs(files_in([path.parent])[0]):
+    for job in jobs(files_in([path.parent]).files):
         load.read_lines(job.image, [target.region for target in job.targets])
 
 

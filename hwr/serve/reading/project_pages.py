@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hwr import Error
 from hwr.images import load
+from hwr.pages.predict import on_page
+from hwr.pages.sources import Target
 from hwr.recognizer import Prepared, Reading, Recognizer
 from hwr.serve.project import edits
 from hwr.serve.project.database import Store
@@ -71,7 +74,7 @@ def read_page(
     readings = dict(zip(prepared, reader.read(list(prepared.values()), True, LATER).result(), strict=True))
     if readings:
         page = edits.read_into(project, id, lines, readings, given)
-        store.set_characters(id, {line: _characters(reading) for line, reading in readings.items()})
+        store.set_characters(id, _located(page.lines, prepared, readings))
     return PageResult(page, tuple(faults))
 
 
@@ -88,7 +91,7 @@ def read_lines(project: Project, store: Store, reader: Reader, id: str, names: S
         raise Error(faults[0] if faults else "no line to read: checked lines stay as they are")
     readings = dict(zip(prepared, reader.read(list(prepared.values()), True, NOW).result(), strict=True))
     page = edits.read_into(project, id, lines, readings, given=True)
-    store.set_characters(id, {line: _characters(reading) for line, reading in readings.items()})
+    store.set_characters(id, _located(lines, prepared, readings))
     return page
 
 
@@ -98,7 +101,8 @@ def prepare(
     """The prepared images of lines, by id, and what is wrong with the others."""
     usable = [line for line in lines if line.polygon]
     faults = [f"{page.name}: {line.id}: {line.fault or 'has no outline'}" for line in lines if not line.polygon]
-    cuts = load.read_lines(page.image, [line.polygon for line in usable], upright=True)
+    regions, baselines = [line.polygon for line in usable], [line.baseline for line in usable]
+    cuts = load.read_lines(page.image, regions, True, baselines)
     prepared = {}
     for line, cut in zip(usable, cuts, strict=True):
         if isinstance(cut, Error):
@@ -108,8 +112,22 @@ def prepare(
     return prepared, faults
 
 
-def _characters(reading: Reading) -> tuple[str, list[tuple[str, float, float, float]]]:
-    return reading.text.strip(), [tuple(character) for character in reading.characters]  # type: ignore[misc]
+def _located(
+    lines: Sequence[PageLine], prepared: dict[str, Prepared], readings: dict[str, Reading]
+) -> dict[str, tuple[str, list[tuple[str, float, float, float]]]]:
+    """For each line its text and its characters, with their edges in pixels from the left end of the line's box."""
+    found = {}
+    for line in lines:
+        if (reading := readings.get(line.id)) is None:
+            continue
+        left = max(0, min(x for x, _ in line.polygon))
+        target = Target(Path(), line.polygon, line.baseline)
+        characters = on_page(reading.characters, target, prepared[line.id])
+        found[line.id] = (
+            reading.text.strip(),
+            [(c.text, c.left - left, c.right - left, c.confidence) for c in characters],
+        )
+    return found
 
 
 # --- Alternatives ---

@@ -151,7 +151,8 @@ def _write_lines(lines: Lines, recognizer: Recognizer, out: Path) -> None:
         for page, line in chosen:
             by_page.setdefault(page.id, []).append((page, line))
         for own in by_page.values():
-            cuts = load.read_lines(own[0][0].image, [line.polygon for _, line in own], upright=True)
+            regions, baselines = [line.polygon for _, line in own], [line.baseline for _, line in own]
+            cuts = load.read_lines(own[0][0].image, regions, True, baselines)
             for number, ((page, line), cut) in enumerate(zip(own, cuts, strict=True)):
                 fault = str(cut) if isinstance(cut, Error) else _fault(recognizer, cut, line.text)
                 if fault or isinstance(cut, Error):
