@@ -18,8 +18,11 @@ from hwr.data.formats.xml import children, descendants
 from hwr.decoding.transcript import DOUBTFUL
 from hwr.images import load
 from hwr.pages import segment
-from hwr.pages.align import Table
+from hwr.pages.align import AlignedPage, Table
+from hwr.pages.page_reading import PageLine, PageReading
+from hwr.pages.predict import on_page
 from hwr.pages.sources import Target
+from hwr.recognizer import Character, Prepared
 
 from .conftest import REPOSITORY
 
@@ -161,6 +164,29 @@ def test_one_text_for_one_page(pages: dict[str, list[Box]], lines: list[Line], m
     (tmp_path / "texts/more/p1.txt").write_text("again")
     twice = hwr("align", tmp_path / "marked", tmp_path / "texts", *scans, exit_code=2)
     assert "have the same name" in twice.stderr
+
+
+def test_scores_are_printed_instead_of_the_table(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
+    done = align(tmp_path, model, "--out", tmp_path / "out", "--json", "-")
+    assert json.loads(done.stdout)["pages"] == 2
+    assert not Path("-").exists()
+
+
+def test_turned_lines_are_cut_as_they_are_read(lines: list[Line], tmp_path: Path) -> None:
+    """A vertical line becomes the same image as the line, and its characters have their place on the page."""
+    pixels = load.read(lines[0].image)
+    height, width = pixels.shape
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "p.png")  # runs upwards
+    region = corners((0, 0, height - 1, width - 1))
+    up = ((height - 6, width - 2), (height - 6, 2))
+    line = PageLine(text="text", confidence=1.0, id="l", region=region, baseline=up)
+    with Table(tmp_path / "table") as table:
+        table.add(AlignedPage(tmp_path / "p.png", None, PageReading(tmp_path / "p.png", (line,))))
+    (row,) = (tmp_path / "table/metadata.jsonl").read_text().splitlines()
+    assert np.array_equal(load.read(tmp_path / "table" / json.loads(row)["file_name"]), pixels)
+    target = Target(tmp_path / "p.png", region, up)
+    (found,) = on_page([Character("x", 10.0, 30.0, 1.0)], target, Prepared(pixels, (height, width)))
+    assert (round(found.left), round(found.right)) == (0, height)
 
 
 def test_inputs_are_not_overwritten(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hwr import Error, config, data
 from hwr.cli import main
 from hwr.data import Dataset, Line
 from hwr.data.formats import FORMATS, PAGE_FORMATS, xml
+from hwr.data.formats import page as page_module
 from hwr.data.formats.marked_pages import Marked
 from hwr.images import load
 
@@ -545,6 +546,53 @@ def test_words_replace_an_empty_text(tmp_path: Path, page: np.ndarray) -> None:
     )
     (tmp_path / "one.xml").write_text(text)
     assert {line.id: line.text for line in every(read(tmp_path))}["one/l3"] == "two words"
+
+
+EQUIVALENTS = {
+    "glyphs": "<Word id='w'>{}</Word>".format("".join(f"<Glyph>{text}</Glyph>" for text in ("T", "o"))),
+    "words and glyphs": "<TextEquiv><Unicode/></TextEquiv><Word><TextEquiv><Unicode>To</Unicode></TextEquiv></Word>",
+    "plain text": "<TextEquiv><PlainText>To</PlainText></TextEquiv>",
+    "plain text beside an empty one": "<TextEquiv><PlainText>To</PlainText><Unicode></Unicode></TextEquiv>",
+    "an alternative": "<TextEquiv index='0'><Unicode>\u200b</Unicode></TextEquiv><TextEquiv index='1'><Unicode>To</Unicode></TextEquiv>",
+}
+
+
+@pytest.mark.parametrize("kind", EQUIVALENTS)
+def test_texts_of_page_in_other_elements(kind: str) -> None:
+    from lxml import etree
+
+    inner = EQUIVALENTS[kind]
+    if "Glyph" in inner:
+        inner = inner.replace("<Glyph>", "<Glyph><TextEquiv><Unicode>").replace(
+            "</Glyph>", "</Unicode></TextEquiv></Glyph>"
+        )
+    assert page_module.text_of(etree.fromstring(f"<TextLine>{inner}</TextLine>")) == "To"
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        '<String CONTENT=""><Glyph CONTENT="T"/><Glyph CONTENT="o"/></String>',
+        "<String><ALTERNATIVE>To</ALTERNATIVE></String>",
+    ],
+)
+def test_texts_of_alto_in_other_elements(tmp_path: Path, string: str) -> None:
+    pictures(tmp_path, "a.png")
+    (tmp_path / "a.xml").write_text(
+        f"<alto><Layout><Page><PrintSpace><TextBlock><TextLine ID='l' HPOS='1' VPOS='1' WIDTH='9' HEIGHT='9'>{string}"
+        "</TextLine></TextBlock></PrintSpace></Page></Layout></alto>"
+    )
+    assert [line.text for line in every(read(tmp_path))] == ["To"]
+
+
+def test_a_damaged_page_that_comes_first_does_not_hide_the_others(tmp_path: Path, page: np.ndarray) -> None:
+    """Not even while the format is looked for."""
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    (tmp_path / "a.xml").write_text("<PcGts")
+    (tmp_path / "b.xml").write_text('<!DOCTYPE x [<!ENTITY a "b">]><PcGts/>')
+    found = data.read_all(config.load(None, [f"data.root={tmp_path}"]).data)
+    assert [fault.id for fault in found.faults] == ["a", "b"]
+    assert len(every(found)) == 3
 
 
 def test_tables_saved_by_a_spreadsheet(tmp_path: Path) -> None:

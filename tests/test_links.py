@@ -174,6 +174,13 @@ def exported(tmp_path: Path) -> Path:
     return root
 
 
+def test_a_page_that_is_read_twice_is_reported(exported: Path, model: Path) -> None:
+    (exported / "page2").mkdir()
+    (exported / "page2/one.xml").write_text(PAGE.format("one.png"))
+    done = hwr("predict", "--checkpoint", model, exported)
+    assert f"1 images are read again with another XML file ({exported / 'page2/one.xml'}, …)" in done.stderr
+
+
 def test_a_page_exported_in_two_formats_is_one_page(exported: Path, model: Path, tmp_path: Path) -> None:
     done = hwr("predict", "--checkpoint", model, "--json", exported)
     read = [json.loads(row)["image"] for row in done.stdout.splitlines()]

@@ -573,3 +573,23 @@ def test_every_option_is_obeyed_or_refused(checked: Check | str, world: World) -
         assert re.search(rf"^def {name}\(", (REPOSITORY / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE)
     else:
         checked(world)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "a.png", "--out", "-"),
+        ("predict", "a.png", "--out=-"),
+        ("train", "--config", "lines_cpu", "--out", "-"),
+        ("synth", "--out", "-"),
+        ("lm", "build", "--text", "a.txt", "--out", "-"),
+        ("export", "hwr-latin", "--format", "onnx", "--out", "-"),
+        ("augment", "--config", "lines_cpu", "--out", "-"),
+        ("evaluate", "--checkpoint", "hwr-latin", "--report", "-"),
+        ("align", "a.png", "a.txt", "--out", "-"),
+    ],
+)
+def test_standard_output_is_no_name_of_a_file(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "a file of this name is ./-" in done.output

@@ -56,7 +56,12 @@ def _formats() -> list[str]:
     type=click.FloatRange(0, 1),
     help="Leave out the text of lines with a lower score (default: 0, keep all).",
 )
-@click.option("--json", "json_path", metavar="FILE", help="Write what was aligned, with all scores, as JSON.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write what was aligned, with all scores, as JSON (-: print it instead of the table).",
+)
 @click.option(
     "--segmenter",
     type=click.Choice(["rapidocr", "kraken"]),
@@ -118,7 +123,7 @@ def align(
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
     read = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
     aligned = aligning.align(recognizer, read, paths)
-    done = _write(aligned, files, (pages, out), kind, min_score)
+    done = _write(aligned, files, (pages, out), kind, min_score, quiet=json_path == "-")
     _summarise(done, json_path, min_score)
     if broken := sum(bool(page.errors) for page in done):
         echo(f"hwr: {broken} of {len(files)} pages could not be aligned, or only in part", err=True)
@@ -126,9 +131,9 @@ def align(
 
 
 def _write(
-    pages: "Iterator[AlignedPage]", files: list[str], paths: tuple[Path, Path], kind: str, min_score: float
+    pages: "Iterator[AlignedPage]", files: list[str], paths: tuple[Path, Path], kind: str, min_score: float, quiet: bool
 ) -> "list[AlignedPage]":
-    """Write pages as they come; `paths` are the input and the output."""
+    """Write pages as they come; `paths` are the input and the output. With `quiet`, the rows of the pages are not printed."""
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -158,7 +163,7 @@ def _write(
                     page = replace(page, errors=(*page.errors, str(error)))
                 for reason in page.errors:
                     echo(f"hwr: {reason}", err=True)
-                if page.alignment.lines:
+                if page.alignment.lines and not quiet:
                     bar.write(_row(page), file=sys.stdout)
                 done.append(page)
     return done
@@ -197,9 +202,13 @@ def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: flo
         "doubtful": sum(line.doubtful for line in texts),
         "below_min_score": few,
     }
+    if json_path:
+        found = {**totals, "min_score": min_score, "details": [page.to_dict() for page in pages]}
+        if json_path == "-":
+            echo(report.to_json(found))
+            return
+        report.write_json(json_path, found)
     echo(
         f"{len(pages)} pages: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
         + (f"; {few} below --min-score were left out" if few else "")
     )
-    if json_path:
-        report.write_json(json_path, {**totals, "min_score": min_score, "details": [page.to_dict() for page in pages]})

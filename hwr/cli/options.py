@@ -37,6 +37,11 @@ class _Shown(click.Command):
             sys.exit(130)
 
 
+# Options that name what is written, and those of them that print it if they are given as `-`.
+_WRITES = ("--out", "--json", "--report", "--picture")
+_PRINTS = (("evaluate", "--json"), ("align", "--json"))
+
+
 class Command(_Shown):
     """Lets one --set take several pairs: `--set train.epochs=2 train.lr=1e-3`."""
 
@@ -60,7 +65,16 @@ class Command(_Shown):
             if after_set and re.match(r"[a-z]+\.[a-z_]+=", arg):
                 spread.append("--set")
             spread.append(arg)
+        self._refuse_dash(spread)
         return super().parse_args(context, spread)
+
+    def _refuse_dash(self, args: list[str]) -> None:
+        """Refuse `-`, which elsewhere means standard output, as the name of a file to write."""
+        valued = {name for param in self.params if not getattr(param, "is_flag", False) for name in param.opts}
+        for option in valued.intersection(_WRITES):
+            given = f"{option}=-" in args or (option, "-") in itertools.pairwise(args)
+            if given and (self.name, option) not in _PRINTS:
+                raise click.UsageError(f"{option} -: this is not printed but written; a file of this name is ./-")
 
 
 class Group(_Shown, click.Group):
