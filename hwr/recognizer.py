@@ -1,7 +1,7 @@
 """The recognizer: a checkpoint, an engine and a decoder, which together read lines."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +13,7 @@ from hwr import Error, bundled, decoding, engines, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.decoding import align
+from hwr.engines import side_by_side
 from hwr.images import batches, ink, pieces, prepare
 from hwr.images.cache import Images
 from hwr.images.geometry import steps_needed
@@ -154,9 +155,8 @@ class Recognizer:
         if not lines:
             return out
         images = Images.of([line.pixels for line in lines])
-        size, geometry = self.config.evaluate.batch_size, self.geometry
-        for batch in batches.reading(images, None, size, geometry.multiple, geometry.width):
-            logits = pieces.logits(self.engine.logits, batch, geometry, size)
+        geometry = self.geometry
+        for batch, logits in self._computed(images):
             texts, confidences = self.decode(logits)
             for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
                 own: tuple[Character, ...] = ()
@@ -166,6 +166,13 @@ class Recognizer:
                     own = self.locate(row, text, lines[i], geometry.step_width(batch.images.shape[2]))
                 out[i] = Reading(text, confidence, own)
         return out
+
+    def _computed(self, images: Images) -> Iterator[tuple[batches.Batch, np.ndarray]]:
+        """Batches of all lines with their logits."""
+        geometry = self.geometry
+        size = side_by_side.batch_size(self.engine, len(images), self.config.evaluate.batch_size)
+        given = batches.reading(images, None, size, geometry.multiple, geometry.width)
+        return side_by_side.logits(self.engine, given, geometry, size)
 
     def decode(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         """(N, T, C) logits -> N texts and their confidences, (N,) in 0..1."""
@@ -178,9 +185,8 @@ class Recognizer:
             return out
         images = Images.of([line.pixels for line in lines])
         steps = self.geometry.time_steps(images.widths)
-        size, geometry = self.config.evaluate.batch_size, self.geometry
-        for batch in batches.reading(images, None, size, geometry.multiple, geometry.width):
-            logits = pieces.logits(self.engine.logits, batch, geometry, size)
+        geometry = self.geometry
+        for batch, logits in self._computed(images):
             per_step = geometry.step_width(batch.images.shape[2])
             for row, i in zip(logits, batch.index.tolist(), strict=True):
                 out[i] = Output(row[: steps[i]].copy(), per_step)

@@ -56,12 +56,17 @@ class Engine(Protocol):
         """
         ...
 
-    def limit_threads(self, number: int) -> bool:
-        """Compute what the calling thread asks for in this many threads of a CPU.
+    @property
+    def side_by_side(self) -> int:
+        """Number of batches that the calling thread can have computed at the same time, each in a thread of its own.
 
-        Returns:
-            Whether several threads can use the engine at once, each with its own number.
+        It is the number of threads in which a batch is computed for the calling thread, so that a core each remains; 1 if only
+        one thread may use the engine, or if more would not be faster.
         """
+        ...
+
+    def limit_threads(self, number: int) -> None:
+        """Compute what the calling thread asks for in this many threads of a CPU. No effect if `side_by_side` is always 1."""
         ...
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

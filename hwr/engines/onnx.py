@@ -1,5 +1,6 @@
 """A network on onnxruntime, for reading only."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hwr.engines import onnx_file
 from hwr.engines.base import Group
 from hwr.images.batches import Batch
 from hwr.system import files, memory
+from hwr.system.processes import usable_cores
 from hwr.system.threads import onnx_options
 
 
@@ -35,7 +37,9 @@ class OnnxEngine:
         if config.engine.device not in ("auto", "cpu"):
             raise Error(f"{name}: onnxruntime runs on the CPU only; set engine.device=cpu")
         self._name, self._classes = name, classes
-        self._session = _session(model, name, config.engine.threads)
+        self._model, self._lock, self._own = model, threading.Lock(), threading.local()
+        self._threads = config.engine.threads or usable_cores()
+        self._sessions = {self._threads: _session(model, name, self._threads)}
         self._any_width = networks.geometry(config).any_width
         self.group = Group()
 
@@ -45,7 +49,7 @@ class OnnxEngine:
             feed["widths"] = batch.widths.astype(np.int64)
         with memory.errors(f"evaluate.batch_size (now {len(batch.images)})"):
             try:
-                out: np.ndarray = self._session.run(None, feed)[0]
+                out: np.ndarray = self._session().run(None, feed)[0]
             except Exception as error:
                 raise error if memory.is_short(error) else _cannot_run(self._name, error) from error
         lines, classes = len(batch.images), self._classes
@@ -55,8 +59,19 @@ class OnnxEngine:
             raise Error(f"{self._name}: its logits should be ({lines}, T, {classes}) float32, but are {found}")
         return out
 
-    def limit_threads(self, number: int) -> bool:
-        return False
+    @property
+    def side_by_side(self) -> int:
+        return getattr(self._own, "threads", self._threads)
+
+    def limit_threads(self, number: int) -> None:
+        self._own.threads = number  # of the calling thread
+
+    def _session(self) -> Any:
+        """A session with the calling thread's number of threads; a session's own number can't be changed."""
+        with self._lock:
+            if self.side_by_side not in self._sessions:
+                self._sessions[self.side_by_side] = _session(self._model, self._name, self.side_by_side)
+            return self._sessions[self.side_by_side]
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """NaN: exported networks are scored on their text only."""

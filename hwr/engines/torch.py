@@ -63,10 +63,13 @@ class TorchEngine:
             out: np.ndarray = self._forward(self._reader, *self._pixels(batch)).logits.cpu().numpy()
         return out
 
-    def limit_threads(self, number: int) -> bool:
+    @property
+    def side_by_side(self) -> int:
+        return torch.get_num_threads() if self._device.type == "cpu" else 1
+
+    def limit_threads(self, number: int) -> None:
         if torch.get_num_threads() != number:
             torch.set_num_threads(number)  # of this thread, and of those that begin later
-        return True
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -16,7 +16,7 @@ from hwr.alphabet import Alphabet
 from hwr.checkpoint import folder_names as checkpoint_names
 from hwr.config import DECODER, Data, decoder_settings
 from hwr.data import PARTS, Dataset, Line
-from hwr.engines import Engine, Group
+from hwr.engines import Engine, Group, side_by_side
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
 from hwr.images import batches, cache, ink, pieces
@@ -79,9 +79,9 @@ def read(
     group, own, stopped, seconds = engine.group, [], False, 0.0
     all_batches = batches.reading(examples.images, examples.labels, batch_size, geometry.multiple, geometry.width)
     with tqdm(desc=title, total=len(examples), unit="line", disable=True if group.rank else None, leave=False) as bar:
-        for batch in islice(all_batches, group.rank, None, group.size):
-            start = time.perf_counter()
-            logits = pieces.logits(engine.logits, batch, geometry, batch_size)
+        own_batches = islice(all_batches, group.rank, None, group.size)
+        start = time.perf_counter()
+        for batch, logits in side_by_side.logits(engine, own_batches, geometry, batch_size):
             found, confidence = decode(logits)
             _clear_blank(found, confidence, batch, geometry)
             seconds += time.perf_counter() - start
@@ -90,6 +90,7 @@ def read(
             stopped = stop()
             if stopped:
                 break
+            start = time.perf_counter()
     everybody = group.all_gather((own, seconds, stopped))
     if any(stopped for _, _, stopped in everybody):
         raise Stopped

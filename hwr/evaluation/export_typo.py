@@ -8,6 +8,7 @@ from typing import Any
 from hwr import Error, data
 from hwr.config import Decode
 from hwr.decoding import Decoder
+from hwr.engines import side_by_side
 from hwr.evaluation.evaluate import lines_of, prepared, read_with
 from hwr.images import batches, pieces
 from hwr.recognizer import Recognizer
@@ -50,8 +51,9 @@ def export_typo(
     if searching and n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
         size, geometry = config.evaluate.batch_size, model.geometry
-        for batch in batches.reading(examples.images, None, size, geometry.multiple, geometry.width):
-            found = searching.n_best(pieces.logits(model.engine.logits, batch, geometry, size), n_best)
+        reading = batches.reading(examples.images, None, size, geometry.multiple, geometry.width)
+        for batch, logits in side_by_side.logits(model.engine, reading, geometry, size):
+            found = searching.n_best(logits, n_best)
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
                 readings[i] = {"reference": lines[i].text, "readings": alternatives}

@@ -14,6 +14,7 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
 from hwr.decoding import Decoder, Settings
 from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
+from hwr.engines import side_by_side
 from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache, pieces
@@ -66,8 +67,9 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
     size = config.evaluate.batch_size
     reading = batches.reading(images, None, size, geometry.multiple, geometry.width)
     # All logits are kept: a few thousand validation lines of 100 kB each.
-    bar = tqdm(reading, "validation lines", -(-len(lines) // size), disable=None, leave=False)
-    outputs = [(batch.index, pieces.logits(model.engine.logits, batch, geometry, size)) for batch in bar]
+    computed = side_by_side.logits(model.engine, reading, geometry, size)
+    bar = tqdm(computed, "validation lines", -(-len(lines) // size), disable=None, leave=False)
+    outputs = [(batch.index, logits) for batch, logits in bar]
     references = [line.text for line in lines]
 
     def read(decoder: Decoder) -> tuple[metrics.Score, list[np.ndarray]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hwr import Error
+from hwr.engines import side_by_side
 from hwr.recognizer import Prepared, Reading, Recognizer
 from hwr.system.processes import usable_cores
 
@@ -18,10 +19,6 @@ T = TypeVar("T")
 
 # Batches' worth of lines that are read in one go. More would make a short request wait longer behind a long one.
 TOGETHER = 4
-
-# Most threads. Each computes on one core while all are busy: two networks on a core each read more lines than one on two
-# cores, whose threads wait for each other after every layer; and one decodes while another computes.
-MOST_THREADS = 8
 
 # Lines that may wait; a request beyond them is refused rather than kept in memory.
 MOST_WAITING = 20_000
@@ -66,10 +63,10 @@ class Reader:
         self.requests = 0
         self._cores = recognizer.config.engine.threads or usable_cores()
         self._busy = 0
-        parallel = recognizer.engine.limit_threads(self._cores)
+        recognizer.engine.limit_threads(self._cores)
         self._threads = [
             threading.Thread(target=self._run, name=f"hwr reader {number}", daemon=True)
-            for number in range(min(self._cores, MOST_THREADS) if parallel else 1)
+            for number in range(min(recognizer.engine.side_by_side, side_by_side.MOST))
         ]
         for thread in self._threads:
             thread.start()
