@@ -18,7 +18,7 @@ from hwr.engines.base import Weights
 from hwr.engines.torch import TorchEngine, ctc_loss
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
-from hwr.system import memory
+from hwr.system import memory, threads
 
 # Weight of a batch in the running centre of each character's features (center loss).
 CENTER_RATE = 0.1
@@ -68,6 +68,8 @@ class TorchTrainer(TorchEngine):
 
         Created by the first training step, because reading does not need it.
         """
+        if self._device.type == "cpu":
+            threads.sleep_on_a_busy_machine(lambda: torch.ones(1 << 20).add_(1))
         return self.group.parallel(self._net, self._device, self._net.has_unused)
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
