@@ -64,7 +64,9 @@ def _watch(waits: Path, parallel: Callable[[], object]) -> None:
         time.sleep(PAUSE)
         before, (ran, waited) = (ran, waited), _seconds(waits)
         wanted = ran + waited - sum(before)
-        share = (waited - before[1]) / wanted if wanted > PAUSE / 10 else 0.0
+        if wanted < PAUSE / 10:
+            continue  # it had too little to do to tell
+        share = (waited - before[1]) / wanted
         if share > DISPLACED and settled is None:
             settled = threading.Event()
             threading.Thread(target=_hold, args=(parallel, settled), name="hwr second team", daemon=True).start()

@@ -78,7 +78,7 @@ def _measure(
     for what in WORK:
         workers = engines["onnx" if what.endswith("onnx") else "torch"]
         given = batch if what == "training" else dataclasses.replace(batch, warps=None)
-        task = what.removesuffix(", onnx")
+        task = "training a while" if what == "training" else "reading many"
         alone, others = _rates(workers, task, given, repeats)
         mine = [
             {"config": name, "what": what, "policy": policy, "others": others, "rates": {0: rate}}
@@ -125,9 +125,9 @@ def _rates(workers: Mapping[str, Connection], task: str, batch: Batch, repeats: 
         for policy, worker in workers.items():
             before = _busy_seconds()
             worker.send((task, batch))
-            took, used = worker.recv()
+            took, used, times = worker.recv()
             if turn:  # the first is the warm-up
-                seconds[policy].append(took)
+                seconds[policy].append(took / times)
                 clock, own, busy = clock + took, own + used, busy + _busy_seconds() - before
     rates = {policy: len(batch.images) / statistics.median(times) for policy, times in seconds.items()}
     return rates, max(0.0, busy - own) / (clock * (os.cpu_count() or 1))

@@ -22,10 +22,14 @@ from hwr.alphabet import Alphabet
 from hwr.config import Config
 from hwr.data import read as read_dataset
 from hwr.data import synth
+from hwr.engines import side_by_side
 from hwr.images import augment, batches, cache
 from hwr.images.batches import Batch, Examples, Recipe
 from hwr.images.cache import Images
 from hwr.system.processes import usable_cores
+
+# Batches in the task "reading many", and the seconds of "training a while".
+MANY, WHILE = 8, 1.5
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -49,7 +53,10 @@ def start(settings: Config, classes: int) -> Connection:
 
 
 def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
-    """Build an engine, send its description (or the error), then time calls on request: seconds by the clock and of CPU."""
+    """Build an engine, send its description (or the error), then time calls on request.
+
+    Its answers are seconds by the clock, CPU seconds, and the number of batches.
+    """
     recipe = config.from_dict(settings)
     try:
         if recipe.engine.name == "onnx":
@@ -73,13 +80,20 @@ def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
     pipe.send({"threads": threads, "device": engine.device, "numbers": numbers})
     while asked := pipe.recv():
         what, batch = asked
-        start, used = time.perf_counter(), time.process_time()
-        if what == "training":
+        start, used, times = time.perf_counter(), time.process_time(), 1
+        if what.startswith("training"):
             engine.train_step(batch, 0.0)  # learning rate 0: equal work in each step, and constant weights
+            while what == "training a while" and time.perf_counter() - start < WHILE:
+                engine.train_step(batch, 0.0)
+                times += 1
+        elif what == "reading many":
+            times = MANY
+            for _ in side_by_side.logits(engine, [batch] * MANY, networks.geometry(recipe), len(batch.images)):
+                pass
         else:
             engine.logits(batch)
         finish()  # MXNet may still be updating, and a GPU computing
-        pipe.send((time.perf_counter() - start, time.process_time() - used))
+        pipe.send((time.perf_counter() - start, time.process_time() - used, times))
 
 
 def _weights(settings: Config, classes: int) -> dict[str, np.ndarray]:

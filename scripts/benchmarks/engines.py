@@ -79,7 +79,7 @@ def compare_engines(
             for turn in range(repeats + 1):
                 for kind, worker in workers.items():
                     worker.send((what, given))
-                    took, _ = worker.recv()
+                    took, _, _ = worker.recv()
                     if turn:  # skip the warm-up
                         seconds[kind].append(took)
             rates = {kind: size / statistics.median(times) for kind, times in seconds.items()}
