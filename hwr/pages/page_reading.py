@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
@@ -36,7 +35,7 @@ class PageReading:
         upright: Whether positions refer to the image rotated by its EXIF orientation rather than as stored.
         source: The file that was read: the image, or the XML that marks its lines.
         kind: The format of that XML, a name in `data.formats.PAGE_FORMATS`; "" for an image.
-        root: The XML's root element.
+        xml: The content of that XML.
         error: Why the page could not be read, else "".
     """
 
@@ -46,7 +45,7 @@ class PageReading:
     upright: bool = True
     source: Path = Path()
     kind: str = ""
-    root: Any = field(default=None, repr=False, compare=False)
+    xml: bytes = field(default=b"", repr=False, compare=False)
     error: str = ""
 
     @property

@@ -4,7 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -97,8 +97,7 @@ def read_files(
     lines, each, rest = 0, FIRST, iter(files)
     while turn := list(itertools.islice(rest, each * group.size)):
         own = jobs(turn[group.rank * each : (group.rank + 1) * each])
-        # Elements of XML can't be sent to another process.
-        read = [replace(reading_of(*found), root=None) for found in predict(recognizer, own, pool, characters)]
+        read = [reading_of(*found) for found in predict(recognizer, own, pool, characters)]
         pages = [page for part in group.all_gather(read) for page in part]
         for number, page in enumerate(pages, 1):
             yield page, done + (len(turn) if number == len(pages) else 0)
@@ -138,7 +137,7 @@ def reading_of(job: Job, predictions: Sequence[Prediction]) -> PageReading:
         for p in predictions
     )
     upright = all(p.target.upright or not p.target.region for p in predictions) if predictions else not job.kind
-    return PageReading(job.image, lines, (0, 0), upright, job.source, job.kind, job.root, job.error)
+    return PageReading(job.image, lines, (0, 0), upright, job.source, job.kind, job.xml, job.error)
 
 
 def _prediction(target: Target, found: Prepared | Error, readings: Iterator[Reading]) -> Prediction:

@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
-from hwr.system.files import below, walk
+from hwr.system.files import below, read_bytes, walk
 
 # A typical page of handwriting.
 LINES_PER_PAGE = 30
@@ -44,7 +44,7 @@ class Job:
         image: The image of the page or line.
         targets: Its lines, in order.
         kind: The format of the page's XML, a name in `PAGE_FORMATS`; "" for an image.
-        root: The XML's root element.
+        xml: The content of that XML.
         error: Why it can't be read, else "".
         last: Whether it is the last of its file.
     """
@@ -53,7 +53,7 @@ class Job:
     image: Path
     targets: list[Target] = field(default_factory=list)
     kind: str = ""
-    root: Any = None
+    xml: bytes = b""
     error: str = ""
     last: bool = True
 
@@ -236,7 +236,8 @@ def _job(path: Path, segment: Callable[[Path], list[Target]] | None, images: str
 
 
 def _marked(path: Path, images: str | None) -> Job:
-    root = xml.parse(path)
+    content = read_bytes(path)
+    root = xml.parse_bytes(content, path)
     kind = _kind(root)
     if not kind:
         known = " or ".join(f"<{tag}> ({name})" for tag, name in _tags().items())
@@ -246,4 +247,4 @@ def _marked(path: Path, images: str | None) -> Job:
         Target(picture, region, line.baseline, line.id, line.fault, page.upright)
         for line, region in zip(page.lines, marked_pages.regions(page), strict=True)
     ]
-    return Job(path, picture, targets, kind, root)
+    return Job(path, picture, targets, kind, content)

@@ -160,6 +160,8 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
 def update(root: Any, lines: Sequence[Marked]) -> None:
     """Put predicted texts and their confidences into a page, a String for each word; a line with a fault keeps its own.
 
+    Where a line has as many Strings as words, they stay, and only what belonged to old words is removed.
+
     Args:
         lines: One for each line of the page, in its order.
     """
@@ -169,17 +171,41 @@ def update(root: Any, lines: Sequence[Marked]) -> None:
 
 
 def _update_line(element: Any, line: Marked) -> None:
+    words, same = _words(line), _text(element).strip() == line.text.strip()
+    strings, spaces = children(element, "String"), len(children(element, "SP"))
+    fits = not children(element, "HYP") and spaces in (0, sum(word[0] for word in words))
+    if len(strings) == len(words) and (same or fits):
+        for string, (_, word, characters) in zip(strings, words, strict=True):
+            if not same and string.get("CONTENT") != word:
+                _clear(string)
+                string.attrib.update({"CONTENT": word, **_place(characters)})
+            string.set("WC", _confidence(characters, line))
+        return
     xml.remove(element, "String", "SP", "HYP")
     box = {key: element.get(key) for key in ("VPOS", "HEIGHT") if element.get(key)}
-    for spaces, word, characters in _words(line):
-        for _ in range(spaces):
+    for number, word, characters in words:
+        for _ in range(number):
             xml.add(element, "SP")
-        place = {}
-        if characters:
-            left, right = round(characters[0][1]), round(characters[-1][2])
-            place = {"HPOS": left, "WIDTH": max(1, right - left)}
-        confidence = min((c[3] for c in characters), default=line.confidence)
-        xml.add(element, "String", CONTENT=word, WC=f"{confidence:.4f}", **place, **box)
+        xml.add(element, "String", CONTENT=word, WC=_confidence(characters, line), **_place(characters), **box)
+
+
+def _clear(string: Any) -> None:
+    """Remove what belongs to the old text of a String: alternatives, and what is known of its characters."""
+    xml.remove(string, "ALTERNATIVE", "Glyph", "Shape")
+    for name in ("CC", "SUBS_TYPE", "SUBS_CONTENT"):
+        string.attrib.pop(name, None)
+
+
+def _place(characters: Sequence[tuple[str, float, float, float]]) -> dict[str, str]:
+    """The horizontal position of a word, if that of its characters is known."""
+    if not characters:
+        return {}
+    left, right = round(characters[0][1]), round(characters[-1][2])
+    return {"HPOS": str(left), "WIDTH": str(max(1, right - left))}
+
+
+def _confidence(characters: Sequence[tuple[str, float, float, float]], line: Marked) -> str:
+    return f"{min((c[3] for c in characters), default=line.confidence):.4f}"
 
 
 def _words(line: Marked) -> list[tuple[int, str, list[tuple[str, float, float, float]]]]:

@@ -22,6 +22,8 @@ UNITS: tuple[str, ...] = ("line",)
 KEEPS_WRITERS = False
 # The attribute `custom` of a Page whose positions refer to the image as EXIF rotates it. PAGE has no element for it.
 TURNED = "exifOrientation {applied:true;}"
+# Marks on parts of a line's text, as Transkribus has them in the attribute `custom`.
+_RANGES = re.compile(r"\w+ *\{[^}]*offset:[^}]*\} *")
 NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 
 
@@ -151,18 +153,22 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
 def update(root: Any, lines: Sequence[Marked]) -> None:
     """Put predicted texts and their confidences into a page; a line with a fault stays unchanged.
 
-    Words, the texts of regions and marks on parts of the text are removed, since they belong to another reading. All
-    else stays.
+    What belongs to an old text is removed, see `set_text`. All else stays.
 
     Args:
         lines: One for each line of the page, in its order.
     """
+    before = xml.text(root)
     for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
-        if not line.fault:
+        if line.fault:
+            continue
+        best = best_equivalent(element)
+        if best is not None and line.text and _stated(best).strip() == line.text.strip():
+            best.set("conf", f"{line.confidence:.4f}")
+        else:
             set_text(element, line.text, line.confidence)
-    for region in (element for element in root.iter() if local(element).endswith(("Region", "TableCell"))):
-        xml.remove(region, "TextEquiv")
-    touch(root)
+    if xml.text(root) != before:
+        touch(root)
 
 
 def touch(root: Any) -> None:
@@ -172,21 +178,41 @@ def touch(root: Any) -> None:
 
 
 def set_text(element: Any, text: str, confidence: float | None) -> None:
-    """Set the text of a TextLine; what belonged to the old text is removed.
+    """Set the text of a TextLine.
+
+    What belonged to the old text is removed: words, alternatives, marks on parts of it, and the texts of the regions around
+    the line.
 
     Args:
         confidence: Of a predicted text, 0..1; None for any other.
     """
-    xml.remove(element, "TextEquiv", "Word")
-    if element.get("custom"):  # Transkribus keeps marks on ranges of characters there
-        element.set("custom", re.sub(r"\w+ *\{[^}]*offset:[^}]*\} *", "", element.get("custom")).strip())
-    equivalent = xml.add(element, "TextEquiv")
+    xml.remove(element, "Word")
+    custom = element.get("custom", "")
+    if _RANGES.search(custom):
+        element.set("custom", _RANGES.sub("", custom).strip())
+    best = best_equivalent(element)
+    for other in children(element, "TextEquiv"):
+        if other is not best:
+            xml.detach(other)
+    for above in element.iterancestors():
+        if local(above).endswith(("Region", "TableCell")):
+            xml.remove(above, "TextEquiv")
+    if best is None:
+        best = xml.add(element, "TextEquiv")
+        # The schema wants it after the line's shape and before its style.
+        shape = [i for i, child in enumerate(element) if local(child) in ("AlternativeImage", "Coords", "Baseline")]
+        element.insert(max(shape, default=-1) + 1, best)
     if confidence is not None:
-        equivalent.set("conf", f"{confidence:.4f}")
-    xml.add(equivalent, "Unicode").text = text
-    # The schema wants it after the line's shape and before its style.
-    shape = [i for i, child in enumerate(element) if local(child) in ("AlternativeImage", "Coords", "Baseline")]
-    element.insert(max(shape, default=-1) + 1, equivalent)
+        best.set("conf", f"{confidence:.4f}")
+    else:
+        best.attrib.pop("conf", None)
+    xml.remove(best, "PlainText")
+    first, *more = children(best, "Unicode") or [xml.add(best, "Unicode")]
+    for extra in more:
+        xml.detach(extra)
+    first.text = text
+    for inside in first:  # a comment
+        inside.tail = None
 
 
 def _now() -> str:

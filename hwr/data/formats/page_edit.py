@@ -14,12 +14,16 @@ from typing import Any
 from hwr import Error
 from hwr.data.formats import marked_pages, page, xml
 from hwr.data.formats.marked_pages import Page
+from hwr.data.formats.xml_edit import Document
 from hwr.images.load import Polygon
 
 GROUND_TRUTH = "groundTruth"
 
 # A mark of `custom`: a name and its properties in braces.
 _MARK = re.compile(r"\s*(\w+)\s*\{([^}]*)\}\s*")
+
+# Transkribus' mark for a line's place in its region.
+_PLACE = re.compile(r"(\breadingOrder\s*\{\s*index\s*:\s*)\d+")
 
 # The schema's order of a line's children. Whatever is not named here comes last.
 _ORDER = ("AlternativeImage", "Coords", "Baseline", "Word", "TextEquiv", "TextStyle", "UserDefined", "Labels")
@@ -38,25 +42,26 @@ class Status:
     checked: bool
 
 
-def parse(content: bytes, path: Path) -> tuple[Any, Page, tuple[Status, ...]]:
+def parse(content: bytes, path: Path) -> tuple[Document, Page, tuple[Status, ...]]:
     """Parse a PAGE file.
 
     Args:
         path: For messages.
 
     Returns:
-        Its root element, its page, and the status of each line of the page.
+        The file, its page, and the status of each line of the page.
 
     Raises:
-        Error: It is not PAGE, or malformed; names file:line.
+        Error: It is not PAGE, or malformed, or can't be edited; names file:line.
     """
-    root = xml.parse_bytes(content, path)
+    document = Document(content, path)
+    root = document.root
     if xml.local(root) != page.TAG:
         raise Error(f"{path}:{root.sourceline}: the root element is <{xml.local(root)}>, expected <{page.TAG}> (PAGE)")
     _name_all(root)
     found = page.parse(path, root)
     (element,) = xml.children(root, "Page")
-    return root, found, tuple(_status(line) for line in xml.descendants(element, "TextLine"))
+    return document, found, tuple(_status(line) for line in xml.descendants(element, "TextLine"))
 
 
 def set_image(root: Any, name: str) -> None:
@@ -111,9 +116,6 @@ def set_text(root: Any, id: str, text: str, confidence: float | None, checked: b
     best = page.best_equivalent(line)
     if page.text_of(line).strip() != text.strip() or not text:
         page.set_text(line, text, confidence)
-        for above in line.iterancestors():  # their texts hold the old text of this line
-            if xml.local(above).endswith(("Region", "TableCell")):
-                xml.remove(above, "TextEquiv")
     elif best is not None and confidence is not None:
         best.set("conf", f"{confidence:.4f}")
     elif best is not None and checked:
@@ -140,13 +142,26 @@ def set_shape(root: Any, id: str, polygon: Polygon, baseline: Polygon) -> None:
     for name, points in (("Coords", polygon), ("Baseline", baseline)):
         old = xml.children(line, name)
         for extra in old[1:] if points else old:
-            line.remove(extra)
+            xml.detach(extra)
         if points:
             element = old[0] if old else xml.add(line, name)
             for point in list(element):  # files older than 2013 have an element for each point
-                element.remove(point)
+                xml.detach(point)
             element.set("points", marked_pages.points_text(points))
-    line[:] = sorted(line, key=lambda e: _ORDER.index(xml.local(e)) if xml.local(e) in _ORDER else len(_ORDER))
+    _sort(line)
+
+
+def _sort(line: Any) -> None:
+    """Put a new outline or baseline where the schema wants it."""
+
+    def place(child: Any) -> int:
+        return _ORDER.index(xml.local(child)) if xml.local(child) in _ORDER else len(_ORDER)
+
+    elements = [child for child in line if xml.local(child)]
+    if elements != (wanted := sorted(elements, key=place)):
+        for child in wanted:
+            xml.detach(child)
+            line.append(child)
 
 
 def add(root: Any, polygon: Polygon, baseline: Polygon = (), after: str | None = None) -> str:
@@ -183,11 +198,11 @@ def move(root: Any, id: str, after: str | None) -> None:
     if after is None:
         first = xml.descendants(root, "TextLine")[0]
         if first is not line:
-            _detach(line)
+            xml.detach(line)
             first.addprevious(line)
     elif after != id:
         other = find(root, after)
-        _detach(line)
+        xml.detach(line)
         other.addnext(line)
     _renumber(line.getparent())
     if old is not line.getparent():
@@ -202,16 +217,8 @@ def delete(root: Any, id: str) -> None:
     """
     line = find(root, id)
     region = line.getparent()
-    _detach(line)
+    xml.detach(line)
     _renumber(region)
-
-
-def _detach(line: Any) -> None:
-    """Take a line out, but leave the text that follows it in the file: white space, normally."""
-    if line.tail and line.tail.strip():
-        raise Error(f"text stands outside of elements after line {line.get('id')!r}; repair the file first")
-    line.tail = None
-    line.getparent().remove(line)
 
 
 def _region(root: Any) -> Any:
@@ -239,9 +246,11 @@ def _first(line: Any) -> None:
 
 def _renumber(region: Any) -> None:
     """Number the lines of a region as Transkribus does, if it did."""
-    lines = xml.children(region, "TextLine")
-    if not any("readingOrder" in line.get("custom", "") for line in lines):
+    customs = [(line, line.get("custom", "")) for line in xml.children(region, "TextLine")]
+    if not any(_PLACE.search(custom) for _, custom in customs):
         return
-    for number, line in enumerate(lines):
-        others = [m.group(0).strip() for m in _MARK.finditer(line.get("custom", "")) if m.group(1) != "readingOrder"]
-        line.set("custom", " ".join([f"readingOrder {{index:{number};}}", *others]))
+    for number, (line, custom) in enumerate(customs):
+        if _PLACE.search(custom):
+            line.set("custom", _PLACE.sub(rf"\g<1>{number}", custom))
+        else:
+            line.set("custom", f"readingOrder {{index:{number};}} {custom}".strip())

@@ -1,11 +1,27 @@
 """XML: files from strangers read safely, and elements found, made and written whatever their namespace."""
 
+import codecs
+import re
 from pathlib import Path
 from typing import Any
 
 from hwr import Error
 from hwr.system import files
 from hwr.system.atomic import replacing
+
+# How files begin whose declaration does not tell the encoding: with a mark of the byte order, or a wide "<".
+_BEGINNINGS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    b"<\0\0\0": "utf-32-le",
+    b"\0\0\0<": "utf-32-be",
+    b"<\0": "utf-16-le",
+    b"\0<": "utf-16-be",
+}
+_DECLARED = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)""")
 
 
 def parse(path: Path) -> Any:
@@ -45,6 +61,25 @@ def parse_bytes(content: bytes, path: Path) -> Any:
     return root
 
 
+def decoded(content: bytes, path: Path) -> tuple[str, str]:
+    """The encoding of a file, as Python names it, and its text.
+
+    Raises:
+        Error: Python does not know the encoding, or writes it in another way.
+    """
+    declared = _DECLARED.match(content)
+    default = declared[1].decode("ascii") if declared else "utf-8"
+    codec = next((name for start, name in _BEGINNINGS.items() if content.startswith(start)), default)
+    try:
+        text = content.decode(codec)
+        same = text.encode(codec) == content
+    except (LookupError, UnicodeError):
+        same = False
+    if not same:
+        raise Error(f"{path}:1: is encoded as {codec}, which can be read but not edited; save it in UTF-8")
+    return codec, text
+
+
 def local(element: Any) -> str:
     """An element's name without its namespace; "" of a comment."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
@@ -64,7 +99,18 @@ def remove(element: Any, *names: str) -> None:
     """Remove the children of these names."""
     for child in list(element):
         if local(child) in names:
-            element.remove(child)
+            detach(child)
+
+
+def detach(element: Any) -> None:
+    """Take an element out of its parent, but leave the text that follows it."""
+    parent, before = element.getparent(), element.getprevious()
+    if element.tail and before is not None:
+        before.tail = (before.tail or "") + element.tail
+    elif element.tail:
+        parent.text = (parent.text or "") + element.tail
+    element.tail = None
+    parent.remove(element)
 
 
 def new(name: str, namespace: str) -> Any:

@@ -1,12 +1,12 @@
-"""PAGE and ALTO: a copy of the XML that was read with the new texts, or a new file."""
+"""PAGE and ALTO: the XML that was read with the new texts, or a new file."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.marked_pages import Marked, check_name
+from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.pages.outputs.images import of_page
 from hwr.pages.page_reading import PageReading
@@ -25,8 +25,8 @@ def alto(pages: Sequence[PageReading]) -> bytes:
 def _write(pages: Sequence[PageReading], kind: str) -> bytes:
     """A page's texts and confidences.
 
-    If the page was read from XML of the same format, its XML is kept, except for what belonged to the old texts.
-    Otherwise the page is new, with its image and lines.
+    If the page was read from XML of the same format, every byte of its XML is kept, except for what belonged to the old
+    texts. Otherwise the page is new, with its image and lines.
 
     Raises:
         Error: There are several pages; the image's name can't be written into XML.
@@ -48,10 +48,11 @@ def _write(pages: Sequence[PageReading], kind: str) -> bytes:
         for number, line in enumerate(reading.lines, 1)
     ]
     if reading.kind == kind:
-        root = copy.deepcopy(reading.root)
-    else:
-        size, _ = of_page(reading)
-        name, turned = check_name(reading.image).name, reading.upright and load.orientation(reading.image) != 1
-        root = PAGE_FORMATS[kind].new(name, size, [replace(line, text="") for line in lines], turned)
+        document = Document(reading.xml, reading.source)
+        PAGE_FORMATS[kind].update(document.root, lines)
+        return document.content()
+    size, _ = of_page(reading)
+    name, turned = check_name(reading.image).name, reading.upright and load.orientation(reading.image) != 1
+    root = PAGE_FORMATS[kind].new(name, size, [replace(line, text="") for line in lines], turned)
     PAGE_FORMATS[kind].update(root, lines)
     return xml.text(root)

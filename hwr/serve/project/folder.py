@@ -15,6 +15,7 @@ from typing import Any
 
 from hwr import Error
 from hwr.data.formats import alto, marked_pages, page, page_edit, xml
+from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.serve.project.coordinates import Frame, frame_of
 from hwr.serve.project.page_state import Conflict, Missing, PageLine, PageState, State, hash_of
@@ -138,11 +139,11 @@ class Project:
         except Error as error:
             return replace(plain, error=str(error).replace(f"{self.root}{os.sep}", ""))
 
-    def _parsed(self, plain: PageState, content: bytes | None) -> tuple[PageState, Any, Frame]:
-        """The state, the root element and the frame of a page; a new element if it has no PAGE file yet."""
+    def _parsed(self, plain: PageState, content: bytes | None) -> tuple[PageState, Document, Frame]:
+        """The state, the file and the frame of a page; a new file if it has no PAGE file yet."""
         if content is None:
             content = self._first(plain.image, plain.xml)
-        root, found, statuses = page_edit.parse(content, plain.xml)
+        document, found, statuses = page_edit.parse(content, plain.xml)
         frame = frame_of(plain.image, found)
         lines = []
         for line, status, region in zip(found.lines, statuses, marked_pages.regions(found), strict=True):
@@ -153,7 +154,7 @@ class Project:
             confidence = status.confidence if state == "read" else None
             shape, along = frame.to_image(region), frame.to_image(line.baseline)
             lines.append(PageLine(line.id, text, shape, along, state, confidence, "" if shape else line.fault))
-        return replace(plain, width=frame.width, height=frame.height, lines=tuple(lines)), root, frame
+        return replace(plain, width=frame.width, height=frame.height, lines=tuple(lines)), document, frame
 
     def _first(self, image: Path, place: Path) -> bytes:
         """The content of a PAGE file to come: without lines, or with those of the ALTO file beside the image."""
@@ -172,7 +173,7 @@ class Project:
     def edit(
         self, id: str, change: Callable[[Draft], None], revision: str | None = None, version: bool = True
     ) -> PageState:
-        """Change a page.
+        """Change a page. If nothing changes, its file stays as it is.
 
         Args:
             change: Changes the draft's element in place. It may raise `Conflict` after a look at the draft's lines.
@@ -193,10 +194,12 @@ class Project:
             plain = PageState(place.id, place.name, place.image, place.xml, _revision(content))
             if revision is not None and revision != plain.revision:
                 raise Conflict(f"{place.name} has been changed in another window or by another program")
-            before, root, frame = self._parsed(plain, content)
-            change(Draft(root, frame, before))
-            page.touch(root)
-            self._replace(place, content, xml.text(root), version)
+            before, document, frame = self._parsed(plain, content)
+            same = document.content()  # with an id for each line
+            change(Draft(document.root, frame, before))
+            if content is None or document.content() != same:
+                page.touch(document.root)
+                self._replace(place, content, document.content(), version)
             return self.page(id)
 
     def _replace(self, place: _Place, old: bytes | None, new: bytes, version: bool) -> None:

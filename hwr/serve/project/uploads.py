@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from hwr import Error
 from hwr.data.formats import alto, page, page_edit, xml
+from hwr.data.formats.xml_edit import Document
 from hwr.images import documents, load
 from hwr.serve.project import pdfs, tiffs
 from hwr.serve.project.coordinates import image_size
@@ -242,7 +243,8 @@ def _free(project: Project, name: str) -> Path:
 
 def _store_xml(project: Project, name: str, content: bytes, images: dict[str, Path]) -> Path:
     stem = PurePosixPath(safe_name(name)).stem
-    root = xml.parse_bytes(content, Path(name))
+    document = Document(content, Path(name))
+    root = document.root
     image = images.get(stem) or next(
         (found.image for found in project.pages() if found.image.stem == stem and found.revision == "new"), None
     )
@@ -254,12 +256,13 @@ def _store_xml(project: Project, name: str, content: bytes, images: dict[str, Pa
     if path.exists():
         raise Error(f"{name}: {path.name} exists already and is kept")
     if xml.local(root) == alto.TAG:
-        root = _page_of_alto(name, root, image)
+        content = xml.text(_page_of_alto(name, root, image))
     else:
         page.parse(Path(name), root)
         page_edit.set_image(root, image.name)
+        content = document.content()
     with replacing(path) as temporary:
-        temporary.write_bytes(xml.text(root))
+        temporary.write_bytes(content)
     return path
 
 
