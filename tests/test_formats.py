@@ -662,6 +662,6 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
     assert [(s.get("CONTENT"), s.get("WC"), s.get("HPOS"), s.get("WIDTH")) for s in strings] == [
         ("a", "0.9000", "10", "5"),
         ("bc", "0.6000", "20", "10"),
-        ("d", "0.5000", None, None),
+        ("d", "0.5000", "10", "50"),  # the place of the only String stays
         ("old 2", None, "10", "50"),
     ]

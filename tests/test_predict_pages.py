@@ -1,7 +1,9 @@
 """Read the lines of pages, and write the predictions back."""
 
+import codecs
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -97,6 +99,42 @@ def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Pat
         assert places == sorted(places)
         assert places[0][0] >= 50
         assert all(0 < float(s.get("WC")) <= 1 for s in line)
+
+
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_other_bytes_of_a_copy_stay(page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str) -> None:
+    """Line ends, quotes, CDATA, references, comments, the DOCTYPE and the encoding are those of the source."""
+    source, out = page[0] / kind / "one.xml", tmp_path / "read/one.xml"
+    tag = PAGE_FORMATS[kind].TAG
+    text = source.read_text(encoding="utf-8").partition("?>\n")[2].replace('"', "'").replace("\n", "\r\n")
+    text = text.replace(f"</{tag}>", f"<o:x xmlns:o='urn:o' a = '&#65;'><![CDATA[<]]></o:x ></{tag} >")
+    head = f"<?xml  version='1.0' encoding='UTF-16'?><!DOCTYPE {tag} [<!-- ' -->]><!-- before -->\r"
+    content = f"{head}{text}<?after ?>\n\n".encode("utf-16")
+    source.write_bytes(content)
+    done = hwr("predict", source, "--checkpoint", model, "--format", kind, "--out", out.parent)
+    assert done.exit_code == 0, done.output
+    old = r"<Word id='w'/>|\s*<TextEquiv.*?</TextEquiv>|\s*<(String|SP) [^>]*>|\s*<SP/>|(?<=<LastChange>)[^<]*"
+
+    def others(content: bytes) -> str:
+        assert content.startswith(codecs.BOM_UTF16)
+        return re.sub(old, "", content.decode("utf-16"), flags=re.DOTALL)
+
+    assert others(out.read_bytes()) == others(content)
+    # Reading the result again changes nothing.
+    done = hwr(
+        "predict",
+        out,
+        "--checkpoint",
+        model,
+        "--format",
+        kind,
+        "--out",
+        tmp_path / "again",
+        "--set",
+        f"data.images={page[0]}",
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "again/one.xml").read_bytes() == out.read_bytes()
 
 
 def test_other_formats_get_new_files(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:

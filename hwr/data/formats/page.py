@@ -153,12 +153,12 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
 def update(root: Any, lines: Sequence[Marked]) -> None:
     """Put predicted texts and their confidences into a page; a line with a fault stays unchanged.
 
-    What belongs to an old text is removed, see `set_text`. All else stays.
+    What belongs to an old text is removed, see `set_text` and `follow_lines`. All else stays.
 
     Args:
         lines: One for each line of the page, in its order.
     """
-    before = xml.text(root)
+    before, regions = xml.text(root), region_texts(root)
     for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
         if line.fault:
             continue
@@ -167,8 +167,36 @@ def update(root: Any, lines: Sequence[Marked]) -> None:
             best.set("conf", f"{line.confidence:.4f}")
         else:
             set_text(element, line.text, line.confidence)
+    follow_lines(regions)
     if xml.text(root) != before:
         touch(root)
+
+
+def region_texts(root: Any) -> dict[Any, str]:
+    """The regions that have a text of their own, each with the texts of its lines, one per line."""
+    regions = (element for element in root.iter() if local(element).endswith(("Region", "TableCell")))
+    return {region: _joined(region) for region in regions if children(region, "TextEquiv")}
+
+
+def follow_lines(before: dict[Any, str]) -> None:
+    """After an edit, let the texts of regions follow their lines. Where they were other texts, they are removed.
+
+    Args:
+        before: The `region_texts` before the edit.
+    """
+    for region, old in before.items():
+        if (new := _joined(region)) == old:
+            continue
+        first, *more = children(region, "TextEquiv")
+        if more or _unicode(first).strip() != old.strip():
+            xml.remove(region, "TextEquiv")
+        else:
+            first.attrib.pop("conf", None)
+            _set_unicode(first, new)
+
+
+def _joined(region: Any) -> str:
+    return "\n".join(text_of(line) for line in descendants(region, "TextLine"))
 
 
 def touch(root: Any) -> None:
@@ -180,8 +208,7 @@ def touch(root: Any) -> None:
 def set_text(element: Any, text: str, confidence: float | None) -> None:
     """Set the text of a TextLine.
 
-    What belonged to the old text is removed: words, alternatives, marks on parts of it, and the texts of the regions around
-    the line.
+    What belonged to the old text is removed: words, alternatives, marks on parts of it.
 
     Args:
         confidence: Of a predicted text, 0..1; None for any other.
@@ -194,9 +221,6 @@ def set_text(element: Any, text: str, confidence: float | None) -> None:
     for other in children(element, "TextEquiv"):
         if other is not best:
             xml.detach(other)
-    for above in element.iterancestors():
-        if local(above).endswith(("Region", "TableCell")):
-            xml.remove(above, "TextEquiv")
     if best is None:
         best = xml.add(element, "TextEquiv")
         # The schema wants it after the line's shape and before its style.
@@ -206,8 +230,12 @@ def set_text(element: Any, text: str, confidence: float | None) -> None:
         best.set("conf", f"{confidence:.4f}")
     else:
         best.attrib.pop("conf", None)
-    xml.remove(best, "PlainText")
-    first, *more = children(best, "Unicode") or [xml.add(best, "Unicode")]
+    _set_unicode(best, text)
+
+
+def _set_unicode(equivalent: Any, text: str) -> None:
+    xml.remove(equivalent, "PlainText")
+    first, *more = children(equivalent, "Unicode") or [xml.add(equivalent, "Unicode")]
     for extra in more:
         xml.detach(extra)
     first.text = text

@@ -196,7 +196,9 @@ class Project:
                 raise Conflict(f"{place.name} has been changed in another window or by another program")
             before, document, frame = self._parsed(plain, content)
             same = document.content()  # with an id for each line
+            regions = page.region_texts(document.root)
             change(Draft(document.root, frame, before))
+            page.follow_lines(regions)
             if content is None or document.content() != same:
                 page.touch(document.root)
                 self._replace(place, content, document.content(), version)
