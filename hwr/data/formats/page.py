@@ -188,7 +188,7 @@ def follow_lines(before: dict[Any, str]) -> None:
         if (new := _joined(region)) == old:
             continue
         first, *more = children(region, "TextEquiv")
-        if more or _unicode(first).strip() != old.strip():
+        if more or _stated(first).strip() != old.strip():
             xml.remove(region, "TextEquiv")
         else:
             first.attrib.pop("conf", None)
