@@ -70,8 +70,8 @@ def test_lines_without_ids_are_named_in_one_pass(monkeypatch: pytest.MonkeyPatch
         text = f'<PcGts><Page imageFilename="a.png" imageWidth="9" imageHeight="9">{row * lines}</Page></PcGts>'
         calls = counted(monkeypatch, xml, "local")
         passes = counted(monkeypatch, page_edit.itertools, "count")
-        root, _, _ = page_edit.parse(text.encode(), Path("a.xml"))
-        assert len({line.get("id") for line in xml.descendants(root, "TextLine")}) == lines
+        document, _, _ = page_edit.parse(text.encode(), Path("a.xml"))
+        assert len({line.get("id") for line in xml.descendants(document.root, "TextLine")}) == lines
         assert len(passes) == 1
         monkeypatch.undo()
         return len(calls)
