@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hwr.data import PARTS, Dataset
-from hwr.data.formats import FORMATS
+from hwr.data.formats import FORMATS, PAGE_FORMATS
 from hwr.system.atomic import new_folder
 
 
@@ -22,7 +22,15 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
     """
     with new_folder(out) as folder:
         FORMATS[kind].write(dataset, folder)
-    writers = {line.writer for part in PARTS for line in dataset.part(part)} - {""}
-    if not writers or FORMATS[kind].KEEPS_WRITERS:
-        return []
-    return [f"{kind} holds no writers: the {len(writers)} of this dataset are not written"]
+    lines = [line for part in PARTS for line in dataset.part(part)]
+    lost = []
+    writers = {line.writer for line in lines} - {""}
+    if writers and not FORMATS[kind].KEEPS_WRITERS:
+        lost.append(f"{kind} holds no writers: the {len(writers)} of this dataset are not written")
+    marked = {line.source.rpartition(":")[0] for line in lines if line.region or line.baseline}
+    read = sum(name.lower().endswith(".xml") for name in marked)
+    if read and kind in PAGE_FORMATS:
+        lost.append(
+            f"the {kind} files are new: of the {read} XML files read, they hold the lines with text, nothing else"
+        )
+    return lost
