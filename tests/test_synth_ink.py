@@ -5,8 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from hwr import Error, data
+from hwr.cli import main
 from hwr.config import Data
 from hwr.data import synth
 from hwr.data.synth import relaid
@@ -72,3 +75,31 @@ def test_fonts_and_ink_are_refused_together(drawn: Path, tmp_path: Path) -> None
     with pytest.raises(Error, match="--ink can't be combined with --fonts"):
         synth.write(tmp_path / "out", 4, 4, 0, ink=[drawn], fonts=tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_lines_without_ink_are_named_and_not_used(tmp_path: Path) -> None:
+    """Nor are lines that can't be read; the other lines and hands are used."""
+    ink = np.full((40, 120), 235, np.uint8)
+    ink[15:25, 10:100:6] = 30
+    rows = ["image\ttext\twriter\tsplit"]
+    for writer in "abcde":
+        for number in range(3):
+            blank = writer == "b" or (writer, number) == ("a", 0)
+            Image.fromarray(np.full_like(ink, 235) if blank else ink).save(tmp_path / f"{writer}{number}.png")
+            rows.append(f"{writer}{number}.png\tlines\t{writer}\ttrain")
+    (tmp_path / "lines.tsv").write_text("\n".join([*rows, "gone.png\tx\ta\ttrain", ""]))
+    out = tmp_path.with_name("out-of-ink")
+    arguments = ["synth", "--out", str(out), "--lines", "12", "--writers", "6", "--ink", str(tmp_path)]
+    done = CliRunner().invoke(main, [*arguments, "--processes", "1"])
+    assert done.exit_code == 1, done.output
+    assert "5 lines of --ink could not be used" in done.stderr
+    for name in ("a0", "b0", "b1", "b2"):
+        assert f"line {name}: its image has no ink" in done.stderr
+    assert "no such image" in done.stderr
+    found = data.read(Data(root=str(out)))
+    assert len(found.train) + len(found.val) + len(found.test) == 12
+    for path in tmp_path.glob("*.png"):
+        Image.fromarray(np.full_like(ink, 235)).save(path)
+    relaid._usable.cache_clear()
+    with pytest.raises(Error, match="no line whose ink can be used"):
+        synth.write(tmp_path.with_name("none"), 12, 6, 1, ink=[tmp_path])

@@ -1,5 +1,6 @@
 """`hwr synth`."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -63,13 +64,22 @@ def synth(
     in a font that has all its characters. Typographic quotes and dashes are drawn as they are and transcribed in ASCII.
 
     With --ink, hands and words are those of a dataset's training lines, best of lines without paper, such as pen
-    trajectories. One to six lines of one writer are joined and get another pen, another paper and another camera.
+    trajectories. One to six lines of one writer are joined and get another pen, another paper and another camera. Lines
+    without ink are named and not used, and the exit status is 1.
     """
+    from hwr.data import SHOWN
     from hwr.data.synth import write
     from hwr.system.processes import usable_cores
 
     if processes and not (fonts or ink):
         raise Error("--processes needs --fonts or --ink: a single process draws the stroke fonts")
     processes = processes or (usable_cores() if fonts or ink else 1)
-    write(Path(out), lines, writers, seed, fonts=fonts, texts=texts, ink=ink, processes=processes, progress=True)
+    more = {"fonts": fonts, "texts": texts, "ink": ink}
+    skipped = write(Path(out), lines, writers, seed, **more, processes=processes, progress=True)  # type: ignore[arg-type]
     echo(f"{lines} lines by {writers} drawn writers in {out}")
+    if skipped:
+        for reason in list(skipped.values())[:SHOWN]:
+            echo(f"hwr: {reason}", err=True)
+        more_of_them = f", of which {SHOWN} are named" if len(skipped) > SHOWN else ""
+        echo(f"hwr: {len(skipped)} lines of --ink could not be used{more_of_them}", err=True)
+        sys.exit(1)

@@ -11,7 +11,7 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line
 from hwr.data.disk import read_rows
-from hwr.system.files import nfc
+from hwr.system import files
 
 # Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
 DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
@@ -55,8 +55,8 @@ def split(
         return Dataset(
             data.folder.resolve().name, [], [], [], [], notes, list(empty), wanted_faults(faults, data.exclude)
         )
-    known = {nfc(id) for id in (*(x.id for x in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty))}
-    faulty = {nfc(name) for fault in faults for name in (fault.id, fault.document)}
+    known = {_key(id) for id in (*(x.id for x in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty))}
+    faulty = {_key(name) for fault in faults for name in (fault.id, fault.document)}
     check_known(data.exclude, known | faulty, f"a line or a document in {data.folder}")
     excluded = excluder(data.exclude)
     left_out = [excluded(line.id) or excluded(document) for line, document in zip(lines, documents, strict=True)]
@@ -100,23 +100,28 @@ def split(
     return Dataset(name, train, val, test, out, notes, list(empty), wanted)
 
 
+def _key(id: str) -> str:
+    """An id as it is compared: lists have no spaces around ids, and the names of files either normal form."""
+    return files.nfc(id).strip()
+
+
 def excluder(unwanted: Sequence[str]) -> Callable[[str], bool]:
     """Whether an id is in a list of ids and patterns. In a pattern, * stands for any characters, ? for one."""
-    ids = frozenset(map(nfc, unwanted))
-    patterns = "|".join(fnmatch.translate(_pattern(nfc(entry))) for entry in unwanted if is_pattern(entry))
+    ids = frozenset(map(_key, unwanted))
+    patterns = "|".join(fnmatch.translate(_pattern(_key(entry))) for entry in unwanted if is_pattern(entry))
     match = re.compile(patterns).match if patterns else None
-    return lambda id: nfc(id) in ids or (match is not None and match(nfc(id)) is not None)
+    return lambda id: _key(id) in ids or (match is not None and match(_key(id)) is not None)
 
 
 def check_known(unwanted: Sequence[str], known: Collection[str], what: str) -> None:
-    """Refuse entries of `data.exclude` that are no id, and patterns that match none; `known` is in NFC.
+    """Refuse entries of `data.exclude` that are no id, and patterns that match none; `known` holds `_key`s.
 
     Raises:
         Error: There is such an entry; `what` says what an id is.
     """
     for entry in unwanted:
         if (
-            nfc(entry) not in known
+            _key(entry) not in known
             and entry not in DAMAGED_IN_IAM
             and not (is_pattern(entry) and any(map(excluder([entry]), known)))
         ):
@@ -201,13 +206,15 @@ def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: 
             if path is None:
                 raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt")
             for stated, place in read_rows(path):
-                id = nfc(stated)
+                id = _key(stated)
                 if of.get(id, part) != part:
                     raise Error(f"{place}: {id} is in data.{of[id]} already")
                 if id not in known:
                     raise Error(f"{place}: {data.folder} has no line and no document {id}")
                 of[id] = part
-    return [of.get(nfc(line.id)) or of.get(nfc(document), "") for line, document in zip(lines, documents, strict=True)]
+    return [
+        of.get(_key(line.id)) or of.get(_key(document), "") for line, document in zip(lines, documents, strict=True)
+    ]
 
 
 def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:

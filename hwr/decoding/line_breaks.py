@@ -152,6 +152,7 @@ def decide(
         np.concatenate([[0.0], np.cumsum(np.where(free[:-1], 0.0, SKIP_TEXT))]),
         np.array([SKIP_PART * _in_word(p, left) for p in range(len(left) + 1)]),
     )
+    barriers = np.concatenate([[0], np.cumsum([c == BARRIER for c in left])])  # before each place
     gaps = [_near(left, lines[0].start)]
     gaps += [_near(left, one.end, other.start) for one, other in itertools.pairwise(lines)]
     gaps += [_near(left, lines[-1].end)]
@@ -161,7 +162,9 @@ def decide(
         starts = starts[starts < len(left)] if starts[0] < len(left) else np.array([len(left) - 1])
         ends = np.unique(back[after])
         ends = ends[ends > starts[0]] if ends[-1] > starts[0] else starts[:1] + 1
-        scored.append(_scored(line, text, left, starts, ends, onward, alphabet, edge_spaces))
+        own = _scored(line, text, left, starts, ends, onward, alphabet, edge_spaces)
+        own.totals[(barriers[ends] > barriers[starts][:, None]) | (ends <= starts[:, None])] = _NEVER
+        scored.append(own)
     return _probable(scored, _best(scored, skips), skips, text)
 
 
@@ -197,8 +200,6 @@ def _scored(
     totals = found[0] - np.where(inside, BROKEN_WITHOUT_HYPHEN, 0)
     hyphens = inside & (found[-1] - BROKEN > totals)
     totals = np.where(hyphens, found[-1] - BROKEN, totals)
-    barriers = np.concatenate([[0], np.cumsum([c == BARRIER for c in left])])
-    totals[(barriers[ends] > barriers[starts][:, None]) | (ends <= starts[:, None])] = _NEVER
     ratios = np.where(hyphens, found[-1], found[0])
     return _Scored(starts, ends, onward[ends], totals, ratios, hyphens, SKIP_ANY + SKIP_LINE * line.length)
 

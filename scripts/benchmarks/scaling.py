@@ -37,7 +37,7 @@ ALPHABET = Alphabet("abcdef ")
 # Lines per page where pages are counted.
 FEW = 3
 # A size is skipped if the one before suggests that it takes longer than this, in seconds.
-LONGEST = 15.0
+LONGEST = 200.0
 # A time below this is mostly overhead, and does not count for the exponent.
 SHORTEST = 0.02
 

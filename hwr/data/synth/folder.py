@@ -37,7 +37,7 @@ def write(
     ink: Sequence[Path] = (),
     processes: int = 1,
     progress: bool = False,
-) -> None:
+) -> dict[str, str]:
     """Draw `lines` lines by `writers` writers into the new folder `root`, in IAM's layout, split by writer.
 
     Writes xml/FORM.xml, lines/PREFIX/FORM/FORM-NN.png (grey, 8 bits; .webp with fonts), ascii/lines.txt, and, last of all,
@@ -63,6 +63,9 @@ def write(
             `if __name__ == "__main__":`, as always with Python's multiprocessing.
         progress: Show a bar, if the output is a terminal.
 
+    Returns:
+        With `ink`, the lines of the datasets that could not be used, by id, and why.
+
     Raises:
         Error: A number is out of range; `root` is not an empty folder, or can't be written to; fonts without text or text
             without fonts, or these can't be used.
@@ -77,12 +80,15 @@ def write(
     with new_folder(root) as folder:
         (folder / "xml").mkdir()
         rows: list[list[str]] = []  # of lines.txt, by writer
+        skipped: dict[str, str] = {}
         jobs = [(folder, source, writer, lines // writers + (writer < lines % writers)) for writer in range(writers)]
         with tqdm(total=lines, unit="line", disable=None if progress else True) as bar, _mapping(processes) as mapped:
-            for found in mapped(_write_writer, jobs):
+            for found, faults in mapped(_write_writer, jobs):
                 rows.append(found)
+                skipped |= faults
                 bar.update(len(found))
         _write_lists(folder, rows)
+    return skipped
 
 
 def _source(seed: int, fonts: Path | None, texts: Sequence[Path], ink: Sequence[Path]) -> Source:
@@ -98,7 +104,7 @@ def _source(seed: int, fonts: Path | None, texts: Sequence[Path], ink: Sequence[
 
 
 @contextmanager
-def _mapping(processes: int) -> Iterator[Callable[..., Iterable[list[str]]]]:
+def _mapping(processes: int) -> Iterator[Callable[..., Iterable[tuple[list[str], dict[str, str]]]]]:
     """`map`, in this process or over several."""
     if processes == 1:
         yield map
@@ -107,14 +113,14 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterable[list[str]]]]:
         yield executor.map
 
 
-def _write_writer(job: tuple[Path, Source, int, int]) -> list[str]:
-    """Draw all lines of a writer; returns their rows of lines.txt."""
+def _write_writer(job: tuple[Path, Source, int, int]) -> tuple[list[str], dict[str, str]]:
+    """Draw all lines of a writer; returns their rows of lines.txt, and the lines that could not be used."""
     root, source, writer, count = job
     line = source.of(writer)
     rows: list[str] = []
     for first in range(0, count, LINES_PER_FORM):
         rows += _write_form(root, line, source.suffix, writer, range(count)[first : first + LINES_PER_FORM])
-    return rows
+    return rows, source.skipped(writer) if isinstance(source, Relaid) else {}
 
 
 def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: int, numbers: range) -> list[str]:

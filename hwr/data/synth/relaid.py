@@ -43,9 +43,30 @@ class Relaid:
     def _people(self) -> list[list[Line]]:
         return _people(self._roots)
 
+    def _hand(self, writer: int) -> tuple[list[Line], dict[str, str]]:
+        """The usable lines of this writer's hand, and why others are not, by id; of the next hand that has usable ones.
+
+        Raises:
+            Error: There is none in the datasets.
+        """
+        people, skipped = self._people, dict[str, str]()
+        for number in range(len(people)):
+            lines, faults = _usable(self._roots, (writer + number) % len(people))
+            skipped |= faults
+            if lines:
+                return lines, skipped
+        raise Error(
+            f"{', '.join(map(str, self._roots))}: no line whose ink can be used: {next(iter(skipped.values()))}"
+        )
+
+    def skipped(self, writer: int) -> dict[str, str]:
+        """The lines of this writer's hand that can't be used, by id, and why; of the first writer, also bad lines of the datasets."""
+        faults = [] if writer else [fault for root in self._roots for fault in _dataset(root).faults]
+        return {fault.id: fault.message for fault in faults} | self._hand(writer)[1]
+
     def of(self, writer: int) -> Callable[[int], Sample]:
         """What draws this writer's lines by their number."""
-        lines = self._people[writer % len(self._people)]
+        lines, _ = self._hand(writer)
         rng = hands.rng_of(self._seed, writer, 0, 0)  # not a line's, whose keys are two numbers
         sheet, camera = paper.make_sheet(rng), scan.make_camera(rng)
         if camera.kind == "binary":
@@ -64,13 +85,32 @@ class Relaid:
         return line
 
 
+@lru_cache(8)
+def _dataset(root: Path) -> data.Dataset:
+    return data.read_all(Data(root=str(root)))
+
+
 @lru_cache(1)
 def _people(roots: tuple[Path, ...]) -> list[list[Line]]:
     """The training lines by writer; lines of unknown writers count as one writer's."""
-    lines = [line for root in roots for line in data.read(Data(root=str(root))).train if line.text.strip()]
+    lines = [line for root in roots for line in _dataset(root).train if line.text.strip()]
     if not lines:
         raise Error(f"{', '.join(map(str, roots))}: no training lines whose ink could be used")
     return [list(own) for _, own in groupby(sorted(lines, key=lambda line: line.writer), key=lambda line: line.writer)]
+
+
+@lru_cache(8)
+def _usable(roots: tuple[Path, ...], hand: int) -> tuple[list[Line], dict[str, str]]:
+    """The lines of a hand that have ink, and why others can't be used, by id."""
+    good, faults = list[Line](), dict[str, str]()
+    for line in _people(roots)[hand]:
+        try:
+            _cover(line)
+        except Error as error:
+            faults[line.id] = str(error)
+        else:
+            good.append(line)
+    return good, faults
 
 
 def _chosen(lines: Sequence[Line], rng: np.random.Generator) -> list[Line]:
@@ -91,15 +131,24 @@ def _has_small(text: str) -> bool:
     return any(c.islower() for c in text)
 
 
-def _piece(line: Line, x_height: float) -> tuple[np.ndarray, float]:
-    """A line's ink, (H, W) float32 cover, and its base line's y, scaled to this height of small letters."""
+def _cover(line: Line) -> np.ndarray:
+    """A line's ink: (H, W) float32 cover, 0..1, cropped to it.
+
+    Raises:
+        Error: Its image can't be read, or has no ink.
+    """
     grey = load.read_line(line.image, line.region, line.upright, line.baseline).astype(np.float32)
     ground, darkest = float(np.median(grey)), float(np.percentile(grey, 0.5))
     cover = np.clip((ground - grey) / max(20.0, ground - darkest) * 1.05 - 0.03, 0, 1)
     rows, columns = np.flatnonzero(cover.max(1) > 0.4), np.flatnonzero(cover.max(0) > 0.4)
     if not len(rows):
-        raise Error(f"{line.image}: no ink")
-    cover = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        raise Error(f"{line.source or line.image}: line {line.id}: its image has no ink")
+    return np.asarray(cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+
+def _piece(line: Line, x_height: float) -> tuple[np.ndarray, float]:
+    """A line's ink, (H, W) float32 cover, and its base line's y, scaled to this height of small letters."""
+    cover = _cover(line)
     top, bottom = _band(cover) if _has_small(line.text) else (0, len(cover))
     height = (bottom - top) * (1.0 if _has_small(line.text) else _CAPITALS)
     factor = min(float(np.clip(x_height / max(4.0, height), 0.5, 5)), _TALLEST / len(cover))
