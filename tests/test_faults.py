@@ -256,6 +256,12 @@ def test_impossible_shares_are_refused_and_poor_ones_noted(tmp_path: Path) -> No
     )
 
 
+def test_half_of_a_single_line_is_noted(tmp_path: Path) -> None:
+    Image.new("L", (80, 30), 230).save(tmp_path / "a.png")
+    (tmp_path / "a.gt.txt").write_text("good")
+    assert any("val has 0% of the lines" in note for note in read(tmp_path, "data.val_share=0.5").notes)
+
+
 def test_words_with_unusual_case_mappings_are_in_the_list() -> None:
     from hwr.alphabet import Alphabet
     from hwr.decoding import lexicon

@@ -667,3 +667,22 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
         ("d", "0.5000", "10", "50"),  # the place of the only String stays
         ("old 2", None, "10", "50"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "remark"),
+    [
+        (("a.png", "one.tsv", "two.tsv"), r"to read a table, name it: data\.root=.*one\.tsv or another of the 2"),
+        (("x/a.png", "x/labels.csv"), r"to read a table, name it: data\.root=.*x/labels\.csv;"),
+        (("a.png", "a.xlsx"), "save a.xlsx as CSV"),
+        (("a.zip",), "unpack a.zip first"),
+        (("a.png",), "images without texts, which `hwr predict` reads"),
+        ((), "no dataset in a known format"),
+    ],
+)
+def test_what_is_nearly_a_dataset_has_a_remark(tmp_path: Path, files: tuple[str, ...], remark: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(Error, match=remark):
+        read(tmp_path)

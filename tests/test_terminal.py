@@ -26,6 +26,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u2028\x7f"
 
 
 def test_control_characters_are_shown() -> None:
+    assert terminal.visible("a\u202egpj.exe\u2066\t\n") == "a\\u202egpj.exe\\u2066\t\n"
     assert terminal.visible(EVIL) == r"\u001b]0;owned\u0007\u001b[2J\u009b31m\u000d\u2028\u007f"
     assert terminal.visible("a\tb\nc é 日本 \U0001f600") == "a\tb\nc é 日本 \U0001f600"
     assert terminal.visible(os.fsdecode(b"caf\xe9.png")) == r"caf\udce9.png"

@@ -15,10 +15,10 @@ from hwr.cli.options import (
     engine_option,
     examples,
     refuse_unused,
-    say_what_is_read,
     set_option,
     with_engine,
 )
+from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
 from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ _NAMED = 5
 
 
 def _formats() -> list[str]:
-    from hwr.pages.outputs import FORMATS
-
-    return [_TABLE, *(name for name, format in FORMATS.items() if format.rows is None)]
+    return [_TABLE, *formats(whole_pages=True)]
 
 
 @click.command(cls=Command)
@@ -62,16 +60,8 @@ def _formats() -> list[str]:
     metavar="FILE",
     help="Write what was aligned, with all scores, as JSON (-: print it instead of the table).",
 )
-@click.option(
-    "--segmenter",
-    type=click.Choice(["rapidocr", "kraken"]),
-    help="What finds the lines of images: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
-)
-@click.option(
-    "--checkpoint",
-    metavar="FILE",
-    help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
-)
+@segmenter_option
+@model_option
 @config_option
 @set_option
 @engine_option

@@ -21,7 +21,6 @@ from hwr.system.terminal import echo, visible
 if TYPE_CHECKING:
     from hwr.checkpoint import Checkpoint
     from hwr.config import Config
-    from hwr.pages.sources import Found
 
 
 class _Shown(click.Command):
@@ -298,19 +297,3 @@ def load(
             echo(f"hwr: {text}", err=True)
 
     return settings_for(checkpoint, config_path, with_engine(overrides, engine), dataset=True, note=note)
-
-
-def say_what_is_read(found: "Found") -> None:
-    """Report on stderr what is read more than once, and what is not read."""
-    from hwr.system.files import several_names
-
-    files, others = found.files, found.others
-    if others:
-        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
-    if twice := several_names(files):
-        name, first = twice[0]
-        same = "is named twice" if name == first else f"is {first}"
-        echo(f"hwr: {len(twice)} files are read more than once ({name} {same}, …)", err=True)
-    if found.twice:
-        one = found.twice[0]
-        echo(f"hwr: {len(found.twice)} images are read again with another XML file ({one}, …)", err=True)

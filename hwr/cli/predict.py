@@ -17,10 +17,10 @@ from hwr.cli.options import (
     engine_option,
     examples,
     refuse_unused,
-    say_what_is_read,
     set_option,
     with_engine,
 )
+from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
 from hwr.system.processes import rank_and_world_size
 from hwr.system.terminal import echo, visible
 
@@ -32,34 +32,20 @@ if TYPE_CHECKING:
     from hwr.recognizer import Recognizer
 
 
-def _formats() -> list[str]:
-    from hwr.pages.outputs import FORMATS
-
-    return list(FORMATS)
-
-
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--checkpoint",
-    metavar="FILE",
-    help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
-)
+@model_option
 @config_option
 @set_option
 @decoder_options
 @engine_option
 @click.option("--page", "pages", flag_value="page", help="Each image is a page (default: decide by the image).")
 @click.option("--line", "pages", flag_value="line", help="Each image is a line (default: decide by the image).")
-@click.option(
-    "--segmenter",
-    type=click.Choice(["rapidocr", "kraken"]),
-    help="What finds the lines of pages: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
-)
+@segmenter_option
 @click.option(
     "--format",
     "kind",
-    type=Names(_formats),
+    type=Names(formats),
     help="Output format; json is one object per line (default: txt).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")

@@ -187,7 +187,8 @@ def _note_shares(data: Data, parts: Sequence[str], notes: list[str]) -> None:
     """Note parts that are much smaller or larger than asked for: whole writers and documents are drawn."""
     for part, share in (("val", data.val_share), ("test", data.test_share)):
         got = sum(own == part for own in parts) / len(parts)
-        if abs(got - share) > max(SHARE_OFF * share, 1 / len(parts)):
+        none = not got and share * len(parts) >= 0.5  # of a single line, half can't be had
+        if none or abs(got - share) > max(SHARE_OFF * share, 1 / len(parts)):
             notes.append(
                 f"{part} has {got:.0%} of the lines, and data.{part}_share is {share:g}: writers and documents stay whole"
             )

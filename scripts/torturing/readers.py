@@ -1,6 +1,7 @@
 """Every reader of hwr, as a function that reads one file's bytes and uses what it has read; and a good file for each."""
 
 import functools
+import importlib.util
 import io
 import json
 import tempfile
@@ -228,6 +229,21 @@ def _images() -> list[bytes]:
     return out
 
 
+def _heic_files() -> list[bytes]:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = []
+    for options in ({}, {"exif": exif}, {"append_images": [grey.convert("RGB")], "save_all": True}):
+        file = io.BytesIO()
+        grey.convert("RGB").save(file, "HEIF", quality=50, **options)
+        out.append(file.getvalue())
+    return out
+
+
 def _page_files(name: str) -> list[bytes]:
     from hwr.data.formats.marked_pages import Marked
 
@@ -305,3 +321,5 @@ READERS: dict[str, Reader] = {
     "zip": Reader(".zip", _archive, lambda: _archives("zip"), (b"../", b"/etc/")),
     "tgz": Reader(".tgz", _archive, lambda: _archives("tgz")),
 }
+if importlib.util.find_spec("pillow_heif"):
+    READERS["heic"] = Reader(".heic", _image, _heic_files, (b"ftyp", b"heic", b"meta", b"iloc", b"mdat"), share=0.3)

@@ -12,7 +12,7 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import Dataset
 from hwr.data.formats import alto, iam, page, pairs, table
-from hwr.data.formats.contents import Contents, look
+from hwr.data.formats.contents import Contents, hint, look
 from hwr.data.formats.marked_pages import Marked, Page
 
 
@@ -79,7 +79,9 @@ def detect(root: Path) -> str:
     if contents.fault:
         raise contents.fault
     layouts = "".join(f"\n  {name}: {format.LAYOUT}" for name, format in FORMATS.items())
-    raise Error(f"data.root: {root}: {pairs.hint(contents)}no dataset in a known format. The formats are:{layouts}")
+    raise Error(
+        f"data.root: {root}: {hint(contents, table.SUFFIXES, pairs.SUFFIX)}no dataset in a known format. The formats are:{layouts}"
+    )
 
 
 def read(data: Data) -> Dataset:

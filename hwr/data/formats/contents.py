@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hwr import Error
 from hwr.data.formats import xml
+from hwr.images import load
 from hwr.system import files as all_files
 
 
@@ -43,3 +44,29 @@ def look(root: Path, tags: Collection[str]) -> Contents:
             if tag in tags:
                 return Contents(root, files, tag)
     return Contents(root, files, "", fault)
+
+
+def hint(contents: Contents, tables: Collection[str], pair: str) -> str:
+    """What to do with files that are nearly a dataset, to start a message with; or "".
+
+    Args:
+        tables: The suffixes of tables.
+        pair: The suffix of the text of a line image.
+    """
+    files = [Path(name) for name in contents.files]
+    images = {path.with_suffix("") for path in files if path.suffix.lower() in load.SUFFIXES}
+    texts = [path for path in files if path.suffix.lower() == ".txt" and path.with_suffix("") in images]
+    if texts:
+        return f"{texts[0].name} should be called {texts[0].stem}{pair}; "
+    if found := [path for path in files if path.suffix.lower() in tables]:
+        several = f" or another of the {len(found)}" if found[1:] else ""
+        return f"to read a table, name it: data.root={found[0]}{several}; "
+    for path in files:
+        match path.suffix.lower():
+            case ".xlsx" | ".xls" | ".ods":
+                return f"save {path.name} as CSV; "
+            case ".zip" | ".tar" | ".tgz" | ".gz" | ".7z" | ".rar":
+                return f"unpack {path.name} first; "
+    if images:
+        return "images without texts, which `hwr predict` reads; "
+    return ""

@@ -23,14 +23,6 @@ def detect(contents: Contents) -> bool:
     return any(name.endswith(SUFFIX) for name in contents.files)
 
 
-def hint(contents: Contents) -> str:
-    """A remark on images with .txt files next to them, to start a message with; or ""."""
-    files = {Path(name) for name in contents.files}
-    images = {path.with_suffix("") for path in files if path.suffix.lower() in load.SUFFIXES}
-    texts = sorted(path for path in files if path.suffix.lower() == ".txt" and path.with_suffix("") in images)
-    return f"{texts[0].name} should be called {texts[0].stem}{SUFFIX}; " if texts else ""
-
-
 def read(data: Data) -> Dataset:
     """Read all pairs below `data.root`. Their folder is their document.
 

@@ -1,0 +1,44 @@
+"""What `hwr predict` and `hwr align` share: options for reading pages, and what they say about the files that they find."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hwr.system.terminal import echo
+
+if TYPE_CHECKING:
+    from hwr.pages.sources import Found
+
+model_option = click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
+)
+segmenter_option = click.option(
+    "--segmenter",
+    type=click.Choice(["rapidocr", "kraken"]),
+    help="What finds the lines of pages: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
+)
+
+
+def formats(whole_pages: bool = False) -> list[str]:
+    """The output formats, or those of whole pages only."""
+    from hwr.pages.outputs import FORMATS
+
+    return [name for name, format in FORMATS.items() if not whole_pages or format.rows is None]
+
+
+def say_what_is_read(found: "Found") -> None:
+    """Report on stderr what is read more than once, and what is not read."""
+    from hwr.system.files import several_names
+
+    files, others = found.files, found.others
+    if others:
+        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
+    if twice := several_names(files):
+        name, first = twice[0]
+        same = "is named twice" if name == first else f"is {first}"
+        echo(f"hwr: {len(twice)} files are read more than once ({name} {same}, …)", err=True)
+    if found.twice:
+        one = found.twice[0]
+        echo(f"hwr: {len(found.twice)} images are read again with another XML file ({one}, …)", err=True)
