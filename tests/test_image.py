@@ -134,6 +134,14 @@ def test_a_phones_mpo_gives_its_first_frame(grey: np.ndarray) -> None:
     assert load.read(content).shape == grey.shape
 
 
+def test_a_phones_heic_gives_its_photo(grey: np.ndarray, tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    photo, other = Image.fromarray(grey).convert("RGB"), Image.new("RGB", (64, 20))
+    photo.save(tmp_path / "a.heic", quality=90, save_all=True, append_images=[other])
+    assert np.abs(load.read(tmp_path / "a.heic").astype(int) - grey).max() < 12
+
+
 def test_floating_point_pixels_are_refused(grey: np.ndarray) -> None:
     with pytest.raises(Error, match="floating-point pixels"):
         load.read(saved(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"))

@@ -28,6 +28,9 @@ SUFFIXES = (
 # Pillow's names of the formats that are read. It knows more: an EPS, whatever its file is called, would start Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
 
+# Formats of phones. Beside the photo, which Pillow opens, a file may hold previews and other shots; these are no pages.
+PHOTOS = ("MPO", "HEIF")
+
 # Larger images would decompress to gigabytes. A page at 600 dpi has 35 million pixels, a newspaper at 400 dpi 90 million.
 MOST_PIXELS = 300_000_000
 
@@ -57,8 +60,7 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
                     f"{name}: {image.width} x {image.height} are {image.width * image.height // 10**6} megapixels; at most "
                     f"{MOST_PIXELS // 10**6} are read. Scale the image down: a line of handwriting needs a height of 100 pixels"
                 )
-            # The other frames of a phone's MPO are previews of the first.
-            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            pages = 1 if image.format in PHOTOS else getattr(image, "n_frames", 1)
             if pages > 1 and page is None:
                 raise Error(f"{name}: holds {pages} pages; name one of them: {name}/1")
             return grey_of(image, upright, name)

@@ -55,7 +55,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     try:
         with load.opened(path) as image:
             (width, height), turn = exif.stored(image)
-            pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            pages = 1 if image.format in load.PHOTOS else getattr(image, "n_frames", 1)
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
