@@ -165,6 +165,49 @@ def test_columns_are_read_one_after_the_other_and_the_rest_row_by_row(lines: lis
     assert reading_order(lines, 10) == expected
 
 
+def register(rows: int, entry: int, apart: int) -> tuple[list[Place], list[tuple[int, int]]]:
+    """A table under a head of four cells: number, date, text and fee. Only the first line of an entry has all four.
+
+    Args:
+        rows: The number of lines.
+        entry: The number of lines of an entry.
+        apart: The space between entries, in lines.
+
+    Returns:
+        The lines, and the row and column of each; the head is row -1.
+    """
+    sides = ((0, 15), (20, 40), (45, 200), (205, 230))
+    cells = [(row, k) for row in range(-1, rows) for k in range(4) if k == 2 or row == -1 or row % entry == 0]
+    levels = [0 if row == -1 else 30 + 10 * (row + apart * (row // entry)) for row, _ in cells]
+    return [Place(*sides[k], y + k % 2) for (_, k), y in zip(cells, levels, strict=True)], cells
+
+
+def test_a_table_is_read_by_rows_if_its_entries_stand_apart_and_else_by_columns() -> None:
+    lines, cells = register(24, entry=3, apart=1)
+    assert [cells[i] for i in reading_order(lines, 10)] == sorted(cells)
+    lines, cells = register(24, entry=3, apart=0)
+    head, body = [c for c in cells if c[0] == -1], [c for c in cells if c[0] >= 0]
+    assert [cells[i] for i in reading_order(lines, 10)] == head + sorted(body, key=lambda c: (c[1], c[0]))
+    # A cell that runs into the next column changes nothing.
+    k = cells.index((9, 1))
+    lines[k] = lines[k]._replace(right=60)
+    assert [cells[i] for i in reading_order(lines, 10)] == head + sorted(body, key=lambda c: (c[1], c[0]))
+
+
+def test_facing_pages_are_read_one_after_the_other_under_a_line_that_spans_both() -> None:
+    left = [Place(0, 95, 10 * k) for k in range(10)]
+    left[4:5] = [Place(10, 45, 40), Place(60, 95, 44)]  # a correction and the end of a verse
+    left[7] = Place(0, 106, 70)  # runs into the other page
+    right = [Place(104, 200, 10 * k + 3) for k in range(9)]
+    lines = [*left, *right]
+    assert reading_order(lines, 10) == list(range(len(lines)))
+    title = Place(40, 170, -15)
+    assert reading_order([*lines, title], 10) == [len(lines), *range(len(lines))]
+    # A column of notes does not make two pages.
+    text, notes = [Place(60, 200, 10 * k) for k in range(16)], [Place(0, 50, 10 * k + 1) for k in range(2, 9)]
+    assert reading_order([*text, *notes], 10) == list(range(23))
+
+
 @pytest.mark.parametrize("angle", [7, 90, 180, 270])
 def test_pages_in_any_direction(sheet: tuple[Path, list[Box]], angle: int) -> None:
     path, boxes = sheet

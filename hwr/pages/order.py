@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from hwr.pages import tables
+from hwr.pages import columns
 
 # Lines of one block lie at most this many pitches apart, and share this part of the shorter line.
 FAR, SHARED = 4.0, 0.5
@@ -45,7 +45,7 @@ class Block:
 
 
 def reading_order(lines: Sequence[Place], step: float) -> list[int]:
-    """Order lines: from top to bottom, tables by rows or columns (see `tables.parts`), and columns of text block by block.
+    """Order lines: from top to bottom, tables by rows or columns (see `columns.parts`), and columns of text block by block.
 
     Blocks of three or more lines side by side are columns, read from left to right; a small one beside a large one is a
     note in the margin, read after it. Where fewer lines stand beside others, as in the head of a letter, rows are read.
@@ -56,12 +56,12 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
     Returns:
         The indices of the lines, in reading order.
     """
-    parts = tables.parts(lines, step)
+    parts = columns.parts(lines, step)
     return [part[i] for part in parts for i in _by_blocks([lines[k] for k in part], step)]
 
 
 def _by_blocks(lines: Sequence[Place], step: float) -> list[int]:
-    """The reading order of lines that are not a table."""
+    """The reading order of lines without long gutters."""
     blocks = _columns(_blocks(lines, step), lines, step)
     before = [[_before(a, b, step) for b in blocks] for a in blocks]
     order: list[int] = []

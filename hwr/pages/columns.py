@@ -1,4 +1,4 @@
-"""The columns of tables, and whether a table is read by rows or by columns."""
+"""Gutters: tables, which are read by rows or by columns, and facing pages and columns of text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 
 # A table has at least this many columns, of at least this many lines each. Fewer columns are columns of text, or facing pages.
 COLUMNS, CELLS = 4, 4
+
+# Facing pages and columns of text have at least this many lines beside each other, the emptier side at least this part of the
+# other's; and the lines of one side are at least this part as long as the other's: those of a margin are shorter.
+BESIDE, EVEN, AS_LONG = 6, 0.5, 0.4
+
+# A line spans two columns if this part of it lies on either side of the gutter.
+SPANS = 0.2
 
 # A gutter is crossed by at most this part of the lines on its emptier side; lines may run into it by this many pitches.
 CROSSED, TOUCH = 0.15, 0.3
@@ -26,9 +33,10 @@ HEAD, BAND = 0.2, 1.0
 
 
 def parts(lines: Sequence["Place"], step: float) -> list[list[int]]:
-    """Split the lines of a page into parts that are read one after the other: the columns or rows of a table, or all lines.
+    """Split the lines of a page into parts that are read one after the other.
 
     The head of a table is read by rows. Its body is read by rows if space between its entries shows them, else by columns.
+    Facing pages and long columns of text are a part each.
 
     Args:
         step: The pitch, the usual distance between two lines, in pixels.
@@ -39,7 +47,7 @@ def parts(lines: Sequence["Place"], step: float) -> list[list[int]]:
     everything = list(range(len(lines)))
     gutters = find_gutters(lines, step)
     if len(gutters) < COLUMNS - 1:
-        return [everything]
+        return _pages(lines, everything, gutters, step)
     column = _columns(lines, gutters)
     if _entries([lines[i] for i in everything if column[i] == _widest(lines, column)], step):
         return _rows(lines, everything, step)
@@ -71,6 +79,36 @@ def find_gutters(lines: Sequence["Place"], step: float) -> list[float]:
             break
         del gutters[min(int(cells.argmin()), len(gutters) - 1)]
     return gutters
+
+
+def _pages(lines: Sequence["Place"], chosen: list[int], gutters: Sequence[float], step: float) -> list[list[int]]:
+    """Split lines at the gutters between facing pages or columns of text, and at lines that span them."""
+    for x in gutters:
+        spans = {
+            i for i in chosen if min(x - lines[i].left, lines[i].right - x) > SPANS * (lines[i].right - lines[i].left)
+        }
+        left = [i for i in chosen if i not in spans and lines[i].left + lines[i].right < 2 * x]
+        right = [i for i in chosen if i not in spans and lines[i].left + lines[i].right >= 2 * x]
+        if not _side_by_side([lines[i] for i in left], [lines[i] for i in right], step):
+            continue
+        if not spans:
+            return _pages(lines, left, gutters, step) + _pages(lines, right, gutters, step)
+        first = min(spans, key=lambda i: lines[i].y)
+        above = [i for i in chosen if lines[i].y < lines[first].y and i != first]
+        below = [i for i in chosen if lines[i].y >= lines[first].y and i != first]
+        return [*_pages(lines, above, gutters, step), [first], *_pages(lines, below, gutters, step)]
+    return [chosen] if chosen else []
+
+
+def _side_by_side(left: Sequence["Place"], right: Sequence["Place"], step: float) -> bool:
+    """Whether the lines left and right of a gutter are columns of text: not a margin, nor one below the other."""
+    if not left or not right:
+        return False
+    top = max(min(line.y for line in side) for side in (left, right)) - step
+    bottom = min(max(line.y for line in side) for side in (left, right)) + step
+    fewer, more = sorted(sum(top <= line.y <= bottom for line in side) for side in (left, right))
+    shorter, longer = sorted(float(np.median([line.right - line.left for line in side])) for side in (left, right))
+    return fewer >= max(BESIDE, EVEN * more) and shorter > AS_LONG * longer
 
 
 def _columns(lines: Sequence["Place"], gutters: Sequence[float]) -> list[int]:
