@@ -111,6 +111,23 @@ def _side_by_side(left: Sequence["Place"], right: Sequence["Place"], step: float
     return fewer >= max(BESIDE, EVEN * more) and shorter > AS_LONG * longer
 
 
+def respected(lines: Sequence["Place"], step: float) -> list[float]:
+    """The x of the gutters of a table, or of those between facing pages and columns of text.
+
+    Args:
+        lines: Lines, or fragments of lines.
+    """
+    gutters = find_gutters(lines, step)
+    if len(gutters) >= COLUMNS - 1:
+        return gutters
+    out = []
+    for x in gutters:
+        left = [line for line in lines if line.right <= x + TOUCH * step]
+        if _side_by_side(left, [line for line in lines if line.left >= x - TOUCH * step], step):
+            out.append(x)
+    return out
+
+
 def _columns(lines: Sequence["Place"], gutters: Sequence[float]) -> list[int]:
     """The column that the middle of each line lies in."""
     return [int(np.searchsorted(gutters, (line.left + line.right) / 2)) for line in lines]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hwr.images import load
 from hwr.images.load import Polygon
-from hwr.pages import deskew, detector, fragments, linking, order, outlines
+from hwr.pages import columns, deskew, detector, fragments, linking, order, outlines
 
 # A line is at least this long, in pitches.
 SHORTEST = 0.5
@@ -117,7 +117,8 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     ruled = linking.separators(parts, rulings, ink, step)
     parts = linking.cut_at_rulings(parts, ruled, ink, step)
     taken = (text > fragments.TEXT) & ~rulings
-    chains = linking.link(parts, ruled, step)
+    gutters = columns.respected([order.Place(p.left, p.right, p.level) for p in parts], step)
+    chains = linking.link(parts, ruled, step, gutters)
     centres = [outlines.centre_line(chain, usual) for chain in chains]
     centres = [outlines.extended(centre, taken, ruled, ink, step) for centre in centres]
     centres = [centre for centre in centres if len(centre.y) >= SHORTEST * step]

@@ -1,8 +1,11 @@
 """Fragments -> lines: cut fragments at the rulings of tables, and join those of one line."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
+from hwr.pages import columns
 from hwr.pages.fragments import Fragment
 
 # Lengths in line pitches (distances between neighbouring lines).
@@ -114,16 +117,17 @@ def _stops(part: Fragment, first: int, last: int, ruled: np.ndarray, ink: np.nda
     return any(side.size == 0 or side.max(0).mean() < 0.1 for side in sides)
 
 
-def link(parts: list[Fragment], ruled: np.ndarray, step: float) -> list[list[Fragment]]:
+def link(parts: list[Fragment], ruled: np.ndarray, step: float, gutters: Sequence[float] = ()) -> list[list[Fragment]]:
     """Join the fragments of each line.
 
     Each fragment's end is joined to at most one start, the best pairs first: little apart along the line and across it,
-    with neither a ruling nor a river of paper between columns in the gap.
+    with neither a ruling, nor a gutter, nor a river of paper between columns in the gap.
 
     Args:
         parts: From left to right.
         ruled: (H, W) bool, see `rulings`.
         step: The pitch in pixels.
+        gutters: Their x, in pixels.
 
     Returns:
         The fragments of each line, from left to right.
@@ -138,6 +142,8 @@ def link(parts: list[Fragment], ruled: np.ndarray, step: float) -> list[list[Fra
             if off > STEP * step + STEP_PER_GAP * max(0, gap):
                 continue
             if gap > 0 and (_ruled(a, b, ruled) or (gap > LEAST_RIVER * step and _river(a, b, parts, step))):
+                continue
+            if any(a.right - columns.TOUCH * step <= x <= b.left + columns.TOUCH * step for x in gutters):
                 continue
             pairs.append((max(0, gap) + 3 * off, i, j))
     after: dict[int, int] = {}
