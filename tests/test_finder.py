@@ -13,7 +13,7 @@ import hwr
 from hwr import Error
 from hwr.cli import main
 from hwr.images import load
-from hwr.pages import deskew, finder, page_or_line, segment
+from hwr.pages import columns, deskew, finder, fragments, linking, page_or_line, segment
 from hwr.pages.order import Place, reading_order
 from hwr.pages.sources import Target
 
@@ -206,6 +206,23 @@ def test_facing_pages_are_read_one_after_the_other_under_a_line_that_spans_both(
     # A column of notes does not make two pages.
     text, notes = [Place(60, 200, 10 * k) for k in range(16)], [Place(0, 50, 10 * k + 1) for k in range(2, 9)]
     assert reading_order([*text, *notes], 10) == list(range(23))
+
+
+def test_fragments_are_not_joined_across_the_gutter_of_facing_pages() -> None:
+    def fragment(left: int, right: int, y: float) -> fragments.Fragment:
+        return fragments.Fragment(left, np.full(right - left, y), np.full(right - left, 4.0), 0.9)
+
+    # Each line of either page is in two fragments, and the lines of both nearly touch at x = 100.
+    left = [fragment(a, b, 12.0 * k) for k in range(1, 9) for a, b in ((5, 20 + 7 * k), (26 + 7 * k, 96))]
+    right = [fragment(a, b, 12.0 * k + 1) for k in range(1, 9) for a, b in ((104, 120 + 7 * k), (126 + 7 * k, 196))]
+    parts = sorted(left + right, key=lambda f: f.left)
+    places = [Place(f.left, f.right, f.level) for f in parts]
+    (gutter,) = columns.respected(places, 12)
+    assert 96 < gutter < 104
+    chains = linking.link(parts, np.zeros((120, 200), bool), 12, [gutter])
+    assert sorted((chain[0].left, chain[-1].right) for chain in chains) == [(5, 96)] * 8 + [(104, 196)] * 8
+    # The space between words in one column of text is no gutter.
+    assert columns.respected([p for p in places if p.right < 100], 12) == []
 
 
 @pytest.mark.parametrize("angle", [7, 90, 180, 270])
