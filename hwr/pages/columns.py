@@ -22,7 +22,7 @@ SPANS = 0.2
 CROSSED, TOUCH = 0.15, 0.3
 
 # A table is read by rows if in its main column this part of the lines stands apart from the line above: by so many times the
-# usual distance. In 10 registers with closed columns the part was 0.09 or less, in one with spaced entries 0.18 or more.
+# usual distance. In seven registers and a table of contents the part was 0.09 or less, in one with spaced entries 0.18 or more.
 ENTRIES, APART = 0.13, 1.45
 
 # Lines of a row differ by at most this many pitches in their level.
