@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,27 @@ def test_reading_takes_every_line_once_the_widest_first() -> None:
     assert all(b.warps is None for b in got)
     widths = np.concatenate([b.widths for b in batches.reading(ANY_WIDTH, None, 7, 32)])
     assert widths.tolist() == sorted(WIDE, reverse=True)
+
+
+def test_similar_lines_make_the_cheapest_batches() -> None:
+    def cost(groups: Iterable[Sequence[int]]) -> float:
+        return sum(100 + max(widths[i] for i in group) * (len(group) + 1 / 3) for group in groups)
+
+    def divisions(order: list[int]) -> Iterator[list[list[int]]]:
+        if not order:
+            yield []
+        for first in range(1, min(3, len(order)) + 1):
+            yield from ([order[:first], *rest] for rest in divisions(order[first:]))
+
+    for widths in ([300, 700, 310, 720, 1500, 290], [50, 60, 55, 40, 1, 52], [400] * 6):
+        found = batches.similar(widths, 3, 100)
+        assert sorted(i for group in found for i in group) == list(range(6))
+        assert max(map(len, found)) <= 3
+        best = min(map(cost, divisions(sorted(range(6), key=lambda i: widths[i]))))
+        assert cost(found) == pytest.approx(best)
+    assert batches.similar([300, 700, 310, 720], 8, 100) == [[3, 1], [2, 0]]
+    assert batches.similar([300, 700, 310, 720], 8, 100_000) == [[3, 1, 2, 0]]
+    assert batches.similar([], 8, 100) == []
 
 
 def test_time_steps_follow_from_the_strides() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from hwr import Error
 from hwr.images.load import read
-from hwr.recognizer import Recognizer, load
+from hwr.recognizer import Prepared, Recognizer, load
 
 from . import serve_pages
 
@@ -34,6 +34,24 @@ def test_threads_read_what_one_reads(recognizer: Recognizer, drawn: Path) -> Non
     finally:
         reader.close()
     assert (reader.lines, reader.requests, reader.waiting) == (24, 13, 0)
+
+
+def test_lines_are_prepared_by_the_threads_that_read(recognizer: Recognizer, drawn: Path) -> None:
+    lines = [recognizer.prepare(read(line.image)) for line in serve_pages.lines_of(drawn)[:6]]
+
+    def broken(recognizer: Recognizer) -> Prepared:
+        raise Error("no image")
+
+    reader = Reader(recognizer, "base")
+    try:
+        waiting = [reader.prepare_and_read(lambda _, line=line: line, True) for line in lines]
+        failed = reader.prepare_and_read(broken, False)
+        assert [future.result(60)[0].text for future in waiting] == [r.text for r in recognizer.read_prepared(lines)]
+        with pytest.raises(Error, match="no image"):
+            failed.result(60)
+    finally:
+        reader.close()
+    assert reader.waiting == 0
 
 
 def test_a_slow_call_does_not_keep_others_waiting(recognizer: Recognizer, drawn: Path) -> None:

@@ -284,3 +284,32 @@ def reading(
         pixels = images.batch(index, multiple)
         chosen = [nothing if labels is None else labels[i] for i in index]
         yield Batch(pixels, images.widths[index], pad(chosen), None, index)
+
+
+def similar(widths: Sequence[int], size: int, each: int) -> list[list[int]]:
+    """Divide lines into batches so that the batches cost the least together, with their padding.
+
+    A batch of n lines, the widest of width w, costs `each` + w (n + 1/3): a network's time is nearly proportional to its
+    pixels, and an LSTM's also to its steps. On one core, hwr-latin took 6.7 + w (0.0055 + 0.0164 n) ms.
+
+    Args:
+        widths: Of the lines, in pixels.
+        size: Most lines in a batch.
+        each: What a batch costs beside its pixels, as the width of a line that costs as much.
+
+    Returns:
+        The lines of each batch, as places in `widths`, the widest batch first.
+    """
+    order = np.argsort(-np.asarray(widths), kind="stable").tolist()
+    # The least cost of the first i lines, and where the last of their batches begins.
+    least, begins = [0.0], [0]
+    for end in range(1, len(order) + 1):
+        costs = [(least[i] + each + widths[order[i]] * (end - i + 1 / 3), i) for i in range(max(0, end - size), end)]
+        cost, begin = min(costs)
+        least.append(cost)
+        begins.append(begin)
+    out, end = [], len(order)
+    while end:
+        out.append(order[begins[end] : end])
+        end = begins[end]
+    return out[::-1]

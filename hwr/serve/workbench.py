@@ -58,16 +58,14 @@ class Workbench:
         # What clients send to be read, and what was made of it; of no use once the server has ended.
         self.incoming = self.project.hidden / "incoming"
         self.incoming.mkdir(exist_ok=True)
-        # For the images of files, and for single lines, which should not wait behind many files.
+        # For the images of files.
         self.decoders = ThreadPoolExecutor(usable_cores(), "hwr decoder")
-        self.preparers = ThreadPoolExecutor(usable_cores(), "hwr preparer")
         self.jobs = Jobs(self.store, {"read": self._read, "train": self._train, "files": self._read_files})
 
     def close(self) -> None:
         """Stop the jobs, saving what a training has reached, and free the folder."""
         self.jobs.close()
         self.decoders.shutdown()
-        self.preparers.shutdown()
         self.reader.close()
         self.store.close()
         self._lock.close()

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from hwr import Error
 from hwr.images import load
+from hwr.recognizer import Prepared, Recognizer
 from hwr.serve.api import answers
 from hwr.serve.api.requests import MOST_FILES, disposition, workbench
 from hwr.serve.project import export
@@ -78,19 +79,18 @@ async def read(request: Request) -> Response:
 async def _read_line(request: Request, characters: bool) -> Response:
     """Read one line image. No thread waits, so many clients share a batch."""
     bench, content = workbench(request), await request.body()
-    recognizer = bench.reader.recognizer
-    # As many threads as cores: more would only take Python's global lock from those that read.
-    prepared, size = await asyncio.get_running_loop().run_in_executor(bench.preparers, _prepared, recognizer, content)
-    (reading,) = await asyncio.wrap_future(bench.reader.read([prepared], characters))
+    size: list[int] = []
+
+    def prepare(recognizer: Recognizer) -> Prepared:
+        pixels = load.read(content)
+        size.extend(pixels.shape)
+        return recognizer.prepare(pixels)
+
+    (reading,) = await asyncio.wrap_future(bench.reader.prepare_and_read(prepare, characters))
     line: dict[str, Any] = {"id": "", "text": reading.text, "confidence": reading.confidence}
     line |= {"polygon": [], "baseline": [], **({"characters": reading.characters} if characters else {})}
     page = {"name": "request", "width": size[1], "height": size[0], "text": reading.text, "lines": [line]}
     return JSONResponse({"pages": [page]})
-
-
-def _prepared(recognizer: Any, content: bytes) -> tuple[Any, tuple[int, int]]:
-    pixels = load.read(content)
-    return recognizer.prepare(pixels), (pixels.shape[0], pixels.shape[1])
 
 
 class _Raw:

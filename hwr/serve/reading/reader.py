@@ -1,24 +1,30 @@
-"""A few threads read for everybody: lines that wait together are read in the same batches."""
+"""A few threads read for everybody: lines of similar width that wait together share a batch, whoever sent them."""
 
 import copy
 import itertools
-import queue
 import threading
+from bisect import insort
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from hwr import Error
 from hwr.engines import side_by_side
+from hwr.images import batches
 from hwr.recognizer import Prepared, Reading, Recognizer
 from hwr.system.processes import usable_cores
 
 T = TypeVar("T")
 
-# Batches' worth of lines that are read in one go. More would make a short request wait longer behind a long one.
+# Batches' worth of waiting lines among which a batch is chosen.
 TOGETHER = 4
+
+# What a batch costs beside its pixels, as the width of a line that costs as much: see `batches.similar`. On a GPU, nearly
+# everything.
+EACH_ON_CPU, EACH_ON_GPU = 400, 100_000
 
 # Lines that may wait; a request beyond them is refused rather than kept in memory.
 MOST_WAITING = 20_000
@@ -31,16 +37,25 @@ class Busy(Exception):
     """Too many lines are waiting."""
 
 
-@dataclass(order=True)
+@dataclass(eq=False)
 class _Request:
-    """Lines to read, or a function to call with the recognizer."""
+    """Lines to read, a function that prepares one, or a function to call with the recognizer."""
+
+    lines: Sequence[Prepared] = ()
+    characters: bool = False
+    prepare: Callable[[Recognizer], Prepared] | None = None
+    call: Callable[[Recognizer], Any] | None = None
+    future: "Future[Any]" = field(default_factory=Future)
+    found: dict[int, Reading] = field(default_factory=dict)
+
+
+class _Item(NamedTuple):
+    """A line of a request, or its function. Items sort by priority, then by age."""
 
     priority: int
     number: int
-    lines: Sequence[Prepared] = field(compare=False, default=())
-    characters: bool = field(compare=False, default=False)
-    call: Callable[[Recognizer], Any] | None = field(compare=False, default=None)
-    future: "Future[Any]" = field(compare=False, default_factory=Future)
+    line: int
+    request: _Request
 
 
 class Reader:
@@ -53,11 +68,12 @@ class Reader:
 
     def __init__(self, recognizer: Recognizer, name: str) -> None:
         self._current = (recognizer, name)
-        self._queue: queue.PriorityQueue[_Request] = queue.PriorityQueue()
+        self._items: list[_Item] = []
+        self._unprepared: deque[_Request] = deque()
         self._numbers = itertools.count()
         self._closed = False
-        self._waiting = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self.waiting = 0  # lines that wait, or are being read
         self.batches = 0  # read so far, and the lines and requests in them, for statistics
         self.lines = 0
         self.requests = 0
@@ -81,11 +97,6 @@ class Reader:
         """The name of its model."""
         return self._current[1]
 
-    @property
-    def waiting(self) -> int:
-        """Lines that wait."""
-        return self._waiting
-
     def use(self, recognizer: Recognizer, name: str) -> None:
         """Read with another recognizer from the next batch on."""
         self._current = (recognizer, name)
@@ -100,93 +111,167 @@ class Reader:
         Raises:
             Busy: Too many lines are waiting.
         """
-        with self._lock:
-            if self._waiting + len(lines) > MOST_WAITING and self._waiting:
-                raise Busy(f"{self._waiting} lines are waiting to be read; try again later")
-            self._waiting += len(lines)
-        return self._put(_Request(priority, next(self._numbers), lines, characters))
+        request = _Request(lines, characters)
+        if not lines:
+            request.future.set_result([])
+            return request.future
+        self._admit(len(lines))
+        return self._put(request, priority)
+
+    def prepare_and_read(self, prepare: Callable[[Recognizer], Prepared], characters: bool) -> "Future[list[Reading]]":
+        """Read a line, for a person who waits, that is prepared by a thread that reads.
+
+        Threads that only prepare would share the cores with those that read: lines would come in slowly, and batches be small.
+
+        Raises:
+            Busy: Too many lines are waiting.
+        """
+        self._admit(1)
+        request = _Request(characters=characters, prepare=prepare)
+        with self._changed:
+            self._unprepared.append(request)
+            self._changed.notify()
+        return request.future
+
+    def _admit(self, lines: int) -> None:
+        with self._changed:
+            if self.waiting + lines > MOST_WAITING and self.waiting:
+                raise Busy(f"{self.waiting} lines are waiting to be read; try again later")
+            self.waiting += lines
 
     def call(self, function: Callable[[Recognizer], T], priority: int = NOW) -> "Future[T]":
         """Call a function with the recognizer, between two batches."""
-        return self._put(_Request(priority, next(self._numbers), call=function))
+        return self._put(_Request(call=function), priority)
 
     def close(self) -> None:
         """End the threads; what still waits is cancelled."""
-        self._closed = True
-        self._wake()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout=30)
-        while not self._queue.empty():
-            self._queue.get().future.cancel()
+        for request in (*self._unprepared, *(item.request for item in self._items)):
+            request.future.cancel()
 
-    def _put(self, request: _Request) -> "Future[Any]":
-        self._queue.put(request)
+    def _put(self, request: _Request, priority: int) -> "Future[Any]":
+        number = next(self._numbers)
+        with self._changed:
+            for line in range(max(1, len(request.lines))):
+                insort(self._items, _Item(priority, number, line, request))
+            self._changed.notify()
         return request.future
 
     def _run(self) -> None:
-        while not self._closed:
-            requests = self._next()
-            with self._lock:
-                self._busy += 1
-                cores = max(1, self._cores // self._busy)
+        while (work := self._next()) is not None:
             try:
-                self.recognizer.engine.limit_threads(cores)
-                self._read(requests)
+                work()
             finally:
-                with self._lock:
+                with self._changed:
                     self._busy -= 1
-                    self._waiting -= sum(len(request.lines) for request in requests)
-        self._wake()  # another thread, whose request this one may have taken
 
-    def _wake(self) -> None:
-        self._put(_Request(-1, next(self._numbers), call=lambda recognizer: None))
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for something to do; None: the reader is closed."""
+        with self._changed:
+            while not self._closed:
+                if self._unprepared and not self._enough():
+                    self._busy += 1
+                    return partial(self._prepare, self._unprepared.popleft())
+                if not self._items:
+                    self._changed.wait()
+                elif items := self._take():
+                    self._busy += 1
+                    working = self._busy
+                    if self._items or self._unprepared:  # for another thread, which begins now
+                        self._changed.notify()
+                        working += 1
+                    return partial(self._answer, items, max(1, self._cores // min(working, len(self._threads))))
+            return None
 
-    def _next(self) -> list[_Request]:
-        """Wait for a request: a function to call, or lines with all others that wait, up to a limit."""
-        requests = [self._queue.get()]
-        limit = TOGETHER * self.recognizer.config.evaluate.batch_size
-        with suppress(queue.Empty):
-            while requests[0].call is None and sum(len(request.lines) for request in requests) < limit:
-                request = self._queue.get_nowait()
-                if request.call is not None:  # may take long: for another thread, or for later
-                    self._queue.put(request)
-                    break
-                requests.append(request)
-        return requests
+    def _enough(self) -> bool:
+        """Whether as many lines are prepared as a batch is chosen from."""
+        return len(self._items) >= TOGETHER * self.recognizer.config.evaluate.batch_size
 
-    def _read(self, requests: Sequence[_Request]) -> None:
-        if requests[0].call is not None:
-            _answer(requests, lambda r: [r[0].call(self.recognizer)])  # type: ignore[misc]
+    def _prepare(self, request: _Request) -> None:
+        assert request.prepare is not None
+        try:
+            if not request.future.cancelled():
+                request.lines = [request.prepare(self.recognizer)]
+        except Exception as error:
+            self._finish(request, error)
+        if request.lines:
+            self._put(request, NOW)
+        else:
+            with self._changed:
+                self.waiting -= 1
+
+    def _take(self) -> list[_Item]:
+        """Take the oldest item, and if it is a line, those that make the cheapest batch with it."""
+        first, recognizer = self._items[0], self.recognizer
+        if first.request.call is not None or first.request.future.done():  # cancelled, or failed already
+            self._items.pop(0)
+            if first.request.call is None:
+                self.waiting -= 1
+            return [] if first.request.future.done() else [first]
+        size = recognizer.config.evaluate.batch_size
+        alike = (x for x in self._items if x.request.call is None and x.request.characters == first.request.characters)
+        pool = list(itertools.islice(alike, TOGETHER * size))
+        each = EACH_ON_CPU if recognizer.engine.device.startswith("cpu") else EACH_ON_GPU
+        widths = [x.request.lines[x.line].pixels.shape[-1] for x in pool]
+        chosen = next(group for group in batches.similar(widths, size, each) if 0 in group)
+        items = [pool[i] for i in chosen]
+        taken = {item[:3] for item in items}
+        self._items = [item for item in self._items if item[:3] not in taken]
+        return items
+
+    def _answer(self, items: Sequence[_Item], cores: int) -> None:
+        try:
+            self.recognizer.engine.limit_threads(cores)
+            self._read_or_call(items)
+        finally:
+            with self._changed:
+                self.waiting -= sum(item.request.call is None for item in items)
+
+    def _read_or_call(self, items: Sequence[_Item]) -> None:
+        """Read or call; if a batch fails, each of its requests alone, so that one can't spoil the others."""
+        requests = list(dict.fromkeys(item.request for item in items))
+        try:
+            if requests[0].call is not None:
+                found = requests[0].call(self.recognizer)
+                self._finish(requests[0], found)
+                return
+            readings = self._read([item.request.lines[item.line] for item in items], requests[0].characters)
+        except Exception as error:
+            if len(requests) > 1:
+                for request in requests:
+                    self._read_or_call([item for item in items if item.request is request])
+            else:
+                self._finish(requests[0], error)
             return
-        for characters in (False, True):
-            if chosen := [request for request in requests if request.characters == characters]:
-                _answer(chosen, self._read_together)
+        for item, reading in zip(items, readings, strict=True):
+            with self._changed:
+                item.request.found[item.line] = reading
+                complete = len(item.request.found) == len(item.request.lines)
+            if complete:
+                self._finish(item.request, [item.request.found[line] for line in range(len(item.request.lines))])
 
-    def _read_together(self, requests: Sequence[_Request]) -> list[list[Reading]]:
+    def _read(self, lines: Sequence[Prepared], characters: bool) -> list[Reading]:
         recognizer = self.recognizer
-        lines = [line for request in requests for line in request.lines]
-        readings = iter(recognizer.read_prepared(lines, requests[0].characters))
-        with self._lock:
-            self.batches += -(-len(lines) // recognizer.config.evaluate.batch_size)
+        readings = recognizer.read_prepared(lines, characters)
+        with self._changed:
+            self.batches += 1
             self.lines += len(lines)
-            self.requests += len(requests)
-        return [list(itertools.islice(readings, len(request.lines))) for request in requests]
+        return readings
 
-
-def _answer(requests: Sequence[_Request], read: Callable[[Sequence[_Request]], list[Any]]) -> None:
-    """Answer requests together; if that fails, each alone, so that one can't spoil the others."""
-    try:
-        found = read(requests)
-    except Exception as error:
-        if len(requests) > 1:
-            for request in requests:
-                _answer([request], read)
-        elif not requests[0].future.cancelled():
-            requests[0].future.set_exception(error)
-        return
-    for request, answer in zip(requests, found, strict=True):
-        if request.future.set_running_or_notify_cancel():
-            request.future.set_result(answer)
+    def _finish(self, request: _Request, found: Any) -> None:
+        """Answer a request, unless it was cancelled or another of its batches has failed."""
+        with self._changed:
+            if request.future.done() or not request.future.set_running_or_notify_cancel():
+                return
+            if isinstance(found, Exception):
+                request.future.set_exception(found)
+                return
+            self.requests += request.call is None
+            request.future.set_result(found)
 
 
 class _Shared(Recognizer):
