@@ -19,6 +19,7 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Data
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.iam_forms import parse_form
+from hwr.data.formats.xml_edit import Document
 from hwr.data.iam_archive.unpack import unpack
 from hwr.decoding import beam, language_model, lexicon, ngram
 from hwr.evaluation import tune
@@ -89,12 +90,14 @@ def _predicted(path: Path) -> None:
 
 
 def _updated(path: Path) -> None:
-    """The page read, and its lines put back into it."""
-    root = xml.parse(path)
-    for name, page_format in PAGE_FORMATS.items():
-        if xml.local(root) == page_format.TAG:
-            page_format.update(root, page_format.parse(path, root).lines)
-            xml.write(root, path.with_name(f"{name}.out"))
+    """The page read, and its lines put back into it. Without an edit, it is the same to the byte."""
+    content = path.read_bytes()
+    document = Document(content, path)
+    assert document.content() == content
+    for page_format in PAGE_FORMATS.values():
+        if xml.local(document.root) == page_format.TAG:
+            page_format.update(document.root, page_format.parse(path, document.root).lines)
+            xml.parse_bytes(document.content(), path)
 
 
 def _dataset(path: Path) -> None:
