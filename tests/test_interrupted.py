@@ -186,6 +186,7 @@ def test_an_export_on_a_full_disk(model: Path, tmp_path: Path, kind: str) -> Non
             "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
         ),
         RuntimeError("std::bad_alloc"),
+        SystemError("error return without exception set"),
         RuntimeError("could not create a primitive"),
         OSError(12, "Cannot allocate memory"),
     ],

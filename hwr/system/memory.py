@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from hwr import Error
 
-# What torch's allocators, OpenCV, onnxruntime and numba say. Their exceptions have no common class.
+# What torch's allocators, OpenCV, onnxruntime and numba say, and Python where it has no memory to raise MemoryError. These
+# exceptions have no common class.
 _SIGNS = (
     "allocate memory",
     "out of memory",
@@ -16,6 +17,7 @@ _SIGNS = (
     "allocation failed",
     "start new thread",
     "failed to map segment",
+    "without exception set",
 )
 
 
