@@ -267,7 +267,7 @@ def with_engine(overrides: tuple[str, ...], engine: str | None) -> list[str]:
 
 
 # The sections of the config, and what the commands that read lines use of it.
-_SECTIONS = ("data", "image", "augment", "model", "train", "evaluate", "decode", "engine")
+_SECTIONS = ("data", "image", "augment", "model", "train", "self_training", "evaluate", "decode", "engine")
 READING = ("image", "model", "evaluate", "decode", "engine", "train.loss_weight")
 
 

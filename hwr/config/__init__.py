@@ -19,6 +19,7 @@ from hwr.config.records import (
     Model,
     Original,
     Record,
+    SelfTraining,
     Train,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Original",
     "Record",
     "RenamedKey",
+    "SelfTraining",
     "Train",
     "differences",
     "dump",

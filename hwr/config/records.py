@@ -173,6 +173,24 @@ class Train(Record):
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
 
 
+class SelfTraining(Record):
+    """A second round of fine-tuning, with lines that have no ground truth; see `hwr.training.self_training`."""
+
+    unlabelled: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    most: Count = 300
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.75
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.65
+    epochs: Count = 3
+
+    @model_validator(mode="after")
+    def _used(self) -> "SelfTraining":
+        if self.unlabelled is None:
+            for key, field in type(self).model_fields.items():
+                if getattr(self, key) != field.default:
+                    raise ValueError(f"{key} has no effect without self_training.unlabelled; drop it, or name the lines")
+        return self
+
+
 class Evaluate(Record):
     """Reading lines: evaluation, export and prediction."""
 
@@ -270,6 +288,7 @@ class Config(Record):
     augment: Augment = Augment()
     model: Model = Original()
     train: Train = Train()
+    self_training: SelfTraining = SelfTraining()
     evaluate: Evaluate = Evaluate()
     decode: Decode = Decode()
     engine: Engine = Engine()

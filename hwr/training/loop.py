@@ -17,7 +17,7 @@ from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
 from hwr.system.processes import rank_and_world_size
-from hwr.training import finetune, run_folder, schedule, task
+from hwr.training import finetune, run_folder, schedule, self_training, task
 from hwr.training.interrupt import interruptible
 from hwr.training.run_folder import Epoch, Progress
 from hwr.training.task import Task
@@ -53,8 +53,23 @@ def train(
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
         raise Error("overrides need a config file or a recipe; a Config is used unchanged")
-    config = finetune.with_initial_network(config)
-    with _started(config, Path(out), resume, say) as (run, progress, interrupted):
+    config, out = finetune.with_initial_network(config), Path(out)
+    if config.self_training.unlabelled is not None:
+        if not self_training.first_round(config, out, resume, say, _train):
+            return _interrupted(out, say)
+        resume = True  # the folder has the first round's network, from which the second starts
+    return _train(config, out, resume, say) or _interrupted(out, say)
+
+
+def _interrupted(out: Path, say: Callable[[str], None]) -> bool:
+    if not rank_and_world_size()[0]:
+        say(f"interrupted and saved; resume with: hwr train --resume --out {shlex.quote(str(out))}")
+    return False
+
+
+def _train(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -> bool:
+    """Train, or one of two rounds; returns whether it is complete."""
+    with _started(config, out, resume, say) as (run, progress, interrupted):
         with _board(run, progress) as board:
             while not _over(run, progress):
                 try:
@@ -62,7 +77,6 @@ def train(
                     row, predictions = _validate(run, progress, interrupted)
                 except Stopped:
                     _save_state(run, progress)
-                    run.say(f"interrupted and saved; resume with: hwr train --resume --out {shlex.quote(str(out))}")
                     return False
                 progress = _finish_epoch(run, progress, row)
                 _check_blank(row, predictions, run.say)
@@ -90,11 +104,12 @@ def _started(
         if not rank:
             run_folder.check(out, config, resume)  # again, now that no other process can change it
         progress = run_folder.load_state(out, run.engine, run.fingerprint) if resume else Progress()
+        progress.best = min(progress.best, run.best)
         task.check_same(run, progress)
         progress.notes = progress.notes or run.engine.notes
         if not rank:
             run_folder.begin(out, config, run.start)
-        if resume:
+        if resume and (progress.updates or config.self_training.unlabelled is None):
             say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
         if run.recipe.geometry.any_width and not _over(run, progress):
             # Otherwise the batch that needs the most memory might come hours into the run.
@@ -174,7 +189,7 @@ def _train_epoch(run: Task, progress: Progress, interrupted: Callable[[], bool])
 
 
 def _bar(run: Task, progress: Progress) -> Any:
-    size, epochs = run.recipe.size, run.config.train.epochs
+    size, epochs = run.recipe.size, run.epochs
     return tqdm(
         desc=f"epoch {progress.epoch + 1}/{epochs}",
         total=batches.count(len(run.training), size, progress.epoch) * size,
@@ -245,9 +260,8 @@ def _save_state(run: Task, progress: Progress) -> None:
 
 def _done(run: Task, progress: Progress) -> float:
     """Completed fraction of the run in this process, 0..1: of its epochs or its time limit, whichever is further."""
-    settings = run.config.train
-    updates = settings.epochs * len(run.training) // settings.batch_size
-    of_time = progress.spent / 60 / settings.minutes if settings.minutes else 0.0
+    updates = run.epochs * len(run.training) // run.config.train.batch_size
+    of_time = progress.spent / 60 / run.minutes if run.minutes else 0.0
     return max(progress.updates / updates, of_time)
 
 
@@ -261,7 +275,7 @@ def _over(run: Task, progress: Progress) -> bool:
     settings = run.config.train
     if progress.batch:
         return False
-    return progress.epoch >= settings.epochs or _impatient(progress, settings) or _done_anywhere(run, progress) >= 1
+    return progress.epoch >= run.epochs or _impatient(progress, settings) or _done_anywhere(run, progress) >= 1
 
 
 def _impatient(progress: Progress, settings: Train) -> bool:
@@ -285,6 +299,9 @@ def _say_end(run: Task, progress: Progress) -> None:
     if _impatient(progress, settings):
         run.say(f"no improvement for {settings.patience} epochs (train.patience): the run ends here")
     best = _best(progress, settings)
+    if _criterion(best, settings) > run.best:
+        run.say("the second round did not read the validation lines better: best.safetensors is the first round's")
+        return
     run.say(
         f"best epoch {best.epoch}: validation CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
         f"Next: hwr evaluate --checkpoint {shlex.quote(str(run.out / 'best.safetensors'))}"
@@ -295,8 +312,8 @@ def _line(row: Epoch, run: Task, progress: Progress, better: bool) -> str:
     settings = run.config.train
     weight = settings.loss_weight
     return (
-        f"epoch {row.epoch:>3}/{settings.epochs}"
-        + (f" ({progress.spent / 60:.1f}/{settings.minutes:g} min)" if settings.minutes else "")
+        f"epoch {row.epoch:>3}/{run.epochs}"
+        + (f" ({progress.spent / 60:.1f}/{run.minutes:g} min)" if run.minutes else "")
         + f"  train loss {row.train_loss:.3f}  validation loss {row.val_loss:.3f}"
         + (f" (x {weight:g} = {weight * row.val_loss:.3f})" if weight != 1 else "")
         + f"  CER {report.percent(row.val_cer)}  WER {report.percent(row.val_wer)}  {row.lines_per_second:.1f} lines/s"

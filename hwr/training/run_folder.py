@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 _LOCK = ".lock"
 # A copy of `train.init`, until the run has a checkpoint of its own.
-_INITIAL = "init.safetensors"
+INITIAL = "init.safetensors"
 # Temporary files of `atomic.replacing`.
 _LEFTOVERS = ".*.tmp"
 
@@ -121,7 +121,7 @@ def _is_new(out: Path) -> bool:
     """Whether a folder is missing, or has only what a run leaves that is killed at its very start."""
     if not out.exists():
         return True
-    early = (_LOCK, _INITIAL)
+    early = (_LOCK, INITIAL)
     return out.is_dir() and all(path.name in early or path.match(_LEFTOVERS) for path in out.iterdir())
 
 
@@ -152,19 +152,19 @@ def begin(out: Path, settings: Config, start: Checkpoint | None = None) -> None:
     for leftover in out.glob(_LEFTOVERS):
         leftover.unlink(missing_ok=True)
     if start is not None:
-        checkpoint.save(out / _INITIAL, start)
+        checkpoint.save(out / INITIAL, start)
     with replacing(out / "config.yaml") as temporary:
         temporary.write_text(signature.signed(config.dump(settings)), encoding="utf-8")
 
 
 def initial(out: Path) -> Path | None:
     """The copy of the checkpoint that a run in its first epoch was initialised from."""
-    return path if (path := out / _INITIAL).exists() else None
+    return path if (path := out / INITIAL).exists() else None
 
 
 def forget_initial(out: Path) -> None:
     """Remove the copy of the initial checkpoint, once the run has a state and a checkpoint of its own."""
-    (out / _INITIAL).unlink(missing_ok=True)
+    (out / INITIAL).unlink(missing_ok=True)
 
 
 def save_epoch(

@@ -1,6 +1,7 @@
 """The fixed parts of a run: the lines, the alphabet, the engine."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from hwr import Error, alphabet, bundled, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint, Part
 from hwr.config import Config, Decode
+from hwr.data import Dataset, Line
 from hwr.data.text import shown
 from hwr.decoding import Decoder, language_model, mix
 from hwr.engines import Trainer
@@ -17,7 +19,7 @@ from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
 from hwr.images.geometry import Geometry
 from hwr.loading import load_checkpoint
-from hwr.training import finetune, run_folder
+from hwr.training import finetune, run_folder, self_training
 from hwr.training.run_folder import Language
 
 
@@ -38,6 +40,9 @@ class Task:
         recipe: How training lines become batches.
         fingerprint: Hash of the lines and the alphabet.
         start: The checkpoint that the weights were initialised from; None without `train.init`, or if a saved state replaces them.
+        epochs: Passes over the training lines.
+        minutes: The time limit, or None.
+        best: The validation loss or CER (train.best) to improve on; infinite unless there was a first round.
         say: Receives each message for the user.
     """
 
@@ -53,6 +58,9 @@ class Task:
     recipe: Recipe
     fingerprint: str
     start: Checkpoint | None
+    epochs: int
+    minutes: float | None
+    best: float
     say: Callable[[str], None]
 
     @property
@@ -74,10 +82,16 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     for note in dataset.notes:
         say(f"note: {note}")
     train_lines, val_lines = (lines_of(dataset, part, config.data) for part in ("train", "val"))
+    second = config.self_training.unlabelled is not None  # the first round's config has none
     say(
         f"split {dataset.name}: {len(train_lines)} training lines, {len(val_lines)} validation lines, "
         f"{len(dataset.test)} test lines" + (f", {len(dataset.excluded)} excluded" if dataset.excluded else "")
     )
+    limits, best = (config.train.epochs, config.train.minutes), math.inf
+    texts = [line.text for line in train_lines]
+    if second:
+        train_lines, texts, best = _with_pseudo_labels(config, out, train_lines, dataset, say)
+        limits = self_training.limits(config)
     saved = resume and (out / "state.safetensors").exists()
     start: Checkpoint | None = None
     if saved:
@@ -104,11 +118,11 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     if start is not None:
         new = [c for c in letters.characters if c not in start.alphabet.characters]
         say(
-            f"initialised from {config.train.init}"
+            f"initialised from {'the first round' if second else config.train.init}"
             + (f"; these characters are new to it: {shown(''.join(new))}" if new else "")
         )
         finetune.load(engine, start, letters)
-    language = _language(config, out, decoder, start, [line.text for line in train_lines], say)
+    language = _language(config, out, decoder, start, texts, say)
     recipe = Recipe(
         geometry, config.train.batch_size, config.train.seed, config.augment, 2 if config.train.consistency else 1
     )
@@ -126,8 +140,26 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
         recipe=recipe,
         fingerprint=fingerprint,
         start=start,
+        epochs=limits[0],
+        minutes=limits[1],
+        best=best,
         say=say,
     )
+
+
+def _with_pseudo_labels(
+    config: Config, out: Path, lines: list[Line], dataset: Dataset, say: Callable[[str], None]
+) -> tuple[list[Line], list[str], float]:
+    """The training lines of the second round, the texts to add to the language model, and the first round's best value."""
+    known = [line for part in data.PARTS for line in dataset.part(part)]
+    pseudo = self_training.second_round(config, out, known, say)
+    repeats = self_training.repeats(len(lines), len(pseudo.lines), config.self_training.share)
+    say(
+        f"second round: {len(pseudo.lines)} lines with pseudo-labels, and the {len(lines)} lines with ground truth"
+        + (f", {repeats} times each" if repeats > 1 else "")
+    )
+    # The language model of the first round's checkpoint knows the texts already.
+    return [*lines * repeats, *pseudo.lines], [], pseudo.best
 
 
 def _note_squeezed(training: Examples, validation: Examples, geometry: Geometry, say: Callable[[str], None]) -> None:

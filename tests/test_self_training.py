@@ -1,0 +1,118 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hwr import Error, checkpoint, config
+from hwr.cli import main
+from hwr.config import Config
+from hwr.data import Line
+from hwr.training import loop, self_training
+from hwr.training.loop import train
+
+from .conftest import TINY_CRNN
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def unlabelled(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve line images, without texts."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    for path in sorted(drawn.glob("lines/**/*.png"))[:12]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def settings(model: Path, drawn: Path, unlabelled: Path, *more: str) -> Config:
+    own = ["train.epochs=1", "self_training.epochs=2", "self_training.most=10", f"train.init={model}"]
+    return config.load(
+        None, [*TINY_CRNN, f"data.root={drawn}", *own, f"self_training.unlabelled={unlabelled}", *more]
+    )
+
+
+def test_a_second_round_trains_on_what_the_first_one_reads(
+    model: Path, drawn: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    asked = settings(model, drawn, unlabelled)
+    assert train(asked, tmp_path / "run", say=said.append)
+    found = json.loads((tmp_path / "run/pseudo_labels.json").read_text(encoding="utf-8"))
+    assert 0 < len(found["lines"]) <= 8  # three quarters of ten
+    assert all(row["text"] and 0 <= row["confidence"] <= 1 for row in found["lines"])
+    history = (tmp_path / "run/history.csv").read_text(encoding="utf-8").splitlines()
+    assert len(history) == 3
+    assert [line for line in said if line.startswith(("first round", "reading 10 lines", "second round"))][2:]
+    best = checkpoint.load(tmp_path / "run/best.safetensors")
+    assert best.scores["val_cer" if asked.train.best == "cer" else "val_loss"] <= found["best"]
+    assert not (tmp_path / "run/init.safetensors").exists()
+
+    # Interrupted between the rounds and in the second one, it gives the same weights.
+    for killed in ("_read", "_finish_epoch"):
+        out, calls = tmp_path / killed, list[int]()
+        original: Any = getattr(self_training if killed == "_read" else loop, killed)
+
+        def kill(*arguments: object, calls: list[int] = calls, original: Any = original) -> Any:
+            calls.append(1)
+            if len(calls) == (1 if original.__name__ == "_read" else 3):
+                raise MemoryError
+            return original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self_training if killed == "_read" else loop, killed, kill)
+            with pytest.raises(MemoryError):
+                train(asked, out, say=said.append)
+        result = CliRunner().invoke(main, ["train", "--resume", "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        again = checkpoint.load(out / "last.safetensors")
+        last = checkpoint.load(tmp_path / "run/last.safetensors")
+        assert all(np.array_equal(again.weights[name], array) for name, array in last.weights.items())
+
+
+def test_what_can_not_be_obeyed_is_refused(model: Path, drawn: Path, unlabelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"keep has no effect without self_training\.unlabelled"):
+        config.load(None, ["self_training.keep=0.5"])
+    alone = config.load(None, [*TINY_CRNN, f"data.root={drawn}", f"self_training.unlabelled={unlabelled}"])
+    with pytest.raises(Error, match=r"self_training\.unlabelled: applies to fine-tuning only"):
+        train(alone, tmp_path / "run", say=lambda line: None)
+    with pytest.raises(Error, match="no images"):
+        (tmp_path / "empty").mkdir()
+        train(settings(model, drawn, tmp_path / "empty"), tmp_path / "run", say=lambda line: None)
+    result = CliRunner().invoke(main, ["evaluate", "--checkpoint", str(model), "--set", "self_training.keep=0.5"])
+    assert result.exit_code == 1
+    assert "this command does not use self_training.keep" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
+    model: Path, drawn: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    images = sorted(unlabelled.glob("*.png"))
+    known = [Line("a", images[0], "text", "", ""), Line("b", images[1], "text", "", "")]
+    asked = settings(model, drawn, unlabelled, "self_training.most=4")
+    lines = self_training.unlabelled(asked, known, said.append)
+    assert [line.image for line in lines] == [images[i] for i in (2, 4, 7, 9)]
+    assert said == ["2 lines of self_training.unlabelled are in the dataset and therefore not used"]
+    with pytest.raises(Error, match="no lines without ground truth"):
+        self_training.unlabelled(asked, [Line("", image, "", "", "") for image in images], said.append)
+    folder = tmp_path / "pages"
+    shutil.copytree(unlabelled, folder)
+    from PIL import Image
+
+    Image.new("L", (600, 800), 255).save(folder / "page.png")
+    with pytest.raises(Error, match=r"page\.png seems to be a page"):
+        self_training.unlabelled(settings(model, drawn, folder), [], said.append)
+    skipping = settings(model, drawn, folder, "data.faults=skip")
+    assert len(self_training.unlabelled(skipping, [], said.append)) == 10
+    assert "1 lines or pages without ground truth can't be read" in said[-1]
+
+
+def test_labelled_lines_are_repeated_until_they_are_the_rest() -> None:
+    assert self_training.repeats(45, 225, 0.65) == 3
+    assert self_training.repeats(180, 225, 0.65) == 1
+    assert self_training.repeats(5, 100, 0.5) == 20
