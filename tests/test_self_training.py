@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from hwr import Error, checkpoint, config
 from hwr.cli import main
@@ -30,9 +31,7 @@ def unlabelled(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(model: Path, drawn: Path, unlabelled: Path, *more: str) -> Config:
     own = ["train.epochs=1", "self_training.epochs=2", "self_training.most=10", f"train.init={model}"]
-    return config.load(
-        None, [*TINY_CRNN, f"data.root={drawn}", *own, f"self_training.unlabelled={unlabelled}", *more]
-    )
+    return config.load(None, [*TINY_CRNN, f"data.root={drawn}", *own, f"self_training.unlabelled={unlabelled}", *more])
 
 
 def test_a_second_round_trains_on_what_the_first_one_reads(
@@ -79,8 +78,8 @@ def test_what_can_not_be_obeyed_is_refused(model: Path, drawn: Path, unlabelled:
     alone = config.load(None, [*TINY_CRNN, f"data.root={drawn}", f"self_training.unlabelled={unlabelled}"])
     with pytest.raises(Error, match=r"self_training\.unlabelled: applies to fine-tuning only"):
         train(alone, tmp_path / "run", say=lambda line: None)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(Error, match="no images"):
-        (tmp_path / "empty").mkdir()
         train(settings(model, drawn, tmp_path / "empty"), tmp_path / "run", say=lambda line: None)
     result = CliRunner().invoke(main, ["evaluate", "--checkpoint", str(model), "--set", "self_training.keep=0.5"])
     assert result.exit_code == 1
@@ -102,8 +101,6 @@ def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
         self_training.unlabelled(asked, [Line("", image, "", "", "") for image in images], said.append)
     folder = tmp_path / "pages"
     shutil.copytree(unlabelled, folder)
-    from PIL import Image
-
     Image.new("L", (600, 800), 255).save(folder / "page.png")
     with pytest.raises(Error, match=r"page\.png seems to be a page"):
         self_training.unlabelled(settings(model, drawn, folder), [], said.append)

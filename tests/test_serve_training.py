@@ -61,7 +61,7 @@ def test_the_gain_has_an_interval_over_the_same_lines() -> None:
 
 @pytest.fixture
 def bench(model: Path, drawn: Path, tmp_path: Path) -> Iterator[Workbench]:
-    """A project with 24 corrected lines on three pages; the texts are such as the model can't know."""
+    """A project with 24 corrected lines on three pages, whose texts the model can't know, and four lines without text."""
     folder = tmp_path / "project"
     folder.mkdir()
     lines = serve_pages.lines_of(drawn)[:24]
@@ -69,6 +69,7 @@ def bench(model: Path, drawn: Path, tmp_path: Path) -> Iterator[Workbench]:
         own = lines[8 * i : 8 * i + 8]
         serve_pages.write(folder / f"{i}.png", own, [line.text for line in own])
     serve_pages.draw(folder / "open.png", lines[:2])
+    serve_pages.write(folder / "unread.png", lines[2:6])
     found = Workbench(folder, str(model), SETTINGS, [*SETTINGS, "train.epochs=3", "augment.p=0"], find=serve_pages.find)
     yield found
     found.close()
@@ -94,7 +95,24 @@ def test_too_few_lines_are_refused(bench: Workbench) -> None:
         bench.start_training(None)
 
 
-def test_a_training_is_stopped_resumed_and_judged(bench: Workbench) -> None:
+def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbench) -> None:
+    accept(bench)
+    assert [page.name for page, _ in train.unchecked(bench.project, 300)] == ["unread.png"] * 4
+    assert [line.id for _, line in train.unchecked(bench.project, 2)] == ["l1", "l3"]
+    models, data = bench.models, bench.project.hidden / "lines"
+    counts = {"train": 3, "unchecked": 4}
+    models.training.append("self_training.most=5")
+    assert train._most(models) == 5
+    assert train._overrides(models, data, counts, None)[-1] == "self_training.most=5"
+    assert f"self_training.unlabelled={data.parent / train.UNCHECKED}" in train._overrides(models, data, counts, None)
+    without = train._overrides(models, data, {**counts, "unchecked": 0}, None)
+    assert not [key for key in without if key.startswith("self_training")]
+    models.training.append("self_training.unlabelled=null")
+    assert train._most(models) == 0
+
+
+def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "LEAST_UNCHECKED", 4)
     accept(bench)
     before = [page.lines for page in bench.project.pages()]
     job = bench.start_training(None)
@@ -115,6 +133,8 @@ def test_a_training_is_stopped_resumed_and_judged(bench: Workbench) -> None:
     assert (model["lines"], model["held_back"]) == (19, 5)
     assert model["accepted"] == (model["after"][0] < model["before"][0])
     assert bench.models.current == bench.reader.name == ("model-1" if model["accepted"] else BASE)
+    assert stopped.progress["unchecked"] == 4
+    assert len(stopped.progress["epochs"]) == 3 + 3  # of both rounds
     assert not run.exists()
     if "reading" in stopped.progress:
         ended(bench, stopped.progress["reading"])

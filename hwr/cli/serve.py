@@ -9,7 +9,7 @@ from hwr.cli.options import READING, Command, examples, refuse_unused, set_optio
 from hwr.system.terminal import say
 
 # Sections and keys of --set that only trainings use.
-TRAINING = ("train", "augment")
+TRAINING = ("train", "augment", "self_training")
 
 
 @click.command(cls=Command)

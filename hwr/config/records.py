@@ -187,7 +187,9 @@ class SelfTraining(Record):
         if self.unlabelled is None:
             for key, field in type(self).model_fields.items():
                 if getattr(self, key) != field.default:
-                    raise ValueError(f"{key} has no effect without self_training.unlabelled; drop it, or name the lines")
+                    raise ValueError(
+                        f"{key} has no effect without self_training.unlabelled; drop it, or name the lines"
+                    )
         return self
 
 

@@ -21,8 +21,8 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.data import Line
 from hwr.evaluation import evaluate
-from hwr.images import documents, load, pieces
-from hwr.pages import kind, sources
+from hwr.images import load
+from hwr.pages import page_or_line, sources
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import replacing
 from hwr.system.processes import rank_and_world_size
@@ -134,7 +134,10 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
     if faults and settings.data.faults == "refuse":
         more = f"\n… and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise Error(
-            "self_training.unlabelled: " + "\n".join(faults[:5]) + more + "\nRepair or remove them, or skip them: --set "
+            "self_training.unlabelled: "
+            + "\n".join(faults[:5])
+            + more
+            + "\nRepair or remove them, or skip them: --set "
             "data.faults=skip"
         )
     if faults:
@@ -155,12 +158,14 @@ def _fault(path: Path) -> str:
         height, width = load.read(path).shape
     except Error as error:
         return str(error)
-    if kind.is_page(width, height, []):
+    if page_or_line.is_page(width, height, []):
         return f"{path} seems to be a page; mark its lines first: hwr predict PAGES --lines page --format page --out FOLDER"
     return ""
 
 
-def _read(found: Checkpoint, settings: Config, lines: Sequence[Line], say: Callable[[str], None]) -> list[dict[str, Any]]:
+def _read(
+    found: Checkpoint, settings: Config, lines: Sequence[Line], say: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """Read the lines; returns those to train on, in their order."""
     own = found.config.model_copy(update={"engine": settings.engine, "evaluate": settings.evaluate})
     model = Recognizer(found, own, lines=len(lines))

@@ -20,7 +20,7 @@ from hwr.evaluation.metrics import Score
 from hwr.images import load
 from hwr.loading import settings_for
 from hwr.recognizer import Prepared, Recognizer
-from hwr.serve.training.train import VALIDATION
+from hwr.serve.training.train import LEAST_UNCHECKED, VALIDATION
 from hwr.training.loop import train
 
 DECODERS = ("greedy", "default")
@@ -32,6 +32,9 @@ DECODERS = ("greedy", "default")
 @click.option("--writer", metavar="ID", help="Of the lines (default: all lines are one writer's).")
 @click.option("--lines", multiple=True, default=(0, 20, 50, 100, 200), show_default=True, help="Corrected lines.")
 @click.option("--test", default=150, show_default=True, type=click.IntRange(min=10), help="Last lines, to test on.")
+@click.option(
+    "--unlabelled", default=300, show_default=True, type=click.IntRange(min=0), help="Further lines, without texts."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Settings of the training.")
 @json_option
 def measure_writer(
@@ -40,10 +43,13 @@ def measure_writer(
     writer: str | None,
     lines: tuple[int, ...],
     test: int,
+    unlabelled: int,
     overrides: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
     """The recipe of "Train on my N corrected lines", on the first N lines of a writer, a tenth of them for validation.
+
+    Of the lines between these and the test lines, up to --unlabelled are used without their texts (self-training).
 
     The model must not have seen the writer.
     """
@@ -57,7 +63,8 @@ def measure_writer(
     prepared: list[Prepared] = []
     for number in lines:
         with tempfile.TemporaryDirectory() as folder:
-            run = _tuned(rest[:number], checkpoint, overrides, Path(folder)) if number else Run(checkpoint)
+            more = rest[number:][:unlabelled]
+            run = _tuned(rest[:number], more, checkpoint, overrides, Path(folder)) if number else Run(checkpoint)
             scores = {}
             for decoder in DECODERS:
                 chosen = ["engine.device=cpu", *(["decode.name=greedy"] if decoder == "greedy" else [])]
@@ -98,7 +105,7 @@ def lines_of(data: Path, writer: str | None) -> list[Line]:
     return own
 
 
-def _tuned(lines: Sequence[Line], checkpoint: str, overrides: Sequence[str], folder: Path) -> Run:
+def _tuned(lines: Sequence[Line], more: Sequence[Line], checkpoint: str, overrides: Sequence[str], folder: Path) -> Run:
     """Train on lines as the workbench does."""
     every = round(1 / VALIDATION)
     for number, line in enumerate(lines):
@@ -107,15 +114,24 @@ def _tuned(lines: Sequence[Line], checkpoint: str, overrides: Sequence[str], fol
         path = part / f"{number:04}{line.image.suffix}"
         path.symlink_to(line.image.resolve())
         path.with_suffix(".gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+    if len(more) >= LEAST_UNCHECKED:
+        (folder / "more").mkdir()
+        for number, line in enumerate(more):
+            (folder / f"more/{number:04}{line.image.suffix}").symlink_to(line.image.resolve())
+        overrides = [f"self_training.unlabelled={folder / 'more'}", *overrides]
     keys = [f"data.root={folder / 'lines'}", "data.format=gt", f"train.init={checkpoint}", "engine.device=cpu"]
     said: list[str] = []
     began, spent = time.monotonic(), os.times()
     train("finetune", folder / "run", say=said.append, overrides=[*keys, *overrides])
     now = os.times()
     minutes, cpu = (time.monotonic() - began) / 60, (now.user + now.system - spent.user - spent.system) / 60
-    rows = (folder / "run/history.csv").read_text(encoding="utf-8").splitlines()
-    place = rows[0].split(",").index("updates")
-    return Run(str(folder / "run/best.safetensors"), minutes, cpu, int(rows[-1].split(",")[place]))
+    updates = sum(_updates(path) for path in (folder / "run").rglob("history.csv"))
+    return Run(str(folder / "run/best.safetensors"), minutes, cpu, updates)
+
+
+def _updates(history: Path) -> int:
+    rows = history.read_text(encoding="utf-8").splitlines()
+    return int(rows[-1].split(",")[rows[0].split(",").index("updates")])
 
 
 def _cut(recognizer: Recognizer, line: Line) -> Prepared:

@@ -69,7 +69,7 @@ export async function showTraining(bar, main) {
 
   function drawRuns(jobs) {
     fill(runs, jobs.filter((job) => job.kind === "train").slice(0, 3).map((job) => {
-      const { stage, epochs = [], model, train, message } = job.progress;
+      const { stage, epochs = [], model, train, message, step, unchecked } = job.progress;
       const now = epochs.at(-1);
       const facts = { waiting: "Waiting …", stopped: "Stopped; what it has reached is saved.", failed: job.error }[job.state]
         ?? (model ? verdict(model) : now ? `Epoch ${epochs.length}: ${percent(now.cer, 1)} errors on validation lines` : message ?? "Starting …");
@@ -80,8 +80,9 @@ export async function showTraining(bar, main) {
         h("p", { class: job.state === "failed" ? "error-text" : "" }, facts),
         job.progress.skipped?.length ? h("p", { class: "quiet" }, `${plural(job.progress.skipped.length, "line")} left out: ${job.progress.skipped[0]}`) : null,
         epochs.length > 1 ? curve(epochs.map((epoch) => epoch.cer)) : null,
+        step && isActive(job) ? h("p", { class: "quiet" }, step) : null,
         isActive(job) ? h("progress", { "aria-label": "Training runs" }) : null,
-        train && isActive(job) ? h("p", { class: "quiet" }, `${plural(train, "training line")}, ${job.progress.val} for validation, ${job.progress.test} held back`) : null);
+        train && isActive(job) ? h("p", { class: "quiet" }, `${plural(train, "training line")}, ${job.progress.val} for validation, ${job.progress.test} held back${unchecked ? `; ${plural(unchecked, "unchecked line")} for self-training` : ""}`) : null);
     }));
   }
 

@@ -1,6 +1,7 @@
 """Train on a project's corrected lines, and judge the result on those that were held back."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hwr import Error
+from hwr import Error, config
 from hwr.alphabet import Alphabet
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
@@ -29,12 +30,22 @@ from hwr.serve.project.page_state import PageLine, PageState
 from hwr.serve.reading.reader import LATER, Reader
 from hwr.serve.training import held_back, train_process
 from hwr.serve.training.models import Models, Trained, judged
+from hwr.training import self_training
 
 # With fewer corrected lines, nothing could be held back to judge the training.
 LEAST_LINES = 5
 
 # The share of the lines trained on that choose the best epoch.
 VALIDATION = 0.1
+
+# With fewer lines that nobody has checked, self-training has little to learn from.
+LEAST_UNCHECKED = 20
+
+# The folder of their images, beside that of the corrected lines.
+UNCHECKED = "unchecked"
+
+# How the messages of a training begin that say what it does for the next minute.
+STEPS = ("first round", "reading ", "second round")
 
 BATCH_SIZE = 8  # of configs/finetune.yaml
 
@@ -80,6 +91,18 @@ def divide(project: Project) -> Lines:
     return Lines([pair for pair in rest if id(pair) not in chosen], val, test)
 
 
+def unchecked(project: Project, most: int) -> list[tuple[PageState, PageLine]]:
+    """Lines that nobody has checked, at most so many, spread evenly over the pages."""
+    lines = [
+        (page, line)
+        for page in project.pages()
+        for line in page.lines
+        if line.state != "checked" and line.polygon and not line.fault
+    ]
+    most = min(most, len(lines))
+    return [lines[i * len(lines) // most] for i in range(most)]
+
+
 def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[str, Any]:
     """Run a training job: train, judge, and use the new model if it reads the lines that were held back better.
 
@@ -99,12 +122,15 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     data = run / "lines"
     if not data.is_dir():
         shutil.rmtree(run, ignore_errors=True)
-        _write_lines(divide(project), reader.recognizer, run / "lines.new")
+        lines = divide(project)
+        _write_unchecked(unchecked(project, _most(models)), run / UNCHECKED)
+        _write_lines(lines, reader.recognizer, run / "lines.new")
         os.replace(run / "lines.new", data)
     counts: dict[str, Any] = {part: len(list((data / part).glob("*.gt.txt"))) for part in ("train", "val", "test")}
     counts["skipped"] = json.loads((data / "skipped.json").read_text(encoding="utf-8"))
+    counts["unchecked"] = len(list((run / UNCHECKED).glob("*.png")))
     minutes = work.job.about.get("minutes")
-    overrides = _overrides(models, data, min(BATCH_SIZE, counts["train"]), minutes)
+    overrides = _overrides(models, data, counts, minutes)
     _run(run / "run", overrides, work, counts)
     work.progress({"stage": "judging", **counts})
     model, content = _judge(models, reader, data, run / "run" / "best.safetensors", counts)
@@ -128,12 +154,40 @@ def use(models: Models, reader: Reader, name: str) -> None:
     reader.use(recognizer, name)
 
 
-def _overrides(models: Models, data: Path, batch_size: int, minutes: float | None) -> list[str]:
+def _most(models: Models) -> int:
+    """How many unchecked lines a training uses at most; 0 if the server's settings name other lines, or none."""
+    asked = config.given(train_process.RECIPE, models.training).keys("self_training")
+    return 0 if _names_lines(models) else int(str(asked.get("most", config.SelfTraining().most)))
+
+
+def _names_lines(models: Models) -> bool:
+    return any(key.startswith("self_training.unlabelled=") for key in models.training)
+
+
+def _overrides(models: Models, data: Path, counts: Mapping[str, Any], minutes: float | None) -> list[str]:
     """The settings of a training. It starts from the model that the project began with, on all corrections."""
     base = models.base if isinstance(models.base, str) else str(models.base.resolve())
     paths = [f"data.root={data}", f"data.cache={data.parent / 'cache'}", f"train.init={base}"]
     limit = [] if minutes is None else [f"train.minutes={minutes}"]
-    return [*paths, "data.format=gt", f"train.batch_size={batch_size}", *limit, *models.training]
+    size = min(BATCH_SIZE, counts["train"])
+    asked = models.training
+    more = [f"self_training.unlabelled={data.parent / UNCHECKED}"] if counts["unchecked"] else []
+    if not more and not _names_lines(models):  # no second round, so its other settings have no meaning
+        asked = [key for key in asked if not key.startswith("self_training.")]
+    return [*paths, "data.format=gt", f"train.batch_size={size}", *limit, *more, *asked]
+
+
+def _write_unchecked(lines: Sequence[tuple[PageState, PageLine]], out: Path) -> None:
+    """Write lines as images. Those that can't be cut out can't be read either, and are excluded."""
+    if len(lines) < LEAST_UNCHECKED:
+        return
+    out.mkdir(parents=True)
+    for id, group in itertools.groupby(lines, key=lambda pair: pair[0].id):
+        own = list(group)
+        cuts = load.read_lines(own[0][0].image, [line.polygon for _, line in own], upright=True)
+        for number, cut in enumerate(cuts):
+            if not isinstance(cut, Error):
+                Image.fromarray(cut).save(out / f"{id}-{number:04}.png")
 
 
 def _write_lines(lines: Lines, recognizer: Recognizer, out: Path) -> None:
@@ -195,7 +249,9 @@ def _run(out: Path, overrides: Sequence[str], work: Work, counts: dict[str, Any]
         try:
             for line in process.stdout:
                 said.append(line.decode("utf-8", "replace").strip())
-                found = {"stage": "training", **counts, "message": said[-1], "seconds": time.monotonic() - started}
+                step = next((line for line in reversed(said) if line.startswith(STEPS)), "")
+                seconds = time.monotonic() - started
+                found = {"stage": "training", **counts, "message": said[-1], "step": step, "seconds": seconds}
                 if not work.stop:
                     work.progress({**found, "epochs": _history(out)})
         finally:
@@ -226,12 +282,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _history(out: Path) -> list[dict[str, float]]:
-    """The epochs so far: validation CER and seconds of each."""
-    try:
-        with open(out / "history.csv", newline="", encoding="utf-8") as file:
-            return [{"cer": float(row["val_cer"]), "seconds": float(row["seconds"])} for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError):
-        return []
+    """The epochs so far, of both rounds if there are two: validation CER and seconds of each."""
+    rows: list[dict[str, float]] = []
+    for folder in (out / self_training.FIRST, out):
+        try:
+            with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+                rows += [
+                    {"cer": float(row["val_cer"]), "seconds": float(row["seconds"])} for row in csv.DictReader(file)
+                ]
+        except (OSError, KeyError, ValueError):
+            continue
+    return rows
 
 
 def _judge(models: Models, reader: Reader, data: Path, best: Path, counts: dict[str, Any]) -> tuple[Trained, bytes]:
