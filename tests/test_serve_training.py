@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.evaluation import metrics
 from hwr.serve.project import edits
 from hwr.serve.project.database import Job
-from hwr.serve.training import held_back, train
+from hwr.serve.training import held_back, lines, train
 from hwr.serve.training.models import BASE
 from hwr.serve.workbench import Workbench
 
@@ -97,8 +97,8 @@ def test_too_few_lines_are_refused(bench: Workbench) -> None:
 
 def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbench) -> None:
     accept(bench)
-    assert [page.name for page, _ in train.unchecked(bench.project, 300)] == ["unread.png"] * 4
-    assert [line.id for _, line in train.unchecked(bench.project, 2)] == ["l1", "l3"]
+    assert [page.name for page, _ in lines.unchecked(bench.project, 300)] == ["unread.png"] * 4
+    assert [line.id for _, line in lines.unchecked(bench.project, 2)] == ["l1", "l3"]
     models, data = bench.models, bench.project.hidden / "lines"
     counts = {"train": 3, "unchecked": 4}
     models.training.append("self_training.most=5")
@@ -112,7 +112,7 @@ def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbe
 
 
 def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "LEAST_UNCHECKED", 4)
+    monkeypatch.setattr(lines, "LEAST_UNCHECKED", 4)
     accept(bench)
     before = [page.lines for page in bench.project.pages()]
     job = bench.start_training(None)

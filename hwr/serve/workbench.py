@@ -16,7 +16,7 @@ from hwr.serve.project.uploads import Upload
 from hwr.serve.reading import project_pages, sent_files
 from hwr.serve.reading.project_pages import Finder
 from hwr.serve.reading.reader import LATER, Reader
-from hwr.serve.training import train
+from hwr.serve.training import lines, train
 from hwr.serve.training.models import Models
 from hwr.system.atomic import replacing
 from hwr.system.processes import lock, usable_cores
@@ -89,9 +89,9 @@ class Workbench:
         Raises:
             Error: There are too few, or a training runs already.
         """
-        count = len(train.corrected(self.project))
-        if count < train.LEAST_LINES:
-            raise Error(f"training needs at least {train.LEAST_LINES} corrected lines; there are {count}")
+        count = len(lines.corrected(self.project))
+        if count < lines.LEAST_LINES:
+            raise Error(f"training needs at least {lines.LEAST_LINES} corrected lines; there are {count}")
         if self.jobs.active("train"):
             raise Error("a training runs already; stop it first, or wait for it")
         return self.jobs.start("train", {"minutes": minutes, "lines": count})

@@ -1,8 +1,8 @@
 """Self-training: a second round of fine-tuning, with lines that have no ground truth.
 
-The network of the first round reads them, with its language model, and the second round trains on both: the lines with
-ground truth and those read with the highest confidences, whose texts are called pseudo-labels. So the network learns from
-more lines of the same writers, and what the language model knows (Kahn, Lee and Hannun, "Self-training for end-to-end
+The network of the first round reads them, with its language model. The second round trains on both: the lines with ground
+truth, and those read with the highest confidences, whose texts are called pseudo-labels. So the network learns from more
+lines of the same writers, and learns what the language model knows (Kahn, Lee and Hannun, "Self-training for end-to-end
 speech recognition", ICASSP 2020).
 
 A run folder has the first round in `first`, the pseudo-labels in `pseudo_labels.json`, and else the second round.
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint
+from hwr import Error, checkpoint, data
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.data import Line
+from hwr.data import Dataset, Line
 from hwr.evaluation import evaluate
-from hwr.images import load
+from hwr.images import batches, load
 from hwr.pages import page_or_line, sources
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import replacing
@@ -62,13 +62,10 @@ def check(settings: Config) -> None:
         raise Error("self_training.unlabelled: needs a single process; start hwr train without torchrun")
 
 
-def first_round(
-    settings: Config, out: Path, resume: bool, say: Callable[[str], None], known: Sequence[Line], run: Run
-) -> bool:
+def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], None], run: Run) -> bool:
     """Train the first round and read the lines without ground truth, or what is left of that after an interruption.
 
     Args:
-        known: The lines with ground truth, which are not read.
         run: Trains a round.
 
     Returns:
@@ -80,7 +77,9 @@ def first_round(
         return True
     with run_folder.locked(out):
         run_folder.check(out, settings, resume)  # again, now that no other process can change it
-        lines = unlabelled(settings, known, say)  # before the training: a wrong name shows at once
+        lines = unlabelled(
+            settings, known(data.read(settings.data)), say
+        )  # before the training: a wrong name shows at once
         run_folder.begin(out, settings)
         say("first round: the lines with ground truth")
         if not run(_first(settings), out / FIRST, (out / FIRST / "config.yaml").exists(), say):
@@ -96,6 +95,11 @@ def first_round(
             text = json.dumps({"best": best, "lines": rows}, ensure_ascii=False, indent=1)
             temporary.write_text(text, encoding="utf-8")
     return True
+
+
+def known(dataset: Dataset) -> list[Line]:
+    """The lines that are not used for self-training."""
+    return [line for part in data.PARTS for line in dataset.part(part)]
 
 
 def _first(settings: Config) -> Config:
@@ -155,11 +159,11 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
 def _fault(path: Path) -> str:
     """Why an image is no line; "" if it is one."""
     try:
-        height, width = load.read(path).shape
+        width, height = load.size(path)
     except Error as error:
         return str(error)
     if page_or_line.is_page(width, height, []):
-        return f"{path} seems to be a page; mark its lines first: hwr predict PAGES --lines page --format page --out FOLDER"
+        return f"{path} seems to be a page; mark its lines first: hwr predict PAGES --format page --out FOLDER"
     return ""
 
 
@@ -173,7 +177,7 @@ def _read(
     examples = evaluate.prepared(lines, model.alphabet, model.geometry, settings.data.cache)
     texts, sure = (predictions := evaluate.read_with(model, examples)).texts, predictions.confidences
     read = [replace(line, text=text) for line, text in zip(lines, texts, strict=True)]
-    faults = evaluate.batches.encode(read, examples.images, model.alphabet, model.geometry).faults
+    faults = batches.encode(read, examples.images, model.alphabet, model.geometry).faults
     fit = [i for i in np.argsort(-sure, kind="stable").tolist() if texts[i].strip() and not faults[i]]
     kept = sorted(fit[: max(1, round(settings.self_training.keep * len(fit)))])
     if not kept:
@@ -201,8 +205,8 @@ def second_round(settings: Config, out: Path, known: Sequence[Line], say: Callab
     lines = [replace(line, text=texts[line.id]) for line in unlabelled(settings, known, say) if line.id in texts]
     if len(lines) < len(texts):
         raise Error(
-            f"self_training.unlabelled: {len(texts) - len(lines)} lines that {path} names are gone; put them back, or start "
-            "a new run with --out"
+            f"self_training.unlabelled: {len(texts) - len(lines)} lines that {path} names are gone; put them back, or "
+            "start a new run with --out"
         )
     return Pseudo(lines, best)
 

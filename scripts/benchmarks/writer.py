@@ -20,7 +20,7 @@ from hwr.evaluation.metrics import Score
 from hwr.images import load
 from hwr.loading import settings_for
 from hwr.recognizer import Prepared, Recognizer
-from hwr.serve.training.train import LEAST_UNCHECKED, VALIDATION
+from hwr.serve.training.lines import LEAST_UNCHECKED, VALIDATION
 from hwr.training.loop import train
 
 DECODERS = ("greedy", "default")

@@ -15,7 +15,7 @@ from hwr.serve.api.security import Refused
 from hwr.serve.project import edits, uploads
 from hwr.serve.project.page_state import PageState
 from hwr.serve.reading import project_pages
-from hwr.serve.training import train
+from hwr.serve.training import lines
 
 
 def pages(request: Request) -> Response:
@@ -30,7 +30,7 @@ def pages(request: Request) -> Response:
                 continue
             summary["hits"] = [{"id": line.id, "text": line.text} for line in hits[:20]]
         found.append(summary)
-    return JSONResponse({"pages": found, "corrected": len(train.corrected(bench.project))})
+    return JSONResponse({"pages": found, "corrected": len(lines.corrected(bench.project))})
 
 
 async def upload(request: Request) -> Response:

@@ -1,7 +1,6 @@
 """Train on a project's corrected lines, and judge the result on those that were held back."""
 
 import csv
-import itertools
 import json
 import os
 import shutil
@@ -10,36 +9,22 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hwr import Error, config
-from hwr.alphabet import Alphabet
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
-from hwr.images import load, prepare
-from hwr.images.batches import unwritable
+from hwr.images import load
 from hwr.recognizer import Recognizer
 from hwr.serve.jobs import Stopped, Work
 from hwr.serve.project.folder import Project
-from hwr.serve.project.page_state import PageLine, PageState
 from hwr.serve.reading.reader import LATER, Reader
-from hwr.serve.training import held_back, train_process
+from hwr.serve.training import lines, train_process
 from hwr.serve.training.models import Models, Trained, judged
 from hwr.training import self_training
-
-# With fewer corrected lines, nothing could be held back to judge the training.
-LEAST_LINES = 5
-
-# The share of the lines trained on that choose the best epoch.
-VALIDATION = 0.1
-
-# With fewer lines that nobody has checked, self-training has little to learn from.
-LEAST_UNCHECKED = 20
 
 # The folder of their images, beside that of the corrected lines.
 UNCHECKED = "unchecked"
@@ -48,59 +33,6 @@ UNCHECKED = "unchecked"
 STEPS = ("first round", "reading ", "second round")
 
 BATCH_SIZE = 8  # of configs/finetune.yaml
-
-
-@dataclass(frozen=True)
-class Lines:
-    """A project's corrected lines: to train on, to choose the best epoch by, and held back."""
-
-    train: list[tuple[PageState, PageLine]]
-    val: list[tuple[PageState, PageLine]]
-    test: list[tuple[PageState, PageLine]]
-
-
-def corrected(project: Project) -> list[tuple[PageState, PageLine]]:
-    """The lines with ground truth, page by page."""
-    return [
-        (page, line)
-        for page in project.pages()
-        for line in page.lines
-        if line.state == "checked" and line.text and line.polygon
-    ]
-
-
-def divide(project: Project) -> Lines:
-    """Divide the corrected lines. What was held back stays held back.
-
-    Raises:
-        Error: There are too few.
-    """
-    lines = corrected(project)
-    if len(lines) < LEAST_LINES:
-        raise Error(f"training needs at least {LEAST_LINES} corrected lines; there are {len(lines)}")
-    path = project.hidden / "held_back.json"
-    decided = held_back.assign(held_back.read(path), [(page.id, line.id) for page, line in lines])
-    held_back.write(path, decided)
-    test = [pair for pair in lines if held_back.is_held_back(decided, pair[0].id, pair[1].id)]
-    rest = [pair for pair in lines if not held_back.is_held_back(decided, pair[0].id, pair[1].id)]
-    if not test or len(rest) < 3:
-        raise Error("too few corrected lines can be held back; correct lines on further pages")
-    every = max(2, round(1 / VALIDATION))
-    val = rest[every // 2 :: every] or rest[-1:]
-    chosen = {id(pair) for pair in val}
-    return Lines([pair for pair in rest if id(pair) not in chosen], val, test)
-
-
-def unchecked(project: Project, most: int) -> list[tuple[PageState, PageLine]]:
-    """Lines that nobody has checked, at most so many, spread evenly over the pages."""
-    lines = [
-        (page, line)
-        for page in project.pages()
-        for line in page.lines
-        if line.state != "checked" and line.polygon and not line.fault
-    ]
-    most = min(most, len(lines))
-    return [lines[i * len(lines) // most] for i in range(most)]
 
 
 def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[str, Any]:
@@ -122,9 +54,9 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     data = run / "lines"
     if not data.is_dir():
         shutil.rmtree(run, ignore_errors=True)
-        lines = divide(project)
-        _write_unchecked(unchecked(project, _most(models)), run / UNCHECKED)
-        _write_lines(lines, reader.recognizer, run / "lines.new")
+        divided = lines.divide(project)
+        lines.write_unchecked(lines.unchecked(project, _most(models)), run / UNCHECKED)
+        lines.write(divided, reader.recognizer, run / "lines.new")
         os.replace(run / "lines.new", data)
     counts: dict[str, Any] = {part: len(list((data / part).glob("*.gt.txt"))) for part in ("train", "val", "test")}
     counts["skipped"] = json.loads((data / "skipped.json").read_text(encoding="utf-8"))
@@ -175,59 +107,6 @@ def _overrides(models: Models, data: Path, counts: Mapping[str, Any], minutes: f
     if not more and not _names_lines(models):  # no second round, so its other settings have no meaning
         asked = [key for key in asked if not key.startswith("self_training.")]
     return [*paths, "data.format=gt", f"train.batch_size={size}", *limit, *more, *asked]
-
-
-def _write_unchecked(lines: Sequence[tuple[PageState, PageLine]], out: Path) -> None:
-    """Write lines as images. Those that can't be cut out can't be read either, and are excluded."""
-    if len(lines) < LEAST_UNCHECKED:
-        return
-    out.mkdir(parents=True)
-    for id, group in itertools.groupby(lines, key=lambda pair: pair[0].id):
-        own = list(group)
-        cuts = load.read_lines(own[0][0].image, [line.polygon for _, line in own], upright=True)
-        for number, cut in enumerate(cuts):
-            if not isinstance(cut, Error):
-                Image.fromarray(cut).save(out / f"{id}-{number:04}.png")
-
-
-def _write_lines(lines: Lines, recognizer: Recognizer, out: Path) -> None:
-    """Write lines as images with their texts beside them. Later corrections do not change a training that runs.
-
-    Lines that the network can't write in its time steps are named in skipped.json: one of them would end the training.
-
-    Raises:
-        Error: Too few lines are left.
-    """
-    skipped: list[str] = []
-    for part, chosen in (("train", lines.train), ("val", lines.val), ("test", lines.test)):
-        (out / part).mkdir(parents=True)
-        by_page: dict[str, list[tuple[PageState, PageLine]]] = {}
-        for page, line in chosen:
-            by_page.setdefault(page.id, []).append((page, line))
-        for own in by_page.values():
-            regions, baselines = [line.polygon for _, line in own], [line.baseline for _, line in own]
-            cuts = load.read_lines(own[0][0].image, regions, True, baselines)
-            for number, ((page, line), cut) in enumerate(zip(own, cuts, strict=True)):
-                fault = str(cut) if isinstance(cut, Error) else _fault(recognizer, cut, line.text)
-                if fault or isinstance(cut, Error):
-                    skipped.append(f"{page.name}: line {line.id}: {fault}")
-                    continue
-                name = f"{page.id}-{number:04}"
-                Image.fromarray(cut).save(out / part / f"{name}.png")
-                (out / part / f"{name}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
-        if not any((out / part).iterdir()):
-            raise Error(f"no line is left to train with: {'; '.join(skipped[:3])}")
-    (out / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
-
-
-def _fault(recognizer: Recognizer, cut: np.ndarray, text: str) -> str:
-    """Why the network can't write a line's text, or ""."""
-    width = prepare.prepare(cut, recognizer.geometry).shape[1]  # as training does
-    (steps,) = recognizer.geometry.time_steps(np.array([width])).tolist()
-    letters = Alphabet(
-        recognizer.alphabet.characters + "".join(sorted(set(text) - set(recognizer.alphabet.characters)))
-    )
-    return unwritable(text, letters, recognizer.geometry, steps) or ""
 
 
 def _run(out: Path, overrides: Sequence[str], work: Work, counts: dict[str, Any]) -> None:
