@@ -82,7 +82,7 @@ def test_what_can_not_be_obeyed_is_refused(model: Path, drawn: Path, unlabelled:
     with pytest.raises(Error, match="no images"):
         train(settings(model, drawn, tmp_path / "empty"), tmp_path / "run", say=lambda line: None)
     result = CliRunner().invoke(main, ["evaluate", "--checkpoint", str(model), "--set", "self_training.keep=0.5"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "this command does not use self_training.keep" in result.output
     assert not (tmp_path / "run").exists()
 

@@ -101,14 +101,15 @@ def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbe
     assert [line.id for _, line in lines.unchecked(bench.project, 2)] == ["l1", "l3"]
     models, data = bench.models, bench.project.hidden / "lines"
     counts = {"train": 3, "unchecked": 4}
+    assert (train._most(models, train.FEW), train._most(models, train.FEW + 1)) == (300, 0)
     models.training.append("self_training.most=5")
-    assert train._most(models) == 5
+    assert train._most(models, train.FEW + 1) == 5
     assert train._overrides(models, data, counts, None)[-1] == "self_training.most=5"
     assert f"self_training.unlabelled={data.parent / train.UNCHECKED}" in train._overrides(models, data, counts, None)
     without = train._overrides(models, data, {**counts, "unchecked": 0}, None)
     assert not [key for key in without if key.startswith("self_training")]
     models.training.append("self_training.unlabelled=null")
-    assert train._most(models) == 0
+    assert train._most(models, 5) == 0
 
 
 def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch:
     stopped = ended(bench, job.id)
     run = bench.project.hidden / f"runs/job-{job.id}"
     if stopped.state == "stopped":  # else it was faster
-        assert (run / "run/state.safetensors").is_file()
+        assert list(run.rglob("state.safetensors"))
         bench.jobs.resume(job.id)
         stopped = ended(bench, job.id)
     assert stopped.state == "done", stopped.error

@@ -75,6 +75,8 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
     run_folder.check(out, settings, resume)
     if (out / LABELS).exists():
         return True
+    # First of all, so that a wrong name shows at once.
+    lines = unlabelled(settings, known(data.read(settings.data)), say)
     with run_folder.locked(out):
         run_folder.check(out, settings, resume)  # again, now that no other process can change it
         lines = unlabelled(

@@ -21,6 +21,7 @@ from hwr.images import load
 from hwr.loading import settings_for
 from hwr.recognizer import Prepared, Recognizer
 from hwr.serve.training.lines import LEAST_UNCHECKED, VALIDATION
+from hwr.serve.training.train import FEW
 from hwr.training.loop import train
 
 DECODERS = ("greedy", "default")
@@ -49,7 +50,8 @@ def measure_writer(
 ) -> None:
     """The recipe of "Train on my N corrected lines", on the first N lines of a writer, a tenth of them for validation.
 
-    Of the lines between these and the test lines, up to --unlabelled are used without their texts (self-training).
+    With 100 training lines or fewer, up to --unlabelled of the lines between these and the test lines are used without
+    their texts (self-training).
 
     The model must not have seen the writer.
     """
@@ -114,7 +116,7 @@ def _tuned(lines: Sequence[Line], more: Sequence[Line], checkpoint: str, overrid
         path = part / f"{number:04}{line.image.suffix}"
         path.symlink_to(line.image.resolve())
         path.with_suffix(".gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
-    if len(more) >= LEAST_UNCHECKED:
+    if len(more) >= LEAST_UNCHECKED and len(lines) * (1 - VALIDATION) <= FEW:
         (folder / "more").mkdir()
         for number, line in enumerate(more):
             (folder / f"more/{number:04}{line.image.suffix}").symlink_to(line.image.resolve())

@@ -29,6 +29,9 @@ from hwr.training import self_training
 # The folder of their images, beside that of the corrected lines.
 UNCHECKED = "unchecked"
 
+# With more corrected lines, self-training is off unless the server's settings ask for it: with 180 it gained nothing.
+FEW = 100
+
 # How the messages of a training begin that say what it does for the next minute.
 STEPS = ("first round", "reading ", "second round")
 
@@ -55,7 +58,7 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     if not data.is_dir():
         shutil.rmtree(run, ignore_errors=True)
         divided = lines.divide(project)
-        lines.write_unchecked(lines.unchecked(project, _most(models)), run / UNCHECKED)
+        lines.write_unchecked(lines.unchecked(project, _most(models, len(divided.train))), run / UNCHECKED)
         lines.write(divided, reader.recognizer, run / "lines.new")
         os.replace(run / "lines.new", data)
     counts: dict[str, Any] = {part: len(list((data / part).glob("*.gt.txt"))) for part in ("train", "val", "test")}
@@ -86,10 +89,16 @@ def use(models: Models, reader: Reader, name: str) -> None:
     reader.use(recognizer, name)
 
 
-def _most(models: Models) -> int:
-    """How many unchecked lines a training uses at most; 0 if the server's settings name other lines, or none."""
+def _most(models: Models, corrected: int) -> int:
+    """How many unchecked lines a training uses at most; 0 if the server's settings name other lines, or none.
+
+    Args:
+        corrected: Corrected lines to train on.
+    """
     asked = config.given(train_process.RECIPE, models.training).keys("self_training")
-    return 0 if _names_lines(models) else int(str(asked.get("most", config.SelfTraining().most)))
+    if _names_lines(models) or (corrected > FEW and not asked):
+        return 0
+    return int(str(asked.get("most", config.SelfTraining().most)))
 
 
 def _names_lines(models: Models) -> bool:
