@@ -125,7 +125,7 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
     asked = settings.self_training.unlabelled
     assert asked is not None
     paths = [Path(path) for path in ([asked] if isinstance(asked, str) else asked)]
-    files, _ = sources.files_in(paths, settings.data.images)
+    files = sources.files_in(paths, settings.data.images).files
     faults, lines = list[str](), list[Line]()
     for job in sources.jobs(files, images=settings.data.images):
         if job.error:

@@ -95,7 +95,7 @@ def _most(models: Models, corrected: int) -> int:
     Args:
         corrected: Corrected lines to train on.
     """
-    asked = config.given(train_process.RECIPE, models.training).keys("self_training")
+    asked = config.given(None, models.training).keys("self_training")
     if _names_lines(models) or (corrected > FEW and not asked):
         return 0
     return int(str(asked.get("most", config.SelfTraining().most)))
