@@ -184,6 +184,7 @@ def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
         drop("data", key)
     drop("data", "alphabet", alphabet.NAMES)
     drop("train", "init")
+    kept.pop("self_training", None)  # without the lines that it names, its other keys say nothing
     data, model = kept.get("data"), kept.get("model")
     for key in ("train", "val", "test"):  # names of lists, which may be paths
         names = data.get(key) if isinstance(data, dict) else None

@@ -48,6 +48,7 @@ def test_a_second_round_trains_on_what_the_first_one_reads(
     assert [line for line in said if line.startswith(("first round", "reading 10 lines", "second round"))][2:]
     best = checkpoint.load(tmp_path / "run/best.safetensors")
     assert best.scores["val_cer" if asked.train.best == "cer" else "val_loss"] <= found["best"]
+    assert best.config.self_training == config.SelfTraining()  # a checkpoint names no files
     assert not (tmp_path / "run/init.safetensors").exists()
 
     # Interrupted between the rounds and in the second one, it gives the same weights.
