@@ -18,8 +18,8 @@ __all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reade
 threads.wait_briefly()  # before a module of this package imports a library
 
 # Up to this number of lines, `auto` reads with onnxruntime: torch takes two seconds longer to start, and in bf16 or on a GPU
-# saves about five milliseconds per line.
-FEW_LINES = 400
+# saves about six milliseconds per line (docs/performance.md).
+FEW_LINES = 300
 
 
 def chosen(config: Config, lines: int | None = None) -> Literal["torch", "onnx", "mxnet"]:
