@@ -75,13 +75,10 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
     run_folder.check(out, settings, resume)
     if (out / LABELS).exists():
         return True
-    # First of all, so that a wrong name shows at once.
+    # Before the training, so that a wrong name shows at once.
     lines = unlabelled(settings, known(data.read(settings.data)), say)
     with run_folder.locked(out):
         run_folder.check(out, settings, resume)  # again, now that no other process can change it
-        lines = unlabelled(
-            settings, known(data.read(settings.data)), say
-        )  # before the training: a wrong name shows at once
         run_folder.begin(out, settings)
         say("first round: the lines with ground truth")
         if not run(_first(settings), out / FIRST, (out / FIRST / "config.yaml").exists(), say):
@@ -138,14 +135,9 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
             place = (target.region, target.baseline, target.upright)
             lines.append(Line(id, target.image, "", "", str(job.source), *place))
     if faults and settings.data.faults == "refuse":
-        more = f"\n… and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise Error(
-            "self_training.unlabelled: "
-            + "\n".join(faults[:5])
-            + more
-            + "\nRepair or remove them, or skip them: --set "
-            "data.faults=skip"
-        )
+        more = [f"… and {len(faults) - 5} more"] if len(faults) > 5 else []
+        remedy = "Repair or remove them, or skip them: --set data.faults=skip"
+        raise Error("self_training.unlabelled: " + "\n".join([*faults[:5], *more, remedy]))
     if faults:
         say(f"note: {len(faults)} lines or pages without ground truth can't be read and are skipped: {faults[0]}")
     taken = {(line.image.resolve(), line.region) for line in known}
@@ -177,7 +169,8 @@ def _read(
     model = Recognizer(found, own, lines=len(lines))
     # Prepared as for training, so that what is read is what is trained on.
     examples = evaluate.prepared(lines, model.alphabet, model.geometry, settings.data.cache)
-    texts, sure = (predictions := evaluate.read_with(model, examples)).texts, predictions.confidences
+    predictions = evaluate.read_with(model, examples)
+    texts, sure = predictions.texts, predictions.confidences
     read = [replace(line, text=text) for line, text in zip(lines, texts, strict=True)]
     faults = batches.encode(read, examples.images, model.alphabet, model.geometry).faults
     fit = [i for i in np.argsort(-sure, kind="stable").tolist() if texts[i].strip() and not faults[i]]
