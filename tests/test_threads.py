@@ -109,9 +109,11 @@ def test_a_second_team_exists_while_a_thread_is_displaced(tmp_path: Path, monkey
         assert _until(lambda: passes(10**9, 4 * 10**9) or _running("hwr second team"))  # type: ignore[func-returns-value]
         assert _until(lambda: passes(10**9, 0) or not _running("hwr second team"))  # type: ignore[func-returns-value]
     assert calls == ["hwr second team"] * 2
+    assert _until(lambda: passes(10**9, 4 * 10**9) or _running("hwr second team"))  # type: ignore[func-returns-value]
     waits.unlink()
     watch.join(20)
     assert not watch.is_alive()
+    assert _until(lambda: not _running("hwr second team"))
 
 
 def test_a_training_thread_is_watched_once_and_not_against_the_users_will(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from hwr.system.processes import usable_cores
 _OF_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 # Turns that GNU's OpenMP, which PyTorch's and MXNet's wheels use, spins before it sleeps; its own default is 300,000. Measured
-# with `scripts/bench busy`: with 4,000, training loses a fifth on an idle machine; with 16,000, reading suffers on a busy one.
+# with `scripts/bench busy`: with 4,000, training loses a fifth on an idle machine; with 16,000, more on a busy one.
 SPINS = 8000
 
 # Of the time in which a thread could run, the part in which it waits for a core: 0.1 on an idle machine, 0.5 beside 2 programs
@@ -57,7 +57,7 @@ def sleep_on_a_busy_machine(parallel: Callable[[], object]) -> None:
 
 
 def _watch(waits: Path, parallel: Callable[[], object]) -> None:
-    """Start the second team when the thread is displaced, and end it later, until the thread ends."""
+    """Start the second team when the thread is displaced, and end it when the machine is less busy or the thread has ended."""
     settled: threading.Event | None = None
     ran, waited = _seconds(waits)
     while ran >= 0:
@@ -73,6 +73,8 @@ def _watch(waits: Path, parallel: Callable[[], object]) -> None:
         elif share < SETTLED and settled is not None:
             settled.set()
             settled = None
+    if settled is not None:
+        settled.set()
 
 
 def _hold(parallel: Callable[[], object], settled: threading.Event) -> None:
