@@ -4,7 +4,7 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +69,8 @@ def measure_scaling(lines: tuple[int, ...], pages: tuple[int, ...], only: str, j
         found: dict[str, list[tuple[int, float, float]]] = {}
         for size in sorted(sizes):
             with tempfile.TemporaryDirectory() as folder:
-                for name, seconds, megabytes in _of_size(Path(folder), axis, size, only, found):
+                # A list first, because what was found decides what is skipped.
+                for name, seconds, megabytes in list(_of_size(Path(folder), axis, size, only, found)):
                     found.setdefault(name, []).append((size, seconds, megabytes))
         click.echo(
             f"\n{axis:<22}" + "".join(f"{f'{size:,}: ms, kB each':>24}" for size in sorted(sizes)) + "   exponent"
@@ -94,10 +95,9 @@ def exponent(times: Sequence[tuple[int, float]]) -> float:
 
 def _of_size(
     folder: Path, axis: str, size: int, only: str, found: dict[str, list[tuple[int, float, float]]]
-) -> list[tuple[str, float, float]]:
-    """Name, CPU seconds and megabytes of each work at a size."""
+) -> Iterator[tuple[str, float, float]]:
+    """Name, CPU seconds and megabytes of each work at a size, which are also shown at once."""
     made = _made(folder / "made", *((1, size) if axis == "lines" else (size, FEW)))
-    out = []
     for name, work in _works(made, axis).items():
         before = found.get(name, [])
         expected = before[-1][1] * (size / before[-1][0]) ** 2 if before else 0.0
@@ -107,8 +107,9 @@ def _of_size(
             and not skipped
             and min(expected, (before[-1][1] * size / before[-1][0]) * 2 if before else 0) < LONGEST
         ):
-            out.append((name, *_apart(work)))
-    return out
+            seconds, megabytes = _apart(work)
+            click.echo(f"{size:,} {axis}, {name}: {seconds:.2f} s, {megabytes:.1f} MB", err=True)
+            yield name, seconds, megabytes
 
 
 def _apart(work: Work) -> tuple[float, float]:
