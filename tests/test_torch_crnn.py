@@ -383,8 +383,25 @@ ALL_WARPS = (
 )
 
 
+def test_the_second_view_begins_after_a_part_of_the_run(settings: Config, tmp_path: Path) -> None:
+    views: list[bool] = []
+    real = TorchTrainer.train_step
+
+    def seen(self: TorchTrainer, batch: Batch, *more: float) -> torch.Tensor:
+        views.append(batch.second is not None)
+        return real(self, batch, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchTrainer, "train_step", seen)
+        keys = ["train.epochs=2", "train.consistency=0.2", "train.consistency_from=0.6"]
+        train(config.override(config.to_dict(settings), keys), tmp_path / "run", say=lambda line: None)
+    first = views.index(True)
+    assert views == [False] * first + [True] * (len(views) - first)
+    assert first == -(-6 * len(views) // 10)
+
+
 def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_path: Path) -> None:
-    """With an average of the weights, a schedule and the center loss, stopped after every fourth batch."""
+    """With an average of the weights, a schedule, the center loss and a late second view, stopped after every fourth batch."""
     import os
     import signal
 
@@ -394,6 +411,8 @@ def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_p
         "train.warmup=0.2",
         "train.center_loss=0.1",
         "train.center_from=0",
+        "train.consistency=0.2",
+        "train.consistency_from=0.5",
     ]
     settings = config.override(config.to_dict(settings), [*more, "train.epochs=3", "train.clip=10"])
 

@@ -159,6 +159,7 @@ class Train(Record):
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     consistency: Annotated[float, Field(ge=0)] = 0.0
+    consistency_from: Fraction = 0.0
     center_loss: Annotated[float, Field(ge=0)] = 0.0
     center_from: Fraction = 0.7
     best: Literal["loss", "cer"] = "loss"

@@ -164,6 +164,8 @@ def _train_epoch(run: Task, progress: Progress, interrupted: Callable[[], bool])
                 break
             progress.lr = schedule.learning_rate(settings, done)
             center_loss = settings.center_loss if done >= settings.center_from else 0.0
+            if done < settings.consistency_from:
+                batch = replace(batch, second=None)  # one view
             losses.append(run.engine.train_step(batch, progress.lr, center_loss))
             progress.batch += 1
             progress.updates += 1
