@@ -4,14 +4,10 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from hwr.system import atomic, threads
+from hwr.system import threads
 
 from .conftest import REPOSITORY
 
@@ -72,76 +68,3 @@ def test_the_engine_sets_it_before_torch_reads_it() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert out.stdout.strip() == str(threads.SPINS), out.stderr
-
-
-def _until(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
-
-
-def _running(name: str) -> bool:
-    return name in {thread.name for thread in threading.enumerate()}
-
-
-def test_a_second_team_exists_while_a_thread_is_displaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "PAUSE", 0.01)
-    waits, calls, times = tmp_path / "schedstat", list[str](), [0, 0]
-
-    def passes(ran: int, waited: int) -> None:
-        times[0] += ran
-        times[1] += waited
-        with atomic.replacing(waits) as temporary:
-            temporary.write_text(f"{times[0]} {times[1]} 7\n")
-
-    passes(0, 0)
-    watch = threading.Thread(
-        target=threads._watch, args=(waits, lambda: calls.append(threading.current_thread().name)), daemon=True
-    )
-    watch.start()
-    for _ in range(10):
-        passes(2 * 10**9, 2 * 10**9)  # beside 2 programs
-        time.sleep(0.01)
-    assert not _running("hwr second team")
-    assert calls == []
-    for _ in range(2):
-        assert _until(lambda: passes(10**9, 4 * 10**9) or _running("hwr second team"))  # type: ignore[func-returns-value]
-        assert _until(lambda: passes(10**9, 0) or not _running("hwr second team"))  # type: ignore[func-returns-value]
-    assert calls == ["hwr second team"] * 2
-    assert _until(lambda: passes(10**9, 4 * 10**9) or _running("hwr second team"))  # type: ignore[func-returns-value]
-    waits.unlink()
-    watch.join(20)
-    assert not watch.is_alive()
-    assert _until(lambda: not _running("hwr second team"))
-
-
-def test_a_training_thread_is_watched_once_and_not_against_the_users_will(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not Path("/proc/self/schedstat").exists():
-        pytest.skip("the kernel does not count how long threads wait")
-    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
-    started: list[threading.Thread] = []
-
-    def train(*environment: tuple[str, str]) -> int:
-        for name in NAMES:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in environment:
-            monkeypatch.setenv(name, value)
-
-        def run() -> None:
-            before = set(threading.enumerate())
-            for _ in range(2):
-                threads.sleep_on_a_busy_machine(lambda: None)
-            started.extend(set(threading.enumerate()) - before)
-
-        started.clear()
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-        return len(started)
-
-    ours = ("GOMP_SPINCOUNT", str(threads.SPINS))
-    assert train(ours) == 1
-    assert train(("GOMP_SPINCOUNT", "5")) == 0
-    assert train(ours, ("OMP_WAIT_POLICY", "passive")) == 0
-    assert train() == 0

@@ -150,6 +150,7 @@ class Train(Record):
 
     epochs: Count = 120
     batch_size: Size = 32
+    shards: Literal["auto"] | Few = 1
     lr: Annotated[float, Field(gt=0)] = 1e-4
     loss_weight: Annotated[float, Field(gt=0)] = 0.2
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -316,12 +317,22 @@ class Config(Record):
                 raise ValueError(
                     f"model.arch: the mxnet engine does not support {self.model.arch}; set engine.name=torch"
                 )
+            if self.train.shards not in ("auto", 1):
+                raise ValueError(
+                    "train.shards: the mxnet engine does not support it; set auto or 1, or engine.name=torch"
+                )
             # At its default a setting is off, and so not asked for.
             for key in ("weight_decay", "clip", "ema", "consistency", "center_loss", "anchor", "freeze_norm"):
                 if getattr(self.train, key):
                     raise ValueError(
                         f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"
                     )
+        if self.train.center_loss and self.train.shards not in ("auto", 1):
+            raise ValueError("train.center_loss: needs the whole batch in one place; set train.shards to auto or 1")
+        if self.train.shards != "auto" and self.train.shards > self.train.batch_size:
+            raise ValueError(
+                f"train.shards: {self.train.shards} shares need at least {self.train.shards} lines per batch"
+            )
         if self.model.arch == "original":
             for section, key in (
                 ("train", "center_loss"),

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from hwr import Error, networks
 from hwr.config import Config
+from hwr.engines import torch_shards
 from hwr.engines.base import Weights
 from hwr.engines.torch import TorchEngine, ctc_loss
+from hwr.engines.torch_shards import Shards
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
-from hwr.system import memory, threads
+from hwr.system import memory
 
 # Weight of a batch in the running centre of each character's features (center loss).
 CENTER_RATE = 0.1
@@ -61,6 +63,15 @@ class TorchTrainer(TorchEngine):
         self._updates = 0
         self._centers: Tensor | None = None
         self._anchors: list[Tensor] = []
+        self._alone = self._device.type == "cpu" and self.group.size == 1
+        shares = torch_shards.number(config.train, self._alone)
+        # Of each share; other random streams than those of the seeds themselves, which are below 2^32.
+        self._dropout = [torch.Generator().manual_seed(config.train.seed + (i + 1 << 32)) for i in range(shares)]
+
+    @functools.cached_property
+    def _shards(self) -> Shards:
+        """Created by the first training step, because it copies the network."""
+        return Shards(self._net, self._dropout)
 
     @functools.cached_property
     def _trainer(self) -> nn.Module:
@@ -68,14 +79,15 @@ class TorchTrainer(TorchEngine):
 
         Created by the first training step, because reading does not need it.
         """
-        if self._device.type == "cpu":
-            threads.sleep_on_a_busy_machine(lambda: torch.ones(1 << 20).add_(1))
         return self.group.parallel(self._net, self._device, self._net.has_unused)
 
     def train_step(self, batch: Batch, lr: float, center_loss: float = 0.0) -> Tensor:
         settings = self._config.train
         with self._computing(), memory.errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
-            losses = self._backward(self._trainer, batch, center_loss)
+            if len(self._dropout) > 1:
+                losses = self._shards.backward(batch, self._backward)
+            else:
+                losses = self._backward(self._trainer, batch, center_loss)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
         self._updates += 1
@@ -86,20 +98,20 @@ class TorchTrainer(TorchEngine):
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
         self._pull(lr)
-        loss = losses.detach().mean()
+        loss = losses.mean()
         self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
         if settings.ema:
             # Early on, average over all updates so far.
             self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
         return loss
 
-    def _backward(self, net: nn.Module, batch: Batch, center_loss: float) -> Tensor:
+    def _backward(self, net: nn.Module, batch: Batch, center_loss: float = 0.0) -> Tensor:
         """Compute the gradients of a batch; returns the CTC losses, (views,) nats per line."""
         settings = self._config.train
         weight = settings.loss_weight
-        self._net.train()
+        net.train()
         if settings.freeze_norm:
-            for module in self._net.modules():
+            for module in net.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         (pixels, widths), labels = self._pixels(batch), batch.labels
@@ -115,9 +127,9 @@ class TorchTrainer(TorchEngine):
             total = total + settings.consistency * weight * disagreement(output.logits).mean()
         if center_loss:
             total = total + center_loss * self._center_loss(output, labels)
-        self._optimizer.zero_grad()
+        net.zero_grad()
         total.backward()
-        return losses
+        return losses.detach()
 
     def rehearse(self, batch: Batch) -> None:
         buffers = [buffer.clone() for buffer in self._net.buffers()]
@@ -147,6 +159,8 @@ class TorchTrainer(TorchEngine):
             generators["cuda"] = torch.cuda.get_rng_state(self._device).numpy()
         for rank, each in enumerate(self.group.all_gather(generators)):
             out |= {f"rng.{rank}.{name}": values for name, values in each.items()}
+        if len(self._dropout) > 1:
+            out |= {f"dropout.{i}": generator.get_state().numpy() for i, generator in enumerate(self._dropout)}
         for name, parameter in self._net.named_parameters():
             for key, value in self._optimizer.state[parameter].items():
                 out[f"adam.{self._net.saved_name(name)}.{key}"] = _array(value)
@@ -164,6 +178,13 @@ class TorchTrainer(TorchEngine):
             raise Error(
                 f"the run was trained by {processes} processes, not {self.group.size}; resume with the same number"
             )
+        # A run keeps its shares of a batch, whatever `auto` would choose on this machine.
+        shares = max(1, sum(name.startswith("dropout.") for name in state))
+        torch_shards.check(shares, self._alone)
+        self._dropout = [torch.Generator() for _ in range(shares)]
+        if shares > 1:
+            for i, generator in enumerate(self._dropout):
+                generator.set_state(torch.from_numpy(np.array(state[f"dropout.{i}"])))
         self._updates = int(state["updates"])
         self._optimizer.state.clear()
         for name, parameter in self._net.named_parameters():

@@ -6,7 +6,7 @@ workers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,11 @@ class Warps:
     contrast: np.ndarray | None = None
     brightness: np.ndarray | None = None
     masks: np.ndarray | None = None
+
+    def of(self, chosen: slice) -> "Warps":
+        """The warps of some of the images."""
+        drawn = {name: array for name, array in vars(self).items() if array is not None}
+        return replace(self, **{name: array[chosen] for name, array in drawn.items()})
 
 
 def grid_step(height: int) -> int:

@@ -39,6 +39,12 @@ class Batch:
     index: np.ndarray
     second: augment.Warps | None = None
 
+    def share(self, k: int, n: int) -> "Batch":
+        """Lines k, k + n, … of the batch."""
+        chosen = slice(k, None, n)
+        warps, second = (each and each.of(chosen) for each in (self.warps, self.second))
+        return Batch(self.images[chosen], self.widths[chosen], self.labels[chosen], warps, self.index[chosen], second)
+
 
 @dataclass(frozen=True)
 class Examples:

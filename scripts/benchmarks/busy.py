@@ -20,11 +20,13 @@ from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.images.batches import Batch
 from hwr.system.processes import usable_cores
 
-# How threads wait. 300,000 turns is what GNU's OpenMP does by itself (its manual, GOMP_SPINCOUNT).
-POLICIES: Mapping[str, Mapping[str, str]] = {
-    "hwr": {},
-    "spinning": {"GOMP_SPINCOUNT": "300000", "OMP_WAIT_POLICY": "active"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
+# How cores share the work and their threads wait: environment, and overrides of the recipe. 300,000 turns is what GNU's OpenMP
+# does by itself (its manual, GOMP_SPINCOUNT).
+POLICIES: Mapping[str, tuple[Mapping[str, str], Sequence[str]]] = {
+    "hwr": ({}, ["train.shards=auto"]),
+    "whole batches": ({}, ["train.shards=1"]),
+    "spinning": ({"GOMP_SPINCOUNT": "300000", "OMP_WAIT_POLICY": "active"}, ["train.shards=1"]),
+    "one thread": ({"OMP_NUM_THREADS": "1"}, []),
 }
 WORK = ("training", "reading", "reading, onnx")
 
@@ -46,9 +48,10 @@ def measure_busy(
     policies: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
-    """Lines per second alone, and beside programs that each keep a core busy, for three ways in which threads wait.
+    """Lines per second alone, and beside programs that each keep a core busy, for several ways to share the work.
 
-    "hwr" is how hwr sets them; "spinning" how the libraries do by themselves. They take turns. The fair share of N neighbours
+    "hwr" divides each training batch among the cores; with "whole batches" they share every step; "spinning" is how the
+    libraries wait by themselves. They take turns. The fair share of N neighbours
     on C cores is C / (C + N). If other programs run, the figures say how much of the CPUs they took while hwr was alone.
     """
     about, rows = conditions(), []
@@ -72,8 +75,8 @@ def _measure(
     batch = drawn(recipe, alphabet, size)
     exported = config.load(name, [*common, "engine.name=onnx", "engine.precision=fp32"])
     engines = {
-        "torch": {policy: _started(recipe, alphabet.classes, POLICIES[policy]) for policy in policies},
-        "onnx": {policy: _started(exported, alphabet.classes, POLICIES[policy]) for policy in policies},
+        kind: {policy: _started(settings, alphabet.classes, *POLICIES[policy]) for policy in policies}
+        for kind, settings in (("torch", recipe), ("onnx", exported))
     }
     for what in WORK:
         workers = engines["onnx" if what.endswith("onnx") else "torch"]
@@ -102,8 +105,11 @@ def _measure(
     return rows
 
 
-def _started(settings: config.Config, classes: int, environment: Mapping[str, str]) -> Connection:
+def _started(
+    settings: config.Config, classes: int, environment: Mapping[str, str], overrides: Sequence[str]
+) -> Connection:
     """An engine in a process with these variables in its environment."""
+    settings = config.override(config.to_dict(settings), list(overrides))
     before = dict(os.environ)
     os.environ.update(environment)
     try:

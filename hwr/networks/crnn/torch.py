@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from hwr.config import CRNN
 from hwr.networks.crnn import spec
-from hwr.networks.shared.torch import Output, by_cudnn, normed
+from hwr.networks.shared.torch import Dropout, Output, by_cudnn, normed
 
 # Logit of the blank in the time steps right of a line; all other classes have the negative. So padding is certainly blank, and
 # adds nothing to the loss.
@@ -127,8 +127,8 @@ class Network(nn.Module):
         for _ in range(model.layers):
             self.lstms.append(nn.LSTM(features, model.hidden, bidirectional=True))
             features = 2 * model.hidden
-        self.dropout = nn.Dropout(model.dropout)
-        self.head_dropout = nn.Dropout(model.head_dropout)
+        self.dropout = Dropout(model.dropout)
+        self.head_dropout = Dropout(model.head_dropout)
         self.head = nn.Linear(features, classes * model.frames)
         self.shortcut = nn.Conv1d(channels, classes * model.frames, 3, padding=1) if model.shortcut else None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hwr import Error
 from hwr.config import Image, Original
 from hwr.networks.original import spec, trunk
-from hwr.networks.shared.torch import Output, normed, recurrent
+from hwr.networks.shared.torch import Dropout, Output, normed, recurrent
 
 
 class BasicBlock(nn.Module):
@@ -64,7 +64,7 @@ class OriginalNetwork(nn.Module):
         self.encoders = nn.ModuleList(
             nn.LSTM(size, model.hidden, model.layers, bidirectional=True, batch_first=True) for size in step_sizes
         )
-        self.dropout = nn.Dropout(model.dropout)
+        self.dropout = Dropout(model.dropout)
         self.decoder = nn.Linear(2 * model.hidden * len(step_sizes), classes)
 
     def forward(self, x: Tensor, widths: Tensor) -> Output:
