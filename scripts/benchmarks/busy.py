@@ -39,6 +39,7 @@ WORK = ("training", "reading", "reading, onnx")
 @click.option(
     "--policy", "policies", multiple=True, default=tuple(POLICIES), show_default=True, type=click.Choice(list(POLICIES))
 )
+@click.option("--only", default="", help="Only works whose name contains this: training, reading or onnx.")
 @json_option
 def measure_busy(
     names: tuple[str, ...],
@@ -46,6 +47,7 @@ def measure_busy(
     neighbours: tuple[int, ...],
     repeats: int,
     policies: tuple[str, ...],
+    only: str,
     json_path: Path | None,
 ) -> None:
     """Lines per second alone, and beside programs that each keep a core busy, for several ways to share the work.
@@ -54,18 +56,21 @@ def measure_busy(
     libraries wait by themselves. They take turns. The fair share of N neighbours
     on C cores is C / (C + N). If other programs run, the figures say how much of the CPUs they took while hwr was alone.
     """
+    works = [work for work in WORK if only in work]
+    if not works:
+        raise click.UsageError(f"--only {only}: no work's name contains this; they are {', '.join(WORK)}")
     about, rows = conditions(), []
     click.echo(about["cpu"])
     for name in names:
         try:
-            rows += _measure(name, batch, neighbours, repeats, policies)
+            rows += _measure(name, batch, neighbours, repeats, policies, works)
         except Error as error:
             raise click.ClickException(str(error)) from None
     write(json_path, {"conditions": about, "batch": batch, "repeats": repeats, "rows": rows})
 
 
 def _measure(
-    name: str, size: int, neighbours: tuple[int, ...], repeats: int, policies: Sequence[str]
+    name: str, size: int, neighbours: tuple[int, ...], repeats: int, policies: Sequence[str], works: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The rows of a recipe."""
     alphabet, cores = Alphabet(ORIGINAL), usable_cores()
@@ -78,7 +83,7 @@ def _measure(
         kind: {policy: _started(settings, alphabet.classes, *POLICIES[policy]) for policy in policies}
         for kind, settings in (("torch", recipe), ("onnx", exported))
     }
-    for what in WORK:
+    for what in works:
         workers = engines["onnx" if what.endswith("onnx") else "torch"]
         given = batch if what == "training" else dataclasses.replace(batch, warps=None)
         task = "training a while" if what == "training" else "reading many"
