@@ -74,13 +74,16 @@ def test_images_labels_and_warps_stay_aligned() -> None:
         assert batch.warps.matrix.shape == (4, 2, 3)
 
 
-def test_lines_of_any_width_are_batched_by_width_and_each_pass_is_complete() -> None:
-    epochs = [any_width(e) for e in range(8)]
+@pytest.mark.parametrize("scale", [0.0, 0.4])
+def test_lines_of_any_width_are_batched_by_width_and_each_pass_is_complete(scale: float) -> None:
+    epochs = [any_width(e, 0, f"augment.scale={scale}", "augment.p=1") for e in range(8)]
     assert [len(e) for e in epochs] == [25] * 8
     seen = [i for epoch in epochs[:4] for batch in epoch for i in batch.index.tolist()]
     assert sorted(seen) == sorted(list(range(100)) * 4)
-    padding = [1 - batch.widths.mean() / batch.widths.max() for epoch in epochs for batch in epoch]
-    assert np.mean(padding) < 0.1  # 0.35 without sorting
+    widths = [batch.warps.widths for epoch in epochs for batch in epoch if batch.warps is not None]
+    assert len(widths) == 200
+    # 0.35 without sorting; with a scale of 0.4, 0.2 when sorted by the widths before augmentation.
+    assert np.mean([1 - each.mean() / each.max() for each in widths]) < 0.1
     widest = [int(batch.widths.max()) for batch in epochs[0]]
     assert widest != sorted(widest)
 

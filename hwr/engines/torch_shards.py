@@ -1,7 +1,7 @@
 """A batch divided among the cores of a CPU: each computes the gradients of its share, and waits only at the end of an update.
 
-Threads that share every small step of a network wait for each other hundreds of times per update. That costs a tenth of the
-time on an idle machine, and a third beside two other programs. docs/performance.md has the figures.
+Threads that share every small step of a network wait for each other hundreds of times per update, which costs time on an idle
+machine, and much more beside other programs. docs/performance.md has the figures.
 """
 
 import copy
