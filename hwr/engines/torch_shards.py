@@ -97,15 +97,22 @@ class Shards:
         futures = [self._pool.submit(backward, net, share) for net, share in zip(self._nets, shares, strict=True)]
         wait(futures)
         losses = [future.result() for future in futures]
-        with torch.no_grad():
-            sizes = [len(share.index) / len(batch.index) for share in shares]
-            _sum(sizes, [[parameter.grad for parameter in net.parameters()] for net in self._nets])
-            statistics = [_statistics(net) for net in self._nets]
-            _sum(sizes, statistics)
-            for others in statistics[1:]:
-                for other, mean in zip(others, statistics[0], strict=True):
-                    other.copy_(mean)
+        self.alone(lambda: self._gather([len(share.index) / len(batch.index) for share in shares]))
         return torch.cat(losses)
+
+    def alone(self, function: Callable[[], None]) -> None:
+        """Call a function in a thread that need not wait for others."""
+        self._pool.submit(function).result()
+
+    @torch.no_grad()
+    def _gather(self, parts: Sequence[float]) -> None:
+        """Average gradients and running statistics, given each share's part of the lines."""
+        _sum(parts, [[parameter.grad for parameter in net.parameters()] for net in self._nets])
+        statistics = [_statistics(net) for net in self._nets]
+        _sum(parts, statistics)
+        for others in statistics[1:]:
+            for other, mean in zip(others, statistics[0], strict=True):
+                other.copy_(mean)
 
 
 def _sum(factors: Sequence[float], tensors: Sequence[list[Any]]) -> None:

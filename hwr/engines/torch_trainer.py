@@ -85,9 +85,16 @@ class TorchTrainer(TorchEngine):
         settings = self._config.train
         with self._computing(), memory.errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
             if len(self._dropout) > 1:
-                losses = self._shards.backward(batch, self._backward)
+                loss = self._shards.backward(batch, self._backward).mean()
+                self._shards.alone(lambda: self._update(lr, loss))
             else:
-                losses = self._backward(self._trainer, batch, center_loss)
+                loss = self._backward(self._trainer, batch, center_loss).mean()
+                self._update(lr, loss)
+        return loss
+
+    def _update(self, lr: float, loss: Tensor) -> None:
+        """Change the weights by their gradients, and average the loss over the processes."""
+        settings = self._config.train
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
         self._updates += 1
@@ -98,12 +105,10 @@ class TorchTrainer(TorchEngine):
             group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
         self._optimizer.step()
         self._pull(lr)
-        loss = losses.mean()
         self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
         if settings.ema:
             # Early on, average over all updates so far.
             self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
-        return loss
 
     def _backward(self, net: nn.Module, batch: Batch, center_loss: float = 0.0) -> Tensor:
         """Compute the gradients of a batch; returns the CTC losses, (views,) nats per line."""
