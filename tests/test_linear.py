@@ -1,6 +1,7 @@
 """Work grows in proportion to lines and pages: it is counted, not timed."""
 
 import fnmatch
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hwr.data.formats import FORMATS, page_edit, shapes, writing, xml
 from hwr.data.formats.shapes import Marked, Page
 from hwr.decoding import transcript
 from hwr.images import load
+from hwr.system import atomic
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[None]:
@@ -143,3 +145,38 @@ def test_lines_out_of_order() -> None:
         assert kept == sorted(kept)
         assert len(kept) == max(longest)
     assert transcript._moved([]) == set()
+
+
+def test_a_folder_is_not_listed_for_each_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[int] = []
+
+    def list_names(folder: Path) -> list[str]:
+        listed.append(len(names := real(folder)))
+        return names
+
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", list_names)
+    for i in range(1500):
+        with atomic.replacing(tmp_path / f"{i}.txt"):
+            pass
+    assert len(list(tmp_path.iterdir())) == 1500
+    assert sum(listed) < 1500 * 2 * atomic.LISTED
+
+
+def test_what_killed_processes_left_in_a_large_folder_is_removed(tmp_path: Path) -> None:
+    """By the writes to the same file that follow, as soon as the folder is listed again."""
+    for i in range(1000):
+        (tmp_path / f"{i}").touch()
+    left = [tmp_path / ".7.txt.0123abcd.tmp", tmp_path / ".8.txt.0123abcd.tmp"]
+    for path in left:
+        path.touch()
+        os.utime(path, (0, 0))
+    with atomic.replacing(tmp_path / "7.txt"):
+        pass
+    assert [path.exists() for path in left] == [False, True]  # the other file's may be another's to remove
+    left[0].touch()
+    os.utime(left[0], (0, 0))
+    for _ in range(20):
+        with atomic.replacing(tmp_path / "7.txt"):
+            pass
+    assert not left[0].exists()

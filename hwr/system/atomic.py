@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
-import glob
 import os
+import re
 import shutil
 import stat
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error
@@ -17,6 +18,16 @@ from hwr.system.processes import lock
 # Seconds after which a temporary file that no process holds is taken for a killed one's. Some libraries replace the file
 # that they write to, which loses the lock on it.
 ABANDONED = 60
+
+# Names that are listed for a write, on average, in search of temporary files: listing a folder for each of its files would take
+# quadratic time.
+LISTED = 100
+
+# Folders whose listings are remembered at most, to bound memory.
+REMEMBERED = 10_000
+
+# `.NAME.8 digits.tmp`, or `.new` for a moment; NAME is what the temporary file is for, or its beginning.
+_TEMPORARY = re.compile(r"\.(.+)\..{8}\.(?:tmp|new)", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -127,13 +138,10 @@ def _held(descriptor: int | None) -> Iterator[None]:
 
 def _sweep(path: Path, age: float) -> None:
     """Remove the temporary files and folders for a path that no process holds and that are older than `age` seconds."""
-    start = f".{glob.escape(path.name[:60])}.????????"
-    names = [(name, age) for name in glob.glob(f"{start}.tmp", root_dir=path.parent)]
-    names += [(name, ABANDONED) for name in glob.glob(f"{start}.new", root_dir=path.parent)]
-    for name, least in names:
+    for name in _found(path):
         leftover = path.parent / name
         with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime < least:
+            if time.time() - leftover.stat().st_mtime < (ABANDONED if name.endswith(".new") else age):
                 continue
             descriptor = os.open(leftover, os.O_RDONLY)
             try:
@@ -142,3 +150,43 @@ def _sweep(path: Path, age: float) -> None:
             finally:
                 os.close(descriptor)
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+@dataclass
+class _Listing:
+    """What a folder held when it was last listed.
+
+    Attributes:
+        names: How many names.
+        temporary: Temporary files and folders, by the name that they are for.
+        writes: Writes to the folder since.
+    """
+
+    names: int
+    temporary: dict[str, list[str]]
+    writes: int = 0
+
+
+_listings: dict[Path, _Listing] = {}
+
+
+def _found(path: Path) -> list[str]:
+    """The names of temporary files and folders for a path. A folder of more than `LISTED` names is not listed every time."""
+    seen = _listings.get(path.parent)
+    if seen is None or seen.writes * LISTED >= seen.names:
+        if len(_listings) >= REMEMBERED:
+            _listings.clear()
+        seen = _listings[path.parent] = _list(path.parent)
+    seen.writes += 1
+    return seen.temporary.pop(path.name[:60], [])
+
+
+def _list(folder: Path) -> _Listing:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder)
+    temporary: dict[str, list[str]] = {}
+    for name in names:
+        if match := _TEMPORARY.fullmatch(name):
+            temporary.setdefault(match[1], []).append(name)
+    return _Listing(len(names), temporary)
