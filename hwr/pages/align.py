@@ -24,8 +24,9 @@ from hwr.system.atomic import new_folder
 
 SUFFIX = ".txt"
 
-# Characters of the longest transcript; a newspaper page has 30,000. Memory and time grow with them.
-MOST_TEXT = 100_000
+# Characters of the longest transcript; a newspaper page has 30,000. Memory and time grow with their square if the lines are short:
+# of 100,000 in 10,000 lines they were 14 GB and five minutes.
+MOST_TEXT = 50_000
 
 
 NOTHING = Alignment((), (), 0)
