@@ -29,6 +29,7 @@ TRAINING = [
     "image.height=24",
     "image.width=480",
     "train.batch_size=8",
+    "train.shards=2",
     "train.lr=0.01",
     "augment.p=0.5",
     "engine.threads=1",
