@@ -123,11 +123,12 @@ def test_auto_gives_each_core_a_few_lines(threads: int, size: int, more: tuple[s
     assert len(engine._dropout) == shares
 
 
-def test_shares_are_refused_where_the_work_is_divided_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_contradict_each_other_or_the_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for keys, message in (
         (["train.shards=2", "train.center_loss=1"], r"train\.center_loss: .*train\.shards"),
         (["train.shards=9", "train.batch_size=8"], r"train\.shards: 9 shares need at least 9 lines"),
         (["train.shards=65"], r"train\.shards"),
+        (["train.consistency_from=0.5"], r"train\.consistency_from: has no effect without train\.consistency"),
     ):
         with pytest.raises(Error, match=message):
             settings_of(*keys)

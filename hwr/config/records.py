@@ -327,6 +327,8 @@ class Config(Record):
                     raise ValueError(
                         f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"
                     )
+        if self.train.consistency_from and not self.train.consistency:
+            raise ValueError("train.consistency_from: has no effect without train.consistency; drop it, or set both")
         if self.train.center_loss and self.train.shards not in ("auto", 1):
             raise ValueError("train.center_loss: needs the whole batch in one place; set train.shards to auto or 1")
         if self.train.shards != "auto" and self.train.shards > self.train.batch_size:

@@ -55,7 +55,8 @@ class Shards:
     """Twins of a network, one per share of a batch.
 
     They have its parameters, but gradients, batch norm's running statistics and a random generator for dropout of their own.
-    So the result depends on the number of shares, but not on the number of cores or on which is done first.
+    So the result depends on the number of shares, but not on which is done first. While there are no more cores than shares, it
+    does not depend on the number of cores either; with more, several share a sum, which may change its last bits.
 
     Args:
         net: The network; it is the first twin.
