@@ -81,10 +81,15 @@ def test_batch_norm_has_the_mean_statistics_of_the_shares() -> None:
             np.testing.assert_allclose(array, 0.6 * alone[0][name] + 0.4 * alone[1][name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_number_of_cores_changes_nothing() -> None:
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adam", "muon"])
+
+
+@OPTIMIZERS
+def test_the_number_of_cores_changes_nothing(optimizer: str) -> None:
     weights = []
     for number in (1, 2, 3):
-        settings = settings_of(f"engine.threads={number}", "train.shards=3", "train.ema=0.9", "train.consistency=0.2")
+        keys = ("train.shards=3", "train.ema=0.9", "train.consistency=0.2", f"train.optimizer={optimizer}")
+        settings = settings_of(f"engine.threads={number}", *keys)
         engine = engine_of(settings)
         for _ in range(3):
             engine.train_step(drawn(settings), 1e-2)
@@ -95,8 +100,9 @@ def test_the_number_of_cores_changes_nothing() -> None:
         np.testing.assert_array_equal(array, weights[2][name])
 
 
-def test_a_run_resumes_with_its_shares_on_a_machine_with_other_cores() -> None:
-    keys = ("train.shards=auto", "train.batch_size=8", "train.ema=0.9")
+@OPTIMIZERS
+def test_a_run_resumes_with_its_shares_on_a_machine_with_other_cores(optimizer: str) -> None:
+    keys = ("train.shards=auto", "train.batch_size=8", "train.ema=0.9", f"train.optimizer={optimizer}")
     batch = drawn(settings_of(*keys))
     one = engine_of(settings_of(*keys, "engine.threads=2"))
     for _ in range(2):

@@ -151,6 +151,7 @@ class Train(Record):
     epochs: Count = 120
     batch_size: Size = 32
     shards: Literal["auto"] | Few = 1
+    optimizer: Literal["adam", "muon"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-4
     loss_weight: Annotated[float, Field(gt=0)] = 0.2
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -322,8 +323,9 @@ class Config(Record):
                     "train.shards: the mxnet engine does not support it; set auto or 1, or engine.name=torch"
                 )
             # At its default a setting is off, and so not asked for.
-            for key in ("weight_decay", "clip", "ema", "consistency", "center_loss", "anchor", "freeze_norm"):
-                if getattr(self.train, key):
+            off = ("optimizer", "weight_decay", "clip", "ema", "consistency", "center_loss", "anchor", "freeze_norm")
+            for key in off:
+                if getattr(self.train, key) != Train.model_fields[key].default:
                     raise ValueError(
                         f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"
                     )
@@ -336,6 +338,8 @@ class Config(Record):
                 f"train.shards: {self.train.shards} shares need at least {self.train.shards} lines per batch"
             )
         if self.model.arch == "original":
+            if self.train.optimizer != "adam":
+                raise ValueError(f"train.optimizer: {self.train.optimizer} needs model.arch crnn")
             for section, key in (
                 ("train", "center_loss"),
                 ("image", "margin"),

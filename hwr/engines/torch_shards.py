@@ -98,12 +98,15 @@ class Shards:
         futures = [self._pool.submit(backward, net, share) for net, share in zip(self._nets, shares, strict=True)]
         wait(futures)
         losses = [future.result() for future in futures]
-        self.alone(lambda: self._gather([len(share.index) / len(batch.index) for share in shares]))
+        self.beside([lambda: self._gather([len(share.index) / len(batch.index) for share in shares])])
         return torch.cat(losses)
 
-    def alone(self, function: Callable[[], None]) -> None:
-        """Call a function in a thread that need not wait for others."""
-        self._pool.submit(function).result()
+    def beside(self, functions: Sequence[Callable[[], None]]) -> None:
+        """Call functions beside each other, each in a thread that need not wait for others."""
+        futures = [self._pool.submit(function) for function in functions]
+        wait(futures)
+        for future in futures:
+            future.result()
 
     @torch.no_grad()
     def _gather(self, parts: Sequence[float]) -> None:

@@ -2,8 +2,7 @@
 
 import copy
 import functools
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from hwr.config import Config
 from hwr.engines import torch_shards
 from hwr.engines.base import Weights
 from hwr.engines.torch import TorchEngine, ctc_loss
+from hwr.engines.torch_optimizer import Optimizer
 from hwr.engines.torch_shards import Shards
 from hwr.images.batches import Batch
 from hwr.networks.shared.torch import Output
@@ -53,13 +53,6 @@ class TorchTrainer(TorchEngine):
         # All processes start from the same weights, but draw their own dropout.
         if self.group.rank:
             torch.manual_seed(config.train.seed + self.group.rank)
-        # Weight decay applies to convolutions, LSTMs and dense layers, not to biases and batch norm.
-        groups = [
-            {"params": [p for p in self._net.parameters() if (p.ndim > 1) == decays], "weight_decay": decays * decay}
-            for decays, decay in ((True, config.train.weight_decay), (False, 0.0))
-        ]
-        # A fused update is three times as fast on a CPU as separate operations.
-        self._optimizer = torch.optim.AdamW(groups, fused=True)
         self._updates = 0
         self._centers: Tensor | None = None
         self._anchors: list[Tensor] = []
@@ -67,6 +60,7 @@ class TorchTrainer(TorchEngine):
         shares = torch_shards.number(config.train, self._alone)
         # Of each share; other random streams than those of the seeds themselves, which are below 2^32.
         self._dropout = [torch.Generator().manual_seed(config.train.seed + (i + 1 << 32)) for i in range(shares)]
+        self._optimizer = self._new_optimizer()
 
     @functools.cached_property
     def _shards(self) -> Shards:
@@ -86,29 +80,26 @@ class TorchTrainer(TorchEngine):
         with self._computing(), memory.errors(f"train.batch_size (now {settings.batch_size}) or image.width"):
             if len(self._dropout) > 1:
                 loss = self._shards.backward(batch, self._backward).mean()
-                self._shards.alone(lambda: self._update(lr, loss))
+                self._optimizer.step(lr, self._updates + 1, self._shards.beside)
+                self._shards.beside([lambda: self._updated(lr, loss)])
             else:
                 loss = self._backward(self._trainer, batch, center_loss).mean()
-                self._update(lr, loss)
+                self._optimizer.step(lr, self._updates + 1, _in_turn)
+                self._updated(lr, loss)
         return loss
 
-    def _update(self, lr: float, loss: Tensor) -> None:
-        """Change the weights by their gradients, and average the loss over the processes."""
-        settings = self._config.train
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(self._net.parameters(), settings.clip)
+    def _new_optimizer(self) -> Optimizer:
+        precision = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return Optimizer(self._net, self._config.train, precision, len(self._dropout))
+
+    def _updated(self, lr: float, loss: Tensor) -> None:
+        """What follows the optimizer's step; averages the loss over the processes."""
         self._updates += 1
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-            # MXNet's Adam adds 1e-8 to the root of the second moment before bias correction, torch's after it
-            # (mxnet/optimizer/adam.py). This makes them equal.
-            group["eps"] = 1e-8 / math.sqrt(1 - 0.999**self._updates)
-        self._optimizer.step()
         self._pull(lr)
         self.group.mean([loss, *(buffer for buffer in self._net.buffers() if buffer.is_floating_point())])
-        if settings.ema:
+        if self._config.train.ema:
             # Early on, average over all updates so far.
-            self._average(min(settings.ema, (1 + self._updates) / (10 + self._updates)))
+            self._average(min(self._config.train.ema, (1 + self._updates) / (10 + self._updates)))
 
     def _backward(self, net: nn.Module, batch: Batch, center_loss: float = 0.0) -> Tensor:
         """Compute the gradients of a batch; returns the CTC losses, (views,) nats per line."""
@@ -142,7 +133,7 @@ class TorchTrainer(TorchEngine):
         remedy = f"train.batch_size (now {self._config.train.batch_size}) or image.width"
         with self._computing(), torch.random.fork_rng(devices), memory.errors(remedy):
             self._backward(self._net, batch, 0.0)
-        self._optimizer.zero_grad()
+        self._net.zero_grad()
         with torch.no_grad():
             for buffer, before in zip(self._net.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -191,7 +182,7 @@ class TorchTrainer(TorchEngine):
             for i, generator in enumerate(self._dropout):
                 generator.set_state(torch.from_numpy(np.array(state[f"dropout.{i}"])))
         self._updates = int(state["updates"])
-        self._optimizer.state.clear()
+        self._optimizer = self._new_optimizer()
         for name, parameter in self._net.named_parameters():
             prefix = f"adam.{self._net.saved_name(name)}."
             moments = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -283,6 +274,11 @@ def disagreement(logits: Tensor) -> Tensor:
         return F.kl_div(predicted, target.detach(), reduction="none", log_target=True).sum((1, 2))
 
     return (divergence(first, second) + divergence(second, first)) / 2
+
+
+def _in_turn(functions: Sequence[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def _array(tensor: Tensor) -> np.ndarray:

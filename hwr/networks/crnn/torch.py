@@ -166,6 +166,17 @@ class Network(nn.Module):
         """None: training starts from torch's own initial values."""
         return None, []
 
+    def matrices(self) -> dict[nn.Parameter, int]:
+        """The parameters that are matrices inside the network, and how many are stacked in each: the gates of an LSTM.
+
+        The first convolution and the heads are not among them.
+        """
+        return {
+            parameter: 4 if name.startswith("lstms.") else 1
+            for name, parameter in self.named_parameters()
+            if parameter.ndim > 1 and name.startswith(("lstms.", "stages."))
+        }
+
     def saved_name(self, name: str) -> str:
         """The name of a parameter or running statistic in checkpoints; "" if it is not saved.
 
