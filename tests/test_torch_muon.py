@@ -50,7 +50,7 @@ def test_muon_moves_matrices_and_adam_the_rest() -> None:
             continue
         # Each gate of an LSTM is a matrix; a convolution is one.
         for matrix in change.reshape(4 if name.startswith("lstms") else 1, -1, change[0].size):
-            values = np.linalg.svd(matrix / (LR * 0.2 * max(matrix.shape) ** 0.5), compute_uv=False)
+            values = np.linalg.svd(matrix / (LR * torch_muon.SIZE * max(matrix.shape) ** 0.5), compute_uv=False)
             assert values.max() < 1.6
             assert np.median(values) > 0.4
 

@@ -184,6 +184,7 @@ def recipe(tmp_path: Path, drawn: Path) -> Path:
         "train.schedule=cosine",
         "train.center_loss=0.1",
         "train.center_from=0.0",
+        "train.optimizer=muon",
     ]
     path = tmp_path / "recipe.yaml"
     path.write_text(config.dump(config.load(None, [*TINY_CRNN, f"data.root={drawn}", *more])))

@@ -15,7 +15,7 @@ MOMENTUM = 0.95
 
 # Root mean square of an update's weights, in units of the learning rate: about that of Adam's updates, so that both share a
 # rate (Liu et al., "Muon is scalable for LLM training", 2025).
-SIZE = 0.2
+SIZE = 0.3
 
 # Coefficients (a, b, c) of the successive polynomials a x + b x^3 + c x^5 that bring singular values in 0.001..1 closest to 1
 # (Amsel et al., "The Polar Express: optimal matrix sign methods and their application to the Muon algorithm", 2025). After
