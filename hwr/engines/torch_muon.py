@@ -89,7 +89,7 @@ class Muon:
         if not kept:
             kept["momentum"] = torch.zeros_like(parameter)
         momentum: Tensor = kept["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        return _stacked(gradient.lerp(momentum, MOMENTUM), self._blocks[parameter])
+        return _stacked(momentum.lerp(gradient, 1 - MOMENTUM), self._blocks[parameter])
 
 
 def _stacked(x: Tensor, blocks: int) -> Tensor:
