@@ -19,7 +19,7 @@ _GENERAL = (
     "its own time (`train.minutes`), which may exclude its start. The conditions above give the total time of each entrant.",
 )
 _CHOSEN = (
-    "hwr's recipe was chosen in a dozen shorter runs on these training and validation lines (docs/experiments.md). The idea to "
+    "hwr's recipe was chosen in about forty runs on these training and validation lines (docs/experiments.md). The idea to "
     "straighten lines came from a report on these test lines."
 )
 _PECULIAR = {
