@@ -84,6 +84,12 @@ def test_polarity_and_margins_are_found(model: Recognizer, line: np.ndarray, nam
     assert np.median(prepare.prepare(image, ORIGINAL)) > 180
 
 
+def test_blank_paper_beside_a_line_adds_no_words(model: Recognizer, line: np.ndarray) -> None:
+    assert model.decoder.lm is not None
+    for left, right in ((0, 300), (300, 0), (200, 200)):
+        assert model.read(framed(line, 255, 30, 30, left, right)).text.rstrip(".") == TEXT
+
+
 def test_a_dark_table_beside_the_paper_is_no_writing(line: np.ndarray) -> None:
     wood = np.random.default_rng(0).normal(70, 8, (line.shape[0], 200)).clip(0, 255).astype(np.uint8)
     ruler = np.full((line.shape[0], 200), 40, np.uint8)

@@ -1,6 +1,7 @@
 """Logits -> texts and confidences, according to the settings of `config.Decode`."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from hwr.decoding.beam import Hypothesis
 
 T = TypeVar("T")
+
+_LEAST = 2  # time steps around what greedy decoding reads, in which a language model may add characters
+_NEVER = 60.0  # nats: characters elsewhere are so much less likely than blank that no language model writes them
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,13 @@ class Decoder:
     def _search(self, logits: np.ndarray, n: int, greedy_texts: Sequence[str]) -> "list[list[Hypothesis]]":
         """At most `n` hypotheses of each line, best first; one of no text where greedy decoding reads nothing.
 
-        A language model likes any text more than none. Where the network sees nothing, there is none.
+        A language model likes any text more than none. Where the network sees nothing, there is none: on the whole line, or
+        on the paper before, after and between its words.
         """
         from hwr.decoding import beam
 
+        if self.lm is not None:
+            logits = _quiet(logits, greedy_texts, self.alphabet.blank)
         with memory.errors(f"--beam (now {self.settings.beam}) or evaluate.batch_size (now {len(logits)})"):
             found = beam.search(
                 logits,
@@ -151,6 +158,33 @@ class Decoder:
                 ctc = -float(np.log(np.exp(row).sum(1)).sum())  # of the greedy path, the most likely one
                 found[i] = [beam.Hypothesis(text, ctc, ctc, 0.0)]
         return found
+
+
+def _quiet(logits: np.ndarray, greedy_texts: Sequence[str], blank: int) -> np.ndarray:
+    """The logits (N, T, C) without characters at time steps that are far from all that greedy decoding reads.
+
+    Far is more than the time steps that a character takes, on average over the line. Over many steps of blank paper the tiny
+    probabilities of characters add up to words.
+    """
+    out = logits
+    for i, text in enumerate(greedy_texts):
+        seen = np.flatnonzero(logits[i].argmax(1) != blank)
+        if not len(seen):
+            continue
+        far = max(_LEAST, math.ceil((seen[-1] - seen[0] + 1) / max(1, len(text))))
+        steps = np.arange(logits.shape[1])
+        after = np.searchsorted(seen, steps)  # of the seen steps, the first that is not before this one
+        nearest = np.minimum(
+            np.abs(steps - seen[np.maximum(after - 1, 0)]), np.abs(seen[np.minimum(after, len(seen) - 1)] - steps)
+        )
+        if (nearest <= far).all():
+            continue
+        if out is logits:
+            out = logits.copy()
+        kept = out[i, nearest > far, blank]
+        out[i, nearest > far] = kept[:, None] - _NEVER
+        out[i, nearest > far, blank] = kept
+    return out
 
 
 def build(
