@@ -131,8 +131,8 @@ class Decoder:
     def _search(self, logits: np.ndarray, n: int, greedy_texts: Sequence[str]) -> "list[list[Hypothesis]]":
         """At most `n` hypotheses of each line, best first; one of no text where greedy decoding reads nothing.
 
-        A language model likes any text more than none. Where the network sees nothing, there is none: on the whole line, or
-        on the paper before, after and between its words.
+        A language model likes any text more than none. On a line where the network sees nothing, there is none, and on other
+        lines none farther than a character from what the network sees.
         """
         from hwr.decoding import beam
 
