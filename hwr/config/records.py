@@ -155,7 +155,7 @@ class Train(Record):
     lr: Annotated[float, Field(gt=0)] = 1e-4
     loss_weight: Annotated[float, Field(gt=0)] = 0.2
     minutes: Annotated[float, Field(gt=0)] | None = None
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(gt=0)] | None = None
