@@ -135,6 +135,7 @@ def test_settings_that_contradict_each_other_or_the_machine_are_refused(monkeypa
         (["train.shards=9", "train.batch_size=8"], r"train\.shards: 9 shares need at least 9 lines"),
         (["train.shards=65"], r"train\.shards"),
         (["train.consistency_from=0.5"], r"train\.consistency_from: has no effect without train\.consistency"),
+        (["train.center_from=0.5"], r"train\.center_from: has no effect without train\.center_loss"),
     ):
         with pytest.raises(Error, match=message):
             settings_of(*keys)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from hwr.config import decoder_settings
+from hwr.config import combinations, decoder_settings
 from hwr.config.decoder_settings import Option
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -307,49 +307,5 @@ class Config(Record):
 
     @model_validator(mode="after")
     def _supported(self) -> "Config":
-        if self.engine.name == "onnx" and self.engine.precision == "bf16":
-            raise ValueError("engine.precision: the onnx engine supports fp32 only; set fp32, or engine.name=torch")
-        if self.engine.name == "mxnet":
-            if self.engine.precision == "bf16":
-                raise ValueError(
-                    "engine.precision: the mxnet engine supports fp32 only; set fp32, or engine.name=torch"
-                )
-            if self.model.arch != "original":
-                raise ValueError(
-                    f"model.arch: the mxnet engine does not support {self.model.arch}; set engine.name=torch"
-                )
-            if self.train.shards not in ("auto", 1):
-                raise ValueError(
-                    "train.shards: the mxnet engine does not support it; set auto or 1, or engine.name=torch"
-                )
-            # At its default a setting is off, and so not asked for.
-            off = ("optimizer", "weight_decay", "clip", "ema", "consistency", "center_loss", "anchor", "freeze_norm")
-            for key in off:
-                if getattr(self.train, key) != Train.model_fields[key].default:
-                    raise ValueError(
-                        f"train.{key}: the mxnet engine does not support it; drop it, or set engine.name=torch"
-                    )
-        if self.train.consistency_from and not self.train.consistency:
-            raise ValueError("train.consistency_from: has no effect without train.consistency; drop it, or set both")
-        if self.train.center_loss and self.train.shards not in ("auto", 1):
-            raise ValueError("train.center_loss: needs the whole batch in one place; set train.shards to auto or 1")
-        if self.train.shards != "auto" and self.train.shards > self.train.batch_size:
-            raise ValueError(
-                f"train.shards: {self.train.shards} shares need at least {self.train.shards} lines per batch"
-            )
-        if self.model.arch == "original":
-            if self.train.optimizer != "adam":
-                raise ValueError(f"train.optimizer: {self.train.optimizer} needs model.arch crnn")
-            for section, key in (
-                ("train", "center_loss"),
-                ("image", "margin"),
-                ("image", "straighten"),
-                ("augment", "rotate"),
-            ):
-                if getattr(getattr(self, section), key):
-                    raise ValueError(f"{section}.{key}: needs model.arch crnn")
-        if 2 * self.image.margin >= self.image.width:
-            raise ValueError(
-                f"image.margin: {self.image.margin} on each side leaves no room in image.width {self.image.width}"
-            )
+        combinations.check(self)
         return self
