@@ -59,6 +59,14 @@ def test_the_lines_of_a_page(sheet: tuple[Path, list[Box]]) -> None:
     assert_found(finder.find(load.read(path)), boxes)
 
 
+def test_pale_writing_on_shaded_paper(sheet: tuple[Path, list[Box]]) -> None:
+    path, boxes = sheet
+    page = load.read(path).astype(np.float32)
+    shade = np.linspace(0.5, 1.0, page.shape[1])
+    pale = shade * (200 - 0.07 * (235 - page))
+    assert_found(finder.find(np.rint(pale).astype(np.uint8)), boxes)
+
+
 def test_empty_paper_has_no_lines(sheet: tuple[Path, list[Box]], rng: np.random.Generator) -> None:
     assert finder.find(np.full((800, 600), 255, np.uint8)) == []
     assert finder.find(rng.normal(200, 8, (800, 600)).astype(np.uint8)) == []

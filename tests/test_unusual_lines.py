@@ -12,7 +12,7 @@ from PIL import Image
 import hwr
 from hwr import Error
 from hwr.data.synth import hands, strokes
-from hwr.images import direction, ink, load, pieces, polarity, prepare
+from hwr.images import direction, ink, load, pieces, polarity, prepare, shading
 from hwr.images.geometry import Geometry
 from hwr.recognizer import Recognizer
 
@@ -98,6 +98,13 @@ def test_a_dark_table_beside_the_paper_is_no_writing(line: np.ndarray) -> None:
         found = polarity.detect(np.hstack([beside, line]))
         assert found.margin is not None
         assert not found.written
+
+
+def test_a_shadow_along_a_line_is_lightened(line: np.ndarray) -> None:
+    shadow = np.linspace(1.0, 0.5, line.shape[1])
+    lit = shading.lightened(np.rint(line * shadow).astype(np.uint8))
+    assert np.abs(lit.astype(int) - line).mean() < 10
+    assert shading.lightened(line) is line
 
 
 def test_ordinary_lines_are_not_touched(line: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.data import Line
-from hwr.images import direction, load, polarity, prepare
+from hwr.images import direction, load, polarity, prepare, shading
 from hwr.images.geometry import Geometry
 from hwr.system import files
 from hwr.system.atomic import replacing
@@ -126,7 +126,7 @@ def _open(path: Path, lines: int, height: int) -> Images | None:
 
 
 def _key(lines: Sequence[Line], geometry: Geometry) -> str:
-    code = [inspect.getsource(module) for module in (direction, load, polarity, prepare)]
+    code = [inspect.getsource(module) for module in (direction, load, polarity, prepare, shading)]
     parts: list[object] = [*code, cv2.__version__, PIL.__version__]
     parts += [geometry.height, geometry.width, geometry.any_width, geometry.margin, geometry.straighten]
     parts += [geometry.whole] * geometry.whole  # files of others keep their names

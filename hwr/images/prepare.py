@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from hwr import Error
-from hwr.images import polarity
+from hwr.images import polarity, shading
 from hwr.images.geometry import Geometry
 
 # Pixels brighter than this are paper and become white; padding is never darker (the original's `resize_image`).
@@ -191,7 +191,8 @@ def columns(height: int, width: int, prepared: int, geometry: Geometry) -> tuple
 def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Preprocess a line for the network.
 
-    Light writing on a dark background is inverted, and black margins become paper, see `polarity.normalise`.
+    Light writing on a dark background is inverted, and black margins become paper, see `polarity.normalise`. Paper in shadow
+    is lightened for networks that read lines of any width.
 
     Args:
         image: (H, W) uint8, of any size.
@@ -205,6 +206,7 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     image = polarity.normalise(image)
     if not geometry.any_width:
         return fit(image, geometry.height, geometry.width)
+    image = shading.lightened(image)
     height, limit = image.shape[0], geometry.width
     if geometry.whole:
         wide = scaled_width(image.shape[1], height, geometry)

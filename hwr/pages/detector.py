@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from hwr import Error
+from hwr.pages import contrast
 from hwr.system.threads import onnx_options
 
 # The network's file in the package, and its input: sides in multiples of 32 pixels, values -1..1 (rapidocr/config.yaml).
@@ -27,6 +28,8 @@ ENLARGE = 2.0
 def text_map(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
     """The probability that a pixel lies in the middle of a line of text.
 
+    The network sees the page with its contrast evened, without which it misses pale writing.
+
     Args:
         grey: (H, W) uint8.
         side: Longest side of the map, in pixels.
@@ -40,7 +43,8 @@ def text_map(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
     height, width = scaled_size(grey, side)
     shrink = height < grey.shape[0] or width < grey.shape[1]
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    x = np.broadcast_to(small.astype(np.float32) / 127.5 - 1, (1, 3, height, width))  # (1, 3, H', W')
+    even = contrast.evened(small).astype(np.float32)
+    x = np.broadcast_to(even / 127.5 - 1, (1, 3, height, width))  # (1, 3, H', W')
     session = _session()
     (found,) = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(x)})  # (1, 1, H', W')
     return np.rint(found[0, 0] * 255).astype(np.uint8)

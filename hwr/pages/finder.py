@@ -118,6 +118,7 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     parts = linking.cut_at_rulings(parts, ruled, ink, step)
     taken = (text > fragments.TEXT) & ~rulings
     gutters = columns.respected([order.Place(p.left, p.right, p.level) for p in parts], step)
+    parts = linking.cut_at_gutters(parts, gutters, ink, step)
     chains = linking.link(parts, ruled, step, gutters)
     centres = [outlines.centre_line(chain, usual) for chain in chains]
     centres = [outlines.extended(centre, taken, ruled, ink, step) for centre in centres]

@@ -17,6 +17,8 @@ STEP, STEP_PER_GAP = 0.33, 0.06
 OVERLAP, RIVER_HEIGHT = 0.6, 2.5
 # A ruling is at least this high, and straight over this much of it; text within this distance of it crosses it.
 RULING_HEIGHT, RULING_PIECE, BESIDE_RULING = 6.0, 2.2, 0.3
+# The least gap between words, half the height of the band without ink there, and how near a gutter it is.
+GAP, BAND, NEAR_GUTTER = 0.3, 0.3, 0.3
 # Text stops before or after this part of a separating ruling's crossings.
 STOPS = 0.3
 
@@ -104,6 +106,37 @@ def cut_at_rulings(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, st
         if part.right - start > 2:
             out.append(part.part(start, part.right))
     return sorted(out, key=lambda f: f.left)
+
+
+def cut_at_gutters(parts: Sequence[Fragment], gutters: Sequence[float], ink: np.ndarray, step: float) -> list[Fragment]:
+    """Cut fragments that cross a gutter at their widest gap near it, if they have one.
+
+    Args:
+        gutters: Their x, in pixels.
+        ink: (H, W) float32, 0..1.
+    """
+    out: list[Fragment] = []
+    for part in parts:
+        start = part.left
+        for x in gutters:
+            near = [gap for gap in _gaps(part, ink, step) if max(gap[0] - x, x - gap[1]) < NEAR_GUTTER * step]
+            inside = [(first, last) for first, last in near if first - start > 2 and part.right - last > 2]
+            if inside:
+                first, last = max(inside, key=lambda gap: gap[1] - gap[0])
+                out.append(part.part(start, first))
+                start = last
+        out.append(part.part(start, part.right))
+    return sorted(out, key=lambda f: f.left)
+
+
+def _gaps(part: Fragment, ink: np.ndarray, step: float) -> list[tuple[int, int]]:
+    """The gaps between the words of a fragment: the first column, and the one after the last."""
+    half = max(1, round(BAND * step))
+    rows = np.clip(np.rint(part.centre)[:, None].astype(int) + np.arange(-half, half + 1), 0, len(ink) - 1)
+    free = ink[rows, np.arange(part.left, part.right)[:, None]].max(1) < 0.5  # (W,)
+    ends = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0)) + part.left
+    pairs = zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True)
+    return [(first, last) for first, last in pairs if last - first >= GAP * step]
 
 
 def _stops(part: Fragment, first: int, last: int, ruled: np.ndarray, ink: np.ndarray, step: float) -> bool:

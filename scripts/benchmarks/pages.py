@@ -206,7 +206,7 @@ FINDERS: dict[str, Callable[[Recognizer, Marked], Finder]] = {
 }
 
 # The modules that find lines.
-OURS = ("columns", "deskew", "detector", "finder", "fragments", "linking", "order", "outlines", "segment")
+OURS = ("columns", "contrast", "deskew", "detector", "finder", "fragments", "linking", "order", "outlines", "segment")
 
 # What a finder's lines depend on; results of another version are measured again.
 VERSIONS: dict[str, Callable[[], str]] = {
