@@ -273,3 +273,12 @@ def test_the_recognizer_tells_which_way_is_up(sheet: tuple[Path, list[Box]]) -> 
         assert all(left - 20 <= c.left < c.right <= right + 20 for c in line.characters)
         places = [c.left for c in line.characters]
         assert places == sorted(places, reverse=True)
+
+
+def test_fragments_are_cut_at_the_gap_near_a_gutter() -> None:
+    part = fragments.Fragment(0, np.full(100, 20.0), np.full(100, 6.0), 1.0)
+    ink = np.ones((40, 100), np.float32)
+    ink[:, 20:30] = ink[:, 48:56] = 0
+    pieces = linking.cut_at_gutters([part], [50.0], ink, 20)
+    assert [(piece.left, piece.right) for piece in pieces] == [(0, 48), (56, 100)]
+    assert len(linking.cut_at_gutters([part], [80.0], ink, 20)) == 1
