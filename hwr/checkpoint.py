@@ -21,7 +21,7 @@ from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.terminal import unicode
 
-FORMAT = 1
+FORMAT = 2  # since 2, a language model's arrays of bytes are deflated
 
 
 @dataclass(frozen=True)

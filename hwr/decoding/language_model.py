@@ -1,5 +1,6 @@
 """Language models in files and in checkpoints."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,15 @@ from hwr.decoding.ngram import LM, SPECIAL
 # Upper limits for damaged files, above any real model.
 MOST_ORDERS = 64
 MOST_CHARACTERS = 0x110000
+
+# Limits for deflated arrays, lest a small file fill the memory: so many n-grams, and so many more per byte in the file. Real
+# models have less than one n-gram per byte.
+FREE_NGRAMS, NGRAMS_PER_BYTE = 2**24, 8
+
+# Values of a quantised model's probabilities, and of its back-off weights. 32 lose nothing measurable
+# (docs/experiments.md), as 16 to 64 did in translation (Federico and Bertoldi 2006, "How many bits are needed to store
+# probabilities for phrase-based translation?"), and deflate to three fifths of a byte.
+LEVELS = 32
 
 
 def save(path: str | Path, lm: LM) -> None:
@@ -54,6 +64,7 @@ def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Only what can't be derived is stored: the number of n-grams that extend each context, their last tokens, probabilities
     and back-off weights. If these have at most 256 distinct values, as in a quantised model, they become one-byte indices.
+    Arrays of bytes are deflated (RFC 1950), which halves a quantised model; `deflated` names them.
     """
     arrays = {
         "children": _smallest(np.diff(lm.first)),
@@ -65,7 +76,9 @@ def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         values, code = np.unique(arrays[name], return_inverse=True)
         if len(values) <= 256:
             arrays[name], arrays[f"{name}_values"] = code.reshape(-1).astype(np.uint8), values
-    return arrays, {"characters": lm.characters, "counts": list(lm.counts)}
+    deflated = [name for name, array in arrays.items() if array.dtype == np.uint8]
+    arrays |= {name: np.frombuffer(zlib.compress(arrays[name].tobytes(), 9), np.uint8) for name in deflated}
+    return arrays, {"characters": lm.characters, "counts": list(lm.counts), "deflated": deflated}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> LM:
@@ -76,6 +89,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> L
     """
     characters, counts = _header(about)
     vocabulary, states = len(characters) + len(SPECIAL), 1 + sum(counts[:-1])
+    arrays = _inflated(
+        arrays, about, {"children": states, "token": sum(counts), "log10_p": sum(counts), "log10_backoff": states}
+    )
     if "first" in arrays:  # an older format with larger arrays
         first = _integers(arrays, "first", states + 1).astype(np.int64)
         _require(first[0] == 0, "first does not start with 0")
@@ -121,6 +137,30 @@ def _header(about: Mapping[str, Any]) -> tuple[str, list[int]]:
     return characters, counts
 
 
+def _inflated(
+    arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], lengths: Mapping[str, int]
+) -> Mapping[str, np.ndarray]:
+    """The arrays, those of `deflated` restored; none takes more than its length in bytes, whatever the file says."""
+    names = about.get("deflated", [])
+    _require(
+        isinstance(names, list) and all(name in list(lengths) for name in names), "the names of its deflated arrays"
+    )
+    found = dict(arrays)
+    packed = {name: found[name] for name in names if name in found and found[name].dtype == np.uint8}
+    _require(len(packed) == len(names), "its deflated arrays are not all there")
+    limit = FREE_NGRAMS + NGRAMS_PER_BYTE * sum(array.nbytes for array in packed.values())
+    for name, array in packed.items():
+        _require(lengths[name] <= limit, f"{name} is out of range")
+        inflater = zlib.decompressobj()
+        try:
+            content = inflater.decompress(array.tobytes(), lengths[name] + 1)
+        except zlib.error as error:
+            raise Error(f"the language model is damaged: {name}: {error}") from None
+        _require(inflater.eof and len(content) == lengths[name], f"{name} is not {lengths[name]} bytes")
+        found[name] = np.frombuffer(content, np.uint8)
+    return found
+
+
 def _integers(arrays: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
     array = arrays.get(name)
     _require(
@@ -157,12 +197,12 @@ def is_quantised(lm: LM) -> bool:
 
 
 def quantised(lm: LM) -> LM:
-    """The model with probabilities and back-off weights rounded to 256 values each, to be stored in a byte."""
+    """The model with probabilities and back-off weights rounded to 32 values each, to be stored in less than a byte."""
     return replace(lm, log10_p=_rounded(lm.log10_p), log10_backoff=_rounded(lm.log10_backoff))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """(n,) float32 rounded to the means of 254 bins, narrower where values are dense.
+    """(n,) float32 rounded to the means of 30 bins, narrower where values are dense.
 
     The density of the bins is proportional to the cube root of that of the values, which minimises the squared error for
     many bins (Panter and Dite 1951, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels").
@@ -178,9 +218,9 @@ def _rounded(values: np.ndarray) -> np.ndarray:
         except ValueError:  # they are nearly the same
             number, edges = np.histogram(common.astype(np.float64), 4096)
         density = np.concatenate([[0.0], np.cumsum(np.cbrt(number))])
-        inner = np.interp(np.linspace(0, density[-1], 255)[1:-1], density, edges)
+        inner = np.interp(np.linspace(0, density[-1], LEVELS - 1)[1:-1], density, edges)
         code += np.searchsorted(inner, values, side="right")
-    code[values == low], code[values == 0] = 0, 255
-    means = np.bincount(code, values, 256) / np.maximum(np.bincount(code, minlength=256), 1)
-    means[0], means[255] = low, 0.0
+    code[values == low], code[values == 0] = 0, LEVELS - 1
+    means = np.bincount(code, values, LEVELS) / np.maximum(np.bincount(code, minlength=LEVELS), 1)
+    means[0], means[LEVELS - 1] = low, 0.0
     return np.asarray(means[code], np.float32)

@@ -11,13 +11,13 @@ import numpy as np
 
 from hwr import Error
 from hwr.decoding.language_model import quantised, to_arrays
-from hwr.decoding.ngram import LM, SPECIAL, Grams, assemble
+from hwr.decoding.ngram import LM, Grams, assemble
 
-STEPS = 20
+STEPS = 12
 
 
-def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
-    """Quantise a model, and prune it until its arrays take at most this many megabytes.
+def to_size(lm: LM, times: np.ndarray, most: float) -> LM:
+    """Quantise a model, and prune it until its arrays take at most so many megabytes in a file.
 
     Args:
         lm: An unpruned model from `ngram.count`.
@@ -29,25 +29,26 @@ def to_size(lm: LM, times: np.ndarray, megabytes: float) -> LM:
     losses = _losses(lm, times)
     below = _below(lm)
 
-    def size(threshold: float) -> float:
-        keep = _kept(lm, below, losses >= threshold)
-        return _bytes(lm, keep) / 1e6
+    def without(threshold: float) -> LM:
+        return quantised(_pruned(lm, below, _kept(lm, below, losses >= threshold)))
 
-    if size(-np.inf) <= megabytes:
-        return quantised(lm)
+    whole = quantised(lm)
+    if megabytes(whole) <= most:
+        return whole
     # The smallest sufficient threshold, by bisection over the sorted losses.
     ordered = np.sort(losses[np.isfinite(losses)])
-    if size(np.inf) > megabytes:
-        raise Error(f"a language model of {megabytes:g} MB has no room even for the {lm.counts[0]} characters")
+    found = without(np.inf)
+    if megabytes(found) > most:
+        raise Error(f"a language model of {most:g} MB has no room even for the {lm.counts[0]} characters")
     low, high = 0, len(ordered)  # the model at ordered[low] is too large
     for _ in range(STEPS):
         middle = (low + high) // 2
-        if size(ordered[middle]) <= megabytes:
-            high = middle
+        tried = without(ordered[middle])
+        if megabytes(tried) <= most:
+            found, high = tried, middle
         else:
             low = middle
-    threshold = float(ordered[high]) if high < len(ordered) else np.inf
-    return quantised(_pruned(lm, below, _kept(lm, below, losses >= threshold)))
+    return found
 
 
 def _below(lm: LM) -> np.ndarray:
@@ -92,14 +93,6 @@ def _kept(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
         keep[below[mine]] = True
     keep[: lm.counts[0]] = True
     return keep
-
-
-def _bytes(lm: LM, keep: np.ndarray) -> int:
-    """Size of the quantised model's `to_arrays`, in bytes."""
-    entries, states = int(keep.sum()), 1 + int(keep[: sum(lm.counts[:-1])].sum())
-    vocabulary = len(lm.characters) + len(SPECIAL)
-    wide = 1 if vocabulary <= 2**8 else 2 if vocabulary <= 2**16 else 4
-    return entries * (wide + 1) + states * (wide + 1) + 2 * 4 * 256
 
 
 def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
