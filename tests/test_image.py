@@ -159,6 +159,18 @@ def test_scaled_lines_keep_their_aspect_and_have_full_contrast() -> None:
     assert prepare.scale(pencil[::4, ::4], 50, 1000, 0).shape == (50, 200)
 
 
+@pytest.mark.parametrize(("darker", "grain", "black"), [(20, 0, 0), (10, 0, 0), (30, 2, 30), (20, 5, 125), (5, 0, 90)])
+def test_faint_ink_is_stretched_as_far_as_the_grain_allows(
+    darker: int, grain: float, black: int, rng: np.random.Generator
+) -> None:
+    faint = np.full((64, 400), 200.0)
+    faint[20:44, 50:350:10] -= darker
+    faint = np.rint(faint + rng.normal(0, grain, faint.shape)).astype(np.uint8)
+    out = prepare.scale(faint, 64, 1000, 0)
+    assert np.median(out) == 255
+    assert np.median(out[20:44, 50:350:10]) == pytest.approx(black, abs=12)
+
+
 def test_scaled_lines_that_are_too_wide_are_squeezed_not_cut() -> None:
     wide = np.full((50, 3000), 255, np.uint8)
     wide[:, [20, -20]] = 0
@@ -170,7 +182,7 @@ def test_scaled_lines_that_are_too_wide_are_squeezed_not_cut() -> None:
 
 def test_the_grain_of_empty_paper_does_not_become_ink(rng: np.random.Generator) -> None:
     paper = rng.normal(200, 3, (64, 500)).clip(0, 255).astype(np.uint8)
-    assert prepare.scale(paper, 64, 1000, 0).min() > 150
+    assert prepare.scale(paper, 64, 1000, 0).min() > 100
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])

@@ -12,8 +12,9 @@ from hwr.images.geometry import Geometry
 # Pixels brighter than this are paper and become white; padding is never darker (the original's `resize_image`).
 PAPER = 230
 
-# Smallest difference between paper and ink that is stretched to full contrast: pencil has more, the grain of paper less.
-FAINTEST = 40
+# Smallest difference between paper and ink that is stretched to full contrast, in grey levels: `FAINT`, or `GRAINS` standard
+# deviations of the paper's grain if that is less, but at least `FAINTEST`.
+FAINT, FAINTEST, GRAINS = 40, 8, 8.0
 
 # All grey levels, for lookup tables.
 LEVELS = np.arange(256)
@@ -72,9 +73,8 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     wide = min(max(1, round(w * height / h)), width - 2 * margin)
     kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
     image = cv2.resize(image, (wide, height), interpolation=kind)
-    ink, paper = _contrast(image)
-    # An image with almost no contrast is empty paper, whose grain must not be stretched into ink.
-    stretched = 255 - (paper - LEVELS) * (255 / max(paper - ink, FAINTEST))
+    paper, contrast = _contrast(image)
+    stretched = 255 - (paper - LEVELS) * (255 / contrast)
     line = cv2.LUT(image, np.clip(np.rint(stretched), 0, 255).astype(np.uint8))
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
@@ -135,7 +135,7 @@ def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
     (h, w), steps = image.shape, np.rint(by * 256).astype(np.int32)  # in 256ths of a pixel
     room = int(np.abs(steps).max() >> 8) + 2
     # Transposed, so that a column's pixels are contiguous and can be shifted as one block.
-    turned = np.full((w, h + 4 * room), round(_contrast(image)[1]), np.uint8)
+    turned = np.full((w, h + 4 * room), round(_contrast(image)[0]), np.uint8)
     turned[:, 2 * room : 2 * room + h] = image.T
     pieces = np.lib.stride_tricks.sliding_window_view(turned, h + 2 * room + 1, axis=1)
     moved = pieces[np.arange(w), room - 1 - (steps >> 8)]  # (W, H' + 1)
@@ -147,14 +147,19 @@ def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 def _ink(image: np.ndarray) -> np.ndarray:
     """Fraction of ink per pixel, 0..1; below a quarter counts as paper."""
-    dark, paper = _contrast(image)
-    ink = np.clip((paper - LEVELS) / max(paper - dark, FAINTEST), 0, 1)
+    paper, contrast = _contrast(image)
+    ink = np.clip((paper - LEVELS) / contrast, 0, 1)
     out: np.ndarray = cv2.LUT(image, np.where(ink > 0.25, ink, 0))
     return out
 
 
 def _contrast(image: np.ndarray) -> tuple[float, float]:
-    """The grey levels of ink (first percentile of the pixels) and of paper (median)."""
+    """The grey level of paper (median), and how much darker ink is (the first percentile of the pixels).
+
+    An image with almost no contrast is empty paper, whose grain must not be stretched into ink, so ink counts as darker than
+    the grain, and as dark as the darkest dust. Most of a line is paper: its 30th percentile is that of normally distributed grain, 0.52 standard deviations
+    below the median.
+    """
     below = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]), dtype=np.float64)
 
     def level(share: float) -> float:
@@ -163,7 +168,14 @@ def _contrast(image: np.ndarray) -> tuple[float, float]:
         left, right = below.searchsorted([math.floor(place), math.ceil(place)], side="right").tolist()
         return float(left + (right - left) * (place % 1))
 
-    return level(0.01), level(0.5)
+    paper = level(0.5)
+    contrast = paper - level(0.01)
+    if contrast < FAINT:
+        # Grey levels are rounded, and grain may be finer.
+        some, half = np.interp(np.array([0.3, 0.5]) * image.size, below, LEVELS + 0.5)
+        grain = (half - some) / 0.52
+        contrast = max(contrast, min(FAINT, max(FAINTEST, GRAINS * grain, paper - level(0.001))))
+    return paper, contrast
 
 
 def scaled_width(width: int, height: int, geometry: Geometry) -> int:

@@ -29,11 +29,13 @@ def lightened(image: np.ndarray) -> np.ndarray:
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     surroundings = cv2.medianBlur(small, max(3, int(height * STROKES) | 1))
     window = max(3, round(height * SMOOTH) | 1)
-    paper = np.percentile(surroundings, 75, axis=0).astype(np.uint8)[None]  # (1, W')
-    paper = cv2.medianBlur(paper, min(window, 255)).astype(np.float32)
+    # Beyond its ends the paper goes on growing darker or brighter as it does there.
+    paper = np.pad(np.percentile(surroundings, 75, axis=0), window, "reflect", reflect_type="odd")
+    paper = cv2.medianBlur(np.clip(paper, 0, 255).astype(np.uint8)[None], min(window, 255)).astype(np.float32)
+    paper = cv2.blur(paper, (window, 1))[:, window:-window]  # (1, W')
     darkest, brightest = np.percentile(paper, (2, 98))
     if darkest >= SHADOW * brightest:
         return image
-    level = cv2.resize(cv2.blur(paper, (window, 1)), (w, 1), interpolation=cv2.INTER_LINEAR)
+    level = cv2.resize(paper, (w, 1), interpolation=cv2.INTER_LINEAR)
     gain = np.clip(brightest / np.maximum(level, 1), 1, MOST)  # (1, W)
     return np.rint(np.minimum(image * gain, 255)).astype(np.uint8)
