@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LEAST = 2  # time steps around what greedy decoding reads, in which a language model may add characters
+# Time steps around what greedy decoding reads, in which a language model may add characters: at least, at most.
+_LEAST, _MOST = 2, 8
 _NEVER = 60.0  # nats: characters elsewhere are so much less likely than blank that no language model writes them
 
 
@@ -163,15 +164,15 @@ class Decoder:
 def _quiet(logits: np.ndarray, greedy_texts: Sequence[str], blank: int) -> np.ndarray:
     """The logits (N, T, C) without characters at time steps that are far from all that greedy decoding reads.
 
-    Far is more than the time steps that a character takes, on average over the line. Over many steps of blank paper the tiny
-    probabilities of characters add up to words.
+    Far is more than the time steps that a character takes, on average over the line; a few characters far apart are no measure.
+    Over many steps of blank paper the tiny probabilities of characters add up to words.
     """
     out = logits
     for i, text in enumerate(greedy_texts):
         seen = np.flatnonzero(logits[i].argmax(1) != blank)
         if not len(seen):
             continue
-        far = max(_LEAST, math.ceil((seen[-1] - seen[0] + 1) / max(1, len(text))))
+        far = min(_MOST, max(_LEAST, math.ceil((seen[-1] - seen[0] + 1) / max(1, len(text)))))
         steps = np.arange(logits.shape[1])
         after = np.searchsorted(seen, steps)  # of the seen steps, the first that is not before this one
         nearest = np.minimum(
