@@ -20,9 +20,9 @@ MOST_CHARACTERS = 0x110000
 # models have less than one n-gram per byte.
 FREE_NGRAMS, NGRAMS_PER_BYTE = 2**24, 8
 
-# Values of a quantised model's probabilities, and of its back-off weights. 32 lose nothing measurable
-# (docs/experiments.md), as 16 to 64 did in translation (Federico and Bertoldi 2006, "How many bits are needed to store
-# probabilities for phrase-based translation?"), and deflate to three fifths of a byte.
+# Values of a quantised model's probabilities, and of its back-off weights. With 32 it reads as well as with 256
+# (docs/experiments.md), and each deflates to three fifths of a byte. Federico and Bertoldi 2006, "How many bits are needed to
+# store probabilities for phrase-based translation?"
 LEVELS = 32
 
 

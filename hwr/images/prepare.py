@@ -156,9 +156,9 @@ def _ink(image: np.ndarray) -> np.ndarray:
 def _contrast(image: np.ndarray) -> tuple[float, float]:
     """The grey level of paper (median), and how much darker ink is (the first percentile of the pixels).
 
-    An image with almost no contrast is empty paper, whose grain must not be stretched into ink, so ink counts as darker than
-    the grain, and as dark as the darkest dust. Most of a line is paper: its 30th percentile is that of normally distributed grain, 0.52 standard deviations
-    below the median.
+    An image with almost no contrast is empty paper, whose grain must not be stretched into ink: ink counts as darker than the
+    grain, and at least as dark as the darkest dust. Most of a line is paper: the 30th percentile is that of normally
+    distributed grain, 0.52 standard deviations below the median.
     """
     below = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]), dtype=np.float64)
 
