@@ -82,7 +82,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
         ("config", {"data": 1}),
         ("format", "1"),
         ("format", None),
-        ("format", 2),
+        ("format", checkpoint.FORMAT + 1),
         ("alphabet", None),
         ("alphabet", ["a"]),
         ("alphabet", ""),

@@ -468,7 +468,7 @@ def _build(world: World) -> None:
     world.hwr(*form, "--normalise", "NFD")
     assert "\u0301" in (world.folder / "nfd.arpa").read_text(encoding="utf-8")
     world.refuses("--max-mb needs a .bin file", *form, "--max-mb", 1)
-    world.refuses("no room", *form[:-1], world.folder / "m.bin", "--max-mb", 0.0001)
+    world.refuses("no room", *form[:-1], world.folder / "m.bin", "--max-mb", 0.00001)
     world.refuses("must end in .arpa or .bin", "lm", "build", "--text", text, "--out", world.folder / "m.txt")
     world.refuses("gone.txt", "lm", "build", "--text", "gone.txt", "--out", out)
 
