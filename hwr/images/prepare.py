@@ -12,8 +12,8 @@ from hwr.images.geometry import Geometry
 # Pixels brighter than this are paper and become white; padding is never darker (the original's `resize_image`).
 PAPER = 230
 
-# Smallest difference between paper and ink that is stretched to full contrast, in grey levels: `FAINT`, or `GRAINS` standard
-# deviations of the paper's grain if that is less, but at least `FAINTEST`.
+# Smallest difference between paper and ink that is stretched to full contrast, in grey levels: `FAINT`, or less on clean paper:
+# `GRAINS` standard deviations of its grain, or the difference of its dust if that is more, but at least `FAINTEST`.
 FAINT, FAINTEST, GRAINS = 40, 8, 8.0
 
 # All grey levels, for lookup tables.
