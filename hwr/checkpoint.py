@@ -21,7 +21,7 @@ from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.terminal import unicode
 
-FORMAT = 2  # since 2, a language model's arrays of bytes are deflated
+FORMAT = 2  # of checkpoints and .bin language models; since 2, a language model's arrays of bytes are deflated
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def from_metadata(
         Error: The metadata is incomplete, invalid or from a newer version.
     """
     try:
-        if found["format"] > FORMAT:
-            raise Error(f"{path}: was written by a newer hwr (format {found['format']}); update hwr")
+        check_format(path, found["format"])
         root = found["config"].get("data", {}).get("root")  # only in files of a version that stored paths
         settings = config.from_dict(_without_paths(found["config"]), default=f"{path} (its config)")
         letters = _alphabet(path, found["alphabet"])
@@ -137,6 +136,14 @@ def from_metadata(
         raise Error(f"{path}: not a checkpoint of hwr: its metadata lacks {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise Error(f"{path}: not a checkpoint of hwr, or damaged: {error}") from error
+
+
+def check_format(path: str | Path, number: Any) -> None:
+    """Refuse the file of a newer version, or a format that is no number."""
+    if not isinstance(number, int) or number < 1:
+        raise Error(f"{path}: its metadata is damaged: its format is {str(number)[:60]!r}")
+    if number > FORMAT:
+        raise Error(f"{path}: was written by a newer hwr (format {number}); update hwr")
 
 
 def _alphabet(path: str | Path, characters: Any) -> Alphabet:

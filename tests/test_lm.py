@@ -249,6 +249,12 @@ def test_other_files_are_refused_as_language_models(tmp_path: Path) -> None:
     checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": 1})
     with pytest.raises(Error, match=r"y\.bin: not a language model"):
         language_model.load(tmp_path / "y.bin")
+    checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": 99, "lm": {}})
+    with pytest.raises(Error, match=r"y\.bin: was written by a newer hwr \(format 99\)"):
+        language_model.load(tmp_path / "y.bin")
+    checkpoint.write_arrays(tmp_path / "y.bin", {"a": np.zeros(2)}, {"format": "two", "lm": {}})
+    with pytest.raises(Error, match=r"y\.bin: its metadata is damaged: its format is 'two'"):
+        language_model.load(tmp_path / "y.bin")
 
 
 def inflated(model: ngram.LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -37,7 +37,7 @@ def save(path: str | Path, lm: LM) -> None:
             arpa.write(path, lm)
         case ".bin":
             arrays, about = to_arrays(lm)
-            checkpoint.write_arrays(path, arrays, {"lm": about})
+            checkpoint.write_arrays(path, arrays, {"format": checkpoint.FORMAT, "lm": about})
         case _:
             raise Error(f"{path}: the name of a language model must end in .arpa or .bin")
 
@@ -51,6 +51,7 @@ def load(path: str | Path) -> LM:
     if Path(path).suffix != ".bin":
         return arpa.read(path)
     arrays, about = checkpoint.read_arrays(path)
+    checkpoint.check_format(path, about.get("format", 1))  # older files have none
     if not isinstance(about.get("lm"), dict):
         raise Error(f"{path}: not a language model from `hwr lm build`")
     try:
