@@ -161,6 +161,16 @@ def test_a_wider_beam_finds_no_worse(rng: np.random.Generator) -> None:
     assert all(a[0].score <= b[0].score + 1e-6 for a, b in zip(one, many, strict=True))
 
 
+def test_a_margin_drops_texts_that_rank_far_below_the_best(rng: np.random.Generator) -> None:
+    logits, alphabet = peaky(rng, 20, 60, 81), Alphabet(ORIGINAL)
+    lm = ngram.build(["the quick brown fox", "jumps over the lazy dogs"], 3)
+    whole, near, none = (
+        beam.search(logits, alphabet, 32, lm, 0.4, 1.0, n_best=32, margin=m) for m in (math.inf, 4.0, 0.0)
+    )
+    assert [texts[0].text for texts in near] == [texts[0].text for texts in whole]
+    assert len(none) == sum(map(len, none)) < sum(map(len, near)) < sum(map(len, whole)) == 32 * len(whole)
+
+
 def test_the_language_model_chooses(rng: np.random.Generator) -> None:
     """The network wavers between two letters; the model has only ever seen one of the words."""
     alphabet = Alphabet("acot ")
@@ -216,21 +226,30 @@ def test_settings_out_of_range() -> None:
         {"length_bonus": math.inf},
         {"prune": 1.0},
         {"prune": -0.1},
+        {"margin": -1.0},
     ):
         with pytest.raises(Error, match="must be"):
             beam.search(logits, alphabet, **bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("margin", [2.0, 9.0, math.inf])
 @pytest.mark.parametrize("beam_width", [1, 3, 16])
-def test_both_searches_find_the_same(beam_width: int, edges: bool, rng: np.random.Generator) -> None:
+def test_both_searches_find_the_same(beam_width: int, margin: float, edges: bool, rng: np.random.Generator) -> None:
     """On sharp and vague output, with a language model that lacks some characters and a word list."""
     pytest.importorskip("numba")
     alphabet = Alphabet(ORIGINAL)
     lm = ngram.build(["the quick brown fox", "Jumps over 12 lazy dogs.", "the dog", "over the fox"], 4)
     words = lexicon.build(["the", "quick", "dog"], alphabet)
     logits = np.concatenate([peaky(rng, 6, 40), rng.normal(0, 2, (4, 40, 81)).astype(np.float32)])
-    settings = {"edges": edges, "lexicon": words, "unknown_penalty": 1.5, "n_best": beam_width, "prune": 1e-4}
+    settings = {
+        "edges": edges,
+        "lexicon": words,
+        "unknown_penalty": 1.5,
+        "n_best": beam_width,
+        "prune": 1e-4,
+        "margin": margin,
+    }
     one, other = (
         beam.search(logits, alphabet, beam_width, lm, 0.6, 1.2, compiled=compiled, **settings)  # type: ignore[arg-type]
         for compiled in (False, True)

@@ -359,10 +359,10 @@ def test_n_best_of_the_greedy_decoder_is_refused_before_anything_is_read(
         raise AssertionError("it was read")
 
     monkeypatch.setattr("hwr.data.read", read)
-    out = ["--out", tmp_path / "out", "--n-best", "20"]
+    out = ["--out", tmp_path / "out", "--n-best", "50"]
     said = hwr("export-typo", "--checkpoint", model, "--decoder", "greedy", *out, code=2).output
     assert "the greedy decoder gives only one reading per line" in said
-    assert "a beam of 16 gives fewer than 20" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
+    assert "a beam of 48 gives fewer than 50" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
     assert not (tmp_path / "out").exists()
 
 
@@ -381,7 +381,7 @@ def test_an_exported_network_contains_its_language_model(
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     loaded = checkpoint.load(model)
     part = checkpoint.Part(*language_model.to_arrays(language_model.load(language)))
-    settings = loaded.config.model_copy(update={"decode": config.Decode(lm="stored", lm_weight=2.0)})
+    settings = loaded.config.model_copy(update={"decode": config.Decode(lm="stored", lm_weight=2.0, beam=16)})
     checkpoint.save(tmp_path / "c.safetensors", dataclasses.replace(loaded, config=settings, language_model=part))
     hwr("export", tmp_path / "c.safetensors", "--format", "onnx", "--out", tmp_path / "c.onnx")
     half = ["--format", "safetensors", "--quantize", "fp16", "--out", tmp_path / "half.safetensors"]

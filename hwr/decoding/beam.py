@@ -44,6 +44,7 @@ class Limits(NamedTuple):
 
     beam: int
     n_best: int
+    margin: float  # nats: texts that rank below the best by more are dropped at each step
     least: float  # natural log of the lowest probability of a character that may extend a text
     edge: int  # class of the space that the network writes before and after each text; -1 if it doesn't
 
@@ -90,6 +91,7 @@ def search(
     length_bonus: float = 0.0,
     n_best: int = 1,
     prune: float = 1e-6,
+    margin: float = math.inf,
     edges: bool = False,
     lexicon: Lexicon | None = None,
     unknown_penalty: float = 0.0,
@@ -108,6 +110,7 @@ def search(
         n_best: Hypotheses per line, at most `beam`.
         prune: Characters less probable than this never extend a text at that step. The texts of a line together lose at
             most the sum of the pruned probabilities, at most T * C * prune; 0 prunes nothing.
+        margin: Texts whose score is lower than the best's by more nats are dropped at each step; infinite drops none.
         edges: Whether the network writes a space before and after each text (`model.edge_spaces`). The language model has
             not seen these spaces, so it starts after the first and ends before the last.
         lexicon: A word list for this alphabet.
@@ -116,7 +119,7 @@ def search(
         threads: Threads of numba's search, which share the lines.
 
     Returns:
-        The hypotheses of each line, best first, each text once; fewer than `n_best` only if there are no more.
+        The hypotheses of each line, best first, each text once; fewer than `n_best` only if there are no more within the margin.
 
     Raises:
         Error: Logits are not finite, or a setting is out of range.
@@ -125,13 +128,17 @@ def search(
         raise Error(f"logits of shape {logits.shape} do not fit an alphabet of {alphabet.classes} classes")
     if not np.isfinite(logits).all():
         raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
-    _check(beam, n_best, prune, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
+    _check(beam, n_best, prune, margin, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
     if not len(logits):
         return []
     words = lexicon or _no_words(alphabet)
     values = np.ascontiguousarray(logits, np.float32)
     limits = Limits(
-        beam, n_best, math.log(prune) if prune else -math.inf, alphabet.characters.find(" ") if edges else -1
+        beam,
+        n_best,
+        float(margin),
+        math.log(prune) if prune else -math.inf,
+        alphabet.characters.find(" ") if edges else -1,
     )
     weights = Weights(float(lm_weight), float(length_bonus), float(unknown_penalty))
     trie = Trie(words.letter, words.first, words.entry, words.node, words.is_word)
@@ -155,6 +162,7 @@ def _check(
     beam: int,
     n_best: int,
     prune: float,
+    margin: float,
     lm: LM | None,
     lm_weight: float,
     length_bonus: float,
@@ -172,6 +180,8 @@ def _check(
         raise Error(
             f"lm_weight={lm_weight} must be >= 0, length_bonus={length_bonus} finite, prune={prune} at least 0 and below 1"
         )
+    if not margin >= 0:
+        raise Error(f"margin={margin} must be at least 0")
     if lm_weight and lm is None:
         raise Error(f"lm_weight={lm_weight} needs a language model")
 

@@ -3,7 +3,8 @@
 It finds the same texts as `beam_compiled`, and starts at once.
 
 A text is identified by a 64-bit hash of its line and characters, so it keeps its identity when it leaves the beam and returns. The
-beams of all lines are one table of N * B rows; a row without a text has the length -1 and the rank -inf.
+beams of all lines are one table of N * W rows, W of each line: as many as the fullest beam has. A row without a text has the
+length -1 and the rank -inf.
 """
 
 import functools
@@ -91,18 +92,16 @@ class Search:
         away = (logits - logits.max(2, keepdims=True, initial=-np.inf)).astype(np.float64)
         self.log_p = away - np.log(np.exp(away).sum(2, keepdims=True))  # (N, T, C)
         self.order = model.lm.order if model else 0
-        rows = self.lines * limits.beam
-        self.line = np.repeat(np.arange(self.lines), limits.beam)  # of each row
-        self.taken = np.zeros((rows, self.classes), bool)
-        whole = np.zeros((rows, CONTEXTS + 2 * self.order), np.int64)
-        whole[:, LENGTH] = whole[:, LAST] = -1
-        numbers = np.zeros((rows, 5))
-        numbers[:, [BLANK, CHARACTER]] = -np.inf
+        self.line = np.arange(self.lines)  # of each row
+        self.taken = np.zeros((self.lines * limits.beam, self.classes), bool)
+        whole = np.zeros((self.lines, CONTEXTS + 2 * self.order), np.int64)
+        whole[:, LAST] = -1
+        numbers = np.zeros((self.lines, 5))
+        numbers[:, CHARACTER] = -np.inf
         if model:
             whole[:, CONTEXTS:] = np.tile(model.start, 2)
-        whole[:: limits.beam, LENGTH], numbers[:: limits.beam, BLANK] = 0, 0.0
-        names = np.zeros((rows, 2), np.uint64)
-        names[:: limits.beam, 0] = np.arange(1, self.lines + 1, dtype=np.uint64) * SEED
+        names = np.zeros((self.lines, 2), np.uint64)
+        names[:, 0] = np.arange(1, self.lines + 1, dtype=np.uint64) * SEED
         self.texts = Texts(names, whole, numbers)
         if weights.unknown_penalty > 0:
             # Entries of the word list by node and letter; the last is a sentinel.
@@ -130,7 +129,8 @@ class Search:
         rank = np.logaddexp(stay.numbers[:, BLANK], stay.numbers[:, CHARACTER])
         rank = rank + constant + weights.length_bonus * length
         longer, source, longer_rank = self._lengthen(p, both, constant + weights.length_bonus * (length + 1), rank)
-        if not len(source):
+        lowest = rank.reshape(self.lines, -1).max(1) - self.limits.margin
+        if not len(source) and not ((length >= 0) & (rank < lowest[self.line])).any():
             self.texts = stay
             self.sources.append(np.arange(len(length)))
             self.added.append(np.full(len(length), -1))
@@ -139,13 +139,22 @@ class Search:
         line = np.concatenate([self.line, self.line[source]])
         # Each line's best, in order. Of equal ranks the text that was in the beam stays.
         order = np.lexsort((-rank, line))
-        line = line[order]
-        place = np.arange(len(order)) - np.searchsorted(line, np.arange(self.lines))[line]
-        order = order[place < self.limits.beam]
+        rank, line = rank[order], line[order]
+        first = np.searchsorted(line, np.arange(self.lines))[line]
+        place = np.arange(len(order)) - first
+        kept = (place < self.limits.beam) & (rank >= rank[first] - self.limits.margin) & (rank > -np.inf)
+        width = int(place[kept].max()) + 1
+        row = np.full(self.lines * width, -1)
+        row[line[kept] * width + place[kept]] = order[kept]
+        empty = row < 0
         merged = Texts(*(np.concatenate(pair) for pair in zip(stay, longer, strict=True)))
-        self.texts = merged.take(order)
-        self.sources.append(np.concatenate([np.arange(len(length)), source])[order])
-        self.added.append(np.concatenate([np.full(len(length), -1), longer.whole[:, LAST]])[order])
+        self.texts = merged.take(row)
+        self.texts.names[empty] = 0
+        self.texts.whole[empty, LENGTH] = self.texts.whole[empty, LAST] = -1
+        self.texts.numbers[empty, BLANK] = self.texts.numbers[empty, CHARACTER] = -np.inf
+        self.line = np.repeat(np.arange(self.lines), width)
+        self.sources.append(np.where(empty, 0, np.concatenate([np.arange(len(length)), source])[row]))
+        self.added.append(np.where(empty, -1, np.concatenate([np.full(len(length), -1), longer.whole[:, LAST]])[row]))
 
     def _stay(self, p: np.ndarray, both: np.ndarray) -> Texts:
         """The texts of the beam: they continue with a blank or a repeat, or are reached from the text one character shorter.
@@ -185,38 +194,44 @@ class Search:
         last = whole[:, LAST]
         # The language model and the word list can only lower the rank.
         highest = both + constant
-        worst = rank.reshape(self.lines, -1).min(1)
+        width = len(rank) // self.lines
+        bar = self._bar(rank, self.line)
         possible = p[:, :-1] >= self.limits.least
-        possible &= highest.reshape(self.lines, -1).max(1)[:, None] + p[:, :-1] > worst[:, None]
+        possible &= highest.reshape(self.lines, -1).max(1)[:, None] + p[:, :-1] > bar[:, None]
         line, c = possible.nonzero()
-        above = (highest.reshape(self.lines, -1)[line] + p[line, c][:, None]) > worst[line][:, None]
+        above = (highest.reshape(self.lines, -1)[line] + p[line, c][:, None]) > bar[line][:, None]
         which, place = above.nonzero()
         line, c = line[which], c[which]
-        j = line * self.limits.beam + place
+        j = line * width + place
         free = ~self.taken[j, c]
         self.taken[self._marked] = False
         line, c, j = line[free], c[free], j[free]
         reached = np.where(last[j] == c, numbers[j, BLANK], both[j]) + p[line, c]
         ranks = reached + constant[j]
         # First those above the beam's middle, which usually raise the bar for the others.
-        middle = np.partition(rank.reshape(self.lines, -1), self.limits.beam // 2, 1)[:, self.limits.beam // 2]
+        middle = np.partition(rank.reshape(self.lines, -1), width // 2, 1)[:, width // 2]
         high = ranks > middle[line]
-        parts, bar = [], worst
+        parts = []
         for chosen in (high, ~high):
             rows = np.flatnonzero(chosen & (ranks > bar[line]))
             part = self._scored(j[rows], c[rows], reached[rows], ranks[rows])
             keep = part[2] > bar[line[rows]]
             parts.append((Texts(*(column[keep] for column in part[0])), part[1][keep], part[2][keep]))
             if chosen is high:
-                bar = self._bar(rank, *parts[0][1:])
+                more = self.line[parts[0][1]]
+                bar = self._bar(np.concatenate([rank, parts[0][2]]), np.concatenate([self.line, more]))
         texts = Texts(*(np.concatenate(columns) for columns in zip(*(part[0] for part in parts), strict=True)))
         return texts, np.concatenate([parts[0][1], parts[1][1]]), np.concatenate([parts[0][2], parts[1][2]])
 
-    def _bar(self, rank: np.ndarray, source: np.ndarray, more: np.ndarray) -> np.ndarray:
-        """(N,) the lowest rank in the beam of each line, with more texts from these rows."""
-        ranks, line = np.concatenate([rank, more]), np.concatenate([self.line, self.line[source]])
-        order = np.lexsort((-ranks, line))
-        return ranks[order][np.searchsorted(line[order], np.arange(self.lines)) + self.limits.beam - 1]
+    def _bar(self, rank: np.ndarray, line: np.ndarray) -> np.ndarray:
+        """(N,) the rank that another text of each line must exceed, with texts of these ranks in these lines."""
+        order = np.lexsort((-rank, line))
+        rank, line = rank[order], line[order]
+        first = np.searchsorted(line, np.arange(self.lines))
+        last = first + self.limits.beam - 1
+        full = last < np.append(first[1:], len(line))
+        worst = np.where(full, rank[np.minimum(last, len(rank) - 1)], -np.inf)
+        return np.maximum(worst, rank[first] - self.limits.margin)
 
     def _scored(
         self, j: np.ndarray, c: np.ndarray, reached: np.ndarray, ranks: np.ndarray
@@ -280,10 +295,11 @@ class Search:
         both = np.logaddexp(numbers[:, BLANK], numbers[:, CHARACTER])
         rank = both + weights.lm * lm + weights.length_bonus * whole[:, LENGTH] - cost
         best = np.argsort(-rank.reshape(self.lines, -1), 1, kind="stable")[:, :n_best]
-        row = best + np.arange(self.lines)[:, None] * self.limits.beam  # (N, n_best)
-        lengths = whole[row, LENGTH]
-        scores = np.stack([rank[row], both[row], lm[row]], 2)
-        found = np.zeros((*row.shape, self.steps), np.int32)
+        row = best + np.arange(self.lines)[:, None] * (len(rank) // self.lines)  # (N, n_best)
+        missing = ((0, 0), (0, n_best - row.shape[1]))
+        lengths = np.pad(whole[row, LENGTH], missing, constant_values=-1)
+        scores = np.pad(np.stack([rank[row], both[row], lm[row]], 2), (*missing, (0, 0)))
+        found = np.zeros((self.lines, n_best, self.steps), np.int32)
         at = np.maximum(lengths, 0)
         for source, added in zip(reversed(self.sources), reversed(self.added), strict=True):
             c = added[row]

@@ -103,12 +103,17 @@ def stay(size, p, weights, texts, b, new):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, new):  # type: ignore[no-untyped-def]
-    """Extend each text by each likely character, if it beats the worst text kept so far; returns the size of the beam."""
+    """Extend each text by each likely character, if it beats the worst text kept so far and is within the margin.
+
+    Returns:
+        The size of the beam.
+    """
     rank, beam = new.rank, limits.beam
-    kept, worst = size, 0
+    kept, worst, best = size, 0, rank[0]
     for k in range(1, kept):
         if rank[k] < rank[worst]:
             worst = k
+        best = max(best, rank[k])
     for j in range(size):
         for m in range(number):
             c = likely[m]
@@ -120,7 +125,7 @@ def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, ne
             new_word, new_cost = b.word[0, j], b.cost[0, j]
             new_rank = reached + weights.lm * new_lm + weights.length_bonus * (b.length[0, j] + 1) - new_cost
             # The language model and the word list can only lower the rank.
-            if reached == -np.inf or (kept == beam and new_rank <= rank[worst]):
+            if reached == -np.inf or new_rank < best - limits.margin or (kept == beam and new_rank <= rank[worst]):
                 continue
             if model.known and (c != limits.edge or b.length[0, j]):
                 for i in range(model.begin[c], model.begin[c + 1]):
@@ -135,6 +140,7 @@ def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, ne
                 new_rank -= loss
                 if kept == beam and new_rank <= rank[worst]:
                     continue
+            best = max(best, new_rank)
             k = worst
             if kept < beam:
                 k = kept
@@ -149,6 +155,23 @@ def lengthen(size, number, likely, p, limits, weights, trie, model, texts, b, ne
                 b.lm_inside[1, k], b.inside[1, k] = new_lm, new_state
             if kept == beam:
                 worst = rank.argmin()
+    return within(kept, best - limits.margin, b, new)
+
+
+@njit(cache=True, inline="always")
+def within(size, lowest, b, new):  # type: ignore[no-untyped-def]
+    """Drop the texts below the lowest rank from the next beam; returns its size."""
+    kept = 0
+    for k in range(size):
+        if new.rank[k] < lowest:
+            continue
+        if k > kept:
+            new.source[kept], new.added[kept], new.rank[kept] = new.source[k], new.added[k], new.rank[k]
+            b.ends_blank[1, kept], b.ends_character[1, kept] = b.ends_blank[1, k], b.ends_character[1, k]
+            b.lm[1, kept], b.state[1, kept] = b.lm[1, k], b.state[1, k]
+            b.lm_inside[1, kept], b.inside[1, kept] = b.lm_inside[1, k], b.inside[1, k]
+            b.word[1, kept], b.cost[1, kept] = b.word[1, k], b.cost[1, k]
+        kept += 1
     return kept
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A text that ranks so many nats below the best one is dropped at each step, unless several readings are asked for. With it a
+# beam of 48 takes no more time than one of 16 without, and makes 2 % fewer errors (docs/experiments.md).
+MARGIN = 9.0
+
 # Time steps around what greedy decoding reads, in which a language model may add characters: at least, at most.
 _LEAST, _MOST = 2, 8
 _NEVER = 60.0  # nats: characters elsewhere are so much less likely than blank that no language model writes them
@@ -35,7 +39,7 @@ class Settings:
     """The complete settings of a decoder; see `config.Decode`."""
 
     name: Literal["greedy", "beam"] = "greedy"
-    beam: int = 16
+    beam: int = 48
     lm_weight: float = 0.0
     length_bonus: float = 0.0
     unknown_penalty: float = 0.0
@@ -148,6 +152,7 @@ class Decoder:
                 self.settings.lm_weight,
                 self.settings.length_bonus,
                 n_best=n,
+                margin=MARGIN if n == 1 else math.inf,
                 edges=self.edge_spaces,
                 lexicon=self.lexicon,
                 unknown_penalty=self.settings.unknown_penalty,
