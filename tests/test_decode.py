@@ -141,7 +141,7 @@ def test_default_weights_depend_on_the_given_options(tmp_path: Path) -> None:
         assert decoder.settings.name == "beam"
         assert decoder(logits)[0] == ["cat"]
     full = config.Decode(lm="x").complete()
-    assert (full.name, full.beam, full.lm_weight, full.length_bonus) == ("beam", 48, 0.7, 1.0)
+    assert (full.name, full.beam, full.lm_weight, full.length_bonus) == ("beam", 32, 0.7, 1.0)
     assert config.Decode(lm="x", lm_weight=0.2, length_bonus=0.0).complete().length_bonus == 0
     assert config.Decode(words="x").complete().unknown_penalty == 2
     assert config.Decode(name="beam").complete().length_bonus == 0

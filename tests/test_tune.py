@@ -362,7 +362,7 @@ def test_n_best_of_the_greedy_decoder_is_refused_before_anything_is_read(
     out = ["--out", tmp_path / "out", "--n-best", "50"]
     said = hwr("export-typo", "--checkpoint", model, "--decoder", "greedy", *out, code=2).output
     assert "the greedy decoder gives only one reading per line" in said
-    assert "a beam of 48 gives fewer than 50" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
+    assert "a beam of 32 gives fewer than 50" in hwr("export-typo", "--checkpoint", model, *out, code=2).output
     assert not (tmp_path / "out").exists()
 
 

@@ -133,7 +133,7 @@ def _existing(name: str) -> "LM":
     help="A language model from `hwr lm build`. Without it and --words, only confidences are calibrated.",
 )
 @click.option("--words", metavar="FILE", help="A word list, or any text; also tunes the unknown-word penalty.")
-@click.option("--beam", type=click.IntRange(min=1), help="Beam width, with --lm or --words.  [default: 48]")
+@click.option("--beam", type=click.IntRange(min=1), help="Beam width, with --lm or --words.  [default: 32]")
 @engine_option
 @click.option(
     "--out",
@@ -184,7 +184,7 @@ def tune(
     loaded, settings = load(checkpoint, config_path, (*overrides, *given), engine)
     if loaded.exported:
         raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")
-    found = tune.tune(Recognizer(loaded, settings), (beam or 48) if lm_path or words else None)
+    found = tune.tune(Recognizer(loaded, settings), (beam or 32) if lm_path or words else None)
     for weight, bonus, penalty, cer in found.tried:
         echo(f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}")
     if found.tried:
