@@ -120,6 +120,7 @@ def test_lines_in_another_order_split_merged_and_extra(
     assert first["found"] == 4
     assert found["cer"] > found["ground_truth_lines"]["cer"]
     assert found["bag_of_words"] <= found["wer"]
+    assert first["cer"] > first["cer_in_order"] == first["cer_given"]
 
 
 def test_a_broken_page_counts_and_the_others_are_read(

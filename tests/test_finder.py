@@ -216,6 +216,21 @@ def test_facing_pages_are_read_one_after_the_other_under_a_line_that_spans_both(
     assert reading_order([*text, *notes], 10) == list(range(23))
 
 
+@pytest.mark.parametrize(
+    ("top", "last"),
+    [
+        (Place(160, 200, -20), True),
+        (Place(160, 200, -12), False),  # not apart from the text
+        (Place(20, 60, -20), False),  # a heading
+        (Place(110, 190, -20), False),  # the date of a letter
+    ],
+)
+def test_a_number_alone_at_the_top_right_is_read_last(top: Place, last: bool) -> None:
+    text = [Place(0, 200, 10 * k) for k in range(6)]
+    assert reading_order([top, *text], 10) == ([*range(1, 7), 0] if last else [*range(7)])
+    assert reading_order([top, *text[:3]], 10) == [*range(4)]
+
+
 def test_fragments_are_not_joined_across_the_gutter_of_facing_pages() -> None:
     def fragment(left: int, right: int, y: float) -> fragments.Fragment:
         return fragments.Fragment(left, np.full(right - left, y), np.full(right - left, 4.0), 0.9)

@@ -71,6 +71,29 @@ def test_lines_found_split_and_merged(found: list[Polygon], expected: LineMatche
     assert match(LINES, found) == expected
 
 
+def test_lines_in_the_order_of_the_ground_truth() -> None:
+    """The third line in two parts, the first with a stray stroke below it, then the second; and a stamp beside the page."""
+    regions = [box(200, 0, 240, 19), box(0, 60, 49, 79), box(50, 61, 99, 79), *LINES[:2], box(300, 30, 340, 49)]
+    found = [
+        PageLine(region, text)
+        for region, text in zip(regions, ["stamp", "five", "six", "one", "three", "x"], strict=True)
+    ]
+    truth = [PageLine(region, text) for region, text in zip(LINES, ["one", "three", "five six"], strict=True)]
+    assert [found[i].text for i in page_metrics.sorted_as(truth, found)] == [
+        "stamp",
+        "one",
+        "three",
+        "x",
+        "five",
+        "six",
+    ]
+    score = page_metrics.score([truth], [found])
+    assert score.in_order.edits.tolist() == [len("stamp ") + len("x ")]
+    assert score.characters.edits[0] > score.in_order.edits[0]
+    assert page_metrics.sorted_as([], found) == [*range(6)]
+    assert page_metrics.sorted_as(truth, []) == []
+
+
 def test_a_line_without_an_outline_is_missed() -> None:
     assert match([()], LINES[:1]) == LineMatches(1, 0, 0, 0, 1, 1, 1)
 

@@ -161,6 +161,7 @@ def test_pages_in_a_browser(browser: Any, tmp_path: Path) -> None:
     lines = [PageLine(((10, y), (150, y), (150, y + 20), (10, y + 20)), text) for y, text in ((10, "one"), (50, "two"))]
     page = EvaluatedPage(tmp_path / "p.png", tuple(lines), tuple(lines), tuple(lines[:1]), ("p.png: a fault",))
     rates = {"cer": 0.5, "cer_ci95": [0.4, float("nan")], "bag_of_words": 0.5, "similarity": 0.25}
+    rates |= {"cer_in_order": 0.375, "cer_in_order_ci95": [0.25, 0.5]}
     counts = {
         f"lines_{key}": value for key, value in match([x.region for x in lines], [lines[0].region])._asdict().items()
     }
@@ -174,7 +175,15 @@ def test_pages_in_a_browser(browser: Any, tmp_path: Path) -> None:
     browser.get((tmp_path / "pages.html").as_uri())
     assert "Page CER 50.00 % on all of pages" in browser.title
     body = browser.find_element("tag name", "body").text
-    for part in ("12.50 %", "1 of 2", "0 split, 0 merged, 1 missed", "p.png: a fault", "1 of 1 pages", "4 edits in 7"):
+    for part in (
+        "12.50 %",
+        "37.50 %",
+        "1 of 2",
+        "0 split, 0 merged, 1 missed",
+        "p.png: a fault",
+        "1 of 1 pages",
+        "4 edits in 7",
+    ):
         assert part in body
     assert "Writers" not in body
     (picture,) = browser.find_elements("css selector", ".row img")

@@ -65,6 +65,7 @@ class PageScore:
 
     Attributes:
         characters: Character edits of the page texts: the page CER.
+        in_order: The same, with the lines sorted as the ground truth's, see `sorted_as`: what is left are no errors of order.
         words: Word edits in reading order: the page WER.
         bag: Word errors without regard to order (Vidal et al. 2023, "End-to-end page-level assessment of handwritten text
             recognition": bWER). For each page, the larger of the numbers of missing and of superfluous words.
@@ -73,6 +74,7 @@ class PageScore:
     """
 
     characters: Counts
+    in_order: Counts
     words: Counts
     bag: Counts
     similarities: np.ndarray
@@ -105,11 +107,16 @@ def score(references: Sequence[Sequence[PageLine]], hypotheses: Sequence[Sequenc
     """
     truths, texts = ([[line.text for line in page] for page in pages] for pages in (references, hypotheses))
     pairs = [(page_text(a), page_text(b)) for a, b in zip(truths, texts, strict=True)]
+    ordered = [
+        [page[i].text for i in sorted_as(truth, page)] for truth, page in zip(references, hypotheses, strict=True)
+    ]
     words = [(a.split(), b.split()) for a, b in pairs]
     loose = [(loosely("\n".join(a)), loosely("\n".join(b))) for a, b in zip(truths, texts, strict=True)]
     lengths = np.array([len(a) for a, _ in words], np.int64)
+    characters = np.array([len(a) for a, _ in pairs], np.int64)
     return PageScore(
-        characters=Counts(_distances(pairs), np.array([len(a) for a, _ in pairs], np.int64)),
+        characters=Counts(_distances(pairs), characters),
+        in_order=Counts(_distances([(a, page_text(b)) for (a, _), b in zip(pairs, ordered, strict=True)]), characters),
         words=Counts(_distances(words), lengths),
         bag=Counts(np.array([_bag_errors(a, b) for a, b in words], np.int64), lengths),
         similarities=np.array([Levenshtein.normalized_similarity(a, b) for a, b in loose], np.float64),
@@ -118,6 +125,19 @@ def score(references: Sequence[Sequence[PageLine]], hypotheses: Sequence[Sequenc
             for a, b in zip(references, hypotheses, strict=True)
         ),
     )
+
+
+def sorted_as(references: Sequence[PageLine], found: Sequence[PageLine]) -> list[int]:
+    """The indices of found lines in the order of the ground-truth lines with which they share the largest area.
+
+    Lines that share none follow the line before them.
+    """
+    _, _, shared = areas([line.region for line in references], [line.region for line in found])
+    places: list[int] = []
+    for j in range(len(found)):
+        touched = len(references) and shared[:, j].any()
+        places.append(int(shared[:, j].argmax()) if touched else places[-1] if places else -1)
+    return sorted(range(len(found)), key=places.__getitem__)
 
 
 def page_text(texts: Sequence[str]) -> str:

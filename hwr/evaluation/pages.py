@@ -122,6 +122,7 @@ class PagesReport:
             "id": page.image.stem,
             "image": str(page.image),
             "cer": _rate(self.score.characters, i),
+            "cer_in_order": _rate(self.score.in_order, i),
             "cer_given": _rate(self.given.characters, i),
             **self.score.lines[i]._asdict(),
             "reference": page_metrics.page_text([line.text for line in page.truth]),
@@ -136,7 +137,7 @@ def _rate(counts: Counts, i: int) -> float:
 
 def rates(score: PageScore, resamples: int) -> dict[str, Any]:
     """The rates of a score with their 95 % bootstrap intervals over pages, fractions."""
-    each = {"cer": score.characters, "wer": score.words, "bag_of_words": score.bag}
+    each = {"cer": score.characters, "cer_in_order": score.in_order, "wer": score.words, "bag_of_words": score.bag}
     out: dict[str, Any] = {}
     for name, counts in each.items():
         out |= {name: counts.rate, f"{name}_ci95": list(metrics.bootstrap(counts.edits, counts.units, resamples))}

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from hwr.pages import columns
 
 # Lines of one block lie at most this many pitches apart, and share this part of the shorter line.
@@ -17,6 +19,10 @@ COLUMN = 2.6
 
 # Narrower lines than this part of a line are insertions, which do not end a block.
 INSERTION = 0.15
+
+# A number or name at the top right is at most this part of the usual line, and stands at least this many pitches above all
+# others, of which there are at least so many. Letters put their date there, too, but it is longer.
+NAME, ALONE, TEXT_LINES = 0.33, 1.9, 4
 
 
 class Place(NamedTuple):
@@ -49,6 +55,7 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
 
     Blocks of three or more lines side by side are columns, read from left to right; a small one beside a large one is a
     note in the margin, read after it. Where fewer lines stand beside others, as in the head of a letter, rows are read.
+    The number of the page or the name of the file, alone at the top right, is read last.
 
     Args:
         step: The pitch, the usual distance between two lines, in pixels.
@@ -56,8 +63,23 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
     Returns:
         The indices of the lines, in reading order.
     """
-    parts = columns.parts(lines, step)
-    return [part[i] for part in parts for i in _by_blocks([lines[k] for k in part], step)]
+    last = _number(lines, step)
+    text = [i for i in range(len(lines)) if i not in last]
+    parts = columns.parts([lines[i] for i in text], step)
+    return [text[part[i]] for part in parts for i in _by_blocks([lines[text[k]] for k in part], step)] + last
+
+
+def _number(lines: Sequence[Place], step: float) -> list[int]:
+    """The line with the page's number or its file's name, alone at the top right; [] if there is none."""
+    top = min(range(len(lines)), key=lambda i: lines[i].y, default=0)
+    text = [line for i, line in enumerate(lines) if i != top]
+    if len(text) < TEXT_LINES:
+        return []
+    middle = (np.percentile([line.left for line in text], 20) + np.percentile([line.right for line in text], 80)) / 2
+    usual = np.median([line.right - line.left for line in text])
+    number = lines[top]
+    apart = min(line.y for line in text) - number.y > ALONE * step
+    return [top] if apart and number.left > middle and number.right - number.left < NAME * usual else []
 
 
 def _by_blocks(lines: Sequence[Place], step: float) -> list[int]:

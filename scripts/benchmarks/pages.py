@@ -141,7 +141,8 @@ def _row(name: str, score: PageScore, best: PageScore, seconds: np.ndarray) -> d
     """Print a finder's row. `seconds` a page: finding and reading, each on the wall and of all CPUs."""
     lines, (finding, reading) = score.all_lines, seconds.tolist()
     click.echo(
-        f"{name:>12} CER {100 * score.cer:5.1f} % ({score.cer / best.cer:4.2f} times), bag of words "
+        f"{name:>12} CER {100 * score.cer:5.1f} % ({score.cer / best.cer:4.2f} times), in the ground truth's order "
+        f"{100 * score.in_order.rate:5.1f} % ({score.in_order.rate / best.cer:4.2f} times), bag of words "
         f"{100 * score.bag.rate:5.1f} %; found {lines.found}, split {lines.split}, merged {lines.merged}, missed "
         f"{lines.missed}, extra {lines.extra}; {finding[0]:.2f} + {reading[0]:.2f} s a page "
         f"({finding[1]:.2f} + {reading[1]:.2f} CPU seconds)"
@@ -149,6 +150,7 @@ def _row(name: str, score: PageScore, best: PageScore, seconds: np.ndarray) -> d
     return {
         "cer": score.cer,
         "ratio": score.cer / best.cer,
+        "cer_in_order": score.in_order.rate,
         "bag_of_words": score.bag.rate,
         "similarity": score.similarity,
         **lines._asdict(),
