@@ -72,7 +72,7 @@ def test_lines_found_split_and_merged(found: list[Polygon], expected: LineMatche
 
 
 def test_lines_in_the_order_of_the_ground_truth() -> None:
-    """The third line in two parts, the first with a stray stroke below it, then the second; and a stamp beside the page."""
+    """A stamp beside the page, the third line in two parts, the first two lines, and a stroke beside the page."""
     regions = [box(200, 0, 240, 19), box(0, 60, 49, 79), box(50, 61, 99, 79), *LINES[:2], box(300, 30, 340, 49)]
     found = [
         PageLine(region, text)
