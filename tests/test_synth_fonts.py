@@ -204,6 +204,45 @@ def test_stroke_hands_are_among_the_writers() -> None:
     assert hand.can_write("naive?")
 
 
+def test_small_letters_of_who_writes_in_capitals() -> None:
+    font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
+    made = [writers.make_writer([font], 0, number) for number in range(300)]
+    assert 20 <= sum(writer.capitals is not None for writer in made) <= 55
+    calm = replace(next(w for w in made if w.font), unsteady=0.0, elastic=0.0, slope=0.0, slant=0.0, pen=0.5)
+
+    def written(text: str, writer: writers.Writer) -> np.ndarray:
+        return writers.write(text, writer, np.random.default_rng(0)).cover
+
+    same = written("na", replace(calm, capitals=1.0))
+    np.testing.assert_array_equal(same, written("NA", calm))
+    # A small capital beside a large one: three quarters of its height, on the same line.
+    cover = written("Hh", replace(calm, capitals=0.75)) > 0.5
+    large, small = (np.flatnonzero(half.any(1)) for half in np.array_split(cover, 2, axis=1))
+    assert len(small) == pytest.approx(0.75 * len(large), abs=2)
+    assert small[-1] == pytest.approx(large[-1], abs=1)
+
+
+def test_stroke_letters_of_who_writes_in_capitals() -> None:
+    hand = hands.make_hand(0, 0)
+    capitals = hands.in_capitals(hand, 0.8)
+    np.testing.assert_array_equal(capitals.glyphs["m"].points, 0.8 * hand.glyphs["M"].points)
+    assert capitals.glyphs["m"].advance == 0.8 * hand.glyphs["M"].advance
+    assert all(capitals.glyphs[c] is hand.glyphs[c] for c in "M5?")
+
+
+def test_who_writes_in_capitals_has_them_in_the_transcription(folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("we went on to other matters\n", "utf-8")
+    synth.write(tmp_path / "drawn", 200, 100, 1, fonts=folder, texts=[text])
+    forms = [etree.parse(path) for path in sorted((tmp_path / "drawn" / "xml").iterdir())]
+    lines = [line.get("text") for form in forms for line in form.iter("line")]
+    large = [line for line in lines if line == line.upper()]
+    assert len(lines) == 200
+    assert all(line in "we went on to other matters" for line in lines if line not in large)
+    assert all(line in "WE WENT ON TO OTHER MATTERS" for line in large)
+    assert 8 <= len(large) <= 50
+
+
 def test_crossed_out_words_change_only_their_own_ink() -> None:
     font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
     writer = next(w for w in (writers.make_writer([font], 0, i) for i in range(20)) if w.font)

@@ -5,7 +5,7 @@ Laboratory, 1967), by way of the PyPI package Hershey-Fonts. A writer (`Hand`) i
 a way of its own, with a pen and a paper.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -163,6 +163,16 @@ def make_hand(seed: int, writer: int) -> Hand:
         paper=rng.uniform(236, 252),
         noise=rng.uniform(0.8, 3.5),
     )
+
+
+def in_capitals(hand: Hand, size: float) -> Hand:
+    """A hand whose small letters are its capitals, `size` times as large."""
+    glyphs = dict(hand.glyphs)
+    for character, glyph in hand.glyphs.items():
+        if character.isupper():
+            points, advance = glyph.points * size, glyph.advance * size
+            glyphs[character.lower()] = replace(glyph, points=points, advance=advance)
+    return replace(hand, glyphs=glyphs)
 
 
 def _nib(length: float, width: float, angle: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Writer and number -> a line: its text and its image."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from hwr.data.synth import fonts, hands, paper, scan, strokes, text, writers
 from hwr.data.synth.corpus import Corpus, fold
 
 _TRIES = 40  # texts that are tried before a writer takes another font
-_CAPITALS = 0.02  # of lines, all in capitals
+_INITIALS = 0.5  # of lines in capitals: every word has a large initial, not only those that have a capital in the text
 _CROSSED_OUT = 0.015  # of lines: with a word that is struck out, and not in the text
 
 
@@ -92,7 +92,7 @@ class Fonts:
             if author.font and len(words) > 1 and rng.random() < _CROSSED_OUT:
                 struck = int(rng.integers(len(words)))
                 words.insert(struck, words[rng.integers(len(words))])
-            label = fold(drawn)
+            label = fold(drawn.upper() if author.capitals else drawn)
             image = scan.photograph(writers.write(" ".join(words), author, rng, struck), sheet, camera, len(label), rng)
             return Sample(label, image, int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]) + 1)
 
@@ -103,8 +103,8 @@ class Fonts:
         for author in chain([writer], self._others(writer, rng)):
             for _ in range(_TRIES):
                 piece = self._corpus.piece(rng)
-                if (author.font and author.font.capitals) or rng.random() < _CAPITALS:
-                    piece = piece.upper()
+                if author.capitals and rng.random() < _INITIALS:
+                    piece = " ".join(word[0].upper() + word[1:] for word in piece.split())
                 for written in (piece, fold(piece)):
                     if fold(written).strip() and author.can_write(written):
                         return written, author
@@ -112,8 +112,7 @@ class Fonts:
 
     def _others(self, writer: writers.Writer, rng: np.random.Generator) -> Iterator[writers.Writer]:
         for i in rng.permutation(len(self._fonts)):
-            font = self._fonts[i]
-            yield replace(writer, font=font, hand=None, size=writers.size_of(font, 1.0))
+            yield writers.with_font(writer, self._fonts[i], rng)
 
 
 @lru_cache(1)

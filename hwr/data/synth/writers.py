@@ -1,7 +1,7 @@
 """A text -> where the ink is, in the hand of a synthetic writer: a font with habits of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 t
 _TALLEST = 100  # px, from ascenders to descenders
 _STROKE_SHARE = 0.15  # of writers that draw skeletons of letters instead of using a font
 _UPRIGHT_SHARE = 0.6  # of writers; the others slant forwards, as most people did before 1950
+_CAPITALS_SHARE = 0.12  # of writers that print, who write in capitals alone; besides those whose font has nothing else
+_ONE_SIZE_SHARE = 0.4  # of these; the others write small letters as smaller capitals
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Writer:
         elastic: Root mean square of smooth displacements, px.
         pen: Pixels that strokes are thicker than the font's, negative: thinner.
         slope: Rise of the base line per unit of width, on average.
+        capitals: For who writes in capitals alone: their size where others write small letters, 0.62 to 1, as a share
+            of the capitals'. None for the others.
     """
 
     font: Font | None
@@ -44,11 +48,12 @@ class Writer:
     elastic: float
     pen: float
     slope: float
+    capitals: float | None = None
 
     def can_write(self, text: str) -> bool:
-        """Whether it has every character of `text`."""
+        """Whether it has every character of `text`, or its capital for who writes these alone."""
         if self.font:
-            return self.font.can_write(text)
+            return self.font.can_write(text.upper() if self.capitals else text)
         assert self.hand
         return all(c == " " or c in self.hand.glyphs for c in text)
 
@@ -82,9 +87,13 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
     stroke = rng.random() < _STROKE_SHARE
     font = None if stroke else fonts[int(rng.integers(len(fonts)))]
     size = size_of(font, rng.uniform(0.85, 1.15)) if font else 0
+    capitals = _capitals(font, rng)
+    hand = hands.make_hand(seed, number) if stroke else None
+    if hand and capitals:
+        hand = hands.in_capitals(hand, capitals)
     return Writer(
         font=font,
-        hand=hands.make_hand(seed, number) if stroke else None,
+        hand=hand,
         size=size,
         slant=float(rng.normal(0, 0.14) if rng.random() < _UPRIGHT_SHARE else rng.normal(0.5, 0.2)),
         width=float(np.exp(rng.normal(0, 0.14))),
@@ -94,7 +103,21 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
         elastic=float(rng.uniform(0.3, 1.9)),
         pen=float(np.clip(rng.triangular(1.0, 1.8, 3.6) - (font.stroke * size if font else 2), -1.8, 1.6)),
         slope=float(rng.normal(0, 0.012)),
+        capitals=capitals,
     )
+
+
+def with_font(writer: Writer, font: Font, rng: np.random.Generator) -> Writer:
+    """The same habits with letters of another font."""
+    capitals = writer.capitals or _capitals(font, rng)
+    return replace(writer, font=font, hand=None, size=size_of(font, 1.0), capitals=capitals)
+
+
+def _capitals(font: Font | None, rng: np.random.Generator) -> float | None:
+    share, size = rng.random(), 1.0 if rng.random() < _ONE_SIZE_SHARE else float(rng.uniform(0.62, 0.95))
+    if font and (font.capitals or font.joined):
+        return size if font.capitals else None
+    return size if share < _CAPITALS_SHARE else None
 
 
 def make_habits(rng: np.random.Generator) -> Writer:
@@ -122,7 +145,10 @@ def rewrite(cover: np.ndarray, baseline: float, x_height: float, writer: Writer,
 
 
 def write(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int | None = None) -> Ink:
-    """Write `text`; of its words the one with number `crossed_out` is written and then struck out."""
+    """Write `text`; of its words the one with number `crossed_out` is written and then struck out.
+
+    Who writes in capitals alone writes small letters as capitals of `writer.capitals`.
+    """
     if writer.hand:
         cover = cv2.copyMakeBorder(
             strokes.trace(text, writer.hand, rng).cover, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_CONSTANT
@@ -152,7 +178,7 @@ def _set(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int |
     space = max(font.advance(" ", writer.size), 0.3 * x_height) * writer.word_gap
     for number, word in enumerate(text.split(" ")):
         start, drift = pen, rng.normal(0, 0.05 * writer.unsteady * x_height)
-        if font.joined:
+        if font.joined and not writer.capitals:
             mask, x, y = font.mask(word, writer.size)
             mask, dx, dy = _jitter(mask, x, y, writer, rng, 0.5)
             placed.append((mask, pen + x + dx, y + dy + drift))
@@ -180,12 +206,17 @@ def _letters(word: str, writer: Writer, rng: np.random.Generator, pen: float, dr
     font, x_height = _font(writer), writer.size * _font(writer).x_height
     gap = writer.letter_gap * x_height
     for number, letter in enumerate(word):
-        mask, x, y = font.mask(letter, writer.size)
+        size = writer.size
+        if writer.capitals and letter.islower():
+            size = round(size * writer.capitals)
+        shape = letter.upper() if writer.capitals else letter
+        mask, x, y = font.mask(shape, size)
         mask, dx, dy = _jitter(mask, x, y, writer, rng, 1.0)
         placed.append((mask, pen + x + dx, y + dy + drift + rng.normal(0, 0.03 * writer.unsteady * x_height)))
         # The advance before the next letter, with the pair's kerning.
-        pair = word[number : number + 2]
-        step = font.advance(pair, writer.size) - font.advance(pair[1:], writer.size)
+        after = word[number + 1 : number + 2]
+        after = after.upper() if writer.capitals else after
+        step = font.advance(shape + after, size) - font.advance(after, size)
         pen += step + gap + rng.normal(0, 0.03 * writer.unsteady * x_height)
     return pen
 
