@@ -53,8 +53,9 @@ class LM:
     @cached_property
     def keys(self) -> np.ndarray:
         """(entries,) int64: the number of each entry's state times the number of tokens, plus its token; ascending."""
-        states = np.arange(len(self.first) - 1) * (len(self.characters) + len(SPECIAL))
-        keys = np.repeat(states, np.diff(self.first))
+        # An entry's state: how many states after the root have their first entry here or before.
+        states = np.bincount(self.first[1:-1], minlength=len(self.token) + 1)[:-1].cumsum()
+        keys = states * (len(self.characters) + len(SPECIAL))
         keys += self.token
         return keys
 
