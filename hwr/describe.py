@@ -93,6 +93,6 @@ def table(about: dict[str, Any]) -> str:
     elif about["decode"]["temperature"] != 1:
         rows.append(("confidence", f"temperature {about['decode']['temperature']:g}"))
     if brought:
-        rows.append(("  on validation lines", words({key: f"{value:.4g}" for key, value in brought.items()})))
+        rows.append(("  validation lines", words({key: f"{value:.4g}" for key, value in brought.items()})))
     rows += [("not default", difference) for difference in about["differs_from_defaults"]]
     return "\n".join(f"{name:<20}{value}" for name, value in rows)

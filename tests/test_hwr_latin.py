@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hwr import checkpoint, config
+from hwr import checkpoint, config, describe
 from hwr.evaluation import evaluate
 from hwr.recognizer import Recognizer
 
@@ -36,6 +36,12 @@ def test_the_bundled_model_is_small_and_contains_no_paths() -> None:
     assert settings.data == config.Data()
     assert "copiste-fr" in loaded.scores["trained_on"]
     assert not any("/" in name for name in loaded.scores["trained_on"])
+
+
+def test_its_description_is_a_table() -> None:
+    rows = describe.table(describe.describe(MODEL)).splitlines()
+    assert "  validation lines" in {row[:20].rstrip() for row in rows}
+    assert all(row[19] == " " for row in rows)
 
 
 def test_the_bundled_model_reads_synthetic_lines(drawn: Path) -> None:
