@@ -160,6 +160,7 @@ def tune(
     calibrates confidences, so that a line's confidence estimates the share of its characters that are right. Test lines are not used.
     `hwr evaluate` and `hwr predict` use the stored settings; --decoder greedy ignores them.
     """
+    from hwr.config.decoder_settings import BEAM
     from hwr.evaluation import tune
     from hwr.evaluation.report import described, percent
     from hwr.recognizer import Recognizer
@@ -184,7 +185,7 @@ def tune(
     loaded, settings = load(checkpoint, config_path, (*overrides, *given), engine)
     if loaded.exported:
         raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")
-    found = tune.tune(Recognizer(loaded, settings), (beam or 32) if lm_path or words else None)
+    found = tune.tune(Recognizer(loaded, settings), (beam or BEAM) if lm_path or words else None)
     for weight, bonus, penalty, cer in found.tried:
         echo(f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}")
     if found.tried:

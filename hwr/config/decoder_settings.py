@@ -12,6 +12,8 @@ from hwr import Error
 # Stands in place of a path for the language model or word list stored in the checkpoint.
 STORED = "stored"
 
+BEAM = 32  # texts that the beam search keeps, unless the user says otherwise
+
 
 @dataclass(frozen=True)
 class Option:

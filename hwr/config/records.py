@@ -216,7 +216,7 @@ class Decode(Record):
     ] = None
     beam: Annotated[
         Annotated[int, Field(ge=1, le=10_000)] | None,
-        Option("Width of the beam search.", needs="beam", default=32, says="{} texts"),
+        Option("Width of the beam search.", needs="beam", default=decoder_settings.BEAM, says="{} texts"),
     ] = None
     lm: Annotated[
         str | None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwr import Error
 from hwr.alphabet import Alphabet
-from hwr.config.decoder_settings import STORED
+from hwr.config.decoder_settings import BEAM, STORED
 from hwr.decoding import align, compiled, greedy, lexicon
 from hwr.decoding.greedy import UNCALIBRATED, Calibration
 from hwr.decoding.lexicon import Lexicon
@@ -39,7 +39,7 @@ class Settings:
     """The complete settings of a decoder; see `config.Decode`."""
 
     name: Literal["greedy", "beam"] = "greedy"
-    beam: int = 32
+    beam: int = BEAM
     lm_weight: float = 0.0
     length_bonus: float = 0.0
     unknown_penalty: float = 0.0
