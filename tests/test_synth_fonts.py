@@ -155,6 +155,15 @@ def test_pieces_are_cut_at_spaces_and_sources_have_equal_shares(tmp_path: Path) 
     assert all(set(piece.split(" ")) <= words for piece in pieces if piece not in ("Anna", "Boris"))
 
 
+def test_the_micro_sign_has_no_latin_capital() -> None:
+    assert corpus.capitals("5 \xb5m Stra\xdfe") == "5 \xb5M STRASSE"
+
+
+def test_suffixes_of_texts_in_capitals_are_known(tmp_path: Path) -> None:
+    (tmp_path / "PROSE.TXT").write_text("some words\n", "utf-8")
+    assert corpus.Corpus([tmp_path]).piece(np.random.default_rng(0)) == "some words"
+
+
 def test_a_word_that_is_longer_than_a_line_is_cut(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("a" * 500)
     found = corpus.Corpus([tmp_path / "x.txt"])

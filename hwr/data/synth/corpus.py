@@ -27,6 +27,11 @@ def fold(text: str) -> str:
     return text.translate(_TABLE)
 
 
+def capitals(text: str) -> str:
+    """The text in capitals; the micro sign, whose capital is a Greek letter, stays."""
+    return "".join(c if c == "\xb5" else c.upper() for c in text)
+
+
 class Corpus:
     """Paragraphs of several sources, each of which is drawn from equally often, however long it is."""
 
@@ -43,7 +48,7 @@ class Corpus:
         read: dict[Path, list[str]] = {}
         self._sources: list[list[list[str]]] = []
         for path in paths:
-            files = [Path(name) for name in below(path) if name.endswith(".txt")] if path.is_dir() else [path]
+            files = [Path(name) for name in below(path) if name.lower().endswith(".txt")] if path.is_dir() else [path]
             if not files:
                 raise Error(f"{path}: no .txt files in this folder or below it")
             for file in files:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwr import Error
 from hwr.data.synth import fonts, hands, paper, scan, strokes, text, writers
-from hwr.data.synth.corpus import Corpus, fold
+from hwr.data.synth.corpus import Corpus, capitals, fold
 
 _TRIES = 40  # texts that are tried before a writer takes another font
 _INITIALS = 0.5  # of lines in capitals: every word has a large initial, not only those that have a capital in the text
@@ -92,7 +92,7 @@ class Fonts:
             if author.font and len(words) > 1 and rng.random() < _CROSSED_OUT:
                 struck = int(rng.integers(len(words)))
                 words.insert(struck, words[rng.integers(len(words))])
-            label = fold(drawn.upper() if author.capitals else drawn)
+            label = fold(capitals(drawn) if author.capitals else drawn)
             image = scan.photograph(writers.write(" ".join(words), author, rng, struck), sheet, camera, len(label), rng)
             return Sample(label, image, int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0]) + 1)
 
@@ -104,7 +104,7 @@ class Fonts:
             for _ in range(_TRIES):
                 piece = self._corpus.piece(rng)
                 if author.capitals and rng.random() < _INITIALS:
-                    piece = " ".join(word[0].upper() + word[1:] for word in piece.split())
+                    piece = " ".join(capitals(word[0]) + word[1:] for word in piece.split())
                 for written in (piece, fold(piece)):
                     if fold(written).strip() and author.can_write(written):
                         return written, author

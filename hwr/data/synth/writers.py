@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from hwr.data.synth import hands, strokes
+from hwr.data.synth import corpus, hands, strokes
 from hwr.data.synth.fonts import Font
 
 X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 to 2 times the final size
@@ -53,7 +53,7 @@ class Writer:
     def can_write(self, text: str) -> bool:
         """Whether it has every character of `text`, or its capital for who writes these alone."""
         if self.font:
-            return self.font.can_write(text.upper() if self.capitals else text)
+            return self.font.can_write(corpus.capitals(text) if self.capitals else text)
         assert self.hand
         return all(c == " " or c in self.hand.glyphs for c in text)
 
@@ -209,13 +209,13 @@ def _letters(word: str, writer: Writer, rng: np.random.Generator, pen: float, dr
         size = writer.size
         if writer.capitals and letter.islower():
             size = round(size * writer.capitals)
-        shape = letter.upper() if writer.capitals else letter
+        shape = corpus.capitals(letter) if writer.capitals else letter
         mask, x, y = font.mask(shape, size)
         mask, dx, dy = _jitter(mask, x, y, writer, rng, 1.0)
         placed.append((mask, pen + x + dx, y + dy + drift + rng.normal(0, 0.03 * writer.unsteady * x_height)))
         # The advance before the next letter, with the pair's kerning.
         after = word[number + 1 : number + 2]
-        after = after.upper() if writer.capitals else after
+        after = corpus.capitals(after) if writer.capitals else after
         step = font.advance(shape + after, size) - font.advance(after, size)
         pen += step + gap + rng.normal(0, 0.03 * writer.unsteady * x_height)
     return pen
