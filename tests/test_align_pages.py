@@ -166,6 +166,36 @@ def test_one_text_for_one_page(pages: dict[str, list[Box]], lines: list[Line], m
     assert "have the same name" in twice.stderr
 
 
+def test_texts_of_the_pages_of_books(
+    lines: list[Line], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", lambda path, recognizer: [_whole(path)])
+    for name in ("scans/x", "scans/y", "texts"):
+        (tmp_path / name).mkdir(parents=True)
+    for book, at in (("a", 0), ("b", 2)):
+        first, second = (Image.fromarray(load.read(line.image)) for line in lines[at : at + 2])
+        first.save(tmp_path / f"scans/{book}.tif", save_all=True, append_images=[second])
+        for number in (1, 2):
+            (tmp_path / f"texts/{book}-000{number}.txt").write_text(lines[at + number - 1].text)
+    align(tmp_path, model, "--out", tmp_path / "out", "--format", "table", pages="scans")
+    rows = [json.loads(row) for row in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    names = ["a-0001", "a-0002", "b-0001", "b-0002"]
+    assert [(row["id"], row["text"]) for row in rows] == [
+        (f"{n}/l", x.text) for n, x in zip(names, lines, strict=False)
+    ]
+    for name in ("x", "y"):
+        Image.fromarray(load.read(lines[0].image)).save(tmp_path / f"scans/{name}/p.png")
+    (tmp_path / "texts/p.txt").write_text(lines[0].text)
+    done = align(tmp_path, model, "--out", tmp_path / "more", pages="scans", exit_code=2)
+    assert "x/p.png and" in done.stderr
+    assert "y/p.png have the same name, so it is unclear to which" in done.stderr
+
+
+def _whole(path: Path) -> Target:
+    width, height = load.size(path)
+    return Target(path, corners((0, 0, width - 1, height - 1)), (), "l", upright=True)
+
+
 def test_scores_are_printed_instead_of_the_table(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
     done = align(tmp_path, model, "--out", tmp_path / "out", "--json", "-")
     assert json.loads(done.stdout)["pages"] == 2

@@ -326,6 +326,7 @@ def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None
     [
         (["predict", "x.png", "--set", "train.lr=5"], "train.lr"),
         (["predict", "x.png", "--set", "data.root=x"], "data.root"),
+        (["predict", "x.png", "--set", "data.images=x", "self_training.most=1"], "self_training"),
         (["predict", "x.png", "--set", "augment={p: 0}"], "augment"),
         (["evaluate", "--checkpoint", "hwr-latin", "--set", "train.lr=1e-3"], "train.lr"),
         (["export-typo", "--checkpoint", "hwr-latin", "--out", "x", "--set", "augment.p=0"], "augment.p"),

@@ -119,6 +119,29 @@ def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> Non
     assert len(hwr("predict", tmp_path / "out", "--checkpoint", model).stdout.splitlines()) == 4
 
 
+def test_pages_of_a_tiff_overwrite_nothing(lines: list[Path], model: Path, tmp_path: Path) -> None:
+    first, second, third = (Image.fromarray(load.read(path)) for path in lines)
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    third.save(tmp_path / "a-0001.png")
+    line = ["--checkpoint", model, "--line"]
+    done = hwr("predict", tmp_path, *line, "--out", f"{tmp_path / 'read'}/")
+    assert done.exit_code == 2
+    assert re.search(r"a-0001\.png and .*a\.tif/1 would both be written", done.stderr)
+    third.save(tmp_path / "a-0002.jpg")
+    own = (tmp_path / "a-0002.jpg").read_bytes()
+    done = hwr("predict", tmp_path / "a.tif", *line, "--format", "page")
+    assert done.exit_code == 2
+    assert re.search(r"a-0001\.png exists already, next to .*a\.tif", done.stderr)
+    (tmp_path / "a-0001.png").unlink()
+    assert "a-0002.jpg exists already" in hwr("predict", tmp_path / "a.tif", *line, "--format", "page").stderr
+    assert (tmp_path / "a-0002.jpg").read_bytes() == own
+    (tmp_path / "a-0002.jpg").unlink()
+    assert hwr("predict", tmp_path / "a.tif", *line, "--format", "page").exit_code == 0
+    (tmp_path / "a-0002.xml").write_text("corrected by hand")
+    assert "a-0001.xml exists already" in hwr("predict", tmp_path / "a.tif", *line, "--format", "page").stderr
+    assert (tmp_path / "a-0002.xml").read_text() == "corrected by hand"
+
+
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_text_is_laid_over_the_page_of_a_pdf(rotation: int, tmp_path: Path) -> None:
     """The page stays as it is, also rotated and cropped; invisible text of an earlier reading is replaced."""

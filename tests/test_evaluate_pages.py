@@ -1,6 +1,8 @@
 """`hwr evaluate --pages`: two synthetic pages, and finders that make known mistakes."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,41 @@ def test_lines_in_another_order_split_merged_and_extra(
     assert found["cer"] > found["ground_truth_lines"]["cer"]
     assert found["bag_of_words"] <= found["wer"]
     assert first["cer"] > first["cer_in_order"] == first["cer_given"]
+
+
+def test_the_order_of_lines_does_not_depend_on_line_breaks_in_the_xml(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root, boxes = pages
+    given = tmp_path / "given"
+    given.mkdir()
+    for path in root.glob("p1*"):
+        shutil.copy(path, given)
+    marked = given / "p1.xml"
+    texts = re.findall("<Unicode>(.*?)</Unicode>", marked.read_text())
+    marked.write_text(re.sub(r">\s+<", "><", marked.read_text()))
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    found, _ = report(given, model)
+    assert found["worst"][0]["reference"] == " ".join(texts)
+    assert len(texts) == 4
+    for kind in ("page", "alto"):
+        out = tmp_path / kind
+        assert CliRunner().invoke(main, ["data", "convert", str(given), str(out), "--to", kind]).exit_code == 0
+        written = data.read(config.load(None, [f"data.root={out}"]).data)
+        lines = sorted((*written.train, *written.val, *written.test), key=lambda line: line.place)
+        assert [line.text for line in lines] == texts
+
+
+def test_an_image_of_several_pages_is_a_broken_page(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root, boxes = pages
+    with Image.open(root / "p1.png") as image:
+        image.save(tmp_path / "p1.tif", save_all=True, append_images=[image])
+    (tmp_path / "p1.xml").write_text((root / "p1.xml").read_text().replace("p1.png", "p1.tif"))
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    _, done = report(tmp_path, model, exit_code=1)
+    assert "p1.tif: holds 2 pages" in done.stderr
 
 
 def test_a_broken_page_counts_and_the_others_are_read(

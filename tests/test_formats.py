@@ -111,6 +111,12 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
     assert len(every(read(tmp_path / "deep", f"data.images={tmp_path}"))) == 3
 
 
+def test_a_page_without_the_name_of_its_image_has_the_one_named_like_it(tmp_path: Path, page: np.ndarray) -> None:
+    (tmp_path / "a page.png").rename(tmp_path / "P1.PNG")
+    (tmp_path / "P1.xml").write_text(PAGE_XML.format(version="2019").replace("a page.png", ""))
+    assert every(read(tmp_path, "data.format=page"))[0].image == tmp_path / "P1.PNG"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hwr import Error
-from hwr.images import load, prepare
+from hwr.images import exif, load, prepare
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -125,7 +125,17 @@ def test_any_size_fits(shape: tuple[int, int]) -> None:
 
 def test_a_sixteen_bit_tiff_where_white_is_zero(grey: np.ndarray) -> None:
     deep = Image.fromarray((255 - grey).astype(np.uint16) * 257)
-    assert np.array_equal(load.read(saved(deep, "TIFF", tiffinfo={262: 0})), grey)
+    content = saved(deep, "TIFF", tiffinfo={262: 0})
+    assert np.array_equal(load.read(content), grey)
+    with load.opened(content) as image:  # as the writers of PDF, HTML and page images read it
+        assert np.array_equal(load.grey_of(exif.turned(image, upright=True), upright=False), grey)
+
+
+def test_an_animation_has_no_pages_to_name(grey: np.ndarray, tmp_path: Path) -> None:
+    picture = Image.fromarray(grey)
+    (tmp_path / "a.gif").write_bytes(saved(picture, "GIF", save_all=True, append_images=[picture.rotate(180)]))
+    with pytest.raises(Error, match=r"a\.gif: holds 2 pages; save the one to read as an image of its own"):
+        load.read(tmp_path / "a.gif")
 
 
 def test_a_phones_mpo_gives_its_first_frame(grey: np.ndarray) -> None:

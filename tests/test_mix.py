@@ -45,6 +45,13 @@ def test_a_share_of_none_or_all_is_one_of_the_models() -> None:
         assert [mixture.log10(text) for text in texts] == pytest.approx([lm.log10(text) for text in texts], rel=1e-3)
 
 
+def test_an_order_that_no_text_reaches() -> None:
+    names = ["Anna", "Karl", "Otto"]
+    found = mix.add(ngram.build(OLD, 4), names, 0.3, order=12).lm
+    assert found.order <= max(map(len, OLD)) + 2
+    assert found.log10("Otto") > ngram.build(OLD, 4).log10("Otto")
+
+
 def test_the_best_share_depends_on_the_texts() -> None:
     lm = ngram.build(OLD, 4)
     for texts, low, high in ((NEW, 0.5, 1), (OLD * 3, 0, 0.95)):

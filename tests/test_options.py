@@ -471,6 +471,7 @@ def _build(world: World) -> None:
     world.refuses("no room", *form[:-1], world.folder / "m.bin", "--max-mb", 0.00001)
     world.refuses("must end in .arpa or .bin", "lm", "build", "--text", text, "--out", world.folder / "m.txt")
     world.refuses("gone.txt", "lm", "build", "--text", "gone.txt", "--out", out)
+    world.refuses("--order 65: n-grams have at most 64", "lm", "build", "--text", text, "--order", 65, "--out", out)
 
 
 elsewhere(

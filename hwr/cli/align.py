@@ -85,8 +85,9 @@ def align(
 ) -> None:
     """Give the lines of pages the text of their transcripts, whose line breaks are missing or wrong.
 
-    PAGES is an image, a PAGE or ALTO file, or a folder of these; the lines of images are found, those of XML are taken as
-    marked. TEXTS is a folder with a text for each page, NAME.txt for NAME.jpg or NAME.xml, or the text of a single page.
+    PAGES is an image, a PDF, a PAGE or ALTO file, or a folder of these; the lines of images are found, those of XML are taken
+    as marked. TEXTS is a folder with a text for each page, NAME.txt for NAME.jpg and NAME.xml, BOOK-0003.txt for the third
+    page of BOOK.pdf; or the text of a single page.
 
     Text that is not on the page is left out, and lines that are not in the transcript get no text. Every line has a score
     (0..1), written as its confidence. Lines below 0.75 are listed as doubtful. If a page can't be aligned, the others are, and
@@ -138,7 +139,7 @@ def _write(
         else:
             table, format = None, FORMATS[kind]
             where = write.places(kind, f"{paths[1]}/", paths[:1], files)
-            write.check(where, False, files)
+            write.check(where, format, files)
         done = []
         with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
             for page in pages:

@@ -91,6 +91,8 @@ def build(
         raise Error("--share needs --add-to: it is the weight of the new texts in the mixture")
     if add_to and max_mb is not None:
         raise Error("--max-mb can't prune a model from --add-to, because the counts of its texts are not known")
+    if order is not None and order > language_model.MOST_ORDERS:
+        raise Error(f"--order {order}: n-grams have at most {language_model.MOST_ORDERS} characters")
     base = _existing(add_to) if add_to else None
     lines = texts_of(list(texts), normalise)
     if base is not None:

@@ -61,7 +61,7 @@ class Command(_Shown):
         spread: list[str] = []
         for arg in args:
             after_set = spread[-2:-1] == ["--set"] or (spread[-1:] and spread[-1].startswith("--set="))
-            if after_set and re.match(r"[a-z]+\.[a-z_]+=", arg):
+            if after_set and re.match(r"[a-z_]+\.[a-z_0-9]+=", arg):
                 spread.append("--set")
             spread.append(arg)
         self._refuse_dash(spread)

@@ -136,7 +136,7 @@ def predict(
     files = _part(found.files, part)
     where = write.places(kind, out, inputs, files)
     known = Journal(where.folder, "").outputs if where.folder else ()
-    write.check(where, format.rows is not None, files, known)
+    write.check(where, format, files, known)
     rank, _ = rank_and_world_size()
     if not rank:
         say_what_is_read(found._replace(files=files))

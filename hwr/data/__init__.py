@@ -29,6 +29,7 @@ class Line:
         region: The outline of the line in the image, (x, y) in pixels; () if it is the whole image.
         baseline: Points along the baseline, from left to right, if they are known.
         upright: Whether positions refer to the image rotated by its EXIF orientation rather than as stored.
+        place: Its number among the lines of its page, in reading order.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Line:
     region: tuple[tuple[int, int], ...] = ()
     baseline: tuple[tuple[int, int], ...] = ()
     upright: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True)

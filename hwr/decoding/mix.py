@@ -97,6 +97,8 @@ def mixed(one: LM, other: LM, share: float) -> LM:
     grams: list[Grams] = []
     for n in range(max(one.order, other.order)):
         keys = np.unique(np.concatenate([side.keys(n) for side in sides]))
+        if not len(keys):  # no text is that long
+            break
         context, token = keys // vocabulary, keys % vocabulary
         old, new = (side.descend(context, token, keys) for side in sides)
         p = (1 - share) * old + share * new

@@ -21,7 +21,7 @@ from hwr.images.load import Polygon
 from hwr.loading import check_root
 from hwr.pages.predict import Prediction
 from hwr.pages.predict import predict as predict_jobs
-from hwr.pages.sources import Job, Target, jobs
+from hwr.pages.sources import Job, Target, job
 from hwr.recognizer import Recognizer
 
 Finder = Callable[[Path], list[Target]]
@@ -175,7 +175,7 @@ def evaluate(
     timer = _Timer(find)
     start = time.perf_counter()
     given = list(predict_jobs(model, _given(of)))
-    found = list(predict_jobs(model, jobs(map(str, of), timer)))
+    found = list(predict_jobs(model, (job(image, timer) for image in of)))
     seconds = time.perf_counter() - start - timer.seconds
     pages = [
         _evaluated(image, lines, own, other)
@@ -228,7 +228,7 @@ def _pages(dataset: Dataset, lines: Sequence[Line]) -> dict[Path, list[Line]]:
                 f"--pages: only {len(own)} of the {everything[image]} lines of {image} are in this split; list whole "
                 "pages in data.lists, or use --split all"
             )
-        own.sort(key=lambda line: int(line.source.rpartition(":")[2]))
+        own.sort(key=lambda line: line.place)
     return out
 
 

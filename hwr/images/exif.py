@@ -2,6 +2,9 @@
 
 from PIL import Image, ImageOps
 
+# A key of `Image.info`, see `turned`.
+WHITE_IS_ZERO = "white is zero"
+
 # The orientation tag; values from 5 on swap width and height.
 ORIENTATION = 0x0112
 
@@ -28,9 +31,18 @@ def stored(image: Image.Image) -> tuple[tuple[int, int], int]:
 
 
 def turned(image: Image.Image, upright: bool) -> Image.Image:
-    """An image, not decoded yet, with its orientation applied or as stored; decodes it."""
+    """An image, not decoded yet, with its orientation applied or as stored; decodes it.
+
+    Its `info` says if white is zero, which Pillow respects in images of 8 bits only.
+    """
+    # TIFF's PhotometricInterpretation, which a turned image has no more.
+    inverted = image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
     if upright:
-        return ImageOps.exif_transpose(image)
-    _, turn = stored(image)
-    image.load()
-    return image.transpose(_BACK[turn]) if image.format == "TIFF" and turn != 1 else image
+        out = ImageOps.exif_transpose(image)
+    else:
+        _, turn = stored(image)
+        image.load()
+        out = image.transpose(_BACK[turn]) if image.format == "TIFF" and turn != 1 else image
+    if inverted:
+        out.info[WHITE_IS_ZERO] = True
+    return out

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from hwr.images.exif import WHITE_IS_ZERO
+
 # Values of white in images of more than 8 bits. Cameras and scanners with 10, 12 and 14 bits store them in 16, without saying so.
 WHITES = (255, 1023, 4095, 16383, 65535)
 
@@ -16,7 +18,8 @@ def of(image: Image.Image) -> np.ndarray:
         deep = np.asarray(image).astype(np.float64)
         highest = deep.max(initial=0)
         white = next((value for value in WHITES if highest <= value), WHITES[-1])
-        return np.clip(np.rint(deep * (255 / white)), 0, 255).astype(np.uint8)
+        grey = np.clip(np.rint(deep * (255 / white)), 0, 255).astype(np.uint8)
+        return 255 - grey if image.info.get(WHITE_IS_ZERO) else grey
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = opaque(image)
     return np.asarray(image.convert("L"), np.uint8).copy()

@@ -24,6 +24,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".ppm"),
     *HEIC,
 )
+EITHER_CASE = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
 # Pillow's names of the formats that are read. It knows more: an EPS, whatever its file is called, would start Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
@@ -62,7 +63,9 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
                 )
             pages = 1 if image.format in PHOTOS else getattr(image, "n_frames", 1)
             if pages > 1 and page is None:
-                raise Error(f"{name}: holds {pages} pages; name one of them: {name}/1")
+                tiff = Path(name).suffix.lower() in documents.TIFF
+                remedy = f"name one of them: {name}/1" if tiff else "save the one to read as an image of its own"
+                raise Error(f"{name}: holds {pages} pages; {remedy}")
             return grey_of(image, upright, name)
     except Error:
         raise
@@ -146,13 +149,9 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     if image.mode == "F":
         raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
     try:
-        grey = greys.of(exif.turned(image, upright))
+        return greys.of(exif.turned(image, upright))
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Error(f"{name}: {_fault(error)}") from error
-    # TIFF's PhotometricInterpretation 0 means that white is zero. Pillow respects it for 8 bits only.
-    if image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0:
-        grey = 255 - grey
-    return grey
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from hwr import Error
 from hwr.data.formats import writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
-from hwr.images import load
+from hwr.images import documents, load
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import Prediction, on_page, prepare_page, reading_of
 from hwr.pages.sources import Job
@@ -83,7 +83,9 @@ def _line(aligned: AlignedLine) -> dict[str, Any]:
 
 
 def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], list[str]]:
-    """Find the text file of each page: PAGE.txt for PAGE.jpg or PAGE.xml, or the only text for the only page.
+    """Find the text file of each page, or the only text for the only page.
+
+    It is PAGE.txt for PAGE.jpg and PAGE.xml, and BOOK-0003.txt for the third page of BOOK.pdf.
 
     Args:
         texts: A folder, which is searched with its subfolders, or a file.
@@ -92,7 +94,7 @@ def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], l
         For each page its file, or None; and the texts without a page.
 
     Raises:
-        Error: Nothing is there; two files have the same name; there is one file for several pages.
+        Error: Nothing is there; two files or two pages have the same name; there is one file for several pages.
     """
     if not texts.is_dir():
         files.check(texts)
@@ -108,8 +110,13 @@ def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], l
             raise Error(f"{path} and {found[stem]} have the same name, so it is unclear which page they belong to")
     if not found:
         raise Error(f"{texts}: no {SUFFIX} files in this folder")
-    stems = [files.nfc(Path(page).stem) for page in pages]
-    return [found.get(stem) for stem in stems], [str(found[stem]) for stem in sorted(set(found) - set(stems))]
+    first: dict[str, str] = {}
+    for page in pages:
+        name = files.nfc(documents.display_name(Path(page)))
+        if first.setdefault(name, page) != page and name in found:
+            raise Error(f"{first[name]} and {page} have the same name, so it is unclear to which {found[name]} belongs")
+    names = [files.nfc(documents.display_name(Path(page))) for page in pages]
+    return [found.get(name) for name in names], [str(found[name]) for name in sorted(set(found) - set(first))]
 
 
 def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | None]) -> Iterator[AlignedPage]:
@@ -125,7 +132,7 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
             if job.error:
                 raise Error(job.error)
             if path is None:
-                raise Error(f"{job.source}: has no transcript {job.source.stem}{SUFFIX}")
+                raise Error(f"{job.source}: has no transcript {documents.display_name(job.source)}{SUFFIX}")
             if not job.targets:
                 raise Error(f"{job.source}: no lines found")
             text = _normalised(files.read_text(path), recognizer.config.data.normalise)
@@ -213,12 +220,13 @@ class Table:
     def add(self, page: AlignedPage) -> None:
         """Write the images of a page's lines, and keep their rows."""
         lines = [line for line in page.page.lines if line.text]
+        stem = documents.display_name(page.source)
         regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
         cuts = load.read_lines(page.page.image, regions, page.page.upright, baselines)
         for line, pixels in zip(lines, cuts, strict=True):
             if isinstance(pixels, Error):
                 raise pixels
-            name = f"images/{writing.free_name(f'{page.source.stem}-{line.id}', 'line', self.names)}.png"
+            name = f"images/{writing.free_name(f'{stem}-{line.id}', 'line', self.names)}.png"
             Image.fromarray(pixels).save(self.out / name)
-            row = {"file_name": name, "text": line.text, "id": f"{page.source.stem}/{line.id}"}
+            row = {"file_name": name, "text": line.text, "id": f"{stem}/{line.id}"}
             self.rows.append(row | {"score": round(line.confidence, 4)})

@@ -77,7 +77,7 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
     example) is always skipped, and so is a PDF beside an image of the same name, and an ALTO file of an image that a PAGE
-    file describes as well. A PDF counts as its pages. Missing files and folders that can't be listed are kept, because
+    file describes as well. A PDF or TIFF of several pages counts as these. Missing files and folders that can't be listed are kept, because
     reading them reports the error.
 
     Args:
@@ -100,7 +100,7 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
             twice += again
         else:
             (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
-    found = [page for file in found for page in (_pages(file) if file.lower().endswith(documents.PDF) else [file])]
+    found = [page for file in found for page in _pages(file)]
     if others and not found:
         raise Error(f"{others[0]} marks no lines, and there is nothing else to read")
     return Found(found, others, twice)
@@ -130,7 +130,7 @@ def _look(path: Path, images: str | None) -> _Look:
             return _Look(xml.local(root), marked_pages.find_image(PAGE_FORMATS[kind].parse(path, root), path, images))
         return _Look(xml.local(root))
     except Error:  # reported on reading; the image of the same name is probably its page
-        named = (path.with_suffix(suffix) for suffix in load.SUFFIXES)
+        named = (path.with_suffix(suffix) for suffix in load.EITHER_CASE)
         return _Look("", next((image for image in named if image.is_file()), None))
 
 
@@ -221,10 +221,11 @@ def jobs(
             continue
         for number, path in enumerate(map(Path, pages), 1):
             if not skip(path):
-                yield replace(_job(path, segment, images), last=number == len(pages))
+                yield replace(job(path, segment, images), last=number == len(pages))
 
 
-def _job(path: Path, segment: Callable[[Path], list[Target]] | None, images: str | None) -> Job:
+def job(path: Path, segment: Callable[[Path], list[Target]] | None = None, images: str | None = None) -> Job:
+    """The job of a file of one page, or of a page of one; see `jobs`."""
     try:
         if path.is_dir():
             next(walk(path))  # a folder that can't be listed says why

@@ -16,7 +16,8 @@ from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import replacing
 from hwr.system.files import real
 
-# JPEG quality of page images that are written beside XML.
+# Suffixes of page images that are written beside XML: black and white ones, and all others, with the quality of JPEG.
+IMAGES = (".png", ".jpg")
 QUALITY = 92
 
 
@@ -82,11 +83,10 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
 
 
-def check(where: Places, rows: bool, files: Sequence[str], known: Container[Path] = ()) -> None:
+def check(where: Places, format: Format, files: Sequence[str], known: Container[Path] = ()) -> None:
     """Check that no input, and no file next to a page's image, will be overwritten.
 
     Args:
-        rows: Whether the format can go to standard output.
         known: Files that an earlier run has written.
 
     Raises:
@@ -96,13 +96,18 @@ def check(where: Places, rows: bool, files: Sequence[str], known: Container[Path
     if where.file is not None:
         if where.file.exists():  # a file that does not exist is not an input
             _check_overwriting(paths, [where.file])
-    elif where.folder is not None or not rows:
+    elif where.folder is not None or format.rows is None:
         outputs = [where.of(path) for path in paths]
         _check_overwriting(paths, outputs)
         for source, path in zip(paths, outputs, strict=True):
-            if path not in known and real(path.parent) == real(source.parent) and path.exists():
+            page = documents.page_of(source)
+            beside = page.file if page else source
+            if path in known or real(path.parent) != real(beside.parent):
+                continue
+            images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
+            if there := [file for file in (path, *images) if file.exists()]:
                 raise Error(
-                    f"{path} exists already, next to {source}, and would be overwritten; name another folder with --out"
+                    f"{there[0]} exists already, next to {beside}, and would be overwritten; name another folder with --out"
                 )
 
 
@@ -148,7 +153,7 @@ def _image(page: PageReading, path: Path) -> Path:
     with load.opened(page.image) as image:
         pixels = exif.turned(image, page.upright)
         bits = image.mode == "1"
-        out = path.with_suffix(".png" if bits else ".jpg")
+        out = path.with_suffix(IMAGES[0] if bits else IMAGES[1])
         if not bits and pixels.mode not in ("L", "RGB"):
             pixels = Image.fromarray(load.grey_of(pixels, upright=False, name=str(page.image)))
         pixels.info.pop("exif", None)

@@ -93,13 +93,14 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
         except Error as error:
             faults.append(Fault(document, str(error), document))
             continue
-        for line, polygon in zip(page.lines, regions(page), strict=True):
+        for place, (line, polygon) in enumerate(zip(page.lines, regions(page), strict=True)):
             id = f"{document}/{line.id}"
             if line.fault:
                 faults.append(Fault(id, line.fault, document))
                 continue
             repaired += [line.note] * bool(line.note)
-            lines.append(Line(id, image_path, line.text.strip(), "", line.source, polygon, line.baseline, page.upright))
+            written = line.text.strip()
+            lines.append(Line(id, image_path, written, "", line.source, polygon, line.baseline, page.upright, place))
     faults += disk.unlisted(root, unlisted)
     if others and not pages and not faults:
         raise Error(others[0])
@@ -122,7 +123,7 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
         new: Makes the root element, as `PageFormat.new`.
     """
     of: dict[tuple[Path, bool], list[Line]] = {}
-    for line in writing.lines(dataset):
+    for line in sorted(writing.lines(dataset), key=lambda line: line.place):  # a page may be in several parts
         of.setdefault((line.image, line.upright or not line.region), []).append(line)
     stems = writing.Names()
     ids: dict[str, str] = {}
@@ -222,7 +223,7 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
         Error: It is in none of these folders.
     """
     parts = [part for part in re.split(r"[/\\]", page.image.removeprefix("file:")) if part not in ("", ".", "..")]
-    names = list(dict.fromkeys(["/".join(parts), *parts[-1:]])) if parts else [path.stem + s for s in load.SUFFIXES]
+    names = list(dict.fromkeys(["/".join(parts), *parts[-1:]])) if parts else [path.stem + s for s in load.EITHER_CASE]
     folders = [path.parent, path.parent.parent, *([Path(images)] if images else [])]
     for folder in folders:
         for name in names:
