@@ -76,6 +76,20 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         begun(path, TINY)
 
 
+def test_a_config_object_fine_tunes_the_network_of_its_checkpoint(tmp_path: Path) -> None:
+    path = trained(tmp_path, TINY_CRNN, "zab c", "model.hidden=7", "image.height=24", "data.normalise=NFD")
+    given = config.given("finetune", [f"train.init={path}"])
+    loaded = config.load("finetune", [f"train.init={path}"])
+    found, said = finetune.with_initial_network(loaded), finetune.fine_tuning_config(given)
+    assert (found.model, found.image, found.data.normalise) == (said.model, said.image, "NFD")
+    assert found.model.hidden == 7
+    for key in ("model.hidden=9", "image.height=32"):
+        own = config.load("finetune", [f"train.init={path}", key])
+        assert finetune.with_initial_network(own) is own
+    original = config.load(None, ["model.arch=original", f"train.init={path}"])
+    assert finetune.with_initial_network(original) is original
+
+
 def test_the_shortcut_may_be_removed_or_added(tmp_path: Path) -> None:
     path = trained(tmp_path, TINY_CRNN, "zab c", "model.shortcut=0")
     assert "shortcut.weight" in begun(path, TINY_CRNN)[1]

@@ -111,6 +111,33 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
     assert len(every(read(tmp_path / "deep", f"data.images={tmp_path}"))) == 3
 
 
+def test_the_folder_above_the_current_one_is_searched(
+    tmp_path: Path, page: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xml/deep").mkdir(parents=True)
+    (tmp_path / "xml/one.xml").write_text(PAGE_XML.format(version="2019"))
+    for place, root in (("xml", "."), ("xml/deep", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        image = every(read(Path(root), "data.format=page"))[0].image
+        assert image.resolve() == (tmp_path / "a page.png").resolve()
+
+
+def test_pages_in_two_formats_are_read_from_page(tmp_path: Path, page: np.ndarray) -> None:
+    for folder, content in (
+        ("alto", ALTO_XML.format(version=4, unit="pixel")),
+        ("page", PAGE_XML.format(version="2019")),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.xml").write_text(content.replace("<Metadata/>", "<!-- not <alto> -->"))
+
+    def folders(*more: str) -> set[str]:
+        return {Path(line.source.partition(":")[0]).parent.name for line in every(read(tmp_path, *more))}
+
+    assert folders() == {"page"}
+    assert "1 XML files are in another format" in " ".join(read(tmp_path).notes)
+    assert folders("data.format=alto") == {"alto"}
+
+
 def test_a_page_without_the_name_of_its_image_has_the_one_named_like_it(tmp_path: Path, page: np.ndarray) -> None:
     (tmp_path / "a page.png").rename(tmp_path / "P1.PNG")
     (tmp_path / "P1.xml").write_text(PAGE_XML.format(version="2019").replace("a page.png", ""))
@@ -291,6 +318,20 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
     (tmp_path / "lists/val.txt").write_text("b/9\n")
     with pytest.raises(Error, match=r"val\.txt:1: .* has no line and no document b/9"):
         read(tmp_path, *more)
+    (tmp_path / "lists/val.txt").write_text("b\n")
+    (tmp_path / "lists/test.txt").unlink()
+    with pytest.raises(Error, match=r"lists: has train\.txt but no test\.txt; add it"):
+        read(tmp_path)
+    (tmp_path / "lists/test.txt").write_text("")
+    assert [len(read(tmp_path).part(part)) for part in ("train", "val", "test")] == [2, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["official", "aachen"])
+def test_splits_of_iam_are_refused_for_other_data(tmp_path: Path, name: str) -> None:
+    _table(tmp_path / "x.tsv", 4, 5)
+    with pytest.raises(Error, match=f"data.split: {name} is a split of IAM"):
+        read(tmp_path / "x.tsv", f"data.split={name}")
+    assert read(tmp_path / "x.tsv", "data.split=mine").name == "mine"
 
 
 def test_folders_named_after_the_parts(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from hwr.system import files
 # Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
 DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
 
+# Values of `data.split` that name a split of IAM.
+IAM_SPLITS = ("official", "aachen")
+
 # A part that differs from its share by more than this fraction of it is noted.
 SHARE_OFF = 0.5
 
@@ -49,7 +52,8 @@ def split(
         faults: Lines and documents that can't be read.
 
     Raises:
-        Error: A list has an unknown id; a column has an unknown split.
+        Error: A list has an unknown id, or one of the three is missing; a column has an unknown split; `data.split` is one
+            of IAM's.
     """
     if not lines:
         return Dataset(
@@ -66,10 +70,17 @@ def split(
     tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
     if column is None and set(tops) <= NAMES.keys() and len(set(tops)) > 1:
         column = tops
+    if data.split in IAM_SPLITS:
+        raise Error(f"data.split: {data.split} is a split of IAM, whose sizes are checked; {data.folder} is not IAM")
     own = data.folder / "lists"
+    there = [part for part in PARTS if (own / f"{part}.txt").is_file()]
     if data.lists is not None:
         parts = _listed(data, lines, documents, known)
-    elif own.is_dir() and all((own / f"{part}.txt").is_file() for part in PARTS):
+    elif there:
+        if missing := [part for part in PARTS if part not in there]:
+            raise Error(
+                f"{own}: has {there[0]}.txt but no {missing[0]}.txt; add it (it may be empty), or remove the lists"
+            )
         lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
         parts = _listed(data.model_copy(update=lists), lines, documents, known)
     elif column is not None and any(column):

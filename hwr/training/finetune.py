@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,19 +52,28 @@ def fine_tuning_config(given: Given) -> Config:
 
 
 def with_initial_network(settings: Config) -> Config:
-    """The config with the network and the image size of `train.init`, if it sets neither `model` nor `image` itself.
+    """The config with the network, the image size and the normal form of `train.init`, as far as it sets none itself.
+
+    A config that sets `image`, or more of `model` than its kind, keeps its network.
 
     So `Config.load("finetune", …)` fine-tunes the checkpoint's network, as `hwr train --config finetune` does.
 
     Raises:
         Error: The checkpoint can't be read, or the other settings do not suit its network.
     """
-    if settings.train.init is None or {"model", "image"} & settings.model_fields_set:
+    if settings.train.init is None or "image" in settings.model_fields_set:
+        return settings
+    if "model" in settings.model_fields_set and settings.model.model_fields_set - {"arch"}:
         return settings
     path = bundled.model(settings.train.init)
     own = load_checkpoint(path, settings if path.suffix == ".params" else None).config
+    if "model" in settings.model_fields_set and settings.model.arch != own.model.arch:
+        return settings  # `load` says what differs
+    changes: dict[str, Any] = {"model": own.model, "image": own.image}
+    if "normalise" not in settings.data.model_fields_set:
+        changes["data"] = settings.data.model_copy(update={"normalise": own.data.normalise})
     # Checked again: what suits one network may not suit the other.
-    return config.from_dict(config.to_dict(settings.model_copy(update={"model": own.model, "image": own.image})))
+    return config.from_dict(config.to_dict(settings.model_copy(update=changes)))
 
 
 def _shapes(settings: Config, loaded: Checkpoint) -> dict[str, tuple[int, ...]]:

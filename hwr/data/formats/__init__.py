@@ -72,7 +72,8 @@ def detect(root: Path) -> str:
     """
     if not root.exists() and not table.named_like_one(root):
         return "iam"
-    contents = look(root, {format.TAG for format in FORMATS.values()} - {""})
+    tags = {format.TAG for format in FORMATS.values()} - {""}
+    contents = look(root, tags, [format.TAG for format in PAGE_FORMATS.values()])
     for name, format in FORMATS.items():
         if format.detect(contents):
             return name

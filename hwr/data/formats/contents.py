@@ -1,6 +1,6 @@
 """What a folder holds, looked at once, for every format to recognise itself."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ class Contents:
 
     Attributes:
         files: All files in it, in the order of `hwr.system.files.walk`.
-        tag: Name of the root element of the first XML file of a known format, or "".
+        tag: Name of the root element of the first XML file of a known format, or "". Of formats that may describe the same
+            pages, it is the preferred one of those that there are.
         fault: What is wrong with the first XML file that can't be read, if none is of a known format.
     """
 
@@ -26,23 +27,28 @@ class Contents:
     fault: Error | None = None
 
 
-def look(root: Path, tags: Collection[str]) -> Contents:
+def look(root: Path, tags: Collection[str], rivals: Sequence[str] = ()) -> Contents:
     """List a folder, and find the first of its XML files whose root element is one of `tags`.
+
+    Args:
+        rivals: Those of formats that may describe the same pages, as exports hold them in two formats, the preferred first.
 
     Raises:
         Error: The folder can't be listed.
     """
     files = all_files.below(root, unlisted={})  # the format's reader reports folders that can't be listed
     fault: Error | None = None
-    for name in files:
-        if name.lower().endswith(".xml"):
-            try:
-                tag = xml.local(xml.parse(Path(name)))
-            except Error as error:  # the format's reader lists it with the others
-                fault = fault or error
-                continue
-            if tag in tags:
-                return Contents(root, files, tag)
+    names = [name for name in files if name.lower().endswith(".xml")]
+    for i, name in enumerate(names):
+        try:
+            tag = xml.local(xml.parse(Path(name)))
+        except Error as error:  # the format's reader lists it with the others
+            fault = fault or error
+            continue
+        if tag in tags:
+            better = rivals[: rivals.index(tag)] if tag in rivals else ()
+            others = (xml.root_tag(Path(other)) for other in names[i + 1 :]) if better else ()
+            return Contents(root, files, next((other for other in others if other in better), tag))
     return Contents(root, files, "", fault)
 
 

@@ -224,7 +224,8 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
     """
     parts = [part for part in re.split(r"[/\\]", page.image.removeprefix("file:")) if part not in ("", ".", "..")]
     names = list(dict.fromkeys(["/".join(parts), *parts[-1:]])) if parts else [path.stem + s for s in load.EITHER_CASE]
-    folders = [path.parent, path.parent.parent, *([Path(images)] if images else [])]
+    above = path.parent / ".." if path.parent.name in ("", "..") else path.parent.parent
+    folders = [path.parent, above, *([Path(images)] if images else [])]
     for folder in folders:
         for name in names:
             if is_regular(image := named(folder, name)):

@@ -33,6 +33,17 @@ def parse(path: Path) -> Any:
     return parse_bytes(files.read_bytes(path), path)
 
 
+def root_tag(path: Path) -> str:
+    """The local name of a file's root element, from its first bytes alone; "" if they do not tell."""
+    try:
+        with files.open_regular(path) as file:
+            start = re.sub(rb"<!--.*?-->", b"", file.read(4096), flags=re.DOTALL)
+    except (Error, OSError):
+        return ""
+    found = re.search(rb"<(?:[\w.-]+:)?([A-Za-z][\w.-]*)[\s>/]", start)
+    return found[1].decode("ascii", "replace") if found else ""
+
+
 def parse_bytes(content: bytes, path: Path) -> Any:
     """`parse` for the content of a file.
 
