@@ -1,8 +1,11 @@
 """The workbench's folder: PAGE files edited in place, conflicts, versions, turned photos."""
 
 import importlib.util
+import io
 import re
 import threading
+import unicodedata
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,17 @@ from lxml import etree
 from PIL import Image
 
 from hwr import Error, config, data
-from hwr.data.formats import page_edit, xml
+from hwr.data.formats import alto, page_edit, xml
+from hwr.data.formats import page as page_format
+from hwr.data.formats.marked_pages import Marked
 from hwr.recognizer import Reading
-from hwr.serve.project import edits, outlines
+from hwr.serve.project import edits, export, outlines, uploads
 from hwr.serve.project.coordinates import Frame
+from hwr.serve.project.database import Store
 from hwr.serve.project.edits import Found
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import Conflict, Missing, PageState
+from hwr.serve.project.uploads import Upload
 
 PAGES = Path(__file__).parents[2] / "shared/pages"
 FOREIGN = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
@@ -311,6 +318,160 @@ def test_alto_beside_an_image_stays_and_its_lines_go_into_a_page_file(tmp_path: 
     assert page.xml == project.root / "page/a page.xml"
     assert "mine" not in (tmp_path / "a page.xml").read_text()
     assert only(Project(tmp_path)).line("l1").state == "checked"
+
+
+BOX = ((10, 20), (110, 20), (110, 60), (10, 60))
+
+
+def marked(image: str, text: str, kind: Any = page_format, turned: bool = False) -> bytes:
+    """The PAGE or ALTO of an image of 400 x 200 pixels with one line."""
+    return xml.text(kind.new(image, (400, 200), [Marked("l1", text, BOX, (), "")], turned))
+
+
+def texts(project: Project) -> dict[str, list[str]]:
+    """The texts of each page by the name of its image."""
+    return {unicodedata.normalize("NFC", page.name): [line.text for line in page.lines] for page in project.pages()}
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_alto_of_a_turned_photo_stays_upright(tmp_path: Path, orientation: int) -> None:
+    size = (200, 400) if orientation == 6 else (400, 200)
+    picture = photo(tmp_path / "a.png", size, orientation).read_bytes()
+    (tmp_path / "a.xml").write_bytes(marked("a.png", "text", alto, turned=True))
+    project = Project(tmp_path)
+    page = only(project)
+    assert page.lines[0].polygon == BOX
+    page = correct(project, page, "l1", "mine")
+    assert only(Project(tmp_path)).lines[0].polygon == BOX
+    text = marked("b.png", "text", alto, turned=True)
+    unsized = text.replace(b'NR="1" WIDTH="400" HEIGHT="200"', b'NR="1"')
+    assert unsized != text
+    given = {"b.png": picture, "b.xml": unsized, "c.png": picture, "c.xml": text}
+    found = uploads.store(project, [Upload(name, io.BytesIO(content)) for name, content in given.items()])
+    assert [one.stored for one in found] == ["b.png", "c.png", "b.xml", "c.xml"]
+    assert [page.lines[0].polygon for page in project.pages()] == [BOX] * 3
+
+
+def test_images_of_one_stem_keep_their_own_page_files(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        photo(tmp_path / name)
+    project = Project(tmp_path)
+    for page in project.pages():
+        page = edits.set_lines(project, page.id, [Found(BOX)])
+        correct(project, page, page.lines[0].id, f"text of {page.name}")
+    before = {"a.jpg": ["text of a.jpg"], "a.png": ["text of a.png"]}
+    assert texts(project) == texts(Project(tmp_path)) == before
+    (tmp_path / "a.jpg").unlink()
+    assert texts(project) == texts(Project(tmp_path)) == {"a.png": ["text of a.png"]}
+    photo(tmp_path / "a.jpg")
+    assert texts(Project(tmp_path)) == before
+
+
+def test_a_page_file_belongs_to_the_image_that_it_names(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.png.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/a.xml").write_bytes(marked(r"C:\scans\a.png", "of a.png"))
+    (tmp_path / "a.png.xml").write_bytes(marked("a.png.jpg", "of a.png.jpg"))
+    (tmp_path / "page/b.xml").write_bytes(marked("elsewhere.jpg", "of b"))
+    (tmp_path / "b.jpg.xml").write_text("<metadata/>")  # another program's
+    project = Project(tmp_path)
+    assert texts(project) == {"a.jpg": [], "a.png": ["of a.png"], "a.png.jpg": ["of a.png.jpg"], "b.jpg": ["of b"]}
+    first = project.pages()[0]
+    edits.set_lines(project, first.id, [Found(BOX)])
+    assert texts(Project(tmp_path)) == {**texts(project), "a.jpg": [""]}
+    assert (tmp_path / "page/a.xml").read_bytes() == marked(r"C:\scans\a.png", "of a.png")
+
+
+def test_alto_of_another_image_is_not_shown(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        photo(tmp_path / name)
+    (tmp_path / "a.xml").write_bytes(marked("a.png", "of a.png", alto))
+    project = Project(tmp_path)
+    assert texts(project) == {"a.jpg": [], "a.png": ["of a.png"]}
+    for page in project.pages():
+        edits.add(project, page.id, BOX, (), None, page.revision)
+    assert texts(Project(tmp_path)) == {"a.jpg": [""], "a.png": ["", "of a.png"]}
+    assert (tmp_path / "a.xml").read_bytes() == marked("a.png", "of a.png", alto)
+
+
+def test_page_files_are_found_in_any_case_and_normal_form(tmp_path: Path) -> None:
+    photo(tmp_path / "A.PNG")
+    (tmp_path / "A.XML").write_bytes(marked("A.PNG", "one"))
+    photo(tmp_path / unicodedata.normalize("NFD", "é.png"))
+    (tmp_path / "é.xml").write_bytes(marked("é.png", "two"))
+    photo(tmp_path / f"{'x' * 250}.png")  # no system stores a longer name
+    names = {path.name for path in tmp_path.iterdir()}
+    project = Project(tmp_path)
+    assert texts(project) == {"A.PNG": ["one"], "é.png": ["two"], f"{'x' * 250}.png": []}
+    for page in project.pages()[:2]:
+        correct(project, page, "l1", "mine")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, ".hwr"}
+    assert sorted(texts(Project(tmp_path)).values()) == [[], ["mine"], ["mine"]]
+
+
+def sent(project: Project, *archives: dict[str, bytes]) -> dict[str, str]:
+    """Upload archives; returns the name in the project, or the error, of each file."""
+    packed = []
+    for files in archives:
+        with zipfile.ZipFile(content := io.BytesIO(), "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        packed.append(Upload("x.zip", content))
+    return {one.name: one.stored or one.error for one in uploads.store(project, packed)}
+
+
+def test_texts_of_an_archive_stay_in_their_folders(tmp_path: Path) -> None:
+    picture = photo(tmp_path / "x.png").read_bytes()
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    boxes = {f"box{i}/1.png": picture for i in (1, 2, 3)}
+    pages = {"box1/page/1.xml": marked("1.png", "one"), r"box2\1.xml": marked("1.png", "two")}
+    found = sent(
+        project, boxes | pages | {"other/1.xml": marked("1.png", "?")}, {"1.png": picture, "alone/2.png": picture}
+    )
+    assert "4 images have this name, none in its folder" in found["other/1.xml"]
+    assert texts(project) == {"1.png": ["one"], "1-2.png": ["two"], "1-3.png": [], "1-4.png": [], "2.png": []}
+    # A name that one image has is enough.
+    found = sent(
+        project, {"images/3.png": picture}, {"texts/3.xml": marked("3.png", "three"), "2.xml": marked("", "four")}
+    )
+    assert found == {"images/3.png": "3.png", "texts/3.xml": "3.xml", "2.xml": "2.xml"}
+    assert (texts(project)["3.png"], texts(project)["2.png"]) == (["three"], ["four"])
+
+
+def test_uploaded_texts_of_images_of_one_stem(tmp_path: Path) -> None:
+    picture = photo(tmp_path / "x.png").read_bytes()
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    images = {"a.jpg": picture, "a.PNG": picture}
+    found = sent(project, {**images, "a.xml": marked("a.PNG", "of a.png"), "page/a.xml": marked("a.jpg", "of a.jpg")})
+    assert (found["a.xml"], found["page/a.xml"]) == ("a.png.xml", "a.xml")
+    assert texts(project) == {"a.jpg": ["of a.jpg"], "a.png": ["of a.png"]}
+    found = sent(project, {"b.jpg": picture, "b.png": picture, "b.xml": marked("", "of which?")})
+    assert found["b.xml"] == "b.xml: belongs to one of b.jpg, b.png; upload it with that image only"
+    # The texts of a deleted image are not given to the next one of its name.
+    (project.root / "a.png").unlink()
+    assert sent(project, {"a.png": picture})["a.png"] == "a-2.png"
+    assert texts(project)["a-2.png"] == []
+
+
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_an_export_has_a_file_for_each_image(tmp_path: Path, kind: str) -> None:
+    for name in ("a.jpg", "a.png", "b.png"):
+        photo(tmp_path / name)
+    project, store = Project(tmp_path), Store(tmp_path / ".hwr/test.sqlite")
+    for page in project.pages():
+        edits.set_lines(project, page.id, [Found(BOX)])
+    export.write(project, store, None, kind, tmp_path / "out.zip")
+    store.close()
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        found = {name: re.search(r"[ab]\.(jpg|png)", archive.read(name).decode()) for name in archive.namelist()}
+    assert {name: match and match[0] for name, match in found.items()} == {
+        "a.xml": "a.jpg",
+        "a~2.xml": "a.png",
+        "b.xml": "b.png",
+    }
 
 
 def test_broken_files_are_pages_with_an_error(project: Project, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Training from the workbench: lines held back, the process, the verdict, resuming."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hwr import Error
+from hwr import Error, config, data
 from hwr.evaluation import metrics
 from hwr.serve.project import edits
 from hwr.serve.project.database import Job
@@ -93,6 +94,21 @@ def ended(bench: Workbench, id: int) -> Job:
 def test_too_few_lines_are_refused(bench: Workbench) -> None:
     with pytest.raises(Error, match="at least 5 corrected lines; there are 0"):
         bench.start_training(None)
+
+
+def test_texts_that_no_training_takes_are_skipped_and_named(bench: Workbench, drawn: Path, tmp_path: Path) -> None:
+    odd = ["amount\t12", "first half\nsecond half", "he wrote שלום"]
+    serve_pages.write(bench.project.root / "odd.png", serve_pages.lines_of(drawn)[:3], odd)
+    accept(bench)
+    out = tmp_path / "lines"
+    lines.write(lines.divide(bench.project), bench.reader.recognizer, out)
+    skipped = sorted(json.loads((out / "skipped.json").read_text(encoding="utf-8")))
+    assert [one.partition(": ")[0] for one in skipped] == ["odd.png"] * 3
+    assert "line l1: its text contains the control character U+0009" in skipped[0]
+    assert "line l2: its text contains the control character U+000A" in skipped[1]
+    assert "line l3: text from right to left" in skipped[2]
+    dataset = data.read(config.load(None, [f"data.root={out}", "data.format=gt"]).data)
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 24
 
 
 def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbench) -> None:

@@ -180,7 +180,7 @@ def _read(data: "Data") -> Dataset:
     def lines(chosen: list[Line]) -> list[Line]:
         good = []
         for line in chosen:
-            if fault := _fault(line, data.unit):
+            if fault := unusable(line.text, data.unit):
                 faults.append(Fault(line.id, f"{line.source}: line {line.id}: {fault}"))
             else:
                 good.append(line if form == "none" else replace(line, text=unicodedata.normalize(form, line.text)))
@@ -200,11 +200,15 @@ def _several_names(lines: Sequence[Line]) -> list[str]:
     return [f"{len(twice)} images are read again under another name: {twice[0][0]} is {twice[0][1]}"]
 
 
-def _fault(line: Line, unit: str) -> str:
-    """Why a line can't be trained on or evaluated; "" if it can."""
-    if unit != "form" and (found := CONTROL.search(line.text)):
+def unusable(text: str, unit: str) -> str:
+    """Why a text can't be trained on or evaluated; "" if it can.
+
+    Args:
+        unit: What it is the text of, as `data.unit`.
+    """
+    if unit != "form" and (found := CONTROL.search(text)):
         return f"its text contains the control character U+{ord(found[0]):04X}"
-    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line.text):
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
         # CTC reads from left to right and would have to learn the text backwards.
         return "text from right to left can't be trained on yet"
     return ""

@@ -165,4 +165,7 @@ class Jobs:
                 end = ("failed", None, f"{type(error).__name__}: {error}")  # type: ignore[assignment]
             with self._lock:
                 del self._open[id]
-            self._store.set_job(id, *end)
+            try:
+                self._store.set_job(id, *end)
+            except Error as error:  # the disk may be full; the next job must not wait for ever
+                terminal.echo(f"job {id} is {end[0]}, but after a restart it counts as stopped: {error}", err=True)

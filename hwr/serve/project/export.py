@@ -8,6 +8,7 @@ from pathlib import Path
 from hwr import Error
 from hwr.data import Dataset, Line
 from hwr.data.formats import FORMATS as DATASETS
+from hwr.data.formats import writing
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.recognizer import Character
@@ -56,9 +57,11 @@ def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, 
         if join is not None:
             join(paths, out)
             return
+        names = writing.Names()  # a.jpg and a.png may be in one folder
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for page, path in zip(pages, paths, strict=True):
-                archive.write(path, str(Path(page.name).with_suffix(FORMATS[kind].suffix)))
+                stem = names.free(Path(page.name).with_suffix("").as_posix())
+                archive.write(path, f"{stem}{FORMATS[kind].suffix}")
 
 
 def _one(page: PageState, store: Store, kind: str) -> bytes:

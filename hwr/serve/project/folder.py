@@ -4,17 +4,19 @@ Every change goes through `Project.edit`: under a lock it compares the caller's 
 version, and replaces the file. The revision is a hash of the file, so edits by other programs count as well.
 """
 
+import functools
 import gzip
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hwr import Error
 from hwr.data.formats import alto, marked_pages, page, page_edit, xml
+from hwr.data.formats.marked_pages import Page
 from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.serve.project.coordinates import Frame, frame_of
@@ -33,12 +35,13 @@ MOST_VERSIONS = 200
 
 @dataclass
 class _Place:
-    """A page's files, and its state as last read."""
+    """A page's files, see `_files_of`, and its state as last read."""
 
     id: str
     name: str
     image: Path
     xml: Path
+    alto: Path | None
     stamp: Any = None
     state: PageState | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -94,14 +97,15 @@ class Project:
             found = {}
             self.unlisted.clear()
             taken: set[Path] = set()
+            xmls = functools.cache(_xmls)  # each folder is listed once
             for path in (Path(name) for name in files.below(self.root, self.unlisted)):
                 if path.suffix.lower() not in load.SUFFIXES:
                     continue
                 name = path.relative_to(self.root).as_posix()
                 id = hash_of(os.fsencode(name))[:12]
-                place = self._places.get(id) or _Place(id, unicode(name), path, _xml_of(path))
+                place = self._places.get(id) or _Place(id, unicode(name), path, *_files_of(path, xmls))
                 if place.xml in taken:  # a.jpg and a.png in one folder
-                    place.xml = path.with_name(f"{path.name}.xml")
+                    place.xml = place.xml.with_name(f"{path.name}.xml")
                 taken.add(place.xml)
                 found[id] = place
             self._places = found
@@ -135,14 +139,16 @@ class Project:
         try:
             content = files.read_bytes(place.xml) if place.xml.exists() else None
             plain = replace(plain, revision=_revision(content))
-            return self._parsed(plain, content)[0]
+            return self._parsed(plain, content, place.alto)[0]
         except Error as error:
             return replace(plain, error=str(error).replace(f"{self.root}{os.sep}", ""))
 
-    def _parsed(self, plain: PageState, content: bytes | None) -> tuple[PageState, Document, Frame]:
+    def _parsed(
+        self, plain: PageState, content: bytes | None, alto_file: Path | None
+    ) -> tuple[PageState, Document, Frame]:
         """The state, the file and the frame of a page; a new file if it has no PAGE file yet."""
         if content is None:
-            content = self._first(plain.image, plain.xml)
+            content = self._first(plain.image, alto_file)
         document, found, statuses = page_edit.parse(content, plain.xml)
         frame = frame_of(plain.image, found)
         lines = []
@@ -156,17 +162,14 @@ class Project:
             lines.append(PageLine(line.id, text, shape, along, state, confidence, "" if shape else line.fault))
         return replace(plain, width=frame.width, height=frame.height, lines=tuple(lines)), document, frame
 
-    def _first(self, image: Path, place: Path) -> bytes:
+    def _first(self, image: Path, alto_file: Path | None) -> bytes:
         """The content of a PAGE file to come: without lines, or with those of the ALTO file beside the image."""
-        name = marked_pages.check_name(image).name
-        beside = image.with_suffix(".xml")
-        if beside == place or not beside.is_file():
-            return xml.text(page.new(name, frame_of(image).stored, []))
-        found = alto.parse(beside, xml.parse(beside))
-        frame = frame_of(image, found)
-        size = (found.width, found.height) if found.width and found.height else frame.stored
-        marked = [line for line in found.lines if line.polygon or line.baseline]
-        return xml.text(page.new(name, size, marked))
+        marked_pages.check_name(image)
+        if alto_file is None or not alto_file.is_file():
+            return xml.text(page.new(image.name, frame_of(image).stored, []))
+        found = alto.parse(alto_file, xml.parse(alto_file))
+        frame_of(image, found)  # an Error here names the ALTO file
+        return xml.text(page_of_alto(found, image))
 
     # --- Writing ---
 
@@ -194,7 +197,7 @@ class Project:
             plain = PageState(place.id, place.name, place.image, place.xml, _revision(content))
             if revision is not None and revision != plain.revision:
                 raise Conflict(f"{place.name} has been changed in another window or by another program")
-            before, document, frame = self._parsed(plain, content)
+            before, document, frame = self._parsed(plain, content, place.alto)
             same = document.content()  # with an id for each line
             regions = page.region_texts(document.root)
             change(Draft(document.root, frame, before))
@@ -253,26 +256,80 @@ class Project:
             return self.page(id)
 
 
-def _xml_of(image: Path) -> Path:
-    """The PAGE file of an image: beside it, or in a folder `page` beside it, as Transkribus has it.
+def page_of_alto(found: Page, image: Path) -> Any:
+    """The root element of a PAGE file of an image, with the lines of an ALTO file.
 
-    An ALTO file of that name is left alone: its page gets a PAGE file in `page`.
+    Raises:
+        Error: The image can't be opened.
     """
-    beside, below = image.with_suffix(".xml"), image.parent / "page" / f"{image.stem}.xml"
-    if below.is_file():
-        return below
-    if not beside.is_file():
-        return beside
+    size = (found.width, found.height) if found.width and found.height else frame_of(image, found).stored
+    turned = found.upright and load.orientation(image) != 1
+    return page.new(image.name, size, [line for line in found.lines if line.polygon or line.baseline], turned)
+
+
+def _files_of(image: Path, xmls: Callable[[Path], dict[str, Path]]) -> tuple[Path, Path | None]:
+    """The PAGE file of an image, which may not exist yet, and the ALTO file beside the image, if there is one.
+
+    The PAGE file of a.png is a.png.xml or a.xml, beside the image or in a folder `page` beside it, as Transkribus has it.
+    An ALTO file is left alone: its page gets a PAGE file in `page`.
+
+    Args:
+        xmls: See `_xmls`.
+    """
+    beside, below = image.parent, image.parent / "page"
+    alto_file: Path | None = None
+    for folder, stem in ((beside, image.name), (below, image.name), (below, image.stem), (beside, image.stem)):
+        path = _xml_in(folder, stem, xmls)
+        if path is None:
+            continue
+        tag, named = _root_of(path)
+        if _is_another(named, image):  # a.xml of a.png is not that of a.jpg
+            continue
+        if tag == alto.TAG and folder == beside:
+            alto_file = alto_file or path
+        elif stem == image.stem or tag in ("", page.TAG):  # other programs' notes on an image are called a.png.xml, too
+            return path, alto_file
+    folder = below if alto_file else beside
+    stem = image.stem if _xml_in(folder, image.stem, xmls) is None else image.name
+    return folder / f"{stem}.xml", alto_file
+
+
+def _xmls(folder: Path) -> dict[str, Path]:
+    """The XML files of a folder by their stems in NFC, whatever the case of `.xml`."""
     try:
-        root = xml.parse(beside)
-        if xml.local(root) == alto.TAG:
-            return below
-        named = page.parse(beside, root).image
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    return {files.nfc(Path(name).stem): folder / name for name in names if name.lower().endswith(".xml")}
+
+
+def _xml_in(folder: Path, stem: str, xmls: Callable[[Path], dict[str, Path]]) -> Path | None:
+    """The XML file of a stem in a folder, or None."""
+    for path in (folder / f"{stem}.xml", xmls(folder).get(files.nfc(stem))):
+        if path is not None and files.is_regular(path):
+            return path
+    return None
+
+
+def _root_of(path: Path) -> tuple[str, str]:
+    """The name of the root element, and the image that the file names; "" for what can't be read."""
+    tag = ""
+    try:
+        root = xml.parse(path)
+        tag = xml.local(root)
+        parse = {page.TAG: page.parse, alto.TAG: alto.parse}.get(tag)
+        return tag, parse(path, root).image if parse else ""
     except Error:  # reported when the page is read
-        return beside
-    # a.xml of a.png is not that of a.jpg.
-    other = Path(named).name != image.name and image.with_name(Path(named).name).is_file()
-    return image.with_name(f"{image.name}.xml") if other else beside
+        return tag, ""
+
+
+def _is_another(named: str, image: Path) -> bool:
+    """Whether an XML file names another image in an image's folder."""
+    name = PurePosixPath(named.replace("\\", "/")).name
+    if not name or name == image.name:
+        return False
+    other = files.named(image.parent, name)
+    return files.is_regular(other) and not (image.exists() and other.samefile(image))
 
 
 def _revision(content: bytes | None) -> str:

@@ -12,18 +12,21 @@ import threading
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from hwr import Error
 from hwr.data.formats import alto, page, page_edit, xml
 from hwr.data.formats.xml_edit import Document
+from hwr.data.text import folded
 from hwr.images import documents, load
 from hwr.serve.project import pdfs, tiffs
 from hwr.serve.project.coordinates import image_size
-from hwr.serve.project.folder import Project
+from hwr.serve.project.folder import Project, page_of_alto
+from hwr.serve.project.page_state import PageState
+from hwr.system import files
 from hwr.system.atomic import replacing
 
 # Files in an archive, and how much larger than the archive they may be together.
@@ -55,6 +58,21 @@ class Stored:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class _Image:
+    """An image of an upload.
+
+    Attributes:
+        name: Its name at the client, without folders.
+        folder: Its folder there, see `_folder`.
+        path: The image in the project.
+    """
+
+    name: str
+    folder: PurePosixPath
+    path: Path
+
+
 def safe_name(name: str) -> str:
     """A name for a file in the project: the last part of a path, without anything that a file system might object to.
 
@@ -75,8 +93,8 @@ def safe_name(name: str) -> str:
 def store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
     """Add files to the project: images, PDFs, PAGE and ALTO files, and archives of these. A TIFF may hold several pages.
 
-    PAGE and ALTO files belong to the image of the same name, in this upload or already in the project. A page that has a
-    PAGE file keeps it.
+    PAGE and ALTO files belong to the image of the same name: in their folder of an archive, in the folder above, anywhere
+    in this upload, or already in the project. A page that has a PAGE file keeps it.
     """
     with _LOCK:
         return _store(project, uploads)
@@ -84,43 +102,46 @@ def store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
 
 def _store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
     stored: list[Stored] = []
-    pages: list[tuple[str, bytes]] = []
-    names: dict[str, Path] = {}  # stem of a client's image -> the image in the project
-    for name, content in _files(uploads, stored):
+    pages: list[tuple[str, PurePosixPath, bytes]] = []
+    images: dict[str, list[_Image]] = {}  # by their stems
+    for name, folder, content in _files(uploads, stored):
         try:
             suffix = PurePosixPath(safe_name(name)).suffix
             if suffix == ".xml":
-                pages.append((name, _read(content)))
+                pages.append((name, folder, _read(content)))
             elif suffix == ".pdf":
                 stored += [Stored(name, path.name) for path in _store_pdf(project, name, content)]
             elif suffix in documents.TIFF and (bundled := _store_tiff(project, name, content)):
                 stored += [Stored(name, path.name) for path in bundled]
             elif suffix in load.SUFFIXES:
                 path = _store_image(project, name, content)
-                names[PurePosixPath(safe_name(name)).stem] = path
+                own = PurePosixPath(safe_name(name))
+                images.setdefault(own.stem, []).append(_Image(own.name, folder, path))
                 stored.append(Stored(name, path.name))
             else:
                 known = ", ".join((*load.SUFFIXES, ".pdf", ".xml", ".zip"))
                 raise Error(f"{name}: not a kind of file that a page can be; these are {known}")
         except Error as error:
             stored.append(Stored(name, error=str(error)))
-    for name, xml_content in pages:
+    project.scan()
+    known_pages = project.pages() if pages else []
+    for name, folder, xml_content in pages:
         try:
-            stored.append(Stored(name, _store_xml(project, name, xml_content, names).name))
+            stored.append(Stored(name, _store_xml(name, folder, xml_content, images, known_pages).name))
         except Error as error:
             stored.append(Stored(name, error=str(error)))
-    project.scan()
     return stored
 
 
-def _files(uploads: Iterable[Upload], refused: list[Stored]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Names and contents of the files, with archives unpacked."""
-    for upload in uploads:
+def _files(uploads: Iterable[Upload], refused: list[Stored]) -> Iterator[tuple[str, PurePosixPath, IO[bytes]]]:
+    """Names, folders and contents of the files, with archives unpacked."""
+    for number, upload in enumerate(uploads, 1):
         if not upload.name.lower().endswith(".zip"):
-            yield upload.name, upload.file
+            yield upload.name, _folder(0, upload.name), upload.file
             continue
         try:
-            yield from _unpacked(upload, refused)
+            for name, content in _unpacked(upload, refused):
+                yield name, _folder(number, name), content
         except (
             *(Error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError),
             *(zlib.error, lzma.LZMAError, struct.error, LookupError),
@@ -128,8 +149,17 @@ def _files(uploads: Iterable[Upload], refused: list[Stored]) -> Iterator[tuple[s
             refused.append(Stored(upload.name, error=f"{upload.name}: can't be unpacked: {error}"))
 
 
+def _folder(archive: int, name: str) -> PurePosixPath:
+    """The folder that a file had in the archive of this number; 0 if it was in none."""
+    return PurePosixPath(f"{archive}/{_slashes(name)}").parent
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
 def _unpacked(upload: Upload, refused: list[Stored]) -> Iterator[tuple[str, IO[bytes]]]:
-    """The files of an archive, in memory one after the other. Their folders are ignored."""
+    """The files of an archive, in memory one after the other. In the project they all lie in one folder."""
     size = upload.file.seek(0, os.SEEK_END)
     upload.file.seek(0)
     with zipfile.ZipFile(upload.file) as archive:
@@ -152,7 +182,7 @@ def _unpacked(upload: Upload, refused: list[Stored]) -> Iterator[tuple[str, IO[b
 
 def _hidden(name: str) -> bool:
     """Whether a file of an archive is none of the user's: __MACOSX, .DS_Store, METS."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+    parts = PurePosixPath(_slashes(name)).parts
     return any(part.startswith((".", "__MACOSX")) and part not in ("..", ".") for part in parts)
 
 
@@ -231,43 +261,73 @@ def add_pdfs(project: Project) -> list[Stored]:
 
 
 def _free(project: Project, name: str) -> Path:
-    """A path in the project for a new file: neither it nor a PAGE file of its stem exists."""
+    """A path in the project for a new file: neither it nor a PAGE file that would be its own exists."""
     stem, suffix = os.path.splitext(name)
     number = 1
     while True:
         path = project.root / (name if number == 1 else f"{stem}-{number}{suffix}")
-        if not any(os.path.lexists(p) for p in (path, path.with_suffix(".xml"))):
+        xmls = (
+            folder / f"{own}{end}"
+            for folder in (project.root, project.root / "page")
+            for own in (path.stem, path.name)
+            for end in (".xml", ".XML")
+        )
+        if not any(os.path.lexists(p) for p in (path, *xmls)):
             return path
         number += 1
 
 
-def _store_xml(project: Project, name: str, content: bytes, images: dict[str, Path]) -> Path:
-    stem = PurePosixPath(safe_name(name)).stem
+def _store_xml(
+    name: str, folder: PurePosixPath, content: bytes, images: Mapping[str, list[_Image]], pages: Sequence[PageState]
+) -> Path:
     document = Document(content, Path(name))
     root = document.root
-    image = images.get(stem) or next(
-        (found.image for found in project.pages() if found.image.stem == stem and found.revision == "new"), None
-    )
-    if xml.local(root) not in (page.TAG, alto.TAG):
+    tag = xml.local(root)
+    if tag not in (page.TAG, alto.TAG):
         raise Error(f"{name}: neither PAGE nor ALTO")
-    if image is None:
-        raise Error(f"{name}: no image of this name without a PAGE file; upload the image with it")
-    path = image.with_suffix(".xml")
-    if path.exists():
-        raise Error(f"{name}: {path.name} exists already and is kept")
-    if xml.local(root) == alto.TAG:
-        content = xml.text(_page_of_alto(name, root, image))
+    found = (alto if tag == alto.TAG else page).parse(Path(name), root)
+    own = _page_of(name, folder, found.image, images, pages)
+    if own.xml.exists():
+        raise Error(f"{name}: {own.xml.name} exists already and is kept")
+    if tag == alto.TAG:
+        content = xml.text(page_of_alto(found, own.image))
     else:
-        page.parse(Path(name), root)
-        page_edit.set_image(root, image.name)
+        page_edit.set_image(root, own.image.name)
         content = document.content()
-    with replacing(path) as temporary:
+    own.xml.parent.mkdir(exist_ok=True)
+    with replacing(own.xml) as temporary:
         temporary.write_bytes(content)
-    return path
+    return own.xml
 
 
-def _page_of_alto(name: str, root: Any, image: Path) -> Any:
-    found = alto.parse(Path(name), root)
-    width, height, _ = image_size(image)
-    size = (found.width, found.height) if found.width and found.height else (width, height)
-    return page.new(image.name, size, [line for line in found.lines if line.polygon or line.baseline])
+def _page_of(
+    name: str, folder: PurePosixPath, named: str, images: Mapping[str, list[_Image]], pages: Sequence[PageState]
+) -> PageState:
+    """The page that a PAGE or ALTO file of an upload belongs to.
+
+    Args:
+        named: The image that the file names.
+        images: Those of the upload, by their stems.
+        pages: Those of the project, with the upload's.
+
+    Raises:
+        Error: There is none, or it is not clear which.
+    """
+    stem = PurePosixPath(safe_name(name)).stem
+    uploaded = images.get(stem, [])
+    near = [x for x in uploaded if x.folder == folder] or [x for x in uploaded if x.folder == folder.parent]
+    if len(uploaded) > 1 and not near:
+        raise Error(
+            f"{name}: {len(uploaded)} images have this name, none in its folder or the one above; move it to its image"
+        )
+    names = {x.path: x.name for x in near or uploaded}
+    found = [x for x in pages if x.image in names]
+    found = found or [x for x in pages if files.nfc(x.image.stem) == stem and x.revision == "new"]
+    if not found:
+        raise Error(f"{name}: no image of this name without a PAGE file; upload the image with it")
+    if len(found) > 1:  # a.jpg and a.png
+        said = folded(PurePosixPath(_slashes(named)).name)
+        found = [x for x in found if folded(names.get(x.image, x.image.name)) == said] or found
+    if len(found) > 1:
+        raise Error(f"{name}: belongs to one of {', '.join(x.name for x in found)}; upload it with that image only")
+    return found[0]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hwr import Error
 from hwr.alphabet import Alphabet
+from hwr.data import unusable
 from hwr.images import load, prepare
 from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
@@ -84,7 +85,8 @@ def unchecked(project: Project, most: int) -> list[tuple[PageState, PageLine]]:
 def write(lines: Lines, recognizer: Recognizer, out: Path) -> None:
     """Write lines as images with their texts beside them. Later corrections do not change a training that runs.
 
-    Lines that the network can't write in its time steps are named in skipped.json: one of them would end the training.
+    Lines that can't be cut out, or whose texts the network can't write, are named in skipped.json: one of them would
+    end the training.
 
     Raises:
         Error: Too few lines are left.
@@ -130,7 +132,9 @@ def _cut(own: Sequence[tuple[PageState, PageLine]]) -> list[np.ndarray | Error]:
 
 
 def _fault(recognizer: Recognizer, cut: np.ndarray, text: str) -> str:
-    """Why the network can't write a line's text, or ""."""
+    """Why a line can't be trained on, or ""."""
+    if fault := unusable(text, "line"):  # the training reads the text again, and an alphabet refuses such characters
+        return fault
     width = prepare.prepare(cut, recognizer.geometry).shape[1]  # as training does
     (steps,) = recognizer.geometry.time_steps(np.array([width])).tolist()
     letters = Alphabet(

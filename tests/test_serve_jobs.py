@@ -1,0 +1,53 @@
+"""The threads that run the workbench's jobs."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwr import Error
+from hwr.serve.jobs import Jobs, Work
+from hwr.serve.project.database import Store
+
+
+def wait(until: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if until():
+            return
+        time.sleep(0.05)
+    raise AssertionError
+
+
+def test_a_full_disk_does_not_end_the_jobs_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, go, full = Store(tmp_path / "jobs.sqlite"), threading.Event(), threading.Event()
+    save = store.set_job
+
+    def set_job(*args: Any, **named: Any) -> None:
+        if full.is_set():
+            raise Error("database or disk is full")
+        save(*args, **named)
+
+    def run(work: Work) -> dict[str, Any]:
+        assert go.wait(60)
+        return {}
+
+    monkeypatch.setattr(store, "set_job", set_job)
+    jobs = Jobs(store, {"read": run})
+    try:
+        first = jobs.start("read", {})
+        wait(lambda: jobs.get(first.id).state == "running")
+        full.set()
+        go.set()
+        wait(lambda: "disk is full" in capsys.readouterr().err)
+        full.clear()
+        second = jobs.start("read", {})
+        wait(lambda: jobs.get(second.id).state == "done")
+        assert not jobs.active("read")
+    finally:
+        jobs.close()
+        store.close()
