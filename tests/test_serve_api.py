@@ -121,6 +121,15 @@ def test_pages_are_read_corrected_and_searched(client: Client) -> None:
     assert back["lines"][0] == line
 
 
+@pytest.mark.parametrize("text", ["a\tb", "a\u2028b", "a\ufffeb", "a\uffffb"])
+def test_characters_that_no_line_can_hold_are_refused(client: Client, text: str) -> None:
+    page = client.page("a.png")
+    address, line = f"/api/pages/{page['id']}/lines/l1", page["lines"][0]
+    more = {"json": {"text": text, "checked": True}, "headers": {"If-Match": line["revision"]}}
+    assert "control character" in client("PATCH", address, 400, **more)["error"]
+    assert client.page("a.png")["lines"][0] == line
+
+
 def test_a_correction_needs_a_revision(client: Client) -> None:
     page = client.page("a.png")
     address = f"/api/pages/{page['id']}/lines/l1"

@@ -21,6 +21,34 @@ def wait(until: Callable[[], bool]) -> None:
     raise AssertionError
 
 
+def test_a_job_is_resumed_once(tmp_path: Path) -> None:
+    store, go = Store(tmp_path / "jobs.sqlite"), threading.Event()
+    runs: list[int] = []
+
+    def run(work: Work) -> dict[str, Any]:
+        runs.append(work.job.id)
+        assert go.wait(60)
+        if len(runs) == 1:
+            raise Error("broken")
+        return {}
+
+    jobs = Jobs(store, {"read": run})
+    try:
+        go.set()
+        job = jobs.start("read", {})
+        wait(lambda: jobs.get(job.id).state == "failed")
+        go.clear()
+        jobs.resume(job.id)
+        with pytest.raises(Error, match="only a job that was stopped or failed can be resumed"):
+            jobs.resume(job.id)
+        go.set()
+        wait(lambda: jobs.get(job.id).state == "done")
+        assert runs == [job.id] * 2
+    finally:
+        jobs.close()
+        store.close()
+
+
 def test_a_full_disk_does_not_end_the_jobs_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Training from the workbench: lines held back, the process, the verdict, resuming."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,20 @@ def ended(bench: Workbench, id: int) -> Job:
             return job
         time.sleep(0.1)
     raise AssertionError(job)
+
+
+def test_the_model_that_a_folder_began_with_is_remembered(model: Path, tmp_path: Path) -> None:
+    folder, mine = tmp_path / "letters", tmp_path / "mine.safetensors"
+    folder.mkdir()
+    mine.write_bytes(model.read_bytes())
+    Workbench(folder, os.path.relpath(mine), SETTINGS).close()
+    again = Workbench(folder, None, SETTINGS)
+    assert (Path(again.models.base), again.models.current) == (mine, BASE)
+    again.close()
+    mine.unlink()
+    with pytest.raises(Error, match=r"mine\.safetensors: the model that this folder began with is gone; .*--checkpoint"):
+        Workbench(folder, None, SETTINGS)
+    Workbench(folder, str(model), SETTINGS).close()
 
 
 def test_too_few_lines_are_refused(bench: Workbench) -> None:

@@ -82,7 +82,8 @@ class Jobs:
         if self._queues[kind].qsize() >= MOST_WAITING:
             raise Error(f"{MOST_WAITING} jobs are waiting; try again later")
         job = self._store.add_job(kind, about)
-        self._put(job)
+        with self._lock:
+            self._put(job)
         return job
 
     def resume(self, id: int) -> Job:
@@ -92,12 +93,12 @@ class Jobs:
             Missing: There is no such job.
             Error: It is not stopped.
         """
-        job = self.get(id)
-        with self._lock:
+        with self._lock:  # two may ask at once
+            job = self.get(id)
             if job.state not in ("stopped", "failed") or id in self._open:
                 raise Error(f"job {id} is {job.state}; only a job that was stopped or failed can be resumed")
-        self._store.set_job(id, "waiting", error="")
-        self._put(job)
+            self._store.set_job(id, "waiting", error="")
+            self._put(job)
         return self.get(id)
 
     def get(self, id: int) -> Job:
@@ -142,9 +143,9 @@ class Jobs:
             thread.join(timeout=60)
 
     def _put(self, job: Job) -> None:
+        """Add a job to the open ones; the caller holds the lock."""
         work = Work(job, self._store)
-        with self._lock:
-            self._open[job.id] = work
+        self._open[job.id] = work
         self._queues[job.kind].put(work)
 
     def _run(self, kind: str, run: Run) -> None:

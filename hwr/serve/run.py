@@ -11,6 +11,7 @@ from hwr import Error
 from hwr.serve.api.app import build
 from hwr.serve.api.security import LOCAL, Rules
 from hwr.serve.project import uploads
+from hwr.serve.training.models import BASE
 from hwr.serve.workbench import Workbench
 
 LEAST_TOKEN = 16  # characters
@@ -52,7 +53,9 @@ def run(
         shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         listener.listen(2048)  # whoever connects from now on waits for the server
-        say(f"{pages} pages in {folder}, model {workbench.models.current}")
+        models = workbench.models
+        name = Path(models.base).stem if models.current == BASE else models.current
+        say(f"{pages} pages in {folder}, model {name}")
         say(f"open {address}{'#token=' + token if token else ''}  (Ctrl-C stops)")
         app = build(workbench, Rules(token or "", most_bytes))
         # What a client sends before its request is complete must not fill the memory.

@@ -52,6 +52,7 @@ class Workbench:
         if not lock(self._lock):
             self._lock.close()
             raise Error(f"{folder}: another hwr serve has opened this folder; stop it first")
+        self.models.remember()
         self.store = Store(self.project.hidden / "state.sqlite")
         self.reader = Reader(recognizer, self.models.current)
         self.find = find

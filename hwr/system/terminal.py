@@ -14,8 +14,9 @@ from types import FrameType, TracebackType
 
 # What turns or isolates the direction of the text around it, so that `gpj.exe` is shown as `exe.jpg`.
 _TURNING = "\u202a-\u202e\u2066-\u2069"
-# Control characters, the separators that break lines, halves of UTF-16 pairs (bytes of file names that are not UTF-8).
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, the separators that break lines, halves of UTF-16 pairs (bytes of file names that are not UTF-8), and
+# the two other characters that XML can't hold.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _HALVES = re.compile("[\ud800-\udfff]")
 _UNSEEN = re.compile(CONTROL.pattern.replace("[", rf"(?![\t\n])[{_TURNING}", 1))
 # What readers of text files take for the end of a line, and the tab: none may occur in a cell of a TSV.

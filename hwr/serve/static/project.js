@@ -168,6 +168,7 @@ export function jobRow(job) {
   const { done = 0, total = 0, stage, epochs = [] } = job.progress;
   const label = job.kind === "read"
     ? `Reading ${total ? `page ${Math.min(done + 1, total)} of ${total}` : "…"}`
+    : job.kind === "files" ? "Reading sent files"
     : `Training${epochs.length ? `, epoch ${epochs.length}` : stage ? `: ${stage}` : ""}`;
   const stop = h("button", { class: "small", onclick: () => api.stop(job.id).then(askNow, (error) => toast(error.message, "error")) }, "Stop");
   const bar = total ? h("progress", { max: total, value: done, "aria-label": label }) : h("progress", { "aria-label": label });

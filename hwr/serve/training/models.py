@@ -1,6 +1,7 @@
 """The models of a project: the one that it began with, and those trained on its corrections. One of them reads."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.loading import default_model, settings_for
 from hwr.recognizer import Recognizer
 from hwr.serve.project.page_state import Missing
@@ -48,23 +49,35 @@ class Models:
 
     Args:
         folder: Where trained models are kept; created on demand.
-        checkpoint: The model to begin with; None: the model that the project used last, else the default one.
+        checkpoint: The model to begin with; None: the one that the project began with and the model that it used last, else
+            the default one.
         overrides: Settings in the form of `--set` for reading.
         training: Such settings for training.
 
     Raises:
-        Error: The model can't be loaded.
+        Error: The model that the project began with is gone.
     """
 
     def __init__(
         self, folder: Path, checkpoint: str | None = None, overrides: Sequence[str] = (), training: Sequence[str] = ()
     ) -> None:
         self.folder = folder
-        self.base: str | Path = default_model() if checkpoint is None else checkpoint
+        self._given = checkpoint
+        self.base: str | Path = (self._remembered() or default_model()) if checkpoint is None else checkpoint
         self.overrides, self.training = list(overrides), list(training)
         self._lock = threading.Lock()
         chosen = self._chosen() if checkpoint is None else BASE
         self.current = chosen if chosen == BASE or self._path(chosen).is_file() else BASE
+
+    def remember(self) -> None:
+        """Keep the model that the caller named, for when the server starts again without one."""
+        if self._given is None:
+            return
+        model = self._given if bundled.is_model_name(self._given) else os.path.abspath(self._given)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / "base.json") as temporary:
+            temporary.write_text(json.dumps({"model": model}), encoding="utf-8")
+        self.choose(BASE)
 
     def load(self, name: str) -> Recognizer:
         """Load a model.
@@ -130,6 +143,15 @@ class Models:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+    def _remembered(self) -> str | None:
+        try:
+            model = json.loads((self.folder / "base.json").read_text(encoding="utf-8"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not isinstance(model, str) or not (bundled.is_model_name(model) or Path(model).is_file()):
+            raise Error(f"{model}: the model that this folder began with is gone; name another with --checkpoint")
+        return model
 
     def _chosen(self) -> str:
         try:
