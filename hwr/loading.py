@@ -18,15 +18,16 @@ _NOT_OF_THE_NETWORK = ("pretrained",)
 
 
 def default_model() -> Path:
-    """The default model for reading: $HWR_MODEL, else the bundled model.
+    """The default model for reading: $HWR_MODEL, a file or the name of a bundled model, else the bundled model.
 
     Raises:
         Error: The file does not exist.
     """
     named = os.environ.get("HWR_MODEL")
-    path = Path(named) if named else bundled.model()
+    path = bundled.model(named) if named else bundled.model()
     if not path.is_file():
-        raise Error(f"HWR_MODEL: {path}: no such file" if named else f"{path}: the bundled model is missing")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise Error(f"HWR_MODEL: {path}: {what}" if named else f"{path}: the bundled model is missing")
     return path
 
 

@@ -86,6 +86,15 @@ def test_evaluate_returns_the_same_report_as_the_command(model: Path, drawn: Pat
     assert set(mine) == set(said)
 
 
+def test_a_split_that_does_not_exist_is_an_error(model: Path, drawn: Path) -> None:
+    with pytest.raises(hwr.Error, match="validation: no such split; it is train, val, test or all"):
+        hwr.evaluate(hwr.load(model), drawn, split="validation")
+
+
+def test_a_single_override_may_be_a_string(model: Path) -> None:
+    assert hwr.load(model, "decode.name=greedy").config.decode.name == "greedy"
+
+
 def test_train_takes_a_config_or_a_recipe(drawn: Path, tmp_path: Path) -> None:
     keys = [*TINY_CRNN, "train.epochs=1", f"data.root={drawn}"]
     assert hwr.train(hwr.Config.load(None, keys), tmp_path / "config", say=lambda line: None)

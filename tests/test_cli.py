@@ -81,6 +81,14 @@ def test_evaluate_writes_the_documented_json(trained: Path, drawn: Path, tmp_pat
         assert sheet.size[0] > 300
 
 
+def test_evaluate_refuses_outputs_that_can_not_be_written(trained: Path, tmp_path: Path) -> None:
+    start = ["evaluate", "--checkpoint", trained / "best.safetensors"]
+    assert "is a folder; name a file" in hwr(*start, "--report", tmp_path).stderr
+    same = ["--report", tmp_path / "x.html", "--picture", tmp_path / "x.html"]
+    assert "is named for two outputs" in hwr(*start, *same).stderr
+    assert not (tmp_path / "x.html").exists()
+
+
 def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path) -> None:
     """Sizes come from the shapes, and the image size from --set, because the default is the original's 60 x 800."""
     native = checkpoint.load(trained / "best.safetensors")

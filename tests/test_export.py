@@ -123,6 +123,8 @@ def test_unsupported_exports_are_refused(model: Path, tmp_path: Path) -> None:
         (["--format", "params", "--quantize", "int8"], "int8 needs --format onnx"),
         (["--format", "safetensors", "--out", model], "is the checkpoint itself"),
         (["--format", "safetensors"], "a file name that ends in .safetensors"),
+        (["--format", "onnx"], "a file name that ends in .onnx"),
+        (["--format", "torchscript"], "a file name that ends in .pt"),
     ):
         out = [] if "--out" in arguments else ["--out", tmp_path / "x.params"]
         assert words in hwr("export", model, *arguments, *out, status=2).output

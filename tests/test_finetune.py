@@ -8,7 +8,7 @@ from hwr import Error, checkpoint, config, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint, Part
 from hwr.cli import main
-from hwr.config import Config
+from hwr.config import Config, Decode
 from hwr.decoding import language_model, ngram
 from hwr.training import finetune, loop, run_folder, task
 from hwr.training.loop import train
@@ -204,6 +204,18 @@ def test_the_training_texts_are_added_to_the_language_model(tmp_path: Path) -> N
     # Without its texts, a new character can't be expected by the model.
     assert task._kept(start, Alphabet(" abcé"), texts, 0.0, said.append).model is None
     assert ["share of 0.3" in line for line in said] == [False, True, False]
+
+
+def test_settings_of_the_decoder_change_the_checkpoints(tmp_path: Path) -> None:
+    arrays, about = language_model.to_arrays(ngram.build(["abc acb", "cab bca"] * 5, 3))
+    decode = Decode(lm="stored", lm_weight=0.6, length_bonus=1.5, calibration=(1.0, 0.8, 1.0))
+    kept = run_folder.Language(decode, Part(arrays, about))
+    assert task._with(kept, {}) is kept
+    wider = task._with(kept, {"beam": 16})
+    assert wider.decode == decode.model_copy(update={"beam": 16})
+    assert wider.model is kept.model
+    greedy = task._with(kept, {"name": "greedy"})
+    assert (greedy.decode.lm, greedy.model) == (None, None)
 
 
 @pytest.mark.parametrize("key", ["anchor=10", "freeze_norm=true", "add_texts=0.1"])

@@ -184,6 +184,11 @@ def test_the_bundled_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("HWR_MODEL", str(tmp_path / "gone.safetensors"))
     with pytest.raises(Error, match=r"HWR_MODEL: .*gone\.safetensors: no such file"):
         default_model()
+    monkeypatch.setenv("HWR_MODEL", "hwr-latin")
+    assert default_model() == REPOSITORY / "models/hwr-latin.safetensors"
+    monkeypatch.setenv("HWR_MODEL", f"{tmp_path}/")
+    with pytest.raises(Error, match=r"HWR_MODEL: .*: a folder, not a file"):
+        default_model()
 
 
 def tuned(path: Path, text: str, *overrides: str) -> Config:

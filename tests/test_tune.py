@@ -418,7 +418,7 @@ def test_a_run_stores_its_validation_language_model(language: Path, drawn: Path,
 
 
 def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn: Path, tmp_path: Path) -> None:
-    """Also over a resume, unless it shall learn the texts; and a decoder that the config asks for counts instead."""
+    """Also over a resume, unless it shall learn the texts; settings of the decoder change the checkpoint's."""
     loaded = checkpoint.load(model)
     settings = config.load(None, [f"decode.lm={language}", "decode.lm_weight=0.3", "decode.temperature=1.2"]).decode
     decoder = decoding.build(settings, loaded.alphabet, loaded.config.model.edge_spaces)
@@ -438,6 +438,20 @@ def test_fine_tuning_keeps_the_language_model(language: Path, model: Path, drawn
         assert all(np.array_equal(a, lm.arrays[key]) for key, a in found.language_model.arrays.items())
     assert train("finetune", tmp_path / "greedy", say=lambda line: None, overrides=[*keys, "decode.name=greedy"])
     assert checkpoint.load(tmp_path / "greedy/best.safetensors").language_model is None
+    wider = config.load(tmp_path / "run/config.yaml", ["train.epochs=3", "decode.beam=8"])
+    assert train(wider, tmp_path / "run", resume=True, say=lambda line: None)
+    found = checkpoint.load(tmp_path / "run/last.safetensors")
+    assert found.config.decode == own.decode.model_copy(update={"beam": 8})
+    assert found.language_model is not None
+
+
+def test_where_a_tuned_checkpoint_can_not_be_written(model: Path, tmp_path: Path) -> None:
+    for out, message in (
+        (tmp_path / "none/t.safetensors", "no such folder"),
+        (tmp_path / "t.onnx", "ends in .safetensors"),
+        ("tuned", "ends in .safetensors"),
+    ):
+        assert message in hwr("lm", "tune", "--checkpoint", model, "--out", out, code=2).output
 
 
 def test_long_lines_are_read_in_pieces(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,14 @@ def evaluate(
     from hwr.evaluation import report
     from hwr.recognizer import Recognizer
 
-    for path in filter(None, (json_path, picture_path, page_path)):
-        if not Path(path).parent.is_dir():  # now, not after minutes of reading
+    written = [path for path in (json_path, picture_path, page_path) if path]
+    for path in written:  # now, not after minutes of reading
+        if not Path(path).parent.is_dir():
             raise Error(f"{path}: no such folder: {Path(path).parent}")
+        if Path(path).is_dir():
+            raise Error(f"{path}: is a folder; name a file")
+        if written.count(path) > 1:
+            raise Error(f"{path}: is named for two outputs; give each a file of its own")
     if segmenter and not pages:
         raise Error("--segmenter finds the lines of pages; give --pages as well")
     loaded, settings = load(checkpoint, config_path, (*overrides, *decoding), engine)

@@ -168,10 +168,14 @@ def tune(
     from hwr.recognizer import Recognizer
 
     target = out or checkpoint
-    if bundled.is_model_name(target):
+    if target == bundled.MODEL:
         raise Error(f"{target} is the bundled model, which must not be overwritten; name another file with --out")
     if target.endswith(".params"):
         raise Error(f"{target}: a .params file holds only weights; name a .safetensors with --out")
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise Error(f"--out {out}: the name of a checkpoint ends in .safetensors")
+    if not Path(target).parent.is_dir():  # now, not after minutes of tuning
+        raise Error(f"{target}: no such folder: {Path(target).parent}")
     if beam is not None and not lm_path and not words:
         raise Error(
             "--beam needs --lm or --words: without one the decoder stays as it is, and only confidences are tuned"

@@ -20,7 +20,11 @@ class RenamedKey(FutureWarning):
 
 
 def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Given:
-    """The keys that a config file and overrides set, not yet checked: see `hwr.config.source.read`."""
+    """The keys that a config file and overrides set, not yet checked: see `hwr.config.source.read`.
+
+    A single override may be given as it is.
+    """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     found = _renamed(read(Config, path))
     file = dict(found.keys("decode"))
     return _overridden(found, file, overrides)

@@ -40,7 +40,9 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         raise Error(f"{loaded.exported} is an exported network; export its .safetensors")
     if quantize and (kind, quantize) not in (("onnx", "int8"), ("safetensors", "fp16")):
         raise Error(f"--quantize {quantize}: int8 needs --format onnx, fp16 needs --format safetensors")
-    if kind in ("params", "safetensors") and out.suffix != FORMATS[kind]:
+    # By its suffix a file is read. TorchScript, which hwr does not read, has no fixed one.
+    foreign = {".onnx", ".params", ".safetensors"} - {FORMATS[kind]}
+    if out.suffix in foreign or (kind != "torchscript" and out.suffix != FORMATS[kind]):
         raise Error(f"{out}: --format {kind} needs a file name that ends in {FORMATS[kind]}")
     if kind == "safetensors":
         return _safetensors(loaded, config, out, quantize)

@@ -135,13 +135,16 @@ def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
     """The lines (or words) of a split, or of `all` splits.
 
     Raises:
-        Error: The split is empty, or its lines are whole forms, which a line recogniser can't read.
+        Error: There is no such split, it is empty, or its lines are whole forms, which a line recogniser can't read.
     """
+    if split not in (*PARTS, "all"):
+        raise Error(f"{split}: no such split; it is {', '.join(PARTS)} or all")
     if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
     lines = [line for part in (PARTS if split == "all" else (split,)) for line in dataset.part(part)]
     if not lines:
-        raise Error(f"the {split} split of {dataset.name} has no lines; data.{split} names its lists")
+        remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
+        raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))
     return lines
 
 

@@ -157,7 +157,7 @@ def _fault(path: Path) -> str:
     except Error as error:
         return str(error)
     if page_or_line.is_page(width, height, []):
-        return f"{path} seems to be a page; mark its lines first: hwr predict PAGES --format page --out FOLDER"
+        return f"{path} seems to be a page; mark its lines first: hwr predict {path} --format page"
     return ""
 
 

@@ -2,14 +2,15 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hwr import Error, alphabet, bundled, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint, Part
-from hwr.config import Config, Decode
+from hwr.config import DECODER, Config, Decode, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.data.text import shown
 from hwr.decoding import Decoder, language_model, mix
@@ -186,20 +187,31 @@ def _language(
     texts: Sequence[str],
     say: Callable[[str], None],
 ) -> Language:
-    """The decoder of the config, if it says anything of one, else that of the checkpoint that the run starts from.
+    """The decoder of the checkpoint that the run starts from, with what the config says of one; or the config's alone.
 
-    A language model helps a fine-tuned network as it helped before. The validation lines are read without it all the same:
+    It is the config's alone in a run from scratch, or if the config names a language model or a word list. A language model helps a fine-tuned network as it helped before. The validation lines are read without it all the same:
     they judge the network.
     """
-    if config.decode == Decode() and config.train.init:
+    plain = Decode()
+    asked = {key: value for key, value in config.decode.model_dump().items() if value != getattr(plain, key)}
+    if config.train.init and not asked.keys() & {"lm", "words"}:
         last = out / "last.safetensors"
         if start is None and last.exists():  # resumed; its language model knows the texts already
-            return _kept(load_checkpoint(last, config), decoder.alphabet, [], 0.0, say)
+            return _with(_kept(load_checkpoint(last, config), decoder.alphabet, [], 0.0, say), asked)
         if start is None:
             start = load_checkpoint(run_folder.initial(out) or bundled.model(config.train.init), config)
-        return _kept(start, decoder.alphabet, texts, config.train.add_texts, say)
+        return _with(_kept(start, decoder.alphabet, texts, config.train.add_texts, say), asked)
     changes, model, lexicon = decoding.stored(decoder, config.decode)
     return Language(config.decode.model_copy(update=changes), model, lexicon)
+
+
+def _with(language: Language, asked: Mapping[str, Any]) -> Language:
+    """The language with other settings of the decoder."""
+    if not asked:
+        return language
+    own = {key: value for key, value in language.decode.model_dump().items() if value is not None}
+    settings = Decode(**decoder_settings.merge(own, asked, DECODER))
+    return Language(settings, language.model if settings.lm else None, language.lexicon if settings.words else None)
 
 
 def _kept(

@@ -63,6 +63,8 @@ def read(data: Data) -> Dataset:
             else:
                 empty.append(id)
     faults += disk.unlisted(root, unlisted)
+    if not lines and not faults and empty:
+        raise Error(f"{root}: all texts are empty ({len(empty)}: {empty[0]}{SUFFIX}, …)")
     if not lines and not faults:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
     notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
