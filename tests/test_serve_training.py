@@ -101,7 +101,9 @@ def test_the_model_that_a_folder_began_with_is_remembered(model: Path, tmp_path:
     assert (Path(again.models.base), again.models.current) == (mine, BASE)
     again.close()
     mine.unlink()
-    with pytest.raises(Error, match=r"mine\.safetensors: the model that this folder began with is gone; .*--checkpoint"):
+    with pytest.raises(
+        Error, match=r"mine\.safetensors: the model that this folder began with is gone; .*--checkpoint"
+    ):
         Workbench(folder, None, SETTINGS)
     Workbench(folder, str(model), SETTINGS).close()
 
