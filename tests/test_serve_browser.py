@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,203 @@ def try_keys(user: User, texts: list[str]) -> None:
         assert word in user.text
         user.keys(Keys.ESCAPE)
     user.choose(0)
+
+
+TEXTS = ("one two", "three four", "five six", "seven eight")
+
+
+class Other:
+    """Another window or program that corrects the same project."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def ask(self, method: str, path: str, body: Any = None, revision: str = "") -> Any:
+        headers = {"content-type": "application/json", "if-match": f'"{revision}"'}
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}api/{path}", content, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    @property
+    def page(self) -> Any:
+        """The only page."""
+        return self.ask("GET", f"pages/{self.ask('GET', 'pages')['pages'][0]['id']}")
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The text and state of each of its lines."""
+        return [(line["text"], line["state"]) for line in self.page["lines"]]
+
+    def correct(self, number: int, text: str) -> None:
+        page = self.page
+        line = page["lines"][number]
+        body = {"text": text, "checked": True}
+        self.ask("PATCH", f"pages/{page['id']}/lines/{line['id']}", body, line["revision"])
+
+    def read(self) -> None:
+        """Start a reading."""
+        self.ask("POST", "jobs", {"kind": "read", "pages": [self.page["id"]]})
+
+
+@pytest.fixture
+def other(user: User, drawn: Path) -> Other:
+    """Another window, while the user has opened a page whose lines have texts that nobody has checked."""
+    image = user.server.folder / "page.png"
+    serve_pages.write(image, serve_pages.lines_of(drawn)[: len(TEXTS)], TEXTS)
+    user.browser.get("about:blank")
+    user.browser.get(user.address)
+    user.open(image.name)
+    user.wait(lambda: len(user.entries) == len(TEXTS), "the lines")
+    return Other(user.address)
+
+
+def test_accepting_nothing_leaves_nothing_to_undo(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.click("Accept all")
+    user.wait(lambda: user.find(".pill.done"), "the page to be done")
+    user.choose(0)
+    user.type("mine")
+    user.keys(Keys.ENTER)
+    user.saved()
+    user.browser.refresh()
+    user.wait(lambda: user.entries, "the lines")
+    user.click("Accept all")
+    user.saved()
+    assert not any(button.is_enabled() for button in user.find("button") if button.text == "Undo")
+    assert other.lines[0] == ("mine", "checked")
+
+
+def test_what_is_typed_counts_when_lines_change(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.choose(0)
+    user.type("first")
+    user.click("Merge")
+    user.wait(lambda: other.lines[0] == ("first three four", "given"), "the merged line")
+    user.wait(lambda: user.text == "first three four", "its text in the field")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[0] == ("first three four", "checked")
+
+    # Undo, while something else is typed: first that, then the rest.
+    user.choose(0)
+    user.type("else")
+    for wanted in ("first three four", "first three four", "first", "one two"):
+        user.click("Undo")
+        user.wait(lambda wanted=wanted: user.text == wanted, wanted)
+    assert other.lines == [(text, "given") for text in TEXTS]
+
+    # Characters beyond 16 bits count once; the state stays.
+    user.choose(2)
+    code = """const field = document.querySelector("#text"); field.value = arguments[0];
+        field.dispatchEvent(new Event("input")); field.setSelectionRange(arguments[1], arguments[1]);"""
+    user.browser.execute_script(code, "😀😀😀😀 one two", 8)
+    user.click("Split")
+    user.wait(lambda: other.lines[2:4] == [("😀😀😀😀", "given"), ("one two", "given")], "the parts")
+    user.wait(lambda: user.text in ("one two", "😀😀😀😀"), "a part in the field")
+
+    # Without a place there is nothing to split at.
+    user.choose(0)
+    user.click("Split")
+    user.see("Put the cursor where the line is to be split")
+    assert len(other.lines) == 5
+
+    user.type("unsaved")
+    user.click("Accept all")
+    user.wait(lambda: user.find(".pill.done"), "the page to be done")
+    assert other.lines[0] == ("unsaved", "checked")
+
+
+def test_reading_again_can_be_undone(user: User, other: Other) -> None:
+    user.choose(1)
+    user.type("typed")
+    user.click("Reread")
+    user.wait(lambda: other.lines[1][1] == "read", "the line to be read")
+    user.click("Undo")
+    user.wait(lambda: other.lines[1] == ("typed", "given"), "the text to be back")
+    user.wait(lambda: user.text == "typed", "it in the field")
+
+
+def test_typing_never_overwrites_another_window(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.choose(2)
+    user.type("here")
+    other.correct(2, "there")
+    # While a page is read, the window asks for it again and again; here, the reading does not end.
+    other.read()
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.fetch = async (path, options) => {
+          const answer = await real(path, options);
+          if (path !== "/api/jobs") return answer;
+          const { jobs } = await answer.json();
+          return Response.json({ jobs: jobs.map((job) => ({ ...job, state: "running" })) });
+        };"""
+    )
+    user.wait(lambda: user.entries[2][0] == "there", "the other's correction")
+    assert user.text == "here"
+    user.keys(Keys.ENTER)
+    user.see("Which text is right?")
+    assert other.lines[2] == ("there", "checked")
+    user.click("Use mine")
+    user.wait(lambda: other.lines[2] == ("here", "checked"), "the own text")
+    user.saved()
+
+    # A reading is no conflict.
+    user.choose(1)
+    user.type("typed")
+    page = other.page
+    other.ask("POST", f"pages/{page['id']}", {"read": [page["lines"][1]["id"]]}, page["revision"])
+    user.wait(lambda: "read" in user.entries[1][1].split(), "the reading")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[1] == ("typed", "checked")
+
+    # The own corrections of a line are no conflict, however fast they follow.
+    user.choose(3)
+    for text in ("a", "ab", "abc"):
+        user.type(text)
+        user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[3] == ("abc", "checked")
+    assert not user.find("dialog")
+
+
+def test_undo_takes_back_no_correction_of_another_window(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # Own corrections in between do not matter.
+    user.choose(0)
+    user.click("↓")
+    user.wait(lambda: other.lines[1][0] == "one two", "the line to be moved")
+    user.choose(3)
+    user.type("mine")
+    user.keys(Keys.ENTER)
+    user.saved()
+    for line, wanted in ((3, "seven eight"), (1, "three four")):
+        user.click("Undo")
+        user.wait(lambda line=line, wanted=wanted: other.lines[line][0] == wanted, wanted)
+    user.saved()
+
+    user.choose(0)
+    user.click("↓")
+    user.wait(lambda: other.lines[1][0] == "one two", "the line to be moved")
+    user.saved()
+    other.correct(2, "there")
+    # Also if the window has seen them since.
+    user.choose(3)
+    user.type("mine")
+    user.keys(Keys.ENTER)
+    user.saved()
+    user.click("Undo")
+    user.wait(lambda: other.lines[3][0] == "seven eight", "the own correction to be undone")
+    user.saved()
+    user.click("Undo")
+    user.see("The page was changed elsewhere since")
+    assert other.lines[2] == ("there", "checked")
 
 
 def screenshot(user: User, name: str) -> None:

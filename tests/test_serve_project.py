@@ -222,6 +222,16 @@ def test_predictions_spare_checked_given_and_changed_lines(project: Project) -> 
     assert only(project).lines[1].text == "typed meanwhile"
 
 
+def test_the_first_line_of_a_page_can_be_undone(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    project = Project(tmp_path)
+    first = only(project)
+    page = edits.add(project, first.id, ((10, 10), (110, 10), (110, 50), (10, 50)), (), None, first.revision)
+    assert len(page.lines) == 1
+    (version,) = project.versions(page.id)
+    assert not project.restore(page.id, version, page.revision).lines
+
+
 def test_versions_and_undo(project: Project) -> None:
     first = only(project)
     page = correct(project, first, "l1", "mine")

@@ -204,7 +204,8 @@ class Project:
             page.follow_lines(regions)
             if content is None or document.content() != same:
                 page.touch(document.root)
-                self._replace(place, content, document.content(), version)
+                # Without a file, the page as it was shown is the version: so the first line drawn on it can be undone.
+                self._replace(place, same if content is None else content, document.content(), version)
             return self.page(id)
 
     def _replace(self, place: _Place, old: bytes | None, new: bytes, version: bool) -> None:

@@ -13,7 +13,11 @@ export async function showPage(bar, main, id) {
   let chain = Promise.resolve(); // corrections are sent one after the other
 
   function mark(page) {
-    for (const line of page.lines) line.uncertain = line.state !== "checked" && (line.confidence === null || line.confidence < limit);
+    for (const line of page.lines) {
+      line.uncertain = line.state !== "checked" && (line.confidence === null || line.confidence < limit);
+      // The revision that a correction of the line is made on, and how many corrections are on their way.
+      line.base = { revision: line.revision, pending: 0 };
+    }
     return page;
   }
 
@@ -52,6 +56,8 @@ export async function showPage(bar, main, id) {
 
   const at = () => state.page.lines.findIndex((line) => line.id === state.current);
   const current = () => state.page.lines[at()] ?? null;
+  const find = (line, page = state.page) => page.lines.find((one) => one.id === line);
+  const written = (line) => line.state === "given" || line.state === "checked"; // not by the recognizer
 
   function draw() {
     const { page } = state;
@@ -73,13 +79,21 @@ export async function showPage(bar, main, id) {
   /** Take a page from the server, without touching what is being typed. */
   function take(page) {
     if (state.ended || page.id !== id) return;
+    const known = state.page.lines;
     state.page = mark(page);
+    for (const line of page.lines) {
+      // What is typed or on its way was made on the older line; the server is to notice if somebody wrote it since.
+      const old = known.find((one) => one.id === line.id);
+      if (!old || !(old.base.pending || (line.id === state.current && edit.dirty()))) continue;
+      if (!written(line)) old.base.revision = line.revision;
+      line.base = old.base;
+    }
     if (at() < 0) state.current = page.lines[0]?.id ?? null;
     draw();
   }
 
   function choose(line, focus = false) {
-    if (edit.dirty() && line !== state.current) save(current(), edit.input.value, current().state === "checked");
+    if (line !== state.current) keep();
     state.current = line;
     draw();
     const entry = list.querySelector("[aria-current]");
@@ -122,17 +136,41 @@ export async function showPage(bar, main, id) {
   function save(line, text, checked) {
     const before = { text: line.text, state: line.state, confidence: line.confidence };
     const tidy = text.normalize("NFC").trim();
+    edit.input.value = tidy;
     if (tidy === line.text && checked === (line.state === "checked")) return;
     Object.assign(line, { text: tidy, state: checked ? "checked" : tidy ? "given" : "empty", confidence: null, uncertain: false, characters: [] });
-    edit.input.value = tidy;
     const send = (revision) => api.setLine(id, line.id, { text: tidy, checked }, revision);
+    const { base } = line;
+    base.pending += 1;
     queue(async () => {
-      const known = state.page.lines.find((one) => one.id === line.id);
-      const done = await send(known?.revision ?? line.revision).catch((error) => conflict(error, line.id, tidy, send));
-      if (!done) return;
-      state.undo.push({ line: line.id, restore: before });
-      merged(done);
+      try {
+        const done = await send(base.revision).catch((error) => conflict(error, line.id, tidy, send, base));
+        if (!done) return;
+        base.revision = find(line.id, done)?.revision;
+        own(done, [line.id]);
+        state.undo.push({ line: line.id, restore: before });
+        merged(done);
+      } finally {
+        base.pending -= 1;
+      }
     });
+  }
+
+  /** Save what is typed, without accepting it. */
+  function keep() {
+    if (edit.dirty()) save(current(), edit.input.value, current().state === "checked");
+  }
+
+  /**
+   * Let the undo steps of the whole page go on from the answer to a change of this window: of lines, or of the page.
+   * The answer to a change of lines may hold another window's changes, which those steps must not take back.
+   */
+  function own(page, changed = null) {
+    const { lines, revision } = state.page;
+    const same = ({ id: line, revision: now }, index) =>
+      line === lines[index].id && (changed.includes(line) || now === lines[index].revision);
+    if (changed && !(page.lines.length === lines.length && page.lines.every(same))) return;
+    for (const step of state.undo) if (step.version && step.revision === revision) step.revision = page.revision;
   }
 
   /** Take what the server says, but keep what has been accepted here and not been sent yet. */
@@ -141,20 +179,23 @@ export async function showPage(bar, main, id) {
     if (state.saving > 1) {
       for (const line of page.lines) {
         const own = mine.get(line.id);
-        if (own && own.state === "checked" && line.state !== "checked") Object.assign(line, { ...own, revision: line.revision });
+        if (!own || own.state !== "checked" || line.state === "checked") continue;
+        if (!written(line)) own.base.revision = line.revision;
+        Object.assign(line, { ...own, revision: line.revision });
       }
     }
     take(page);
   }
 
-  async function conflict(error, line, text, send) {
+  async function conflict(error, line, text, send, base) {
     if (error.status !== 409) throw error;
     const page = await api.page(id);
-    const theirs = page.lines.find((one) => one.id === line);
+    const theirs = find(line, page);
     if (!theirs) {
       take(page);
       throw new Error("This line was deleted in another window.");
     }
+    base.revision = theirs.revision;
     if (theirs.text === text && theirs.state === "checked") return page;
     const content = h("div", {}, h("p", {}, "This line was changed in another window or by another program."),
       h("dl", {}, h("dt", {}, "There"), h("dd", {}, theirs.text || "(empty)"), h("dt", {}, "Here"), h("dd", {}, text || "(empty)")));
@@ -179,6 +220,7 @@ export async function showPage(bar, main, id) {
 
   /** Change the structure of the page; `then` gets the page, and the lines that it did not have before. */
   function change(what, then = () => {}) {
+    keep();
     return queue(async () => {
       const before = new Set(state.page.lines.map((line) => line.id));
       const page = await api.edit(id, what, state.page.revision).catch(async (error) => {
@@ -186,17 +228,25 @@ export async function showPage(bar, main, id) {
         take(await api.page(id));
         throw new Error("The page was changed in another window; look at it and try again.");
       });
-      const { versions } = await api.versions(id);
-      if (versions.length) state.undo.push({ version: versions[0] });
+      if (page.revision !== state.page.revision) await undoable(page);
       take(page);
       await then(page, page.lines.filter((line) => !before.has(line.id)));
     });
   }
 
+  /** Add the undo step of a change: the version that it has made, which is undone unless the page was changed since. */
+  async function undoable(page, changed = null) {
+    own(page, changed);
+    const { versions } = await api.versions(id);
+    if (versions.length) state.undo.push({ version: versions[0], revision: page.revision });
+  }
+
   async function readLines(lines) {
     if (!lines.length) return;
     for (const line of lines) edit.forget(line);
-    take(await api.edit(id, { read: lines }, state.page.revision));
+    const page = await api.edit(id, { read: lines }, state.page.revision);
+    own(page, lines);
+    take(page);
   }
 
   const addLine = (polygon) => {
@@ -210,25 +260,31 @@ export async function showPage(bar, main, id) {
   };
 
   function reshape(line, polygon) {
-    const own = state.page.lines.find((one) => one.id === line);
+    keep();
     queue(async () => {
-      const done = await api.setLine(id, line, { polygon, baseline: own.baseline }, own.revision);
-      const { versions } = await api.versions(id);
-      if (versions.length) state.undo.push({ version: versions[0] });
+      const before = find(line);
+      if (!before) throw new Error("The line is gone.");
+      const done = await api.setLine(id, line, { polygon, baseline: before.baseline }, before.revision);
+      if (find(line, done).revision !== before.revision) await undoable(done, [line]);
       take(done);
-      if (own.state !== "checked") await readLines([line]);
+      if (!written(before)) await readLines([line]);
     });
   }
 
   function split() {
     const line = current();
     if (!line) return;
-    const place = edit.input.selectionStart || Math.round(line.text.length / 2);
+    // The server counts code points of the text as it is saved.
+    const place = [...edit.input.value.slice(0, edit.input.selectionStart).normalize("NFC").trimStart()].length;
+    keep();
+    const count = [...line.text].length;
+    if (count && (place === 0 || place >= count)) return toast("Put the cursor where the line is to be split");
     const [left, , right] = box(line.polygon);
-    const here = line.characters?.[[...edit.input.value.slice(0, place)].length];
-    const x = here ? left + here[1] : left + ((right - left) * place) / Math.max(1, line.text.length);
+    const here = line.characters?.[place];
+    // A line without a text is split in its middle.
+    const x = here ? left + here[1] : left + (right - left) * (count ? place / count : 0.5);
     change({ split: { line: line.id, x: Math.round(x), at: place } }, (page, added) => {
-      if (line.state !== "checked") return readLines([line.id, ...added.map((one) => one.id)]);
+      if (!written(line)) return readLines([line.id, ...added.map((one) => one.id)]);
     });
   }
 
@@ -236,9 +292,8 @@ export async function showPage(bar, main, id) {
     const line = current();
     const next = state.page.lines[at() + 1];
     if (!line || !next) return toast("There is no next line to merge with");
-    change({ merge: [line.id, next.id] }, (page) => {
-      const now = page.lines.find((one) => one.id === line.id);
-      if (now && now.state !== "checked") return readLines([line.id]);
+    change({ merge: [line.id, next.id] }, () => {
+      if (!written(line) && !written(next)) return readLines([line.id]);
     });
   }
 
@@ -264,7 +319,15 @@ export async function showPage(bar, main, id) {
     const line = current();
     if (!line) return;
     if (line.state === "checked") return toast("Checked lines stay as they are");
-    queue(() => readLines([line.id]));
+    keep();
+    queue(async () => {
+      const { text, state: status, confidence } = find(line.id) ?? line;
+      await readLines([line.id]);
+      const now = find(line.id);
+      if (!now || (now.text === text && now.state === status)) return;
+      state.undo.push({ line: line.id, restore: { text, state: status, confidence } });
+      draw();
+    });
   }
 
   function acceptAll() {
@@ -287,14 +350,24 @@ export async function showPage(bar, main, id) {
   }
 
   function undo() {
-    const last = state.undo.pop();
-    if (!last) return toast("Nothing to undo");
+    keep();
     queue(async () => {
-      if (last.version) take(await api.edit(id, { restore: last.version }, state.page.revision));
-      else {
-        const line = state.page.lines.find((one) => one.id === last.line);
+      const last = state.undo.pop(); // only now are the steps of what is on its way there
+      if (!last) return toast("Nothing to undo");
+      if (last.version) {
+        const page = await api.edit(id, { restore: last.version }, last.revision).catch(async (error) => {
+          if (error.status !== 409) throw error;
+          take(await api.page(id));
+          throw new Error("The page was changed elsewhere since; Versions has its earlier states.");
+        });
+        own(page);
+        take(page);
+      } else {
+        const line = find(last.line);
         if (!line) throw new Error("The line is gone.");
-        take(await api.setLine(id, last.line, { restore: last.restore }, line.revision));
+        const page = await api.setLine(id, last.line, { restore: last.restore }, line.revision);
+        own(page, [last.line]);
+        take(page);
         choose(last.line, true);
       }
     });
@@ -340,7 +413,7 @@ export async function showPage(bar, main, id) {
   if (start) choose(start.id, window.innerWidth > 700);
 
   return () => {
-    if (edit.dirty()) save(current(), edit.input.value, current().state === "checked");
+    keep();
     state.ended = true;
     stop();
     seen.end();
