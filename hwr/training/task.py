@@ -189,8 +189,9 @@ def _language(
 ) -> Language:
     """The decoder of the checkpoint that the run starts from, with what the config says of one; or the config's alone.
 
-    It is the config's alone in a run from scratch, or if the config names a language model or a word list. A language model helps a fine-tuned network as it helped before. The validation lines are read without it all the same:
-    they judge the network.
+    It is the config's alone in a run from scratch, or if the config names a language model or a word list. A language
+    model helps a fine-tuned network as it helped before. The validation lines are read without it all the same: they
+    judge the network.
     """
     plain = Decode()
     asked = {key: value for key, value in config.decode.model_dump().items() if value != getattr(plain, key)}
