@@ -1,4 +1,5 @@
 import hashlib
+import inspect
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwr import Error, config, data
+from hwr import Error, config, data, networks
 from hwr.config import Config
 from hwr.data import Line
 from hwr.images import cache, load, prepare
@@ -155,3 +156,18 @@ def test_changed_preprocessing_code_gives_another_file(tmp_path: Path, monkeypat
     monkeypatch.setattr(cache.inspect, "getsource", lambda module: real(module) + "# changed\n")
     prepared_images(lines, Config())
     assert len(files(tmp_path)) == 2
+
+
+def test_all_modules_that_decide_the_pixels_are_in_the_key() -> None:
+    used = {value for module in cache.CODE for value in vars(module).values() if inspect.ismodule(value)}
+    assert {module for module in used if module.__name__.startswith("hwr.images.")} <= {*cache.CODE}
+
+
+def test_pages_of_a_tiff_are_prepared(tmp_path: Path, tiny: Config) -> None:
+    pages = [Image.fromarray(np.full((40, width), 230, np.uint8)) for width in (90, 120)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    lines = [Line(f"a/{n}", tmp_path / "a.tif" / str(n), "", "", "here") for n in (1, 2)]
+    images = cache.prepared(lines, networks.geometry(tiny), None, progress=False)
+    assert len(images) == 2
+    with pytest.raises(Error, match=r"gone\.tif/1: .*\(line g"):
+        cache.prepared([Line("g", tmp_path / "gone.tif" / "1", "", "", "here")], networks.geometry(tiny), None)

@@ -170,7 +170,7 @@ def test_an_export_on_a_full_disk(model: Path, tmp_path: Path, kind: str) -> Non
     if kind == "onnx":
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
-    out = tmp_path / f"out{'.safetensors' if kind == 'safetensors' else ''}"
+    out = tmp_path / f"out{'' if kind == 'torchscript' else f'.{kind}'}"
     with limited(resource.RLIMIT_FSIZE, 20_000):
         result = CliRunner().invoke(main, ["export", str(model), "--format", kind, "--out", str(out)])
     assert result.exit_code == 2, result.exception

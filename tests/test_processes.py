@@ -1,10 +1,12 @@
 """Processes, signals and locks, on systems with and without them."""
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -98,6 +100,7 @@ def test_training_without_modules_that_windows_lacks(drawn: Path, tmp_path: Path
     assert "resuming after 2 epochs" in done.stdout
     code = f"""{WINDOWS}
 from pathlib import Path
+from typing import Any
 from hwr import Error
 from hwr.training import run_folder
 with run_folder.locked(Path({str(tmp_path / "run")!r})):
@@ -147,3 +150,20 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert processes.usable_cores() == os.cpu_count()
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(number: int) -> Any:
+        def flock(*arguments: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return flock
+
+    with open(tmp_path / "lock", "w") as file:
+        monkeypatch.setattr(fcntl, "flock", refuse(errno.ENOSYS))
+        assert processes.lock(file)
+        monkeypatch.setattr(fcntl, "flock", refuse(errno.EIO))
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            processes.lock(file)

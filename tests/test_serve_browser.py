@@ -187,6 +187,7 @@ def user(browser: Any, server: Server, tmp_path: Path) -> Iterator[User]:
     yield User(browser, server)
     browser.get("about:blank")
     browser.set_window_size(before["width"], before["height"])
+    browser.get_log("browser")  # lest the next test find our errors
 
 
 @pytest.fixture(scope="module")

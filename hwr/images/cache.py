@@ -20,11 +20,14 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.data import Line
-from hwr.images import direction, load, polarity, prepare, shading
+from hwr.images import direction, documents, exif, greys, ink, load, polarity, prepare, shading, unlike
 from hwr.images.geometry import Geometry
 from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.processes import usable_cores
+
+# What decides the pixels of a prepared line; a change of it makes another cache.
+CODE = (direction, documents, exif, greys, ink, load, polarity, prepare, shading, unlike)
 
 # Lines submitted at once, to bound memory.
 CHUNK = 256
@@ -126,13 +129,14 @@ def _open(path: Path, lines: int, height: int) -> Images | None:
 
 
 def _key(lines: Sequence[Line], geometry: Geometry) -> str:
-    code = [inspect.getsource(module) for module in (direction, load, polarity, prepare, shading)]
+    code = [inspect.getsource(module) for module in CODE]
     parts: list[object] = [*code, cv2.__version__, PIL.__version__]
     parts += [geometry.height, geometry.width, geometry.any_width, geometry.margin, geometry.straighten]
     parts += [geometry.whole] * geometry.whole  # files of others keep their names
     for line in lines:
+        page = documents.page_of(line.image)
         try:
-            stat = line.image.stat()
+            stat = (page.file if page else line.image).stat()
         except OSError as error:
             raise Error(f"{line.image}: {error.strerror} (line {line.id}, {line.source})") from error
         place = [str(files.real(line.image)), stat.st_size, stat.st_mtime_ns, line.upright]

@@ -1,5 +1,6 @@
 """Processes and threads: torchrun's processes, pools of workers, locks between processes."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -31,8 +32,10 @@ def rank_and_world_size() -> tuple[int, int]:
 def lock(file: IO[Any] | int) -> bool:
     """Lock an open file, or its descriptor, against other processes until it is closed or this process ends, however it ends.
 
+    On a file system without locks (Lustre and NFS may be mounted so) nothing is locked.
+
     Returns:
-        Whether the lock was acquired; False if another process holds it.
+        False if another process holds the lock.
     """
     try:
         import fcntl
@@ -42,6 +45,9 @@ def lock(file: IO[Any] | int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
     return True
 
 

@@ -38,6 +38,11 @@ class Scripted(OnnxEngine):
     def __init__(self, path: Path, config: Config) -> None:
         self._path, self._config = path, config
 
+    side_by_side = 1
+
+    def limit_threads(self, number: int) -> None:
+        """It has torch's threads."""
+
     def logits(self, batch: Batch) -> np.ndarray:
         return torch_export.run(self._path, self._config, batch)
 
@@ -83,7 +88,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
                         decoder,
                         examples,
                         settings.evaluate.batch_size,
-                        geometry.multiple,
+                        geometry,
                     )
                 seconds = reading.seconds
                 score = metrics.score([line.text for line in lines], reading.texts)

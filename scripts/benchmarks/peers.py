@@ -13,6 +13,7 @@ from compare_peers.task import FAULTS, Task
 
 from benchmarks.common import conditions, json_option, write
 from hwr import Error, config
+from hwr.data import read as read_dataset
 
 SPEEDS = {
     "hwr, lines_cpu": ENTRANTS["hwr"],
@@ -60,7 +61,7 @@ def compare_peers(
     try:
         keys = [f"data.root={Path(data).resolve()}"]
         keys += few(config.load(None, keys).data, out, LINES)
-        dataset = data.read(config.load(None, keys).data)
+        dataset = read_dataset(config.load(None, keys).data)
     except Error as error:
         raise click.ClickException(str(error)) from None
     found, threads = {}, len(os.sched_getaffinity(0))

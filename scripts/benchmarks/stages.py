@@ -93,7 +93,6 @@ def peaks(device: str, threads: int | None) -> dict[str, float]:
 
 def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> dict[str, float]:
     """The rows of one recipe: milliseconds per batch, then rates and fractions."""
-    from torch import nn
 
     from hwr.engines import torch
 
@@ -125,7 +124,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     stage("CTC loss", lambda: torch.ctc_loss(output.logits, batch.labels))
 
     def there_and_back() -> None:
-        engine._optimizer.zero_grad()
+        engine._net.zero_grad()
         out = engine._forward(engine._net, pixels, widths)
         loss = torch.ctc_loss(out.logits, batch.labels).mean()
         if out.shortcut is not None:
@@ -135,9 +134,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     stage("forward, loss and backward", there_and_back)
 
     def update() -> None:
-        if recipe.train.clip:
-            nn.utils.clip_grad_norm_(engine._net.parameters(), recipe.train.clip)
-        engine._optimizer.step()
+        engine._optimizer.step(0.0, 1, lambda parts: [part() for part in parts])
         if recipe.train.ema:
             engine._average(recipe.train.ema)
 

@@ -276,7 +276,7 @@ def _images(root: Path, unit: str, samples: _Split, faults: list[Fault]) -> dict
         faults.append(Fault(s.entry.id, problem, s.form.id))
     if not images and faults:
         more = f" ({len(faults) - 1} more are missing)" if faults[1:] else ""
-        raise Error(f"{faults[0].message}{more}. Get the images of the {unit}s: `hwr iam download`")
+        raise Error(f"{faults[0].message}{more}. Get the images of the {unit}s: `hwr iam download --part {unit}s`")
     return images
 
 

@@ -203,7 +203,7 @@ def _images(root: Path, forms: list[Form], problems: list[str]) -> tuple[dict[st
             found[unit] |= there
             ids = [e.id for line in form.lines for e in ([line] if unit == "line" else line.parts)]
             missing += [folder / f"{id}.png" for id in ids if id not in there]
-    if any(root.glob("forms*")):
+    if any(path.is_dir() for path in root.glob("forms*")):
         try:
             found["form"] = iam_images.page_images(root)
             missing += [root / f"forms*/{form.id}.png" for form in forms if form.id not in found["form"]]
