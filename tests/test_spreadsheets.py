@@ -110,7 +110,7 @@ def test_ambiguous_headers_are_refused(tmp_path: Path, name: str, content: str, 
         ("a.csv", 'a.png,"a\nb"', "control character U+000A"),
         ("a.csv", "a.png,hi,more", "different numbers of cells"),
         ("a.csv", "sub\\..\\..\\x.png,hi", "no such image"),
-        ("a.csv", "../x.png,hi", "outside"),
+        ("a.csv", "../x.png,hi", "must lead from"),
         ("a.csv", 'a.png,"a"b', "what follows is not read"),
     ],
 )
