@@ -320,7 +320,7 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
         read(tmp_path, *more)
     (tmp_path / "lists/val.txt").write_text("b\n")
     (tmp_path / "lists/test.txt").unlink()
-    with pytest.raises(Error, match=r"lists: has train\.txt but no test\.txt; add it"):
+    with pytest.raises(Error, match=r"lists: has no test\.txt beside the other lists; add it"):
         read(tmp_path)
     (tmp_path / "lists/test.txt").write_text("")
     assert [len(read(tmp_path).part(part)) for part in ("train", "val", "test")] == [2, 2, 0]

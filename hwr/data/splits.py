@@ -72,15 +72,9 @@ def split(
         column = tops
     if data.split in IAM_SPLITS:
         raise Error(f"data.split: {data.split} is a split of IAM, whose sizes are checked; {data.folder} is not IAM")
-    own = data.folder / "lists"
-    there = [part for part in PARTS if (own / f"{part}.txt").is_file()]
     if data.lists is not None:
         parts = _listed(data, lines, documents, known)
-    elif there:
-        if missing := [part for part in PARTS if part not in there]:
-            raise Error(
-                f"{own}: has {there[0]}.txt but no {missing[0]}.txt; add it (it may be empty), or remove the lists"
-            )
+    elif own := _own_lists(data):
         lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
         parts = _listed(data.model_copy(update=lists), lines, documents, known)
     elif column is not None and any(column):
@@ -109,6 +103,22 @@ def split(
     stay = set(wanted)
     out += [fault.id for fault in faults if fault not in stay]
     return Dataset(name, train, val, test, out, notes, list(empty), wanted)
+
+
+def _own_lists(data: Data) -> Path | None:
+    """The folder `lists` of the data, if the lists of the parts are in it.
+
+    Raises:
+        Error: Only some of the three are.
+    """
+    folder = data.folder / "lists"
+    there = {part: (folder / f"{part}.txt").is_file() for part in PARTS}
+    if not any(there.values()):
+        return None
+    for part in PARTS:
+        if not there[part]:
+            raise Error(f"{folder}: has no {part}.txt beside the other lists; add it (it may be empty), or remove them")
+    return folder
 
 
 def _key(id: str) -> str:

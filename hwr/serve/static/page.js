@@ -162,7 +162,7 @@ export async function showPage(bar, main, id) {
   }
 
   /**
-   * Let the undo steps of the whole page go on from the answer to a change of this window: of lines, or of the page.
+   * Undo steps of the whole page expect the page as this window left it. Let them expect the answer to its latest change.
    * The answer to a change of lines may hold another window's changes, which those steps must not take back.
    */
   function own(page, changed = null) {
