@@ -34,7 +34,8 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         The largest difference from the engine's logits, over two test lines.
 
     Raises:
-        Error: The format does not support the network, or the written network's outputs differ.
+        Error: The format does not support the network, the file's suffix is that of another format, or the written
+            network's outputs differ.
     """
     if loaded.exported:
         raise Error(f"{loaded.exported} is an exported network; export its .safetensors")
