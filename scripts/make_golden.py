@@ -106,7 +106,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "networks.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     for name, those in arrays.items():
-        np.savez_compressed(arguments.out / f"{name}.npz", **those)
+        np.savez_compressed(arguments.out / f"{name}.npz", **those)  # type: ignore[arg-type]
     for path in sorted(arguments.out.glob("*.npz")):
         print(f"{path}: {path.stat().st_size} bytes")
 
@@ -260,7 +260,7 @@ def network(sizes: dict[str, Any], everything: bool) -> tuple[dict[str, Any], di
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "zeros.params")
             net.save_parameters(path)
-            shapes = {name: list(array.shape) for name, array in sorted(mx.nd.load(path).items())}
+            shapes = {name: tuple(array.shape) for name, array in sorted(mx.nd.load(path).items())}
             mx.nd.save(path, {name: nd.array(array) for name, array in recipe.weights(shapes).items()})
             net.load_parameters(path)
         return net, shapes

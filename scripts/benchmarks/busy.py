@@ -88,7 +88,7 @@ def _measure(
         given = batch if what == "training" else dataclasses.replace(batch, warps=None)
         task = "training a while" if what == "training" else "reading many"
         alone, others = _rates(workers, task, given, repeats)
-        mine = [
+        mine: list[dict[str, Any]] = [
             {"config": name, "what": what, "policy": policy, "others": others, "rates": {0: rate}}
             for policy, rate in alone.items()
         ]

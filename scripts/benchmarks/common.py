@@ -58,6 +58,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
     Its answers are seconds by the clock, CPU seconds, and the number of batches.
     """
     recipe = config.from_dict(settings)
+    engine: Any
     try:
         if recipe.engine.name == "onnx":
             engine = engines.reader(recipe, classes, _weights(recipe, classes))
@@ -70,7 +71,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], classes: int) -> None:
     if engine.name == "mxnet":
         import mxnet
 
-        threads, finish = engine.threads, mxnet.nd.waitall  # type: ignore[attr-defined]
+        threads, finish = engine.threads, mxnet.nd.waitall
     elif engine.name == "torch":
         import torch
 

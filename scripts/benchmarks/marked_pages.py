@@ -55,7 +55,7 @@ def _from_json(path: Path) -> Marked:
         raise Error(f"{path}: no image of the same name beside it")
     lines = tuple(PageLine(rounded(line["polygon"]), line["text"]) for line in said["lines"])
     boxes = tuple(tuple(box) for box in said.get("unmarked", ()))
-    return Marked(path.parent.name, image, lines, boxes, bool(said.get("partial")))  # type: ignore[arg-type]
+    return Marked(path.parent.name, image, lines, boxes, bool(said.get("partial")))
 
 
 def rounded(points: list[list[float]]) -> Polygon:

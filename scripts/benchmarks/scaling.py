@@ -188,9 +188,9 @@ def _works(made: Made, axis: str) -> dict[str, Work]:
         if format.join and axis == "pages":
             parts = [folder / f"part-{kind}-{number:05}{format.suffix}" for number in range(len(pages))]
             out[f"join {kind}"] = lambda format=format, parts=parts: _joined(format, pages, parts)  # type: ignore[misc]
-    for kind, format in PAGE_FORMATS.items():
+    for kind, marked in PAGE_FORMATS.items():
         files = sorted((folder / f"as-{kind}").glob("*.xml"))
-        out[f"update {kind}"] = lambda format=format, files=files: [_updated(format, file) for file in files]  # type: ignore[misc]
+        out[f"update {kind}"] = lambda marked=marked, files=files: [_updated(marked, file) for file in files]  # type: ignore[misc]
     predictions = Predictions(texts, np.full(len(texts), 0.9), np.zeros(len(texts)), np.ones(len(texts), bool), 1.0)
     geometry = Geometry(16, 200, None, (2, 2), 1, 0)
     return out | {

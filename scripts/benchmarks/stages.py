@@ -4,7 +4,7 @@ import functools
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def peaks(device: str, threads: int | None) -> dict[str, float]:
 def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> dict[str, float]:
     """The rows of one recipe: milliseconds per batch, then rates and fractions."""
 
-    from hwr.engines import torch
+    from hwr.engines import torch, torch_trainer
 
     recipe, alphabet = config.from_dict(settings), Alphabet(ORIGINAL)
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=_random_trunk(recipe))})
@@ -103,7 +103,7 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
     made = list(batches.training(lines, recipe_of(recipe), 0))
     batch = sorted(made, key=lambda b: b.images.shape[2])[len(made) // 2]
     engine = engines.trainer(recipe, alphabet.classes)
-    assert isinstance(engine, torch.TorchEngine)
+    assert isinstance(engine, torch_trainer.TorchTrainer)
     device = recipe.engine.device
     rows: dict[str, float] = {}
 
@@ -133,8 +133,12 @@ def measure(settings: dict[str, Any], size: int, repeats: int, peak: float) -> d
 
     stage("forward, loss and backward", there_and_back)
 
+    def one_by_one(parts: Sequence[Callable[[], None]]) -> None:
+        for part in parts:
+            part()
+
     def update() -> None:
-        engine._optimizer.step(0.0, 1, lambda parts: [part() for part in parts])
+        engine._optimizer.step(0.0, 1, one_by_one)
         if recipe.train.ema:
             engine._average(recipe.train.ema)
 
@@ -228,7 +232,7 @@ def _operations(net: Any, pixels: Any, widths: Any, without: str = "") -> float:
         return real(x, state, weights, *more)
 
     hooks = [layer.register_forward_hook(count) for name, layer in net.named_modules() if name != without]
-    real, torch.lstm = torch.lstm, lstm
+    real, torch.lstm = torch.lstm, lstm  # type: ignore[assignment]
     net.train()  # when reading, convolutions are fused with batch norm and not called as layers
     try:
         with torch.no_grad():

@@ -205,7 +205,7 @@ def _run(waiting: Sequence[int]) -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         status = 1
     with contextlib.suppress(Exception):
         sys.stdout.flush()

@@ -224,8 +224,10 @@ def _attacks_by_checkpoints() -> None:
         ("data", "cache"),
         ("data", "alphabet"),
         ("train", "init"),
+        ("decode", "lm"),
+        ("decode", "words"),
+        ("model", "pretrained"),
     )
-    keys = (*keys, ("decode", "lm"), ("decode", "words"), ("model", "pretrained"))
     for section, key in keys:
         for command in (["info"], ["predict", "data/lines/synth0001", "--checkpoint"], ["evaluate", "--checkpoint"]):
 

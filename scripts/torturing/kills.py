@@ -115,7 +115,7 @@ VICTIMS: dict[str, Victim] = {
             "1",
         ),
         "read",
-        lambda path: [data.formats.xml.parse(page) for page in path.glob("*.xml")],  # type: ignore[attr-defined]
+        lambda path: [data.formats.xml.parse(page) for page in path.glob("*.xml")],
         lambda one, other: _pages(one) == _pages(other),
     ),
     "convert": Victim(

@@ -180,7 +180,10 @@ def _streams(made: Path, name: str, victim: Victim, result: Result, rng: random.
         return before
 
     def full(descriptor: int) -> Callable[[], None]:
-        return lambda: os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor) and None  # type: ignore[func-returns-value]
+        def before() -> None:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
+
+        return before
 
     for what, before in (
         *(("closed stdin", closed(0)), ("closed stderr", closed(2)), ("all closed", closed(0, 1, 2))),

@@ -190,7 +190,7 @@ def _safetensors() -> list[bytes]:
 
 
 def _params() -> list[bytes]:
-    arrays = {"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4)}
+    arrays: dict[str, np.ndarray] = {"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4)}
     return [_written(lambda path: gluon_params.write(path, arrays), ".params")]
 
 

@@ -32,7 +32,7 @@ def _pages(path: Path) -> None:
     faults = []
     for page in documents.pages(path)[:4]:
         try:
-            load.size(page)
+            load.size(Path(page))
             load.read(page)
         except Error as error:
             faults.append(error)
