@@ -12,7 +12,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as safetensors_arrays
 from safetensors.numpy import save as safetensors_bytes
-from safetensors.numpy import save_file
 
 from hwr import Error, alphabet, config
 from hwr.alphabet import Alphabet
@@ -223,13 +222,12 @@ def _unpacked(path: str | Path, text: Any) -> dict[str, np.ndarray]:
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Write arrays and JSON metadata as one `.safetensors` file, atomically."""
+    # safetensors silently writes arrays that are not contiguous wrongly. Its `save_file` would write another temporary file of
+    # its own beside this one, which nobody removes after a kill.
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    content = safetensors_bytes(contiguous, {"hwr": unicode(json.dumps(dict(about), ensure_ascii=False))})
     with replacing(path) as temporary:
-        try:
-            # safetensors silently writes arrays that are not contiguous wrongly.
-            contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-            save_file(contiguous, temporary, {"hwr": unicode(json.dumps(dict(about), ensure_ascii=False))})
-        except SafetensorError as error:  # this is how it reports a full disk
-            raise OSError(0, str(error)) from error
+        temporary.write_bytes(content)
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

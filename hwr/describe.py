@@ -1,9 +1,10 @@
 """Describe a checkpoint without building its network."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-from hwr import bundled, config
+from hwr import bundled, config, networks
 from hwr.checkpoint import Checkpoint, Part
 from hwr.config import decoder_settings
 from hwr.decoding import language_model, lexicon
@@ -23,11 +24,13 @@ def describe(model: str | Path) -> dict[str, Any]:
     tree = config.to_dict(loaded.config)
     shown = ("model.", "image.", "decode.")
     changed = [text for text in config.differences(config.Config(), loaded.config) if not text.startswith(shown)]
-    trained = {name: array for name, array in loaded.weights.items() if "running_" not in name}
+    # Of the network, because an exported one's arrays are not read.
+    shapes = networks.shapes(loaded.config, loaded.alphabet.classes)
+    trained = [shape for name, shape in shapes.items() if "running_" not in name]
     return {
         "file": str(path),
         "megabytes": Path(path).stat().st_size / 1e6,
-        "parameters": int(sum(array.size for array in trained.values())),
+        "parameters": sum(math.prod(shape) for shape in trained),
         "types": stored_types(path),
         "alphabet": loaded.alphabet.characters,
         **{section: tree[section] for section in ("model", "image")},

@@ -53,6 +53,8 @@ def test_onnx_reads_the_same(
     else:
         assert reports[1]["cer"] == reports[0]["cer"]
     assert (reports[1]["engine"], reports[1]["ctc_loss"]) == ("onnx", None)
+    shown = hwr("evaluate", "--checkpoint", out, *arguments[:-2]).output
+    assert "CTC loss            not computed: exported networks" in shown
     images = sorted(drawn.rglob("*.png"))[:4]
     texts = [hwr("predict", *images, "--checkpoint", path).stdout for path in (model, out)]
     assert quantize or texts[0] == texts[1]
@@ -80,6 +82,8 @@ def test_onnx_reads_the_same(
         assert "can't share its lines with other processes" in said
     assert "runs on the CPU only" in hwr("predict", images[0], "--checkpoint", out, *on_gpu, status=2).output
     assert "onnx" in hwr("info", out).output
+    parameters = [json.loads(hwr("info", path, "--json").stdout)["parameters"] for path in (model, out)]
+    assert parameters[0] == parameters[1] > 0
 
 
 def test_the_original_network_exports(original: Path, tmp_path: Path, rng: np.random.Generator) -> None:

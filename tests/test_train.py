@@ -147,15 +147,18 @@ TorchTrainer.train_step = train_step
 """
 # The third file of the second epoch is the state; die with half of it on disk.
 IN_MID_SAVE = """
-save, count = checkpoint.save_file, 0
-def save_file(arrays, path, metadata):
+from contextlib import contextmanager
+replacing, count = checkpoint.replacing, 0
+@contextmanager
+def dying(path):
     global count
     count += 1
-    save(arrays, path, metadata)
-    if count == 6:
-        os.truncate(path, os.path.getsize(path) // 2)
-        die()
-checkpoint.save_file = save_file
+    with replacing(path) as temporary:
+        yield temporary
+        if count == 6:
+            os.truncate(temporary, os.path.getsize(temporary) // 2)
+            die()
+checkpoint.replacing = dying
 """
 # Die after the checkpoints of the second epoch are in place, and before the state is.
 BETWEEN_SAVES = """
@@ -180,7 +183,7 @@ def test_killed_runs_resume_exactly(unbroken: Path, drawn: Path, tmp_path: Path,
             checkpoint.read_arrays(out / f"{name}.safetensors")
     train(config.load(None, [*TINY, "train.epochs=3", f"data.root={drawn}"]), out, resume=True, say=lambda line: None)
     assert_same_run(unbroken, out)
-    assert not list(out.glob(".*.tmp"))
+    assert [path.name for path in out.glob(".*")] == [".lock"]  # no temporary file is left
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -60,7 +60,7 @@ def table(report: dict[str, Any]) -> str:
             f"{percent(report['confidence'])} on average; calibration error {percent(report['calibration_error'])} (ECE, ten bins)",
         ),
         ("decoder", decoder_settings.describe(report["decoder"], DECODER)),
-        ("CTC loss", f"{report['ctc_loss']:.3f} nats per line; weighted {report['ctc_loss_weighted']:.3f}"),
+        ("CTC loss", _loss(report)),
         (
             "speed",
             f"{report['lines_per_second']:.1f} lines/s, {report['engine']} on {report['device']}, {report['precision']}",
@@ -82,6 +82,12 @@ def table(report: dict[str, Any]) -> str:
                 f"    read   {line['hypothesis']}",
             ]
     return "\n".join(lines)
+
+
+def _loss(report: dict[str, Any]) -> str:
+    if not math.isfinite(report["ctc_loss"]):
+        return "not computed: exported networks are scored on their text" if report["engine"] == "onnx" else "none"
+    return f"{report['ctc_loss']:.3f} nats per line; weighted {report['ctc_loss_weighted']:.3f}"
 
 
 def described(settings: Decode) -> str:
