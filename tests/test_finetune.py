@@ -10,6 +10,7 @@ from hwr.checkpoint import Checkpoint, Part
 from hwr.cli import main
 from hwr.config import Config, Decode
 from hwr.decoding import language_model, ngram
+from hwr.images import cache
 from hwr.training import finetune, loop, run_folder, task
 from hwr.training.loop import train
 
@@ -223,3 +224,25 @@ def test_settings_of_fine_tuning_need_a_checkpoint(key: str, tiny: Config) -> No
     settings = config.load(None, [*TINY, f"data.root={tiny.data.root}", f"train.{key}"])
     with pytest.raises(Error, match=f"train.{key.split('=')[0]}: applies to fine-tuning only"):
         finetune.start(settings, ["a"])
+
+
+def test_commands_that_look_at_lines_use_the_checkpoint_network(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained(tmp_path, TINY_CRNN, "ab c", "image.height=24")
+    (tmp_path / "fine.yaml").write_text(f"train: {{init: '{path}'}}\n")
+    seen = []
+    monkeypatch.setattr("hwr.images.check.faults", lambda line, pixels, geometry: seen.append(geometry) or ())
+    prepared = cache.prepared
+    monkeypatch.setattr(
+        "hwr.images.cache.prepared", lambda lines, geometry, *a, **k: seen.append(geometry) or prepared(lines, geometry)
+    )
+    config_option, out = ["--config", str(tmp_path / "fine.yaml")], str(tmp_path / "sheet.png")
+    for arguments in (
+        ["data", "summary", str(drawn), *config_option],
+        ["augment", *config_option, "--out", out, "--set", f"data.root={drawn}", "--lines", "1"],
+    ):
+        seen.clear()
+        assert CliRunner().invoke(main, arguments).exit_code == 0
+        assert {geometry.height for geometry in seen} == {24}
+        assert seen[0] == networks.geometry(checkpoint.load(path).config)

@@ -7,7 +7,12 @@ from hwr import Error
 from hwr.decoding import language_model, mix, ngram, prune
 
 OLD = ["the cat sat on the mat", "a cat and a dog", "the dog sat", "on a mat the cat sat"] * 3
-NEW = ["Zoë ate the pâté", "pâté on a mat", "Zoë and the cat"] * 10
+NEW = [
+    f"{a} {b}"
+    for a in ("Zoë ate", "pâté on", "Zoë and")
+    for b in ["the pâté", "a mat", "the cat", "Zoë", "pâtés", "mâche", "a"]
+]
+LIKE_OLD = [f"{a} {b} {c}" for a in ("the cat", "a dog") for b in ("sat", "and") for c in [*OLD[:4], "a cat"]]
 CHARACTERS = sorted({*"".join(OLD + NEW)})
 
 
@@ -54,14 +59,24 @@ def test_an_order_that_no_text_reaches() -> None:
 
 def test_the_best_share_depends_on_the_texts() -> None:
     lm = ngram.build(OLD, 4)
-    for texts, low, high in ((NEW, 0.5, 1), (OLD * 3, 0, 0.95)):
+    for texts, low, high in ((NEW, 0.5, 1), (LIKE_OLD, 0, 0.95)):
         found = mix.add(lm, texts)
         assert low < found.share <= high
         assert found.after <= found.before
     assert mix.add(lm, NEW).lm.log10(NEW[0]) > lm.log10(NEW[0]) + 5
-    with pytest.raises(Error, match=r"3 lines of text are too few .* --share"):
-        mix.add(lm, NEW[:3])
+    with pytest.raises(Error, match=r"3 different lines of text are too few .* --share"):
+        mix.add(lm, NEW[:3] * 10)
     assert mix.add(lm, NEW[:3], 0.5).share == 0.5
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_repeated_lines_are_held_out_with_their_copies(times: int) -> None:
+    """A model knows the lines that it has seen, whatever their share."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("the catdog"), 12)) for _ in range(43)]
+    once, often = (mix.add(ngram.build(OLD, 4), lines) for lines in (texts, texts * times))
+    assert often.share == pytest.approx(once.share, abs=0.1)
+    assert often.after == pytest.approx(once.after, rel=0.2)
 
 
 def test_a_quantised_model_stays_quantised() -> None:

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from hwr import Error, config, engines, networks, recognizer
+from hwr.alphabet import Alphabet
+from hwr.checkpoint import Checkpoint
 from hwr.config import Config
+from hwr.engines.export import export
 from hwr.images.batches import Batch
+from hwr.training.loop import train
 
 from .conftest import REPOSITORY, TINY, TINY_CRNN
 
@@ -134,3 +138,17 @@ def test_a_line_is_read_without_torch_and_numba(model: Path, drawn: Path) -> Non
         for name, file in (("hwr-latin", bundled), (model, image))
     ]
     assert done.stdout.splitlines() == [*expected, "[]"]
+
+
+def test_what_needs_torch_says_so(monkeypatch: pytest.MonkeyPatch, drawn: Path, tmp_path: Path) -> None:
+    settings = config.load(None, [*TINY, "engine.name=torch", f"data.root={drawn}"])
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in networks.shapes(settings, 30).items()}
+    installed(monkeypatch, "onnxruntime")
+    for work in (
+        lambda: engines.trainer(settings, 30),
+        lambda: engines.reader(settings, 30, arrays),
+        lambda: train(settings, tmp_path / "run"),
+        lambda: export(Checkpoint(arrays, settings, Alphabet("ab"), {}), settings, tmp_path / "m.onnx", "onnx"),
+    ):
+        with pytest.raises(Error, match=r"needs PyTorch: pip install '\.\[torch\]'"):
+            work()

@@ -437,7 +437,14 @@ elsewhere("test_iam_download.py::test_archives_can_be_kept", "iam download --kee
 def _add_to(world: World) -> None:
     text, base = world.file("t.txt", "one two three\nfour five\n" * 20), world.folder / "base.bin"
     world.hwr("lm", "build", "--text", text, "--order", 3, "--out", base)
-    added = ["lm", "build", "--text", world.file("u.txt", "six seven\n" * 30), "--out", world.folder / "m.arpa"]
+    added = [
+        "lm",
+        "build",
+        "--text",
+        world.file("u.txt", "".join(f"six {n}\n" for n in range(30))),
+        "--out",
+        world.folder / "m.arpa",
+    ]
     assert "n-grams of 1 to 3" in (said := world.hwr(*added, "--add-to", base).output)
     assert "share of the new texts" in said
     assert "perplexity" in said

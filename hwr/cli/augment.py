@@ -28,11 +28,12 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
     from hwr.evaluation.evaluate import lines_of
     from hwr.images import cache
     from hwr.images.contact_sheet import spread, write
+    from hwr.training.finetune import with_initial_network
 
     if not Path(out).parent.is_dir():
         raise Error(f"{out}: no such folder: {Path(out).parent}")
-    refuse_unused(overrides, "data", "image", "augment", "model", "train.seed")
-    settings = config.load(config_path, list(overrides))
+    refuse_unused(overrides, "data", "image", "augment", "model", "train.seed", "train.init")
+    settings = with_initial_network(config.load(config_path, list(overrides)))
     geometry = networks.geometry(settings)
     chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)
     images = cache.prepared(chosen, geometry, settings.data.cache, progress=True)

@@ -50,13 +50,15 @@ def add(lm: LM, texts: Sequence[str], share: float | None = None, order: int | N
     """
     before = after = float("nan")
     if share is None:
-        if len(texts) < FEWEST:
+        different = list(dict.fromkeys(texts))
+        if len(different) < FEWEST:
             raise Error(
-                f"{len(texts)} lines of text are too few to find their share in the mixture; at least {FEWEST} are "
+                f"{len(different)} different lines of text are too few to find their share in the mixture; at least {FEWEST} are "
                 "needed. Give it with --share, for example 0.3"
             )
-        held_out = texts[::EVERY]
-        rest = [text for i, text in enumerate(texts) if i % EVERY]
+        chosen = set(different[::EVERY])  # with all copies: a model knows lines that it has seen
+        held_out = [text for text in texts if text in chosen]
+        rest = [text for text in texts if text not in chosen]
         old, new = (_probabilities(model, held_out) for model in (lm, ngram.build(rest, order or lm.order)))
         share = _best_share(old, new)
         before, after = (float(np.exp(-np.log(p).mean())) for p in (old, (1 - share) * old + share * new))

@@ -13,7 +13,7 @@ from hwr.engines.base import Engine, Group, Trainer, Weights
 from hwr.system import files, memory, threads
 from hwr.system.processes import rank_and_world_size
 
-__all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "trainer"]
+__all__ = ["Engine", "Group", "Trainer", "Weights", "chosen", "exported", "reader", "require_torch", "trainer"]
 
 threads.wait_briefly()  # before a module of this package imports a library
 
@@ -49,6 +49,19 @@ def chosen(config: Config, lines: int | None = None) -> Literal["torch", "onnx",
     return "torch"
 
 
+def require_torch(what: str) -> None:
+    """Check that PyTorch is installed, before work that would be lost without it.
+
+    Args:
+        what: Needs it; begins the message.
+
+    Raises:
+        Error: It is not installed.
+    """
+    if not _installed("torch"):
+        raise Error(f"{what} needs PyTorch: pip install '.[torch]'")
+
+
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
@@ -71,6 +84,7 @@ def trainer(config: Config, classes: int, *, fresh: bool = True) -> Trainer:
     """
     match config.engine.name:
         case "torch" | "auto":
+            require_torch("training")
             from hwr.engines.torch_trainer import TorchTrainer
 
             with memory.errors(_SIZES):
@@ -95,6 +109,7 @@ def reader(config: Config, classes: int, weights: Mapping[str, np.ndarray], line
     """
     match chosen(config, lines):
         case "torch":
+            require_torch("this way of reading")
             from hwr.engines.torch import TorchEngine
 
             with memory.errors(_SIZES):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint, gluon_params, networks
+from hwr import Error, checkpoint, engines, gluon_params, networks
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
 from hwr.system.atomic import replacing
@@ -51,6 +51,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
         networks.check_gluon(config, out)
         gluon_params.write(out, loaded.weights)
         return 0.0
+    engines.require_torch(f"--format {kind}")
     from hwr.engines import torch_export
     from hwr.engines.torch import TorchEngine
 

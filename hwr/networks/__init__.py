@@ -131,7 +131,10 @@ def from_gluon(weights: Mapping[str, np.ndarray], config: Config) -> tuple[Confi
         Error: The weights are not of such a network, or not for this image size.
     """
     if not spec(config).GLUON:
-        raise Error(f"Gluon files hold the original network, but model.arch is {config.model.arch}")
+        raise Error(
+            f"Gluon files hold the original network, but model.arch is {config.model.arch}; choose a recipe for that "
+            "network (--config iam_line)"
+        )
     given: Any = config.model
     model, classes, features = original.infer(weights, given, config.image)
     found, size = config.model_copy(update={"model": model}), config.image

@@ -79,6 +79,8 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     Raises:
         Error: Anything that the user can fix.
     """
+    if config.engine.name in ("auto", "torch"):
+        engines.require_torch("training")
     dataset = data.read(config.data)
     for note in dataset.notes:
         say(f"note: {note}")
