@@ -30,24 +30,25 @@ class Error(Exception):
     """
 
 
-def __getattr__(name: str) -> Any:
-    module: Any
-    match name:
-        case "Config":
-            from hwr import config as module
-        case "Report" | "evaluate":
-            from hwr.evaluation import evaluate as module
-        case "Reading" | "Recognizer" | "load":
-            from hwr import recognizer as module
-        case "train":
-            from hwr.training import loop as module
-        case "beam" | "lm" | "words":
-            from hwr import former
+if not TYPE_CHECKING:  # type checkers would take any name for an attribute
 
-            return former.module(name)
-        case _:
-            raise AttributeError(f"module 'hwr' has no attribute {name!r}")
-    return getattr(module, name)
+    def __getattr__(name: str) -> Any:
+        match name:
+            case "Config":
+                from hwr import config as module
+            case "Report" | "evaluate":
+                from hwr.evaluation import evaluate as module
+            case "Reading" | "Recognizer" | "load":
+                from hwr import recognizer as module
+            case "train":
+                from hwr.training import loop as module
+            case "beam" | "lm" | "words":
+                from hwr import former
+
+                return former.module(name)
+            case _:
+                raise AttributeError(f"module 'hwr' has no attribute {name!r}")
+        return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -100,6 +100,9 @@ class Recognizer:
         else:
             self.engine = engines.reader(config, checkpoint.alphabet.classes, checkpoint.weights, lines)
 
+    def __repr__(self) -> str:
+        return f"<Recognizer: {self.name or 'without a name'}, {self.engine.name} on {self.engine.device}>"
+
     def with_config(self, config: Config) -> "Recognizer":
         """A recognizer with the same engine and other settings for data, reading and decoding."""
         for section in ("engine", "model", "image"):
@@ -224,7 +227,8 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
     """Load a model for reading.
 
     It runs on this machine's best device and in a suitable precision, whatever it was trained on. The caller's random
-    generators and torch's global flags are not changed.
+    generators and torch's global flags are not changed. Threads may share a model. To read in several processes, start
+    them by `spawn`, or load the model in each: PyTorch hangs in a process that was forked after it has computed.
 
     Args:
         model: A `.safetensors`, `.params` or `.onnx` file, or the name of a bundled model; None: $HWR_MODEL, else the
@@ -243,8 +247,10 @@ def pixels_of(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarra
     """The grey pixels of an image, (H, W) uint8; see `Recognizer.read`."""
     if isinstance(image, Image.Image):
         return grey_of(image)
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, str | Path | bytes):
         return read_image(image)
+    if not isinstance(image, np.ndarray):
+        raise Error(f"an image must be a path, bytes, a NumPy array or a Pillow image, not a {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
         raise Error(f"an image must be (H, W) or (H, W, 3) uint8, not {image.shape} {image.dtype}")
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

@@ -1,10 +1,14 @@
 """The Python API: its results, equal to the command line's, and no side effects."""
 
+import io
 import json
+import pickle
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,3 +189,28 @@ def test_images_of_any_kind_read_alike(model: Path, image: Path, tmp_path: Path)
             reader.read(bad)
     with pytest.raises(hwr.Error, match="engine"):
         reader.with_config(hwr.Config.load(None, ["engine.device=cuda:7"]))
+
+
+def test_other_types_are_refused(model: Path, image: Path, tmp_path: Path) -> None:
+    reader: Any = hwr.load(model)
+    for bad in (io.BytesIO(image.read_bytes()), [image], None):
+        with pytest.raises(hwr.Error, match="an image must be a path, bytes, a NumPy array or a Pillow image, not a"):
+            reader.read(bad)
+    with pytest.raises(hwr.Error, match=r"a model such as hwr\.load\('hwr-latin'\), not a str"):
+        hwr.evaluate("hwr-latin", tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(hwr.Error, match="train needs a Config, a YAML file or the name of a recipe, not a dict"):
+        hwr.train({"train": {"epochs": 1}}, tmp_path / "run")  # type: ignore[arg-type]
+
+
+def test_results_are_shown_in_a_line(model: Path, drawn: Path) -> None:
+    reader = hwr.load(model)
+    assert re.fullmatch(r"<Recognizer: \S+, (onnx|torch) on cpu>", repr(reader))
+    assert re.fullmatch(r"<Report: test, \d+ lines, CER [\d.]+, WER [\d.]+>", repr(hwr.evaluate(reader, drawn)))
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_model_can_be_pickled(model: Path, image: Path, engine: str) -> None:
+    """As multiprocessing's `spawn` does."""
+    pytest.importorskip("onnxruntime")
+    reader = hwr.load(model, [f"engine.name={engine}"])
+    assert pickle.loads(pickle.dumps(reader)).read(image) == reader.read(image)

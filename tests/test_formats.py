@@ -195,7 +195,7 @@ def test_wrong_encodings(tmp_path: Path, page: np.ndarray) -> None:
         read(tmp_path, "data.format=page")
     path.unlink()
     (tmp_path / "x.tsv").write_bytes("image\ttext\na page.png\t\u00e9\n".encode("latin-1"))
-    with pytest.raises(Error, match=r"x\.tsv:2: not UTF-8"):
+    with pytest.raises(Error, match=r"x\.tsv:2: not UTF-8: .*; save the file as UTF-8"):
         read(tmp_path / "x.tsv")
     (tmp_path / "a page.gt.txt").write_bytes("\u00e9".encode("latin-1"))
     with pytest.raises(Error, match=r"a page\.gt\.txt:1: not UTF-8"):
@@ -270,6 +270,7 @@ def test_tables(tmp_path: Path) -> None:
         ("image\twords\ni/0.png\tb\n", r"x\.tsv:1: has no column text"),
         ("image\ttext\nnone.png\tb\n", r"x\.tsv:2: no such image"),
         ("image\ttext\n../x.png\tb\n", r"x\.tsv:2: the image '\.\./x\.png': its path must lead from"),
+        ("image\ttext\nC:\\x.png\tb\n", r"x\.tsv:2: the image .*x\.png': its path must lead from"),
         ("image\ttext\ni/0.png\tb\ni/0.png\tc\n", r"x\.tsv:3: i/0 already occurs at .*x\.tsv:2"),
         ("image\ttext\tsplit\ni/0.png\tb\tsome\n", r"x\.tsv:2: the split of i/0 is 'some'"),
         ("image\ttext\ni/0.png\t\n", r"no line with a text"),

@@ -273,6 +273,10 @@ def test_a_damaged_language_model_in_a_checkpoint(model: Path, language: Path, d
     ("options", "message"),
     [
         (["--decoder", "greedy", "--lm", "no.arpa"], "lm no.arpa needs the beam search, but the decoder is greedy"),
+        (
+            ["--decoder", "greedy", "--lm-weight", "0.5"],
+            "lm_weight 0.5 needs the beam search, but the decoder is greedy",
+        ),
         (["--decoder", "greedy", "--beam", "16"], "beam 16 needs the beam search"),
         (["--decoder", "greedy", "--length-bonus", "0"], "length_bonus 0 needs the beam search"),
         (["--decoder", "greedy", "--words", "w"], "words w needs the beam search"),

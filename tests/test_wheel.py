@@ -65,6 +65,23 @@ def test_the_wheel_has_the_recipes_and_the_model_and_no_user_files(installed: Pa
     assert any(point.value == "hwr.__main__:run" for point in found.entry_points)
 
 
+def test_type_checkers_see_the_types(installed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "user.py").write_text("import hwr\nhwr.load().read('a.png').text + 1\nhwr.lode()\n")
+    environment = {**os.environ, "MYPYPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent", "user.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert '2: error: Unsupported operand types for + ("str" and "int")' in done.stdout
+    assert '3: error: Module has no attribute "lode"' in done.stdout
+    assert (installed / "hwr/py.typed").is_file()
+
+
 def test_the_installed_wheel_reads_and_trains_from_any_folder(installed: Path, drawn: Path, tmp_path: Path) -> None:
     def hwr(*arguments: object) -> str:
         return run(tmp_path, "-m", "hwr", *arguments, PYTHONPATH=str(installed), HWR_CACHE=str(tmp_path / "cache"))

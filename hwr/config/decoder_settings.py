@@ -66,10 +66,10 @@ def check(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> None:
         if value is None or not option.needs:
             continue
         shown = f"{value:g}" if isinstance(value, float) else str(value)
-        if option.needs != "beam" and settings[option.needs] is None:
-            raise ValueError(f"{key} {shown} needs {option.needs} (--{option.needs} FILE)")
         if greedy:
             raise ValueError(f"{key} {shown} needs the beam search, but the decoder is greedy; drop one of them")
+        if option.needs != "beam" and settings[option.needs] is None:
+            raise ValueError(f"{key} {shown} needs {option.needs} (--{option.needs} FILE)")
 
 
 def complete(settings: Mapping[str, Any], declared: Mapping[str, Option]) -> dict[str, Any]:

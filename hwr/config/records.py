@@ -1,10 +1,11 @@
 """The typed config: one record per stage, strict, frozen. `Config()` is the original system (configs/iam_line.yaml)."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from hwr.config import combinations, decoder_settings
 from hwr.config.decoder_settings import Option
@@ -23,6 +24,13 @@ Calibration = tuple[Temperature, Annotated[float, Field(gt=0, le=1e3)], Annotate
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+def _from_home(value: Any) -> Any:
+    """A path, or several, with `~/` as a shell expands it; it does not in `--set data.root=~/lines`."""
+    if isinstance(value, tuple):
+        return tuple(map(_from_home, value))
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 class Data(Record):
@@ -46,6 +54,8 @@ class Data(Record):
     normalise: Literal["NFC", "NFKC", "NFD", "none"] = "NFC"
     alphabet: str = "auto"
     cache: str | None = None
+
+    _home = field_validator("root", "lists", "images", "alphabet", "cache")(_from_home)
 
     @model_validator(mode="after")
     def _shares(self) -> "Data":
@@ -107,6 +117,8 @@ class Original(Record):
     layers: Few = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     pretrained: str = "auto"
+
+    _home = field_validator("pretrained")(_from_home)
 
 
 class CRNN(Record):
@@ -175,6 +187,8 @@ class Train(Record):
     images_every: Annotated[int, Field(ge=0)] = 5
     save_minutes: Annotated[float, Field(gt=0)] = 10.0
 
+    _home = field_validator("init")(_from_home)
+
 
 class SelfTraining(Record):
     """A second round of fine-tuning, with lines that have no ground truth; see `hwr.training.self_training`."""
@@ -184,6 +198,8 @@ class SelfTraining(Record):
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
     share: Annotated[float, Field(gt=0, lt=1)] = 0.65
     epochs: Count = 3
+
+    _home = field_validator("unlabelled")(_from_home)
 
     @model_validator(mode="after")
     def _used(self) -> "SelfTraining":
@@ -259,6 +275,8 @@ class Decode(Record):
     temperature: Annotated[Temperature, Option()] = 1.0
     calibration: Annotated[Calibration | None, Option()] = None
     greedy_calibration: Annotated[Calibration | None, Option()] = None
+
+    _home = field_validator("lm", "words")(_from_home)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Decode":

@@ -12,6 +12,10 @@ from hwr import Error
 # characters of a number. Without them a few lines of YAML make billions of values.
 MOST, NODES, DEPTH, DIGITS = 300_000, 200_000, 20, 100
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# `1:30` is 90 in YAML 1.1, and `010` is 8; nobody means that.
+_OLD_NUMBER = re.compile(r"[-+]?(?:[0-9_]+(?::[0-9.]+)+|0[0-9_]+)")
+
 # What PyYAML's constructors raise on values such as `2024-13-45` or `!!int ""`; YAMLError comes from its parser.
 _FAULTS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -129,8 +133,12 @@ def _check(node: yaml.Node, path: str) -> None:
         if depth > DEPTH:
             raise Error(f"{line}: not valid YAML here: nested more than {DEPTH} levels deep")
         if isinstance(node, yaml.ScalarNode):
-            if len(node.value) > DIGITS and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            if len(node.value) > DIGITS and node.tag in _NUMBERS:
                 raise Error(f"{line}: a number of {len(node.value):,} characters; put a text in quotes")
+            if node.tag in _NUMBERS and _OLD_NUMBER.fullmatch(node.value):
+                raise Error(
+                    f"{line}: YAML reads {node.value} in base 60 or 8; write the number that you mean, or a text in quotes"
+                )
         elif isinstance(node, yaml.SequenceNode):
             todo += ((item, depth + 1) for item in node.value)
         elif isinstance(node, yaml.MappingNode):

@@ -36,12 +36,16 @@ class OnnxEngine:
     def __init__(self, model: bytes, config: Config, name: str, classes: int) -> None:
         if config.engine.device not in ("auto", "cpu"):
             raise Error(f"{name}: onnxruntime runs on the CPU only; set engine.device=cpu")
-        self._name, self._classes = name, classes
+        self._name, self._classes, self._config = name, classes, config
         self._model, self._lock, self._own = model, threading.Lock(), threading.local()
         self._threads = config.engine.threads or usable_cores()
         self._sessions = {self._threads: _session(model, name, self._threads)}
         self._any_width = networks.geometry(config).any_width
         self.group = Group()
+
+    def __reduce__(self) -> tuple[type["OnnxEngine"], tuple[bytes, Config, str, int]]:
+        """Pickled as what it is made from: onnxruntime's sessions can't be sent to another process."""
+        return OnnxEngine, (self._model, self._config, self._name, self._classes)
 
     def logits(self, batch: Batch) -> np.ndarray:
         feed = {"pixels": batch.images}

@@ -174,6 +174,9 @@ class Report:
     model: Recognizer
     checkpoint: str
 
+    def __repr__(self) -> str:
+        return f"<Report: {self.split}, {len(self.lines)} lines, CER {self.cer:.4f}, WER {self.wer:.4f}>"
+
     @property
     def cer(self) -> float:
         """Character error rate, a fraction: cased, spaces counted."""
@@ -248,8 +251,10 @@ def evaluate(
         checkpoint: The name of the model's file, for the report.
 
     Raises:
-        Error: The dataset can't be read, or the split has no lines.
+        Error: The dataset can't be read, the split has no lines, or `model` is something else.
     """
+    if not isinstance(model, Recognizer):
+        raise Error(f"evaluate needs a model such as hwr.load({str(model)!r}), not a {type(model).__name__}")
     config = model.config
     if root is not None:
         roots = str(root) if isinstance(root, str | Path) else tuple(map(str, root))

@@ -221,7 +221,9 @@ def read_text(path: str | Path, most: int = MOST) -> str:
     except UnicodeDecodeError as error:
         if encoding == "utf-16":
             raise Error(f"{path}: damaged UTF-16: {error.reason}") from None
-        raise Error(f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}") from None
+        raise Error(
+            f"{path}:{content.count(10, 0, error.start) + 1}: not UTF-8: {error.reason}; save the file as UTF-8"
+        ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

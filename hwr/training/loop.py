@@ -49,6 +49,8 @@ def train(
     Raises:
         Error: Anything that the user can fix, before training where possible.
     """
+    if not isinstance(config, Config | str | Path):
+        raise Error(f"train needs a Config, a YAML file or the name of a recipe, not a {type(config).__name__}")
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:

@@ -95,7 +95,7 @@ def _id(row: dict[str, Any], part: str, source: str) -> str:
 
 def _line(row: dict[str, Any], id: str, folder: Path, source: str) -> Line:
     name, text, writer = _cell(row, IMAGE, source), _cell(row, TEXT, source), row.get("writer")
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or PureWindowsPath(name).drive:
         raise Error(
             f"{source}: the image {name!r}: its path must lead from {folder} to a file in it or below it, without .."
         )
