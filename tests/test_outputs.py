@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,16 @@ def test_pdfs_of_images_say_that_they_are_pdf_a(page: PageReading, tmp_path: Pat
     (tmp_path / "a page.jpg").write_bytes(b"no image")
     with pytest.raises(Error, match="damaged, or not an image"):
         pdf.write([page])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_and_ends_no_process(page: PageReading, tmp_path: Path) -> None:
+    pytest.importorskip("pikepdf")
+    (tmp_path / "1.pdf").write_bytes(pdf.write([page]))
+    code = "import sys; from pathlib import Path; from hwr.pages.outputs import pdf\n"
+    code += "try: pdf.join([Path(sys.argv[1])] * 2, Path('/dev/full'))\nexcept OSError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "1.pdf"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[Errno 28] No space left on device\n", "")
 
 
 @pytest.mark.skipif(not shutil.which("verapdf"), reason="no veraPDF here")

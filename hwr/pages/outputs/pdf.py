@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hwr import Error, __version__
 from hwr.images import documents
@@ -58,7 +58,11 @@ def write(pages: Sequence[PageReading]) -> bytes:
 
 
 def join(paths: Iterable[Path], out: Path) -> None:
-    """Join the pages of several files made by `write`. Memory does not grow with their sizes."""
+    """Join the pages of several files made by `write`. Memory does not grow with their sizes.
+
+    Raises:
+        OSError: The file can't be written.
+    """
     pikepdf, paths = _pikepdf(), list(paths)
     if len(paths) > MANY:  # a system allows a few hundred open files
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
@@ -73,7 +77,47 @@ def join(paths: Iterable[Path], out: Path) -> None:
             part = stack.enter_context(pikepdf.open(path))
             archival = archival and "/OutputIntents" in part.Root
             pdf.pages.extend(part.pages)
-        _save(pdf, out, archival)
+        with open(out, "wb", buffering=0) as file:
+            remembering = _Remembering(file)
+            with io.BufferedWriter(remembering) as buffered:
+                _save(pdf, buffered, archival)
+        if remembering.error is not None:
+            raise remembering.error
+
+
+class _Remembering(io.RawIOBase):
+    """Writes to a file, and remembers an error instead of raising it: qpdf writes again after an exception, and aborts.
+
+    It has no `fileno`, through which pikepdf would write itself.
+
+    Attributes:
+        error: Of the first write that failed.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """As the file."""
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As the file's."""
+        return self._file.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        """Write what the disk takes; after an error, nothing."""
+        if self.error is None:
+            try:
+                return self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
 
 
 def _pikepdf() -> Any:
@@ -215,7 +259,7 @@ def _numbers(*values: float) -> str:
     return " ".join(f"{value:.4f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}" for value in values)
 
 
-def _save(pdf: Any, out: io.BytesIO | Path, archival: bool) -> None:
+def _save(pdf: Any, out: BinaryIO, archival: bool) -> None:
     """Save the document.
 
     Args:
