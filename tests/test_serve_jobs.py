@@ -49,6 +49,26 @@ def test_a_job_is_resumed_once(tmp_path: Path) -> None:
         store.close()
 
 
+def test_only_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    path, aside = tmp_path / "jobs.sqlite", tmp_path / "jobs.sqlite.damaged"
+    store = Store(path)
+    job = store.add_job("read", {})
+    store.close()
+    (blocked := tmp_path / "jobs.sqlite-wal").mkdir()  # as on a full disk, SQLite can't begin to write
+    with pytest.raises(Error, match=r"jobs\.sqlite: can't be used: "):
+        Store(path)
+    assert not aside.exists()
+    blocked.rmdir()
+    store = Store(path)
+    assert [one.id for one in store.jobs()] == [job.id]
+    store.close()
+    path.write_bytes(b"no database" * 1000)
+    store = Store(path)
+    assert store.jobs() == []
+    store.close()
+    assert aside.read_bytes() == b"no database" * 1000
+
+
 def test_a_full_disk_does_not_end_the_jobs_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,17 +52,17 @@ class Store:
 
     Args:
         path: Its file.
+
+    Raises:
+        Error: The file can't be used now, because the disk is full, for example; it stays as it is.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            self._db = _opened(path)
-        except sqlite3.DatabaseError:
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            path.replace(path.with_name(f"{path.name}.damaged"))
-            self._db = _opened(path)
+            self._db = _opened_or_new(path)
+        except (sqlite3.Error, OSError) as error:
+            raise Error(f"{path}: can't be used: {error}") from error
         # Nothing runs yet: what did when the last server ended was stopped by that.
         self._do("UPDATE jobs SET state = 'stopped' WHERE state IN ('waiting', 'running')")
 
@@ -130,6 +130,19 @@ class Store:
     def has_session(self, key: str, seconds: float) -> bool:
         """Whether a session is at most this old."""
         return bool(self._do("SELECT 1 FROM sessions WHERE key = ? AND created > ?", (key, time.time() - seconds)))
+
+
+def _opened_or_new(path: Path) -> sqlite3.Connection:
+    """Open a database; a damaged file is set aside first."""
+    try:
+        return _opened(path)
+    except sqlite3.OperationalError:  # a full disk or the like, which says nothing about the file
+        raise
+    except sqlite3.DatabaseError:
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        return _opened(path)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
