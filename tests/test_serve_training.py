@@ -180,6 +180,31 @@ def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch:
     assert bench.models.trained()[0].name == "model-1"
 
 
+def test_a_new_training_takes_nothing_from_a_lost_one(bench: Workbench) -> None:
+    accept(bench)
+    left = bench.project.hidden / "runs" / "job-1"  # of the first job in a database that is gone
+    for part in ("train", "val", "test"):
+        (left / "lines" / part).mkdir(parents=True)
+    (left / "lines/skipped.json").write_text('["an old line"]', encoding="utf-8")
+    bench.models.training.append("train.lr=1e9")  # ends it soon
+    bench.models.training.append("train.clip=1e9")
+    job = ended(bench, bench.start_training(None).id)
+    assert job.id == 1
+    assert (job.progress["train"], job.progress["skipped"]) == (17, [])
+
+
+def test_a_training_says_which_settings_differ(bench: Workbench) -> None:
+    accept(bench)
+    bench.models.training.append("train.lr=1e9")
+    bench.models.training.append("train.clip=1e9")
+    job = ended(bench, bench.start_training(None).id)
+    bench.models.training[-2:] = ["train.lr=0.001", "train.clip=2"]
+    bench.jobs.resume(job.id)
+    error = ended(bench, job.id).error
+    assert "can't be resumed with a different config. These keys differ:\ntrain.lr: " in error
+    assert "\ntrain.clip: " in error
+
+
 def test_a_training_that_fails_says_why(bench: Workbench) -> None:
     accept(bench)
     bench.models.training.append("train.lr=1e9")

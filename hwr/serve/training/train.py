@@ -1,6 +1,7 @@
 """Train on a project's corrected lines, and judge the result on those that were held back."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -55,7 +56,8 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     """
     run = project.hidden / "runs" / f"job-{work.job.id}"
     data = run / "lines"
-    if not data.is_dir():
+    # A new job has made no progress. What lies in its place is of a job in a database that is lost.
+    if not work.job.progress or not data.is_dir():
         shutil.rmtree(run, ignore_errors=True)
         divided = lines.divide(project)
         lines.write_unchecked(lines.unchecked(project, _most(models, len(divided.train))), run / UNCHECKED)
@@ -150,8 +152,9 @@ def _run(out: Path, overrides: Sequence[str], work: Work, counts: dict[str, Any]
         raise Stopped
     if status:
         tail = errors.read_text("utf-8", "replace").strip().rpartition("\n")[2]
-        reason = next((line for line in reversed(said) if line.startswith("error: ")), tail or f"status {status}")
-        raise Error(f"the training failed: {reason.removeprefix('error: ')}")
+        # The last that the process says, in one or more lines.
+        reason = "\n".join(itertools.dropwhile(lambda line: not line.startswith("error: "), said))
+        raise Error(f"the training failed: {reason.removeprefix('error: ') or tail or f'status {status}'}")
 
 
 def _stop_on_request(process: "subprocess.Popen[bytes]", work: Work) -> None:
