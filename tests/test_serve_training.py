@@ -108,6 +108,15 @@ def test_the_model_that_a_folder_began_with_is_remembered(model: Path, tmp_path:
     Workbench(folder, str(model), SETTINGS).close()
 
 
+def test_strange_files_do_not_disturb_the_names_of_models(bench: Workbench) -> None:
+    models = bench.models
+    assert models.new_name() == "model-1"
+    models.folder.mkdir(exist_ok=True)
+    for name in ("model-2.json", "model-10.safetensors", "model-11 (copy).json", "model-x.json", "model-12.json~"):
+        (models.folder / name).write_text("{}", encoding="utf-8")
+    assert models.new_name() == "model-11"
+
+
 def test_too_few_lines_are_refused(bench: Workbench) -> None:
     with pytest.raises(Error, match="at least 5 corrected lines; there are 0"):
         bench.start_training(None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from hwr.system.atomic import replacing
 
 # The name of the model that the project began with.
 BASE = "base"
+
+# The files of a trained model. Either may lack the other, after a kill.
+_OWN = re.compile(r"model-([0-9]{1,9})\.(?:json|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,9 @@ class Models:
             self.current = name
 
     def new_name(self) -> str:
-        """A name for the next trained model."""
-        numbers = [int(path.stem.rpartition("-")[2]) for path in self.folder.glob("model-*.json")]
+        """A name for the next trained model. Copies like `model-1 (copy).json` don't matter."""
+        names = (path.name for path in self.folder.glob("model-*"))
+        numbers = [int(found[1]) for name in names if (found := _OWN.fullmatch(name))]
         return f"model-{max(numbers, default=0) + 1}"
 
     def add(self, model: Trained, content: bytes) -> None:
