@@ -10,9 +10,9 @@ import pytest
 
 from hwr import Error, config, data
 from hwr.evaluation import metrics
-from hwr.serve.project import edits
+from hwr.serve.project import edits, held_back
 from hwr.serve.project.database import Job
-from hwr.serve.training import held_back, lines, train
+from hwr.serve.training import lines, train
 from hwr.serve.training.models import BASE
 from hwr.serve.workbench import Workbench
 
@@ -50,6 +50,14 @@ def test_of_many_pages_whole_ones_are_held_back() -> None:
     assert new == {pair for pair in many if pair[0] in pages}  # whole pages
     assert not pages & {"p0", "p1"}  # lines of these were trained on
     assert held(decided, few) == held(held_back.assign({}, few), few)
+
+
+def test_merged_lines_are_held_back_if_a_part_was() -> None:
+    decided = {"p/l1": True, "p/l2": False, "q": True, "q/l1": False}
+    assert held_back.merge(decided, "p", ["l2", "l1"]) == {**decided, "p/l2": True}
+    assert held_back.merge(decided, "p", ["l3", "l2"]) == {**decided, "p/l3": False}  # a part was trained on
+    assert held_back.merge(decided, "p", ["l3", "l4"]) == decided  # no part was in a training
+    assert held_back.merge(decided, "q", ["l1", "l2"]) == {**decided, "q/l1": True}
 
 
 def test_the_gain_has_an_interval_over_the_same_lines() -> None:
@@ -120,6 +128,32 @@ def test_strange_files_do_not_disturb_the_names_of_models(bench: Workbench) -> N
 def test_too_few_lines_are_refused(bench: Workbench) -> None:
     with pytest.raises(Error, match="at least 5 corrected lines; there are 0"):
         bench.start_training(None)
+
+
+def test_no_part_of_a_held_back_line_is_trained_on(bench: Workbench) -> None:
+    accept(bench)
+    divided = lines.divide(bench.project)
+    for page, line in (divided.test[0], divided.train[0]):
+        middle = sum(x for x, _ in line.polygon) / len(line.polygon)
+        edits.split(bench.project, page.id, line.id, middle, 3, bench.project.page(page.id).revision)
+    again = lines.divide(bench.project)
+    assert (len(again.test), len(again.train) + len(again.val)) == (6, 20)
+    page, line = again.test[0]
+    others = [own for one, own in (*again.train, *again.val) if one.id == page.id]
+    edits.merge(bench.project, page.id, [line.id, others[0].id], bench.project.page(page.id).revision)
+    merged = lines.divide(bench.project)
+    assert (len(merged.test), len(merged.train) + len(merged.val)) == (6, 19)
+
+
+def test_damaged_decisions_are_set_aside(bench: Workbench, capsys: pytest.CaptureFixture[str]) -> None:
+    accept(bench)
+    lines.divide(bench.project)
+    path = bench.project.hidden / held_back.NAME
+    for damaged in (path.read_bytes()[:-20], b"[]"):
+        path.write_bytes(damaged)
+        assert len(lines.divide(bench.project).test) == 5
+        assert path.with_name("held_back.json.damaged").read_bytes() == damaged
+        assert "held_back.json: damaged, and now called held_back.json.damaged" in capsys.readouterr().err
 
 
 def test_texts_that_no_training_takes_are_skipped_and_named(bench: Workbench, drawn: Path, tmp_path: Path) -> None:

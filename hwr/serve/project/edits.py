@@ -9,7 +9,7 @@ from hwr.data import CONTROL
 from hwr.data.formats import page_edit
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
-from hwr.serve.project import outlines
+from hwr.serve.project import held_back, outlines
 from hwr.serve.project.folder import Draft, Project
 from hwr.serve.project.page_state import Conflict, PageLine, PageState
 
@@ -198,6 +198,7 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
         second = page_edit.add(draft.root, to_page(right), to_page(below[1]), line)
         for id, text in ((line, texts[0]), (second, texts[1])):
             page_edit.set_text(draft.root, id, text, old.confidence, checked and bool(text))
+        held_back.update(project.hidden, lambda known: held_back.split(known, page, line, second))
 
     return project.edit(page, change, rev)
 
@@ -224,6 +225,7 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         page_edit.set_text(draft.root, first.id, text, min(sure) if sure else None, all_checked)
         for line in old[1:]:
             page_edit.delete(draft.root, line.id)
+        held_back.update(project.hidden, lambda known: held_back.merge(known, page, [line.id for line in old]))
 
     return project.edit(page, change, rev)
 

@@ -15,9 +15,9 @@ from hwr.data import unusable
 from hwr.images import load, prepare
 from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
+from hwr.serve.project import held_back
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import PageLine, PageState
-from hwr.serve.training import held_back
 
 # With fewer corrected lines, nothing could be held back to judge the training.
 LEAST_LINES = 5
@@ -57,9 +57,8 @@ def divide(project: Project) -> Lines:
     lines = corrected(project)
     if len(lines) < LEAST_LINES:
         raise Error(f"training needs at least {LEAST_LINES} corrected lines; there are {len(lines)}")
-    path = project.hidden / "held_back.json"
-    decided = held_back.assign(held_back.read(path), [(page.id, line.id) for page, line in lines])
-    held_back.write(path, decided)
+    keys = [(page.id, line.id) for page, line in lines]
+    decided = held_back.update(project.hidden, lambda known: held_back.assign(known, keys))
     test = [pair for pair in lines if held_back.is_held_back(decided, pair[0].id, pair[1].id)]
     rest = [pair for pair in lines if not held_back.is_held_back(decided, pair[0].id, pair[1].id)]
     if not test or len(rest) < 3:

@@ -2,10 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hwr import Error
+from hwr.system import terminal
 from hwr.system.atomic import replacing
+
+# The file of the decisions, in the project's hidden folder.
+NAME = "held_back.json"
 
 # The share of lines that is held back, and the number of pages from which whole pages are.
 HELD_BACK = 0.2
@@ -51,19 +57,57 @@ def is_held_back(decided: Mapping[str, bool], page: str, line: str) -> bool:
     return decided.get(f"{page}/{line}", decided.get(page, False))
 
 
-def read(path: Path) -> dict[str, bool]:
-    """The decisions of a project; none if there is no such file or it is damaged."""
+def split(known: Mapping[str, bool], page: str, line: str, second: str) -> dict[str, bool]:
+    """The decisions after a line was split: what holds for it holds for its second part."""
+    own = known.get(f"{page}/{line}")
+    return dict(known) if own is None else {**known, f"{page}/{second}": own}
+
+
+def merge(known: Mapping[str, bool], page: str, lines: Sequence[str]) -> dict[str, bool]:
+    """The decisions after lines were merged into the first of them: it is held back if one of them was."""
+    own = [known.get(f"{page}/{line}", known.get(page)) for line in lines]
+    decided = [one for one in own if one is not None]
+    return {**known, f"{page}/{lines[0]}": any(decided)} if decided else dict(known)
+
+
+# A training and an edit must not overwrite each other's decisions.
+_LOCK = threading.Lock()
+
+
+def update(folder: Path, change: Callable[[dict[str, bool]], dict[str, bool]]) -> dict[str, bool]:
+    """Change the decisions of a project, and return them.
+
+    Args:
+        folder: The project's hidden folder.
+        change: Known decisions -> all decisions.
+
+    Raises:
+        Error: They can't be read or written.
+    """
+    path = folder / NAME
+    with _LOCK:
+        known = _read(path)
+        decided = change(known)
+        if decided != known:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(decided, indent=1, sort_keys=True), encoding="utf-8")
+    return decided
+
+
+def _read(path: Path) -> dict[str, bool]:
+    """The decisions of a project; none if there is no such file. A damaged one is set aside."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {str(key): bool(value) for key, value in found.items()}
+    except FileNotFoundError:
         return {}
-    return {str(key): bool(value) for key, value in found.items()} if isinstance(found, dict) else {}
-
-
-def write(path: Path, decided: Mapping[str, bool]) -> None:
-    """Keep the decisions."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(decided, indent=1, sort_keys=True), encoding="utf-8")
+    except OSError as error:
+        raise Error(f"{path}: could not be read: {error.strerror or error}") from error
+    except (ValueError, AttributeError):  # no JSON, or no object
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        terminal.echo(f"{path}: damaged, and now called {aside.name}; held-back lines are chosen anew", err=True)
+        return {}
 
 
 def _draw(key: str) -> str:
