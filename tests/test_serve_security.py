@@ -103,6 +103,24 @@ def test_the_token_is_needed_everywhere(bench: Workbench) -> None:
     assert http.get("/api/pages").status_code == 401
 
 
+def test_a_new_token_ends_the_sessions_of_the_old(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    http = client(bench, Rules(TOKEN))
+    http.post("/api/session", json={"token": TOKEN})
+    cookies = dict(http.cookies)
+
+    def status(token: str) -> int:
+        again = client(bench, Rules(token))
+        again.cookies.update(cookies)
+        return int(again.get("/api/pages").status_code)
+
+    assert (status(TOKEN), status(TOKEN[::-1])) == (200, 401)
+    ((kept,),) = bench.store._do("SELECT key FROM sessions")
+    assert kept not in cookies.values()
+    monkeypatch.setattr(security, "SESSION_SECONDS", 0.0)
+    assert status(TOKEN) == 401
+    assert bench.store._do("SELECT key FROM sessions") == []
+
+
 def test_a_host_gets_a_token_and_a_short_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Error, match="at least 16 characters"):
         run.run(tmp_path, None, [], [], "0.0.0.0", 0, "short", 1, print)

@@ -66,6 +66,7 @@ class Guard:
 
     def __init__(self, app: App, rules: Rules, store: Store) -> None:
         self._app, self._rules, self._store = app, rules, store
+        store.forget_sessions(SESSION_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -118,7 +119,7 @@ class Guard:
             cookie.load(headers.get("cookie", ""))
         except Exception:  # of any kind, for any malformed header
             return False
-        return COOKIE in cookie and self._store.has_session(cookie[COOKIE].value, SESSION_SECONDS)
+        return COOKIE in cookie and self._store.has_session(self._hash(cookie[COOKIE].value), SESSION_SECONDS)
 
     def is_token(self, token: str) -> bool:
         """Whether this is the token, compared in constant time."""
@@ -127,8 +128,12 @@ class Guard:
     def new_session(self) -> str:
         """The key of a new session."""
         key = secrets.token_urlsafe(32)
-        self._store.add_session(key)
+        self._store.add_session(self._hash(key))
         return key
+
+    def _hash(self, key: str) -> str:
+        """What is kept of a session's key. A new token ends all sessions."""
+        return hmac.new(self._rules.token.encode(), key.encode(), "sha256").hexdigest()
 
     def _limited(self, receive: Receive, headers: dict[str, str]) -> Receive:
         """`receive` with limits on size and time."""

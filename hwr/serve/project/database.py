@@ -124,8 +124,12 @@ class Store:
     # --- Sessions ---
 
     def add_session(self, key: str) -> None:
-        """Remember a browser's session."""
+        """Remember a browser's session by a hash of its key."""
         self._do("INSERT OR REPLACE INTO sessions VALUES (?, ?)", (key, time.time()))
+
+    def forget_sessions(self, seconds: float) -> None:
+        """Delete the sessions that are older than this."""
+        self._do("DELETE FROM sessions WHERE created <= ?", (time.time() - seconds,))
 
     def has_session(self, key: str, seconds: float) -> bool:
         """Whether a session is at most this old."""
