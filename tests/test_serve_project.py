@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import re
 import threading
 import unicodedata
@@ -484,6 +485,23 @@ def test_an_export_has_a_file_for_each_image(tmp_path: Path, kind: str) -> None:
         "a~2.xml": "a.png",
         "b.xml": "b.png",
     }
+
+
+def test_a_table_holds_lines_of_images_with_long_names(tmp_path: Path) -> None:
+    names = [f"{'é' * 120}{end}.png" for end in "ab"]
+    for name in names:
+        photo(tmp_path / name)
+    project, store = Project(tmp_path), Store(tmp_path / ".hwr/test.sqlite")
+    for page in project.pages():
+        (line,) = edits.set_lines(project, page.id, [Found(BOX)]).lines
+        edits.set_text(project, page.id, line.id, "text", True, line.revision)
+    export.write(project, store, None, export.TABLE, tmp_path / "out.zip")
+    store.close()
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        rows = [json.loads(row) for row in archive.read("metadata.jsonl").decode().splitlines()]
+        assert {row["file_name"] for row in rows} < set(archive.namelist())
+    assert [row["id"].partition("/")[0] for row in rows] == names
+    assert [row["file_name"] for row in rows] == [f"images/{'é' * 100}{end}.png" for end in ("", "~2")]
 
 
 def test_broken_files_are_pages_with_an_error(project: Project, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from hwr import Error
 from hwr.data import CONTROL, PARTS, Dataset, Line
 from hwr.images import load
 
+# Bytes of UTF-8 in a file name, at most: most systems allow 255, with the number of a name in use and a suffix.
+MOST_BYTES = 200
+
 
 def lines(dataset: Dataset) -> list[Line]:
     """All lines: train, val, test."""
@@ -37,9 +40,10 @@ class Names:
 def free_name(wanted: str, default: str, used: Names) -> str:
     """A file name without folders that is not used yet.
 
-    What UTF-8 or XML can't hold becomes a dash, as do slashes and blanks.
+    What UTF-8 or XML can't hold becomes a dash, as do slashes and blanks. Of a long name, the first `MOST_BYTES` are kept.
     """
-    return used.free(CONTROL.sub("-", re.sub(r"[/\s]", "-", wanted)).lstrip(".-") or default)
+    name = CONTROL.sub("-", re.sub(r"[/\s]", "-", wanted)).lstrip(".-")
+    return used.free(name.encode()[:MOST_BYTES].decode("utf-8", "ignore") or default)
 
 
 def file_names(dataset: Dataset) -> dict[str, str]:
