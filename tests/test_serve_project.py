@@ -4,6 +4,8 @@ import importlib.util
 import io
 import json
 import re
+import subprocess
+import sys
 import threading
 import unicodedata
 import zipfile
@@ -20,7 +22,7 @@ from hwr.data.formats import alto, page_edit, xml
 from hwr.data.formats import page as page_format
 from hwr.data.formats.marked_pages import Marked
 from hwr.recognizer import Reading
-from hwr.serve.project import edits, export, outlines, uploads
+from hwr.serve.project import adding, edits, export, outlines, uploads
 from hwr.serve.project.coordinates import Frame
 from hwr.serve.project.database import Store
 from hwr.serve.project.edits import Found
@@ -467,6 +469,64 @@ def test_uploaded_texts_of_images_of_one_stem(tmp_path: Path) -> None:
     (project.root / "a.png").unlink()
     assert sent(project, {"a.png": picture})["a.png"] == "a-2.png"
     assert texts(project)["a-2.png"] == []
+
+
+@pytest.fixture
+def book() -> bytes:
+    """A PDF of three pages."""
+    pytest.importorskip("pypdfium2")
+    content = io.BytesIO()
+    first, *others = (Image.new("L", (60, 40), grey) for grey in (100, 150, 200))
+    first.save(content, "PDF", save_all=True, append_images=others)
+    return content.getvalue()
+
+
+def listed(folder: Path) -> list[str]:
+    """The files of a project."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if not name.startswith(".hwr/versions"))
+
+
+def test_a_pdf_is_added_as_a_whole_or_not_at_all(tmp_path: Path, book: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = adding.replacing
+
+    def full(path: Path) -> Any:
+        if "-002" in path.name:
+            raise Error(f"{path}: could not be written: No space left on device.")
+        return write(path)
+
+    project = Project(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(adding, "replacing", full)
+        (refused,) = uploads.store(project, [Upload("book.pdf", io.BytesIO(book))])
+    assert "No space left" in refused.error
+    assert listed(tmp_path) == []
+    added = uploads.store(project, [Upload("book.pdf", io.BytesIO(book))])
+    assert [one.stored for one in added] == [f"book-00{n}.jpg" for n in (1, 2, 3)]
+    assert listed(tmp_path) == [f"book-00{n}.jpg" for n in (1, 2, 3)] + ["book.pdf"]
+
+
+def test_the_next_server_adds_the_pages_that_a_killed_one_left(tmp_path: Path, book: bytes) -> None:
+    (root := tmp_path / "project").mkdir()
+    (tmp_path / "book.pdf").write_bytes(book)
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from hwr.serve.project import adding, uploads
+        from hwr.serve.project.folder import Project
+        write = adding.replacing
+        adding.replacing = lambda path: os._exit(9) if "-002" in path.name else write(path)
+        with open(sys.argv[2], "rb") as file:
+            uploads.store(Project(Path(sys.argv[1])), [uploads.Upload("book.pdf", file)])"""
+    assert subprocess.run([sys.executable, "-c", code, root, tmp_path / "book.pdf"]).returncode == 9
+    assert [name for name in listed(root) if not name.startswith(".hwr")] == ["book-001.jpg"]
+    added = adding.add_pdfs(Project(root))
+    assert [(one.name, one.stored) for one in added] == [
+        ("book.pdf", name) for name in ("book-002.jpg", "book-003.jpg", "book.pdf")
+    ]
+    assert listed(root) == [f"book-00{n}.jpg" for n in (1, 2, 3)] + ["book.pdf"]
+    (root / "book-002.jpg").unlink()
+    assert adding.add_pdfs(Project(root)) == []  # a page that the user deleted does not come back
 
 
 @pytest.mark.parametrize("kind", ["page", "alto"])

@@ -10,7 +10,7 @@ import uvicorn
 from hwr import Error
 from hwr.serve.api.app import build
 from hwr.serve.api.security import LOCAL, Rules
-from hwr.serve.project import uploads
+from hwr.serve.project import adding
 from hwr.serve.training.models import BASE
 from hwr.serve.workbench import Workbench
 
@@ -45,7 +45,7 @@ def run(
     listener = _listen(host, port)
     try:
         workbench = Workbench(folder, checkpoint, reading, training)
-        for stored in uploads.add_pdfs(workbench.project):
+        for stored in adding.add_pdfs(workbench.project):
             say(f"hwr: {stored.error}" if stored.error else f"{stored.name}: added {stored.stored}")
         pages = len(workbench.project.pages())
         for reason in workbench.project.unlisted.values():

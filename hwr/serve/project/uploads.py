@@ -1,6 +1,5 @@
 """Files from clients -> pages of the project. A name never leaves the folder, and one bad file never stops the others."""
 
-import glob
 import io
 import lzma
 import os
@@ -22,7 +21,8 @@ from hwr.data.formats import alto, page, page_edit, xml
 from hwr.data.formats.xml_edit import Document
 from hwr.data.text import folded
 from hwr.images import documents, load
-from hwr.serve.project import pdfs, tiffs
+from hwr.serve.project import adding, pdfs, tiffs
+from hwr.serve.project.adding import Stored
 from hwr.serve.project.coordinates import image_size
 from hwr.serve.project.folder import Project, page_of_alto
 from hwr.serve.project.page_state import PageState
@@ -47,15 +47,6 @@ class Upload:
 
     name: str
     file: IO[bytes]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of a file: its name in the project, or why it was refused."""
-
-    name: str
-    stored: str = ""
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,7 +191,7 @@ def _copied(content: IO[bytes], path: Path) -> Path:
 
 
 def _store_image(project: Project, name: str, content: IO[bytes]) -> Path:
-    path = _free(project, safe_name(name))
+    path = adding.free(project.root, safe_name(name))
     with replacing(path) as temporary:
         _copied(content, temporary)
         try:
@@ -217,10 +208,7 @@ def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
         path = _copied(content, Path(folder) / safe_name(name))
         (rendered := Path(folder) / "pages").mkdir()
         pictures = pdfs.render(path, rendered)
-        kept = _free(project, path.name)
-        with replacing(kept) as temporary:
-            shutil.copyfile(path, temporary)
-        return _add_pages(project, kept, pictures)
+        return adding.add_pages(project, adding.free(project.root, path.name), pictures, path)
 
 
 def _store_tiff(project: Project, name: str, content: IO[bytes]) -> list[Path]:
@@ -230,51 +218,7 @@ def _store_tiff(project: Project, name: str, content: IO[bytes]) -> list[Path]:
         if not tiffs.is_bundle(path):
             return []
         (pages := Path(folder) / "pages").mkdir()
-        return _add_pages(project, path, tiffs.split(path, pages))
-
-
-def _add_pages(project: Project, whole: Path, pictures: Sequence[Path]) -> list[Path]:
-    out = []
-    for number, picture in enumerate(pictures, 1):
-        path = _free(project, f"{whole.stem}-{number:03}{picture.suffix}")
-        with replacing(path) as temporary:
-            shutil.copyfile(picture, temporary)
-        out.append(path)
-    return out
-
-
-def add_pdfs(project: Project) -> list[Stored]:
-    """Add the pages of the PDFs in the folder that have not been added yet."""
-    stored = []
-    for pdf in sorted(project.root.glob("*.pdf")):
-        if any(project.root.glob(f"{glob.escape(pdf.stem)}-[0-9][0-9][0-9].jpg")):
-            continue
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                stored += [
-                    Stored(pdf.name, path.name) for path in _add_pages(project, pdf, pdfs.render(pdf, Path(folder)))
-                ]
-        except Error as error:
-            stored.append(Stored(pdf.name, error=str(error)))
-    project.scan()
-    return stored
-
-
-def _free(project: Project, name: str) -> Path:
-    """A path in the project for a new file: neither it nor a PAGE file that would be its own exists."""
-    stem, suffix = os.path.splitext(name)
-    number = 1
-    while True:
-        path = project.root / (name if number == 1 else f"{stem}-{number}{suffix}")
-        xmls = (
-            folder / f"{own}{end}"
-            for folder in (project.root, project.root / "page")
-            for own in (path.stem, path.name)
-            for end in (".xml", ".XML")
-        )
-        if not any(os.path.lexists(p) for p in (path, *xmls)):
-            return path
-        number += 1
+        return adding.add_pages(project, project.root / path.name, tiffs.split(path, pages))
 
 
 def _store_xml(
