@@ -529,6 +529,20 @@ def test_the_next_server_adds_the_pages_that_a_killed_one_left(tmp_path: Path, b
     assert adding.add_pdfs(Project(root)) == []  # a page that the user deleted does not come back
 
 
+def test_pdfs_are_found_in_either_case_and_in_folders_below(tmp_path: Path, book: bytes) -> None:
+    (tmp_path / "box/page").mkdir(parents=True)
+    for name in ("SCAN.PDF", "box/letters.pdf", "box/bad.pdf"):
+        (tmp_path / name).write_bytes(b"%PDF-1.4 nothing" if "bad" in name else book)
+    added = adding.add_pdfs(Project(tmp_path))
+    assert [(one.name, one.stored) for one in added] == [
+        *(("SCAN.PDF", f"SCAN-00{n}.jpg") for n in (1, 2, 3)),
+        ("box/bad.pdf", ""),
+        *(("box/letters.pdf", f"letters-00{n}.jpg") for n in (1, 2, 3)),
+    ]
+    assert "can't be rendered" in added[3].error
+    assert "box/letters-003.jpg" in [page.name for page in Project(tmp_path).pages()]
+
+
 @pytest.mark.parametrize("kind", ["page", "alto"])
 def test_an_export_has_a_file_for_each_image(tmp_path: Path, kind: str) -> None:
     for name in ("a.jpg", "a.png", "b.png"):

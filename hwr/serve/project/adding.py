@@ -65,12 +65,14 @@ def _moved(project: Project, staged: Path) -> Iterator[Path]:
 
 
 def add_pdfs(project: Project) -> list[Stored]:
-    """Add the pages of the PDFs in the folder that have not been added yet."""
+    """Add the pages of the PDFs in the folder, and in those below, that have not been added yet."""
     stored = _add_rest(project)
-    for pdf in sorted(project.root.glob("*.pdf")):
+    for pdf in (Path(name) for name in files.below(project.root, {})):
+        if pdf.suffix.lower() != documents.PDF:
+            continue
         if any(pdf.parent.glob(f"{glob.escape(pdf.stem)}-[0-9][0-9][0-9].jpg")):
             continue
-        name = pdf.name
+        name = pdf.relative_to(project.root).as_posix()
         try:
             with tempfile.TemporaryDirectory() as folder:
                 pictures = pdfs.render(pdf, Path(folder))
