@@ -282,11 +282,13 @@ def test_deleting_the_database_loses_no_correction(client: Client, model: Path) 
     root = client.bench.project.root
     client.http.__exit__()
     (root / ".hwr/state.sqlite").write_bytes(b"damaged" * 1000)
+    (root / ".hwr/incoming/job-x/files").mkdir(parents=True)
     bench = Workbench(root, str(model), ["engine.device=cpu"], find=serve_pages.find)
     try:
         found = {one.name: one for one in bench.project.pages()}["a.png"]
         assert (found.lines[0].text, found.lines[0].state) == ("kept", "checked")
         assert bench.store.jobs() == []
+        assert list(bench.incoming.iterdir()) == []  # what clients sent before is of no use
     finally:
         bench.close()
 

@@ -58,6 +58,7 @@ class Workbench:
         self.find = find
         # What clients send to be read, and what was made of it; of no use once the server has ended.
         self.incoming = self.project.hidden / "incoming"
+        shutil.rmtree(self.incoming, ignore_errors=True)
         self.incoming.mkdir(exist_ok=True)
         # For the images of files.
         self.decoders = ThreadPoolExecutor(usable_cores(), "hwr decoder")
