@@ -455,6 +455,19 @@ def test_texts_of_an_archive_stay_in_their_folders(tmp_path: Path) -> None:
     assert (texts(project)["3.png"], texts(project)["2.png"]) == (["three"], ["four"])
 
 
+def test_a_damaged_file_of_an_archive_stops_no_other(tmp_path: Path) -> None:
+    picture = photo(tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").unlink()
+    with zipfile.ZipFile(content := io.BytesIO(), "w") as archive:
+        for name in ("a.png", "b.png", "c.png"):
+            archive.writestr(name, picture)
+    damaged = bytearray(content.getvalue())
+    damaged[damaged.index(b"b.png") + 1000] ^= 1
+    stored = uploads.store(Project(tmp_path), [Upload("x.zip", io.BytesIO(damaged))])
+    assert {one.name: one.stored for one in stored} == {"a.png": "a.png", "b.png": "", "c.png": "c.png"}
+    assert "b.png: can't be unpacked: Bad CRC-32" in next(one.error for one in stored if one.error)
+
+
 def test_uploaded_texts_of_images_of_one_stem(tmp_path: Path) -> None:
     picture = photo(tmp_path / "x.png").read_bytes()
     (tmp_path / "project").mkdir()

@@ -33,6 +33,12 @@ from hwr.system.atomic import replacing
 MOST_FILES = 2000
 MOST_TIMES = 200
 
+# What zipfile raises on damaged archives.
+_DAMAGED = (
+    *(Error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError),
+    *(zlib.error, lzma.LZMAError, struct.error, LookupError),
+)
+
 # Names that Windows can't store.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
@@ -133,10 +139,7 @@ def _files(uploads: Iterable[Upload], refused: list[Stored]) -> Iterator[tuple[s
         try:
             for name, content in _unpacked(upload, refused):
                 yield name, _folder(number, name), content
-        except (
-            *(Error, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError),
-            *(zlib.error, lzma.LZMAError, struct.error, LookupError),
-        ) as error:
+        except _DAMAGED as error:
             refused.append(Stored(upload.name, error=f"{upload.name}: can't be unpacked: {error}"))
 
 
@@ -163,11 +166,16 @@ def _unpacked(upload: Upload, refused: list[Stored]) -> Iterator[tuple[str, IO[b
             if (member.external_attr >> 16) & 0o170000 == 0o120000:
                 refused.append(Stored(member.filename, error=f"{member.filename}: a link, which is not followed"))
                 continue
-            with archive.open(member) as file:
-                # The size in the directory may be a lie.
-                content = file.read(member.file_size + 1)
-            if len(content) > member.file_size:
-                raise Error(f"{member.filename} is larger than the archive says")
+            try:
+                with archive.open(member) as file:
+                    # The size in the directory may be a lie.
+                    content = file.read(member.file_size + 1)
+                if len(content) > member.file_size:
+                    raise Error("it is larger than the archive says")
+            except _DAMAGED as error:
+                reason = f"{member.filename}: can't be unpacked: {error or type(error).__name__}"
+                refused.append(Stored(member.filename, error=reason))
+                continue
             yield member.filename, io.BytesIO(content)
 
 
