@@ -73,6 +73,35 @@ def test_a_second_round_trains_on_what_the_first_one_reads(
         assert all(np.array_equal(again.weights[name], array) for name, array in last.weights.items())
 
 
+def test_a_run_is_resumed_after_a_move(
+    model: Path, drawn: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in (("data", drawn), ("lines", unlabelled)):
+        shutil.copytree(folder, tmp_path / "before" / name)
+    old = settings(model, tmp_path / "before/data", tmp_path / "before/lines")
+    calls: list[int] = []
+    original = loop._finish_epoch
+
+    def kill(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_finish_epoch", kill)
+        with pytest.raises(MemoryError):  # in the second round
+            train(old, tmp_path / "before/run", say=lambda line: None)
+    (tmp_path / "before").rename(tmp_path / "after")
+    out = tmp_path / "after/run"
+    with pytest.raises(Error, match=r"These keys differ:\s+self_training\.unlabelled: .* -> None"):
+        train(config.load(None, [*TINY_CRNN, f"train.init={model}", "train.epochs=1"]), out, True, lambda line: None)
+    moved = settings(model, tmp_path / "after/data", tmp_path / "after/lines")
+    assert train(moved, out, True, lambda line: None)
+    found = json.loads((out / "pseudo_labels.json").read_text(encoding="utf-8"))
+    assert all(str(tmp_path) not in row["id"] for row in found["lines"])
+
+
 def test_what_can_not_be_obeyed_is_refused(model: Path, drawn: Path, unlabelled: Path, tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"keep has no effect without self_training\.unlabelled"):
         config.load(None, ["self_training.keep=0.5"])

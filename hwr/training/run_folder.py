@@ -112,7 +112,9 @@ def check(out: Path, settings: Config, resume: bool) -> None:
     if not resume:
         raise Error(f"{out} exists already; resume it with --resume, or choose another folder with --out")
     before = config.load(out / "config.yaml")
-    changed = [d for d in config.differences(before, settings) if not d.startswith(_FREE)]
+    rounds = [one.self_training.unlabelled is not None for one in (before, settings)]
+    free = (*_FREE, "self_training.unlabelled") if all(rounds) else _FREE  # its lines may have moved, like data.root
+    changed = [d for d in config.differences(before, settings) if not d.startswith(free)]
     if changed:
         raise Error(f"{out} can't be resumed with a different config. These keys differ:\n  " + "\n  ".join(changed))
 

@@ -9,6 +9,7 @@ A run folder has the first round in `first`, the pseudo-labels in `pseudo_labels
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,6 +114,8 @@ def _first(settings: Config) -> Config:
 def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], None]) -> list[Line]:
     """The lines of `self_training.unlabelled`, at most `self_training.most`, with empty texts.
 
+    Their ids do not depend on where the files are: a run can be resumed after a move.
+
     Args:
         known: Lines to exclude.
 
@@ -124,11 +127,12 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
     paths = [Path(path) for path in ([asked] if isinstance(asked, str) else asked)]
     files = sources.files_in(paths, settings.data.images).files
     faults, lines = list[str](), list[Line]()
+    root = os.path.commonpath([os.path.abspath(path) for path in paths])
     for job in sources.jobs(files, images=settings.data.images):
         if job.error:
             faults.append(job.error)
         for number, target in enumerate(job.targets):
-            id = f"{job.source}/{target.id or number}"
+            id = f"{os.path.relpath(job.source, root)}/{target.id or number}"
             if error := target.error or (not job.kind and _fault(target.image)):
                 faults.append(error)
                 continue
