@@ -541,6 +541,114 @@ def test_undo_takes_back_no_correction_of_another_window(user: User, other: Othe
     assert other.lines[2] == ("there", "checked")
 
 
+UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
+
+
+def unsaved(user: User) -> list[tuple[str, bool]]:
+    """The text of each line that is marked, and whether it is marked as not saved, not as checked."""
+    return [
+        (text, "unsaved" in classes.split())
+        for text, classes, _ in user.entries
+        if set(classes.split()) & {"checked", "unsaved"}
+    ]
+
+
+def test_corrections_are_kept_until_the_server_is_back(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # All that the window says about what is saved.
+    user.browser.execute_script(
+        """const saved = document.querySelector(".saved");
+        window.said = [];
+        new MutationObserver(() => said.push(saved.textContent)).observe(saved, { childList: true });"""
+    )
+    user.server.kill()
+    user.choose(0)
+    for number in range(3):
+        user.type(f"typed {number}")
+        user.keys(Keys.ENTER)
+    user.see("3 not saved")
+    assert unsaved(user) == UNSAVED
+    user.choose(0)
+    user.click("Merge")  # needs the texts
+    user.see("Not done, because some corrections are not saved")
+    leaving = "return !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert user.browser.execute_script(leaving)
+    assert "Saved" not in user.browser.execute_script("return said")
+
+    user.server.start()
+    user.click("Retry")
+    user.saved()
+    assert other.lines == [*((text, "checked") for text, _ in UNSAVED), (TEXTS[3], "given")]
+    assert [text for text in user.browser.execute_script("return said") if text == "Saved"] == ["Saved"]
+    assert "unsaved" not in "".join(classes for _, classes, _ in user.entries)
+    assert not user.browser.execute_script(leaving)
+
+    # Without a click, too; and what another window wrote meanwhile is asked about.
+    user.server.kill()
+    user.choose(1)
+    user.type("here")
+    user.keys(Keys.ENTER)
+    user.see("1 not saved")
+    user.server.start()
+    other.correct(1, "there")
+    user.see("Which text is right?")
+    user.click("Keep the other")
+    user.saved()
+    assert user.entries[1][0] == "there"
+    assert other.lines[1] == ("there", "checked")
+
+
+def test_corrections_that_a_full_disk_refuses_are_kept(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.full = true;
+        window.fetch = (path, options) => full && options?.method === "PATCH"
+          ? Promise.resolve(Response.json({ error: "the disk is full" }, { status: 507 })) : real(path, options);"""
+    )
+    user.choose(0)
+    user.type("typed 0")
+    user.keys(Keys.ENTER)
+    user.type("typed 1")
+    user.keys(Keys.ARROW_DOWN)  # not accepted
+    user.type("typed 2")
+    user.keys(Keys.ENTER)
+    user.see("3 not saved")
+    user.see("the disk is full")
+    assert unsaved(user) == UNSAVED
+    # Another view loses none.
+    user.click("← Pages")
+    user.see("Not everything of page.png is saved")
+    user.open("page.png")
+    user.see("3 not saved")
+    assert unsaved(user) == UNSAVED
+    assert other.lines == [(text, "given") for text in TEXTS]
+    # The next correction takes the others along.
+    user.browser.execute_script("window.full = false")
+    user.choose(3)
+    user.type("typed 3")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines == [(f"typed {i}", "given" if i == 1 else "checked") for i in range(4)]
+    # A correction that is corrected again is sent once, and undone to what was saved.
+    user.browser.execute_script("window.full = true")
+    user.choose(0)
+    for text in ("a", "b"):
+        user.choose(0)
+        user.type(text)
+        user.keys(Keys.ENTER)
+        user.see("1 not saved")
+    user.browser.execute_script("window.full = false")
+    user.click("Retry")
+    user.saved()
+    assert other.lines[0] == ("b", "checked")
+    user.click("Undo")
+    user.wait(lambda: other.lines[0] == ("typed 0", "checked"), "the saved text")
+    user.saved()
+
+
 def screenshot(user: User, name: str) -> None:
     """Keep a picture for the documentation, if it is asked for."""
     if SCREENSHOTS:

@@ -3,6 +3,8 @@
 import { api } from "./api.js";
 import { fill, h, percent } from "./dom.js";
 
+const NAMES = { empty: "not read", unsaved: "not saved" };
+
 /**
  * @param on {accept(text), previous(), uncertain(step), undo(), leave(), changed()}
  */
@@ -146,7 +148,7 @@ export function editor(page, alphabet, on) {
       if (picture.getAttribute("src") !== source) picture.src = source;
       picture.alt = `Photo of line ${number}`;
       const sure = line.confidence === null ? null : h("span", {}, `${percent(line.confidence)} confident`);
-      fill(status, h("span", { class: `pill ${line.state}` }, line.state === "empty" ? "not read" : line.state), sure,
+      fill(status, h("span", { class: `pill ${line.state}` }, NAMES[line.state] ?? line.state), sure,
         h("span", { class: "quiet" }, `line ${number} of ${count}`));
       drawMirror();
       drawAlternatives();

@@ -6,24 +6,52 @@ import { editor } from "./editor.js";
 import { isActive, onJobs } from "./jobs.js";
 import { box, viewer } from "./viewer.js";
 
+let chain = Promise.resolve(); // corrections are sent one after the other
+
+// The corrections that are on their way or could not be saved, by page and line. Another view loses none.
+const corrections = new Map();
+window.addEventListener("beforeunload", (event) => {
+  if ([...corrections.values()].some((lines) => lines.size)) event.preventDefault();
+});
+
+const written = (line) => line.state === "given" || line.state === "checked"; // not by the recognizer
+
+/** Show a line as it was corrected. */
+function correct(line, { text, checked, error }) {
+  const state = error ? "unsaved" : checked ? "checked" : text ? "given" : "empty";
+  Object.assign(line, { text, state, confidence: null, uncertain: false, characters: [] });
+}
+
 export async function showPage(bar, main, id) {
   const [first, model] = await Promise.all([api.page(id), api.model()]);
   const limit = model.uncertain_below;
+  const unsaved = corrections.get(id) ?? new Map();
+  corrections.set(id, unsaved);
   const state = { page: mark(first), current: null, undo: [], saving: 0, ended: false };
-  let chain = Promise.resolve(); // corrections are sent one after the other
 
   function mark(page) {
     for (const line of page.lines) {
       line.uncertain = line.state !== "checked" && (line.confidence === null || line.confidence < limit);
-      // The revision that a correction of the line is made on, and how many corrections are on their way.
-      line.base = { revision: line.revision, pending: 0 };
+      // The revision that a correction of the line is made on.
+      line.base = { revision: line.revision };
+      if (unsaved.has(line.id)) {
+        rebase(line, unsaved.get(line.id).base);
+        correct(line, unsaved.get(line.id));
+      }
     }
     return page;
+  }
+
+  /** What was typed on an older line stays so: the server is to notice if somebody, not the recognizer, wrote it since. */
+  function rebase(line, base) {
+    if (!written(line)) base.revision = line.revision;
+    line.base = base;
   }
 
   const photo = h("div", { class: "photo", tabindex: "0", role: "group", "aria-label": "Photo of the page. Arrow keys move it, plus and minus zoom." });
   const list = h("ol", { class: "lines" });
   const saved = h("span", { class: "saved", role: "status" });
+  const retryButton = h("button", { hidden: true, onclick: () => retry() }, "Retry");
   const pill = h("span", { class: "pill" });
   const undoButton = h("button", { title: "Undo (Ctrl Z)", disabled: true, onclick: () => undo() }, "Undo");
   const edit = editor(state.page, model.alphabet, {
@@ -48,7 +76,7 @@ export async function showPage(bar, main, id) {
     tool("−", "Zoom out", () => seen.zoom(0.8)), tool("Fit", "Show the whole page", () => seen.fit()), tool("+", "Zoom in", () => seen.zoom(1.25)));
 
   fill(bar, h("a", { class: "button", href: "#/" }, "← Pages"), h("h1", { class: "name", title: first.name }, first.name), pill,
-    h("span", { class: "grow" }), saved, undoButton,
+    h("span", { class: "grow" }), saved, retryButton, undoButton,
     h("button", { onclick: acceptAll, title: "Accept the texts of all lines as they are" }, "Accept all"),
     h("button", { onclick: readPage, title: "Read all lines that are not checked" }, "Read"),
     h("button", { onclick: showVersions }, "Versions"));
@@ -57,7 +85,7 @@ export async function showPage(bar, main, id) {
   const at = () => state.page.lines.findIndex((line) => line.id === state.current);
   const current = () => state.page.lines[at()] ?? null;
   const find = (line, page = state.page) => page.lines.find((one) => one.id === line);
-  const written = (line) => line.state === "given" || line.state === "checked"; // not by the recognizer
+  const failed = () => [...unsaved.values()].filter((one) => one.error);
 
   function draw() {
     const { page } = state;
@@ -76,18 +104,12 @@ export async function showPage(bar, main, id) {
     edit.show(current(), at() + 1, page.lines.length);
   }
 
-  /** Take a page from the server, without touching what is being typed. */
+  /** Take a page from the server, without touching what is being typed or is not saved yet. */
   function take(page) {
     if (state.ended || page.id !== id) return;
-    const known = state.page.lines;
+    const old = current();
     state.page = mark(page);
-    for (const line of page.lines) {
-      // What is typed or on its way was made on the older line; the server is to notice if somebody wrote it since.
-      const old = known.find((one) => one.id === line.id);
-      if (!old || !(old.base.pending || (line.id === state.current && edit.dirty()))) continue;
-      if (!written(line)) old.base.revision = line.revision;
-      line.base = old.base;
-    }
+    if (current() && !unsaved.has(state.current) && edit.dirty()) rebase(current(), old.base);
     if (at() < 0) state.current = page.lines[0]?.id ?? null;
     draw();
   }
@@ -128,37 +150,64 @@ export async function showPage(bar, main, id) {
     if (next) choose(next.id, true);
     else {
       draw();
-      toast(state.page.lines.every((one) => one.state === "checked") ? "All lines of this page are checked" : "This was the last line");
+      chain.then(() => toast(state.page.lines.every((one) => one.state === "checked") ? "All lines of this page are checked" : "This was the last line"));
     }
   }
 
   /** Show a correction at once, and send it. */
   function save(line, text, checked) {
-    const before = { text: line.text, state: line.state, confidence: line.confidence };
+    const older = unsaved.get(line.id);
+    const before = older?.error ? older.before : { text: line.text, state: line.state, confidence: line.confidence };
     const tidy = text.normalize("NFC").trim();
     edit.input.value = tidy;
     if (tidy === line.text && checked === (line.state === "checked")) return;
-    Object.assign(line, { text: tidy, state: checked ? "checked" : tidy ? "given" : "empty", confidence: null, uncertain: false, characters: [] });
-    const send = (revision) => api.setLine(id, line.id, { text: tidy, checked }, revision);
-    const { base } = line;
-    base.pending += 1;
+    const one = { line: line.id, text: tidy, checked, base: line.base, before, error: null };
+    unsaved.set(line.id, one);
+    correct(line, one);
     queue(async () => {
-      try {
-        const done = await send(base.revision).catch((error) => conflict(error, line.id, tidy, send, base));
-        if (!done) return;
-        base.revision = find(line.id, done)?.revision;
-        own(done, [line.id]);
-        state.undo.push({ line: line.id, restore: before });
-        merged(done);
-      } finally {
-        base.pending -= 1;
+      await send(one);
+      retry(failed().filter(({ error }) => error.status !== 400)); // those that were not refused
+    });
+  }
+
+  /** Send a correction; if that fails, it stays. */
+  async function send(one) {
+    const call = (revision) => api.setLine(id, one.line, { text: one.text, checked: one.checked }, revision);
+    try {
+      const done = await call(one.base.revision).catch((error) => conflict(error, one, call));
+      if (!done) return;
+      forget(one);
+      one.base.revision = find(one.line, done)?.revision;
+      own(done, [one.line]);
+      state.undo.push({ line: one.line, restore: one.before });
+      take(done);
+    } catch (error) {
+      one.error = error;
+      if (unsaved.get(one.line) === one && find(one.line)) correct(find(one.line), one);
+      throw error;
+    }
+  }
+
+  /** Keep a correction no longer, unless it has been corrected again. */
+  function forget(one) {
+    if (unsaved.get(one.line) === one) unsaved.delete(one.line);
+  }
+
+  /** Send corrections that could not be saved again. */
+  function retry(chosen = failed()) {
+    if (!chosen.length) return;
+    queue(async () => {
+      let fault = null;
+      for (const one of chosen) {
+        if (unsaved.get(one.line) === one) await send(one).catch((error) => (fault = error));
       }
+      if (fault) throw fault;
     });
   }
 
   /** Save what is typed, without accepting it. */
   function keep() {
-    if (edit.dirty()) save(current(), edit.input.value, current().state === "checked");
+    if (edit.dirty()) save(current(), edit.input.value, unsaved.get(state.current)?.checked ?? current().state === "checked");
   }
 
   /**
@@ -173,55 +222,61 @@ export async function showPage(bar, main, id) {
     for (const step of state.undo) if (step.version && step.revision === revision) step.revision = page.revision;
   }
 
-  /** Take what the server says, but keep what has been accepted here and not been sent yet. */
-  function merged(page) {
-    const mine = new Map(state.page.lines.map((line) => [line.id, line]));
-    if (state.saving > 1) {
-      for (const line of page.lines) {
-        const own = mine.get(line.id);
-        if (!own || own.state !== "checked" || line.state === "checked") continue;
-        if (!written(line)) own.base.revision = line.revision;
-        Object.assign(line, { ...own, revision: line.revision });
-      }
-    }
-    take(page);
-  }
-
-  async function conflict(error, line, text, send, base) {
-    if (error.status !== 409) throw error;
+  async function conflict(error, one, call) {
+    if (error.status !== 409 && error.status !== 404) throw error;
     const page = await api.page(id);
-    const theirs = find(line, page);
+    const theirs = find(one.line, page);
     if (!theirs) {
+      forget(one);
       take(page);
-      throw new Error("This line was deleted in another window.");
+      throw new Error(`This line was deleted in another window. Its text was: ${one.text}`);
     }
-    base.revision = theirs.revision;
-    if (theirs.text === text && theirs.state === "checked") return page;
+    one.base.revision = theirs.revision;
+    if (theirs.text === one.text && (theirs.state === "checked" || !one.checked)) return page;
     const content = h("div", {}, h("p", {}, "This line was changed in another window or by another program."),
-      h("dl", {}, h("dt", {}, "There"), h("dd", {}, theirs.text || "(empty)"), h("dt", {}, "Here"), h("dd", {}, text || "(empty)")));
+      h("dl", {}, h("dt", {}, "There"), h("dd", {}, theirs.text || "(empty)"), h("dt", {}, "Here"), h("dd", {}, one.text || "(empty)")));
     const mine = await ask("Which text is right?", content, [["Keep the other", false], ["Use mine", true, "primary"]]);
-    if (mine) return send(theirs.revision);
+    if (mine) return call(theirs.revision);
+    forget(one);
     take(page);
     return null;
   }
 
   function queue(action) {
     state.saving += 1;
-    saved.textContent = "Saving …";
+    tell();
     chain = chain.then(action).catch(async (error) => {
       toast(error.message, "error");
-      if (error.status) take(await api.page(id).catch(() => state.page));
+      const page = error.status ? await api.page(id).catch(() => null) : null;
+      if (page) take(page);
+      else if (!state.ended) draw();
     }).finally(() => {
       state.saving -= 1;
-      saved.textContent = state.saving ? "Saving …" : "Saved";
+      tell();
     });
     return chain;
   }
 
+  /** Say whether everything is saved. */
+  function tell() {
+    const count = failed().length;
+    saved.textContent = state.saving ? "Saving …" : count ? `${count} not saved` : "Saved";
+    retryButton.hidden = !count;
+  }
+
+  /** Do what needs all corrections to be saved, such as changing the lines. */
+  function settled(action) {
+    keep();
+    retry();
+    return queue(async () => {
+      if (failed().length) throw new Error("Not done, because some corrections are not saved");
+      await action();
+    });
+  }
+
   /** Change the structure of the page; `then` gets the page, and the lines that it did not have before. */
   function change(what, then = () => {}) {
-    keep();
-    return queue(async () => {
+    return settled(async () => {
       const before = new Set(state.page.lines.map((line) => line.id));
       const page = await api.edit(id, what, state.page.revision).catch(async (error) => {
         if (error.status !== 409) throw error;
@@ -260,8 +315,7 @@ export async function showPage(bar, main, id) {
   };
 
   function reshape(line, polygon) {
-    keep();
-    queue(async () => {
+    settled(async () => {
       const before = find(line);
       if (!before) throw new Error("The line is gone.");
       const done = await api.setLine(id, line, { polygon, baseline: before.baseline }, before.revision);
@@ -319,8 +373,7 @@ export async function showPage(bar, main, id) {
     const line = current();
     if (!line) return;
     if (line.state === "checked") return toast("Checked lines stay as they are");
-    keep();
-    queue(async () => {
+    settled(async () => {
       const { text, state: status, confidence } = find(line.id) ?? line;
       await readLines([line.id]);
       const now = find(line.id);
@@ -350,8 +403,7 @@ export async function showPage(bar, main, id) {
   }
 
   function undo() {
-    keep();
-    queue(async () => {
+    settled(async () => {
       const last = state.undo.pop(); // only now are the steps of what is on its way there
       if (!last) return toast("Nothing to undo");
       if (last.version) {
@@ -397,6 +449,7 @@ export async function showPage(bar, main, id) {
   window.addEventListener("beforeunload", warn);
   let reading = false;
   const stop = onJobs(async (jobs) => {
+    if (!state.saving) retry(failed().filter(({ error }) => error.status === 0)); // the server answers again
     const active = jobs.some((job) => job.kind === "read" && isActive(job));
     if (active || reading) {
       const page = await api.page(id).catch(() => null);
@@ -411,9 +464,11 @@ export async function showPage(bar, main, id) {
     ?? state.page.lines.find((line) => line.uncertain) ?? state.page.lines[0];
   draw();
   if (start) choose(start.id, window.innerWidth > 700);
+  retry();
 
   return () => {
     keep();
+    if (failed().length) toast(`Not everything of ${first.name} is saved; open it again to retry`, "error");
     state.ended = true;
     stop();
     seen.end();
