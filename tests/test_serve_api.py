@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -20,6 +21,7 @@ pytest.importorskip("multipart")
 pytest.importorskip("uvicorn")
 testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
 
+from hwr.serve.api import files  # noqa: E402
 from hwr.serve.api.app import API, build  # noqa: E402
 from hwr.serve.workbench import Workbench  # noqa: E402
 
@@ -350,6 +352,27 @@ def test_files_are_read_without_the_project(client: Client, drawn: Path) -> None
         assert "/tmp" not in error
     client("POST", "/api/read", 400, content=b"x", headers={"content-type": "text/plain"})
     client("POST", "/api/read?lines=line", 400, content=b"x", headers={"content-type": "image/png"})
+
+
+def test_an_export_names_broken_pages(client: Client) -> None:
+    page = client.page("a.png")
+    client.correct(page, page["lines"][0], "mine")
+    root = client.bench.project.root
+    names = [f"{i:02} ä,%.png" for i in range(files.MOST_NAMED + 1)]
+    for name in names:
+        (root / name).write_bytes(b"nothing")
+    for kind in ("txt", "page", "table"):
+        found = client.http.get(f"/api/export?format={kind}")
+        assert found.status_code == 200
+        assert found.headers["x-broken-count"] == str(len(names))
+        assert [unquote(name) for name in found.headers["x-broken-pages"].split(",")] == names[: files.MOST_NAMED]
+    broken = client.page(names[0])
+    assert (
+        client("GET", f"/api/export?format=txt&page={page['id']}&page={broken['id']}", 400)["error"] == broken["error"]
+    )
+    for name in names:
+        (root / name).unlink()
+    assert "x-broken-count" not in client.http.get("/api/export?format=txt").headers
 
 
 def test_pages_are_exported(client: Client, drawn: Path) -> None:

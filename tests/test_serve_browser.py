@@ -649,6 +649,14 @@ def test_corrections_that_a_full_disk_refuses_are_kept(user: User, other: Other)
     user.saved()
 
 
+def test_an_export_names_broken_pages(user: User, other: Other) -> None:
+    (user.server.folder / "no ä,%.png").write_bytes(b"nothing")
+    user.click("← Pages")
+    user.click("Export")
+    user.wait(lambda: user.find("dialog button.primary"), "the dialog")[0].click()
+    user.see("1 broken page not exported: no ä,%.png")
+
+
 def screenshot(user: User, name: str) -> None:
     """Keep a picture for the documentation, if it is asked for."""
     if SCREENSHOTS:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +25,9 @@ from hwr.serve.project.page_state import Missing
 from hwr.serve.project.uploads import Upload
 from hwr.serve.reading import sent_files
 from hwr.serve.reading.sent_files import Lines
+
+# The most broken pages that the answer to an export names.
+MOST_NAMED = 20
 
 # Media types of single files in a request, and a name for each.
 _RAW = {
@@ -131,13 +135,15 @@ def export_pages(request: Request) -> Response:
     folder = Path(tempfile.mkdtemp(dir=bench.incoming))
     try:
         path = folder / "export"
-        export.write(bench.project, bench.store, ids, kind, path)
+        broken = export.write(bench.project, bench.store, ids, kind, path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     name = f"{bench.project.root.name or 'pages'}-{kind}-{time.strftime('%Y-%m-%d')}{export.suffix(kind)}"
     remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
     headers = {"content-disposition": disposition(name)}
+    if broken:
+        headers |= {"x-broken-count": str(len(broken)), "x-broken-pages": ",".join(map(quote, broken[:MOST_NAMED]))}
     return FileResponse(path, media_type="application/octet-stream", headers=headers, background=remove)
 
 

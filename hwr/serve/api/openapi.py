@@ -125,7 +125,8 @@ _PATHS: dict[str, dict[str, tuple[str, Schema | None, Schema, int]]] = {
     "/api/export": {
         "get": (
             "Pages of the project as a file; the query says `format` (txt, tsv, json, page, alto, hocr, pdf, html, table) and "
-            "may name each `page`.",
+            "may name each `page`. If it names none, broken pages are missing: the header X-Broken-Count says how many, and "
+            "X-Broken-Pages names the first 20, percent-encoded, with commas between them.",
             None,
             {"content": {"application/octet-stream": {}}},
             200,

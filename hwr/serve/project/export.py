@@ -27,23 +27,32 @@ def suffix(kind: str) -> str:
     return ".zip" if kind == TABLE or FORMATS[kind].join is None else FORMATS[kind].suffix
 
 
-def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, out: Path) -> None:
+def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, out: Path) -> list[str]:
     """Write pages into a file: one of all pages, or an archive with a file for each.
 
     Args:
         ids: The pages; None: all that have lines.
         kind: One of `KINDS`.
 
+    Returns:
+        The names of the broken pages, which are missing from the file; a page of `ids` may not be broken.
+
     Raises:
         Missing: There is no such page.
-        Error: There is nothing to write, or the format can't hold it.
+        Error: There is nothing to write, a page of `ids` is broken, or the format can't hold it.
     """
-    pages = [project.page(id) for id in ids] if ids is not None else [page for page in project.pages() if page.lines]
-    for page in pages:
-        if page.error:
-            raise Error(page.error)
+    pages = [project.page(id) for id in ids] if ids is not None else project.pages()
+    broken = [page for page in pages if page.error]
+    if broken and ids is not None:
+        raise Error(broken[0].error)
+    pages = [page for page in pages if page.lines or ids is not None]
     if not any(page.lines for page in pages):
         raise Error("there is nothing to export: no page has lines")
+    _write(pages, store, kind, out)
+    return [page.name for page in broken]
+
+
+def _write(pages: Sequence[PageState], store: Store, kind: str, out: Path) -> None:
     if kind == TABLE:
         _write_table(pages, out)
         return

@@ -193,6 +193,10 @@ async function exportPages(view) {
     link.remove();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
     toast(`Exported ${name}`);
+    const broken = Number(response.headers.get("x-broken-count"));
+    if (!broken) return;
+    const names = response.headers.get("x-broken-pages").split(",").map(decodeURIComponent);
+    toast(`${plural(broken, "broken page")} not exported: ${names.join(", ")}${names.length < broken ? ", …" : ""}`, "error");
   } catch (error) {
     toast(error.message, "error");
   }
