@@ -2,13 +2,14 @@
 
 import io
 import json
+import re
 import time
 import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -51,7 +52,7 @@ class Client:
     def correct(self, page: dict[str, Any], line: dict[str, Any], text: str, status: int = 200) -> Any:
         return self(
             "PATCH",
-            f"/api/pages/{page['id']}/lines/{line['id']}",
+            f"/api/pages/{page['id']}/lines/{quote(line['id'], safe='')}",
             status,
             json={"text": text, "checked": True},
             headers={"If-Match": line["revision"]},
@@ -190,6 +191,21 @@ def test_pictures_and_alternatives(client: Client) -> None:
     assert any(found["alternatives"])
 
 
+@pytest.mark.parametrize("id", ["r1/l1", "r1/picture", "l1?a=b#c", "é"])
+def test_lines_may_have_any_id(client: Client, id: str) -> None:
+    path = client.bench.project.root / "a.xml"
+    path.write_text(path.read_text(encoding="utf-8").replace('"l1"', f'"{id}"'), encoding="utf-8")
+    page = client.edit(client.page("a.png"), {"read": [id]})
+    assert page["lines"][0]["id"] == id
+    address = f"/api/pages/{page['id']}/lines/{quote(id, safe='')}"
+    assert client.http.get(f"{address}/picture").headers["content-type"] == "image/jpeg"
+    assert client.get(f"{address}/alternatives")["words"]
+    page = client.correct(page, page["lines"][0], "mine")
+    assert (page["lines"][0]["text"], page["lines"][0]["state"]) == ("mine", "checked")
+    with zipfile.ZipFile(io.BytesIO(client.http.get("/api/export?format=table").content)) as archive:
+        assert json.loads(archive.read("metadata.jsonl"))["text"] == "mine"
+
+
 def test_alternatives_of_words() -> None:
     texts = ["a hat sat", "the cat sat", "a c at sat", "a cat", "a bat sat"]
     assert of_words(["a", "cat", "sat"], [text.split() for text in texts]) == [["the"], ["hat", "c at", "bat"], []]
@@ -298,7 +314,7 @@ def test_deleting_the_database_loses_no_correction(client: Client, model: Path) 
 def test_the_document_describes_every_route(client: Client) -> None:
     document = client.get("/api/openapi.json")
     described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
-    served = {(r.path.replace(":int", ""), m) for r in API for m in (r.methods or ()) if m != "HEAD"}
+    served = {(re.sub(":(int|path)", "", r.path), m) for r in API for m in (r.methods or ()) if m != "HEAD"}
     assert described == served
     ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)

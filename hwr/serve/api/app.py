@@ -35,9 +35,10 @@ API = [
     Route("/api/pages/{page}", pages.edit, methods=["POST"]),
     Route("/api/pages/{page}/picture", pages.picture),
     Route("/api/pages/{page}/versions", pages.versions),
-    Route("/api/pages/{page}/lines/{line}", pages.set_line, methods=["PATCH"]),
-    Route("/api/pages/{page}/lines/{line}/picture", pages.line_picture),
-    Route("/api/pages/{page}/lines/{line}/alternatives", pages.alternatives),
+    # Other programs write ids with slashes, such as r1/l1.
+    Route("/api/pages/{page}/lines/{line:path}/picture", pages.line_picture),
+    Route("/api/pages/{page}/lines/{line:path}/alternatives", pages.alternatives),
+    Route("/api/pages/{page}/lines/{line:path}", pages.set_line, methods=["PATCH"]),
     Route("/api/jobs", server.jobs),
     Route("/api/jobs", server.start_job, methods=["POST"]),
     Route("/api/jobs/{job:int}", server.job),
