@@ -1,8 +1,12 @@
 """The REST API of the workbench: reading, correcting, jobs, uploads."""
 
+import errno
 import io
 import json
+import os
 import re
+import shutil
+import tempfile
 import time
 import unicodedata
 import zipfile
@@ -309,6 +313,41 @@ def test_deleting_the_database_loses_no_correction(client: Client, model: Path) 
         assert list(bench.incoming.iterdir()) == []  # what clients sent before is of no use
     finally:
         bench.close()
+
+
+def test_what_is_missing_is_made_again_or_reported(client: Client) -> None:
+    project = client.bench.project
+    page = client.page("a.png")
+    for name in ("versions", "incoming", "pictures"):
+        shutil.rmtree(project.hidden / name, ignore_errors=True)
+    page = client.correct(page, page["lines"][0], "mine")
+    assert "mine" in (project.root / "a.xml").read_text(encoding="utf-8")
+    assert client.http.get("/api/export?format=txt").status_code == 200
+    assert client.http.get(f"/api/pages/{page['id']}/picture").status_code == 200
+    shutil.rmtree(client.bench.incoming)
+    sent = {"content": (project.root / "b.png").read_bytes(), "headers": {"content-type": "image/png"}}
+    assert client.done(client("POST", "/api/read?wait=false", 202, **sent))["state"] == "done"
+    (project.root / "a.png").unlink()
+    for path in ("picture", "picture?width=320", "lines/l1/picture", "lines/l1/alternatives"):
+        error = client("GET", f"/api/pages/{page['id']}/{path}", 404 if "lines" in path else 400)["error"]
+        assert "a.png: " in error
+        assert str(project.root) not in error
+
+
+def test_a_full_disk_is_reported(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    page = client.page("a.png")
+    sent = {"content": b"", "headers": {"content-type": "image/png"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        for method, address, more in (("GET", "/api/export", {}), ("POST", "/api/read?wait=false", sent)):
+            assert "disk of the server is full" in client(method, address, 507, **more)["error"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert "No space left" in client.correct(page, page["lines"][0], "mine", 507)["error"]
+    client.correct(page, page["lines"][0], "mine")
 
 
 def test_the_document_describes_every_route(client: Client) -> None:

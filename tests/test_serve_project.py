@@ -1,5 +1,6 @@
 """The workbench's folder: PAGE files edited in place, conflicts, versions, turned photos."""
 
+import gzip
 import importlib.util
 import io
 import json
@@ -251,6 +252,25 @@ def test_versions_and_undo(project: Project) -> None:
     after = correct(project, page, "l1", "mine")
     back = edits.put_back(project, page.id, "l1", "one", "read", 0.7, after.line("l1").revision)
     assert back.line("l1") == page.line("l1")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", b"cut", b"changed", gzip.compress(b""), gzip.compress(b"<a/>")])
+def test_a_damaged_version_is_not_restored(project: Project, damage: bytes) -> None:
+    page = correct(project, only(project), "l1", "mine")
+    (version,) = project.versions(page.id)
+    (path,) = (project.hidden / "versions").rglob("*.gz")
+    good = path.read_bytes()
+    if damage == b"cut":
+        damage = good[: len(good) // 2]
+    if damage == b"changed":
+        damage = good[:20] + b"\xff" * 20 + good[40:]
+    path.write_bytes(damage)
+    before = page.xml.read_bytes()
+    with pytest.raises(Error, match=r"version of .* is damaged"):
+        project.restore(page.id, version, page.revision)
+    assert page.xml.read_bytes() == before
+    with pytest.raises(Missing):
+        project.restore(page.id, 10**400, page.revision)
 
 
 def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> None:

@@ -116,7 +116,7 @@ class Workbench:
         Raises:
             Error: A file is of a kind that is not read.
         """
-        folder = Path(tempfile.mkdtemp(dir=self.incoming, prefix="job-"))
+        folder = self.new_folder("job-")
         try:
             (inner := folder / "files").mkdir()
             paths = sent_files.place(uploads, inner)
@@ -125,6 +125,11 @@ class Workbench:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+    def new_folder(self, prefix: str = "") -> Path:
+        """A folder for what is of no use once the server has ended; the caller removes it."""
+        self.incoming.mkdir(parents=True, exist_ok=True)  # .hwr may be deleted at any time
+        return Path(tempfile.mkdtemp(dir=self.incoming, prefix=prefix))
 
     def result(self, id: int) -> Path:
         """Where the result of a job of files is, or will be."""

@@ -1,5 +1,6 @@
 """The web application: routes, errors, static files."""
 
+import errno
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,6 +71,7 @@ def build(workbench: Workbench, rules: Rules | None = None) -> Guard:
             Busy: _error,
             Refused: _error,
             HTTPException: _error,
+            OSError: _os_error,
             Exception: _bug,
         },
         lifespan=lifespan,
@@ -93,10 +95,20 @@ async def _error(request: Request, error: Exception) -> Response:
         case HTTPException():
             return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
         case _:
-            status = 400
+            status = 507 if _is_full(error.__cause__) else 400
     # Messages name files of the project, but not where it lies.
     root = str(request.app.state.workbench.project.root)
     return JSONResponse({"error": str(error).replace(f"{root}/", "")}, status, headers=headers)
+
+
+async def _os_error(request: Request, error: Exception) -> Response:
+    if not _is_full(error):
+        raise error
+    return JSONResponse({"error": "the disk of the server is full; make room, and try again"}, 507)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -3,9 +3,7 @@
 import asyncio
 import io
 import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -132,7 +130,7 @@ def export_pages(request: Request) -> Response:
     bench, query = workbench(request), request.query_params
     kind = _choice(query, "format", export.KINDS)
     ids = query.getlist("page") or None
-    folder = Path(tempfile.mkdtemp(dir=bench.incoming))
+    folder = bench.new_folder()
     try:
         path = folder / "export"
         broken = export.write(bench.project, bench.store, ids, kind, path)

@@ -31,12 +31,12 @@ def page_picture(page: PageState, width: int, folder: Path) -> bytes:
     Raises:
         Error: The image can't be decoded.
     """
-    changed = page.image.stat().st_mtime_ns
+    changed = _changed(page)
     kept = folder / f"{page.id}-{width}-{changed}.jpg"
     if kept.is_file():
         return kept.read_bytes()
     made = _jpeg(_small(page.image, width) if width == WIDTHS[0] else _fitted(_pixels(page.image, changed), width))
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{page.id}-{width}-*.jpg"):
         old.unlink(missing_ok=True)
     with replacing(kept) as temporary:
@@ -72,7 +72,7 @@ def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int
     Raises:
         Error: The image can't be decoded, or the line lies outside.
     """
-    pixels = _pixels(page.image, page.image.stat().st_mtime_ns)
+    pixels = _pixels(page.image, _changed(page))
     left, top, right, bottom = outlines.box(line.polygon)
     margin = max(6, (bottom - top) // 4)
     left, top = max(0, left - margin), max(0, top - margin)
@@ -84,6 +84,14 @@ def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int
     if factor < 1:
         cut = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     return _jpeg(cut), (left, top, right, bottom)
+
+
+def _changed(page: PageState) -> int:
+    """When the image was changed, in ns since 1970."""
+    try:
+        return page.image.stat().st_mtime_ns
+    except OSError as error:
+        raise Error(page.error or f"{page.name}: {error.strerror or error}") from error
 
 
 # A page's picture and that of its first line are asked for at once; only one of them decodes the image.

@@ -9,6 +9,7 @@ import gzip
 import os
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -218,7 +219,7 @@ class Project:
 
     def _keep(self, place: _Place, content: bytes, always: bool) -> None:
         folder = self.hidden / "versions" / place.id
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)  # .hwr may be deleted at any time
         kept = sorted(folder.glob("*.xml.gz"))
         now = time.time()
         if kept and not always and now - int(kept[-1].name.partition(".")[0]) / 1000 < VERSION_SECONDS:
@@ -243,16 +244,21 @@ class Project:
         Raises:
             Missing: There is no such page or version.
             Conflict: The page has another revision.
+            Error: The version is damaged.
         """
         place = self._place(id)
+        if version not in self.versions(id):
+            raise Missing(f"{place.name} has no version {str(version)[:20]}")
         path = self.hidden / "versions" / place.id / f"{int(version):015}.xml.gz"
         with place.lock:
             now = files.read_bytes(place.xml) if place.xml.exists() else None
             if _revision(now) != revision:
                 raise Conflict(f"{place.name} has been changed in another window or by another program")
-            if not path.is_file():
-                raise Missing(f"{place.name} has no version {version}")
-            content = gzip.decompress(path.read_bytes())
+            try:
+                content = gzip.decompress(path.read_bytes())
+                page_edit.parse(content, path)
+            except (OSError, EOFError, zlib.error, Error) as error:
+                raise Error(f"this version of {place.name} is damaged; choose another one") from error
             self._replace(place, now, content, version=True)
             return self.page(id)
 

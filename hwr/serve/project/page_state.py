@@ -84,7 +84,7 @@ class PageState:
         """
         found = next((line for line in self.lines if line.id == id), None)
         if found is None:
-            raise Missing(f"{self.name} has no line {id}")
+            raise Missing(self.error or f"{self.name} has no line {id}")
         return found
 
 
