@@ -42,10 +42,10 @@ API = [
     Route("/api/pages/{page}/lines/{line:path}", pages.set_line, methods=["PATCH"]),
     Route("/api/jobs", server.jobs),
     Route("/api/jobs", server.start_job, methods=["POST"]),
-    Route("/api/jobs/{job:int}", server.job),
-    Route("/api/jobs/{job:int}/result", files.result),
-    Route("/api/jobs/{job:int}/stop", server.stop_job, methods=["POST"]),
-    Route("/api/jobs/{job:int}/resume", server.resume_job, methods=["POST"]),
+    Route("/api/jobs/{job}", server.job),
+    Route("/api/jobs/{job}/result", files.result),
+    Route("/api/jobs/{job}/stop", server.stop_job, methods=["POST"]),
+    Route("/api/jobs/{job}/resume", server.resume_job, methods=["POST"]),
     Route("/api/openapi.json", openapi.document),
 ]
 

@@ -17,7 +17,7 @@ from hwr import Error
 from hwr.images import load
 from hwr.recognizer import Prepared, Recognizer
 from hwr.serve.api import answers
-from hwr.serve.api.requests import MOST_FILES, disposition, workbench
+from hwr.serve.api.requests import MOST_FILES, disposition, job_of, workbench
 from hwr.serve.project import export
 from hwr.serve.project.page_state import Missing
 from hwr.serve.project.uploads import Upload
@@ -118,7 +118,7 @@ class _Raw:
 def result(request: Request) -> Response:
     """What a job that read files has made."""
     bench = workbench(request)
-    job = bench.jobs.get(request.path_params["job"])
+    job = bench.jobs.get(job_of(request))
     path = bench.result(job.id)
     if job.kind != "files" or job.state != "done" or not path.is_file():
         raise Missing(f"job {job.id} is {job.state} and has no result")

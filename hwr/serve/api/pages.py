@@ -1,6 +1,7 @@
 """Requests about the pages of the project and their lines."""
 
 from collections.abc import Callable
+from typing import get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -10,10 +11,19 @@ from starlette.responses import JSONResponse, Response
 from hwr import Error
 from hwr.data.text import folded
 from hwr.serve.api import answers, pictures
-from hwr.serve.api.requests import MOST_FILES, json_of, line_or_none, names_of, points_of, workbench
+from hwr.serve.api.requests import (
+    MOST_FILES,
+    json_of,
+    line_or_none,
+    names_of,
+    number_of,
+    only,
+    points_of,
+    workbench,
+)
 from hwr.serve.api.security import Refused
 from hwr.serve.project import edits, uploads
-from hwr.serve.project.page_state import PageState
+from hwr.serve.project.page_state import PageState, State
 from hwr.serve.reading import project_pages
 from hwr.serve.training import lines
 
@@ -92,11 +102,17 @@ async def set_line(request: Request) -> Response:
     project = bench.project
     match asked:
         case {"text": str(text), "checked": bool(checked)}:
+            only(asked, "text", "checked")
             done = await run_in_threadpool(edits.set_text, project, id, line, text, checked, revision)
         case {"polygon": polygon}:
+            only(asked, "polygon", "baseline")
             shapes = points_of(polygon), points_of(asked.get("baseline") or [])
             done = await run_in_threadpool(edits.set_shape, project, id, line, *shapes, revision)
         case {"restore": {"text": str(text), "state": str(state), "confidence": float() | int() | None as sure}}:
+            only(asked, "restore")
+            only(asked["restore"], "text", "state", "confidence")
+            if state not in get_args(State):
+                raise Error(f"state is one of {', '.join(get_args(State))}")
             old = edits.checked_text(text)
             done = await run_in_threadpool(edits.put_back, project, id, line, old, state, sure, revision)
         case _:
@@ -110,14 +126,20 @@ async def edit(request: Request) -> Response:
     project, asked = bench.project, await json_of(request)
     call: Callable[[], PageState]
     match asked:
+        case _ if len(asked) > 1:
+            raise Error(f"send one change, not {len(asked)}")
         case {"add": {"polygon": polygon, **more}}:
+            only(more, "baseline", "after")
             shape, baseline, after = points_of(polygon), points_of(more.get("baseline") or []), line_or_none(more)
             call = lambda: edits.add(project, id, shape, baseline, after, revision)  # noqa: E731
         case {"delete": list(lines)}:
             call = lambda: edits.delete(project, id, names_of(lines), revision)  # noqa: E731
         case {"move": {"line": str(line), **more}}:
+            only(more, "after")
             call = lambda: edits.move(project, id, line, line_or_none(more), revision)  # noqa: E731
-        case {"split": {"line": str(line), "x": int() | float() as x, "at": int(at)}}:
+        case {"split": {"line": str(line), "x": x, "at": at}}:
+            only(asked["split"], "line", "x", "at")
+            x, at = number_of(x, "x"), number_of(at, "at", whole=True)
             call = lambda: edits.split(project, id, line, x, at, revision)  # noqa: E731
         case {"merge": list(lines)}:
             call = lambda: edits.merge(project, id, names_of(lines), revision)  # noqa: E731

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 from hwr import Error, __version__
 from hwr.serve.api import answers
-from hwr.serve.api.requests import json_of, names_of, workbench
+from hwr.serve.api.requests import job_of, json_of, names_of, only, workbench
 from hwr.serve.api.security import COOKIE, SESSION_SECONDS, Guard, Refused
 
 
@@ -53,6 +53,7 @@ async def model(request: Request) -> Response:
 async def use_model(request: Request) -> Response:
     """Read with another model of the project."""
     asked = await json_of(request)
+    only(asked, "name", "reread")
     name, reread = asked.get("name"), asked.get("reread", True)
     if not isinstance(name, str) or not isinstance(reread, bool):
         raise Error('send {"name": "model-1", "reread": true}')
@@ -68,7 +69,7 @@ def jobs(request: Request) -> Response:
 
 def job(request: Request) -> Response:
     """A job."""
-    return JSONResponse(answers.job(workbench(request).jobs.get(request.path_params["job"])))
+    return JSONResponse(answers.job(workbench(request).jobs.get(job_of(request))))
 
 
 async def start_job(request: Request) -> Response:
@@ -76,12 +77,17 @@ async def start_job(request: Request) -> Response:
     bench, asked = workbench(request), await json_of(request)
     match asked:
         case {"kind": "read", **more}:
-            chosen = more.get("pages")
+            only(more, "pages", "given")
+            chosen, given = more.get("pages"), more.get("given", False)
+            if not isinstance(given, bool):
+                raise Error("given is true or false")
             ids = None if chosen is None else names_of(chosen)
-            job = await run_in_threadpool(bench.start_reading, ids, more.get("given") is True)
+            job = await run_in_threadpool(bench.start_reading, ids, given)
         case {"kind": "train", **more}:
+            only(more, "minutes")
             minutes = more.get("minutes")
-            if minutes is not None and (not isinstance(minutes, int | float) or not 0 < minutes <= 24 * 60):
+            number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+            if minutes is not None and not (number and 0 < minutes <= 24 * 60):
                 raise Error("minutes is a number above 0 and at most 1440, or null")
             job = await run_in_threadpool(bench.start_training, minutes)
         case _:
@@ -91,9 +97,9 @@ async def start_job(request: Request) -> Response:
 
 def stop_job(request: Request) -> Response:
     """Stop a job."""
-    return JSONResponse(answers.job(workbench(request).jobs.stop(request.path_params["job"])), 202)
+    return JSONResponse(answers.job(workbench(request).jobs.stop(job_of(request))), 202)
 
 
 def resume_job(request: Request) -> Response:
     """Resume a job that was stopped."""
-    return JSONResponse(answers.job(workbench(request).jobs.resume(request.path_params["job"])), 202)
+    return JSONResponse(answers.job(workbench(request).jobs.resume(job_of(request))), 202)

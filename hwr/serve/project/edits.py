@@ -10,6 +10,7 @@ from hwr.data.formats import page_edit
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
 from hwr.serve.project import held_back, outlines
+from hwr.serve.project.coordinates import Frame
 from hwr.serve.project.folder import Draft, Project
 from hwr.serve.project.page_state import Conflict, PageLine, PageState
 
@@ -88,10 +89,10 @@ def set_shape(project: Project, page: str, line: str, polygon: Polygon, baseline
     Raises:
         Conflict: The line has changed since.
     """
-    _area(polygon)
 
     def change(draft: Draft) -> None:
         _same(draft, line, revision)
+        _area(polygon, draft.frame)
         page_edit.set_shape(draft.root, line, draft.frame.to_page(polygon), draft.frame.to_page(baseline))
 
     return project.edit(page, change)
@@ -155,9 +156,9 @@ def add(project: Project, page: str, polygon: Polygon, baseline: Polygon, after:
     Raises:
         Conflict: The page has changed since revision `rev`; so for the functions below.
     """
-    _area(polygon)
 
     def change(draft: Draft) -> None:
+        _area(polygon, draft.frame)
         page_edit.add(draft.root, draft.frame.to_page(polygon), draft.frame.to_page(baseline), after)
 
     return project.edit(page, change, rev)
@@ -188,7 +189,9 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
 
     def change(draft: Draft) -> None:
         old = draft.before.line(line)
-        left, right = outlines.split(old.polygon, x)
+        if not 0 <= at <= len(old.text):
+            raise Error(f"line {line} has {len(old.text)} characters; its text can't be split at {at}")
+        left, right = outlines.split(old.polygon, x) if old.polygon else ((), ())
         if len(left) < 3 or len(right) < 3:
             raise Error(f"the column {x:g} does not lie inside line {line}")
         below = outlines.split_baseline(old.baseline, x)
@@ -236,9 +239,9 @@ def _same(draft: Draft, line: str, revision: str) -> None:
         raise Conflict(f"line {line} has been changed in another window or by another program")
 
 
-def _area(polygon: Polygon) -> None:
+def _area(polygon: Polygon, frame: Frame) -> None:
     if len(polygon) < 3:
         raise Error(f"the outline of a line needs at least three points, not {len(polygon)}")
     left, top, right, bottom = outlines.box(polygon)
-    if right - left < 2 or bottom - top < 2:
-        raise Error("the outline of a line needs a width and a height")
+    if min(right, frame.width - 1) - max(left, 0) < 2 or min(bottom, frame.height - 1) - max(top, 0) < 2:
+        raise Error("the outline of a line needs a width and a height on the page")
