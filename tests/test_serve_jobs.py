@@ -99,3 +99,11 @@ def test_a_full_disk_does_not_end_the_jobs_to_come(
     finally:
         jobs.close()
         store.close()
+
+
+def test_characters_that_can_not_be_kept_are_an_error(tmp_path: Path) -> None:
+    """As on a full disk."""
+    store = Store(tmp_path / "state.sqlite")
+    store._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(Error, match="the database of jobs can't be used: "):
+        store.set_characters("a.png", {"l1": ("a", [["a", 0.0, 1.0, 0.5]])})

@@ -23,6 +23,7 @@ from hwr.data.formats import alto, page_edit, xml
 from hwr.data.formats import page as page_format
 from hwr.data.formats.marked_pages import Marked
 from hwr.recognizer import Reading
+from hwr.serve.api import pictures
 from hwr.serve.project import adding, edits, export, outlines, uploads
 from hwr.serve.project.coordinates import Frame
 from hwr.serve.project.database import Store
@@ -673,3 +674,16 @@ def test_real_exports_survive_a_round_trip(tmp_path: Path) -> None:
         if before is not None:
             both = (re.sub(rb"(?<=<LastChange>)[^<]+", b"", x) for x in (before, page.xml.read_bytes()))
             assert next(both) == next(both).replace(b' custom="groundTruth {}"', b"")
+
+
+def test_lines_without_an_outline_can_not_be_merged_or_shown(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    bare = FOREIGN.replace('<Coords points="10,10 110,10 110,50 10,50"/><Baseline points="10,45 110,45"/>', "")
+    (tmp_path / "a.xml").write_text(bare, encoding="utf-8")
+    project = Project(tmp_path)
+    page = only(project)
+    assert page.lines[0].polygon == ()
+    with pytest.raises(Error, match="line l1 has no outline; draw it first"):
+        edits.merge(project, page.id, ["l1", "l2"], page.revision)
+    with pytest.raises(Error, match=r"a\.png: l1: "):
+        pictures.line_picture(page, page.lines[0])

@@ -70,9 +70,11 @@ def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int
     """The part of a page around a line as JPEG, and its left, top, right and bottom in pixels of the page.
 
     Raises:
-        Error: The image can't be decoded, or the line lies outside.
+        Error: The image can't be decoded, or the line has no outline or lies outside.
     """
     pixels = _pixels(page.image, _changed(page))
+    if not line.polygon:
+        raise Error(f"{page.name}: {line.id}: {line.fault or 'has no outline'}")
     left, top, right, bottom = outlines.box(line.polygon)
     margin = max(6, (bottom - top) // 4)
     left, top = max(0, left - margin), max(0, top - margin)

@@ -1,10 +1,11 @@
 """Jobs, sessions and the recognizer's character positions, in SQLite. Deleting the file loses no correction."""
 
+import contextlib
 import json
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,14 @@ class Store:
             self._db.close()
 
     def _do(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._transaction():
+            return self._db.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             with self._lock, self._db:
-                return self._db.execute(statement, values).fetchall()
+                yield
         except sqlite3.Error as error:
             raise Error(f"the database of jobs can't be used: {error}") from error
 
@@ -113,7 +119,7 @@ class Store:
     def set_characters(self, page: str, found: Mapping[str, tuple[str, Characters]]) -> None:
         """Keep the characters of lines, each with the text that they make up."""
         rows = [(page, line, text, json.dumps(own)) for line, (text, own) in found.items()]
-        with self._lock, self._db:
+        with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO characters VALUES (?, ?, ?, ?)", rows)
 
     def characters(self, page: str) -> dict[str, tuple[str, Characters]]:

@@ -215,6 +215,8 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         old = [line for line in draft.before.lines if line.id in lines]
         if len(old) != len(set(lines)):
             raise Error(f"the page has no line {sorted(set(lines) - {line.id for line in old})[0]!r}")
+        if bare := [line.id for line in old if not line.polygon]:
+            raise Error(f"line {bare[0]} has no outline; draw it first")
         ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0])
         first, to_page = old[0], draft.frame.to_page
         polygon, baseline = (
