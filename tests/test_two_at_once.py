@@ -1,9 +1,11 @@
 """Two commands in one folder: each refuses, or both are safe."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from hwr.cli import main
 from hwr.config import Data
 from hwr.data import synth
 from hwr.data.convert import convert
-from hwr.pages.resumable_file import Partial
+from hwr.pages import archive
+from hwr.pages.resumable_file import Partial, alone
 from hwr.training import run_folder
 from hwr.training.loop import train
 
@@ -57,6 +60,33 @@ def test_two_predictions_into_one_file(drawn: Path, model: Path, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["read.jsonl"]
     assert hwr("predict", line, "--line", "--checkpoint", model, "--json", "--out", out).exit_code == 0
     assert out.read_text().count("\n") == 1
+
+
+def test_two_predictions_into_one_file_of_whole_pages(
+    drawn: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, out = sorted((drawn / "lines").rglob("*.png"))[:2], tmp_path / "book.hocr"
+    command = ("predict", *lines, "--line", "--checkpoint", model, "--format", "hocr", "--out", out)
+    out.write_text("old")
+    with alone(tmp_path / ".book.hocr.parts.lock", out):
+        done = hwr(*command)
+    assert (done.exit_code, "another process is writing this file" in done.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["book.hocr"]
+    # On a file system without locks, another process may end first, and remove the pages.
+    join = archive._join
+
+    def remove_first(out: Path, folder: Path, *arguments: Any) -> None:
+        shutil.rmtree(folder)
+        join(out, folder, *arguments)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(archive, "_join", remove_first)
+        done = hwr(*command)
+    assert (done.exit_code, "2 of 2 pages are gone from" in done.stderr) == (2, True)
+    assert out.read_text() == "old"
+    assert hwr(*command).exit_code == 0
+    assert out.read_text().count('class="ocr_page"') == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["book.hocr"]
 
 
 def test_a_file_that_is_moved_away_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from hwr.pages.journal import Journal
 from hwr.pages.outputs import Format
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import predict, read_files, reading_of
-from hwr.pages.resumable_file import Partial
+from hwr.pages.resumable_file import Partial, alone
 from hwr.pages.sources import Job, Target, jobs
 from hwr.pages.write import Places
 from hwr.recognizer import Recognizer
@@ -192,11 +192,27 @@ def each_page(
         What all processes of the run have read.
 
     Raises:
-        Error: A folder can't be written.
+        Error: A folder can't be written; another process writes the file; no page could be read.
     """
     where, group = task.where, recognizer.engine.group
-    if where.file is not None and where.folder is not None:
-        where.folder.mkdir(exist_ok=True)
+    if where.file is None or where.folder is None:
+        return _each_page(recognizer, task, told, kept, pool)
+    with contextlib.ExitStack() as stack:
+        if not group.rank:
+            stack.enter_context(alone(where.folder.with_name(f"{where.folder.name}.lock"), where.file))
+            where.folder.mkdir(exist_ok=True)
+        group.all_gather(None)  # none begins before the folder is theirs
+        summary = _each_page(recognizer, task, told, kept, pool)
+        if not group.rank:
+            _join(where.file, where.folder, task, summary)
+    return summary
+
+
+def _each_page(
+    recognizer: Recognizer, task: Task, told: Told, kept: Callable[[], None], pool: Executor | None
+) -> Summary:
+    """Write a file for each page, see `each_page`."""
+    where, group = task.where, recognizer.engine.group
     journal = Journal(where.folder, task.model, task.again) if where.folder else None
     summary = Summary()
 
@@ -227,8 +243,6 @@ def each_page(
     for rank, other in enumerate(group.all_gather(summary)):
         if rank != group.rank:
             summary.merge(other)
-    if where.file is not None and not group.rank:
-        _join(task)
     return summary
 
 
@@ -244,26 +258,30 @@ def _write(task: Task, page: PageReading) -> tuple[Path | None, list[str]]:
     return path, page.errors
 
 
-def _join(task: Task) -> None:
+def _join(out: Path, folder: Path, task: Task, summary: Summary) -> None:
     """Join the files of pages in the order of the inputs, and remove them.
 
     Raises:
-        Error: No page could be read; the file can't be written.
+        Error: No page could be read; the file of a page is missing; the file can't be written.
     """
-    assert task.where.file is not None
-    assert task.where.folder is not None
-    sources = [page for file in task.files for page in _pages(file)]
-    found = [path for path in (task.where.of(Path(source)) for source in sources) if path.is_file()]
+    sources = [Path(page) for file in task.files for page in _pages(file)]
+    found = [path for path in map(task.where.of, sources) if path.is_file()]
+    broken = {source for source, _ in summary.broken}
+    if missing := [x for x in sources if str(x) not in broken and not task.where.of(x).is_file()]:
+        raise Error(
+            f"{out}: not written, because {len(missing)} of {len(sources)} pages are gone from {folder} ({missing[0]}, …); "
+            "start the command again, and it reads them"
+        )
     if not found:
-        raise Error(f"{task.where.file}: not written, because no page could be read")
+        raise Error(f"{out}: not written, because no page could be read")
     from hwr.system.atomic import replacing
 
-    with replacing(task.where.file) as temporary:
+    with replacing(out) as temporary:
         if task.format.join is None:
             shutil.copyfile(found[0], temporary)
         else:
             task.format.join(found, temporary)
-    shutil.rmtree(task.where.folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pages(file: str) -> list[str]:

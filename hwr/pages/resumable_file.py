@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,29 +50,12 @@ class Partial:
             if self._direct:
                 self._file: IO[bytes] = open(out, "wb")  # noqa: SIM115
                 return
-            self._file = self._locked()
+            self._file = _locked(self._part, out)
             self.done, size, self.noted = (0, 0, {}) if again else self._found()
             self._file.truncate(size)
             self._file.seek(size)
         except OSError as error:
             raise Error(f"{out}: could not be written: {error.strerror or error}") from error
-
-    def _locked(self) -> IO[bytes]:
-        """Open the growing file, which stays as it is, for this process alone.
-
-        Raises:
-            Error: Another process writes it.
-        """
-        while True:
-            file = open(os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115
-            if not _lock(file):
-                file.close()
-                raise Error(f"{self._out}: another process is writing this file; wait for it, or name another --out")
-            # The process that held it may just have moved it to its place.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(self._part)):
-                    return file
-            file.close()
 
     def _found(self) -> tuple[int, int, dict[str, Any]]:
         """Number of inputs and bytes of an earlier run's file, and its notes; 0 if it does not fit."""
@@ -138,6 +121,46 @@ class Partial:
     def close(self) -> None:
         """Close the file, and keep it for the next run."""
         self._file.close()
+
+
+@contextlib.contextmanager
+def alone(path: Path, out: Path) -> Iterator[None]:
+    """Hold a file, which is there only meanwhile, so that no other process writes to `out`.
+
+    Raises:
+        Error: Another process holds it; it can't be written.
+    """
+    try:
+        file = _locked(path, out)
+    except OSError as error:
+        raise Error(f"{out}: could not be written: {error.strerror or error}") from error
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                path.unlink()
+
+
+def _locked(path: Path, out: Path) -> IO[bytes]:
+    """Open a file, which stays as it is, for this process alone.
+
+    Args:
+        out: What the process writes with its help.
+
+    Raises:
+        Error: Another process holds it.
+    """
+    while True:
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115
+        if not _lock(file):
+            file.close()
+            raise Error(f"{out}: another process is writing this file; wait for it, or name another --out")
+        # The process that held it may just have moved it to its place, or removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()
 
 
 def _lock(file: IO[bytes]) -> bool:
