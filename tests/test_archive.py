@@ -101,6 +101,13 @@ def test_parts_of_the_files(scans: Path, model: Path, tmp_path: Path) -> None:
     for wrong in ("0/2", "3/2", "1", "1/0", "a/b"):
         assert f"--part: '{wrong}' is not K/N" in hwr(*command, "--part", wrong).stderr
     assert "there are only 4 files" in hwr(*command, "--part", "5/5").stderr
+    # In one file, each part would replace those before it.
+    for name in ("read.jsonl", "book.hocr"):
+        (tmp_path / name).write_text("old")
+        kind = "json" if name.endswith("jsonl") else "hocr"
+        done = hwr(*command, "--format", kind, "--out", tmp_path / name, "--part", "1/2")
+        assert (done.exit_code, "--part writes its own share; name a folder with --out" in done.stderr) == (2, True)
+        assert (tmp_path / name).read_text() == "old"
 
 
 def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None:

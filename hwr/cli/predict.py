@@ -57,7 +57,9 @@ if TYPE_CHECKING:
 )
 @click.option("--again", is_flag=True, help="Also read pages that an earlier run into --out has read.")
 @click.option(
-    "--part", metavar="K/N", help="Read every Nth file, beginning with the Kth: one of N processes or machines."
+    "--part",
+    metavar="K/N",
+    help="Read every Nth file, beginning with the Kth: one of N processes or machines. One file in --out is refused.",
 )
 @click.option(
     "--characters", is_flag=True, help="Add the position and confidence of each character (json, alto, hocr)."
@@ -134,7 +136,9 @@ def predict(
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
     found = files_in(inputs, settings.data.images)
     files = _part(found.files, part)
-    where = write.places(kind, out, inputs, files)
+    where = write.places(kind, out, inputs, found.files)
+    if part is not None and where.file is not None:
+        raise Error("--part writes its own share; name a folder with --out")
     known = Journal(where.folder, "").outputs if where.folder else ()
     write.check(where, format, files, known)
     rank, _ = rank_and_world_size()
