@@ -101,6 +101,12 @@ def test_parts_of_the_files(scans: Path, model: Path, tmp_path: Path) -> None:
     for wrong in ("0/2", "3/2", "1", "1/0", "a/b"):
         assert f"--part: '{wrong}' is not K/N" in hwr(*command, "--part", wrong).stderr
     assert "there are only 4 files" in hwr(*command, "--part", "5/5").stderr
+    # Two files for one result are refused, also where they are in different parts.
+    shutil.copy(scans / "3.png", scans / "3.jpg")
+    for part in ("1/2", "2/2"):
+        done = hwr(*command, "--out", f"{tmp_path}/out/", "--part", part)
+        assert (done.exit_code, "3.jpg and " in done.stderr, "would both be written" in done.stderr) == (2, True, True)
+    (scans / "3.jpg").unlink()
     # In one file, each part would replace those before it.
     for name in ("read.jsonl", "book.hocr"):
         (tmp_path / name).write_text("old")

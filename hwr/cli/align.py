@@ -140,6 +140,7 @@ def _write(
             table, format = None, FORMATS[kind]
             where = write.places(kind, f"{paths[1]}/", paths[:1], files)
             write.check(where, format, files)
+            write.check_existing(where, format, files)
         done = []
         with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
             for page in pages:

@@ -139,8 +139,9 @@ def predict(
     where = write.places(kind, out, inputs, found.files)
     if part is not None and where.file is not None:
         raise Error("--part writes its own share; name a folder with --out")
+    write.check(where, format, found.files)  # also those of the other parts
     known = Journal(where.folder, "").outputs if where.folder else ()
-    write.check(where, format, files, known)
+    write.check_existing(where, format, files, known)
     rank, _ = rank_and_world_size()
     if not rank:
         say_what_is_read(found._replace(files=files))

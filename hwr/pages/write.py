@@ -83,32 +83,41 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
 
 
-def check(where: Places, format: Format, files: Sequence[str], known: Container[Path] = ()) -> None:
-    """Check that no input, and no file next to a page's image, will be overwritten.
-
-    Args:
-        known: Files that an earlier run has written.
+def check(where: Places, format: Format, files: Sequence[str]) -> None:
+    """Check that no input will be overwritten, and no page by another.
 
     Raises:
-        Error: One would be, or two pages would be written to one file.
+        Error: One would be.
     """
     paths = [Path(file) for file in files]
     if where.file is not None:
         if where.file.exists():  # a file that does not exist is not an input
             _check_overwriting(paths, [where.file])
     elif where.folder is not None or format.rows is None:
-        outputs = [where.of(path) for path in paths]
-        _check_overwriting(paths, outputs)
-        for source, path in zip(paths, outputs, strict=True):
-            page = documents.page_of(source)
-            beside = page.file if page else source
-            if path in known or real(path.parent) != real(beside.parent):
-                continue
-            images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
-            if there := [file for file in (path, *images) if file.exists()]:
-                raise Error(
-                    f"{there[0]} exists already, next to {beside}, and would be overwritten; name another folder with --out"
-                )
+        _check_overwriting(paths, [where.of(path) for path in paths])
+
+
+def check_existing(where: Places, format: Format, files: Sequence[str], known: Container[Path] = ()) -> None:
+    """Check that no file next to a page's image will be overwritten.
+
+    Args:
+        known: Files that an earlier run has written.
+
+    Raises:
+        Error: One would be.
+    """
+    if where.file is not None or (where.folder is None and format.rows is not None):
+        return
+    for source in map(Path, files):
+        path, page = where.of(source), documents.page_of(source)
+        beside = page.file if page else source
+        if path in known or real(path.parent) != real(beside.parent):
+            continue
+        images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
+        if there := [file for file in (path, *images) if file.exists()]:
+            raise Error(
+                f"{there[0]} exists already, next to {beside}, and would be overwritten; name another folder with --out"
+            )
 
 
 def _check_overwriting(files: list[Path], outputs: list[Path]) -> None:
