@@ -18,6 +18,7 @@ from hwr.cli import main
 from hwr.pages import resumable_file
 from hwr.pages.journal import Journal
 from hwr.pages.resumable_file import Partial
+from hwr.pages.sources import files_in
 
 from .test_torch_parallel import TORCHRUN
 
@@ -78,6 +79,26 @@ def test_finished_pages_are_not_read_again(scans: Path, model: Path, tmp_path: P
     assert 0 < len(Journal(out, "x").outputs) < 4
     assert 0 < len(changed("--checkpoint", other)) < 4
     assert "--again applies to results in --out" in hwr(*command[:-2], "--again").stderr
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_results_below_the_input_are_not_read(
+    scans: Path, model: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.chdir(scans if inside else scans.parent)
+    folder, out = (".", "read/") if inside else ("scans", "scans/read")
+    command = ["predict", folder, "--line", "--checkpoint", model, "--format", "alto", "--out", out]
+    assert "hwr: 4 pages, 4 lines" in hwr(*command).stderr
+    again = hwr(*command)
+    assert "skipped 4 other files in the folders" in again.stderr
+    assert "hwr: 4 pages (4 of them before), 4 lines" in again.stderr
+    shutil.copy(scans / "3.png", scans / "4.png")
+    more = hwr(*command)
+    assert (more.exit_code, "hwr: 5 pages (4 of them before), 5 lines" in more.stderr) == (0, True), more.stderr
+    # Files and folders that are named are read.
+    read = Path(out)
+    assert len(files_in([read], out=read).files) == 5
+    assert files_in([read / "3.xml"], out=read).files == [str(read / "3.xml")]
 
 
 def test_broken_pages_are_listed_at_the_end_and_tried_again(scans: Path, model: Path, tmp_path: Path) -> None:

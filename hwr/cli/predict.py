@@ -134,7 +134,7 @@ def predict(
     refuse_unused(overrides, "data.images", "data.normalise", *READING)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
-    found = files_in(inputs, settings.data.images)
+    found = files_in(inputs, settings.data.images, None if out is None else Path(out))
     files = _part(found.files, part)
     where = write.places(kind, out, inputs, found.files)
     if part is not None and where.file is not None:

@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
-from hwr.system.files import below, read_bytes, walk
+from hwr.system.files import below, read_bytes, real, walk
 
 # A typical page of handwriting.
 LINES_PER_PAGE = 30
@@ -72,7 +72,7 @@ class Found(NamedTuple):
     twice: list[str]
 
 
-def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
+def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None) -> Found:
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
@@ -82,6 +82,7 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
 
     Args:
         images: A further folder with page images, see `data.images`.
+        out: The folder of results. In a folder around it, what lies below it is skipped.
 
     Raises:
         Error: A folder can't be listed or has nothing to read, or no file is left to read.
@@ -91,7 +92,7 @@ def files_in(paths: Iterable[Path], images: str | None = None) -> Found:
     twice: list[str] = []
     for path in paths:
         if path.is_dir():
-            here, rest, again = _in_folder(path, images)
+            here, rest, again = _in_folder(path, images, out)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
                 raise Error(f"{path}: no images ({suffixes}), no PDF, and no PAGE or ALTO files in this folder")
@@ -134,10 +135,11 @@ def _look(path: Path, images: str | None) -> _Look:
         return _Look("", next((image for image in named if image.is_file()), None))
 
 
-def _in_folder(folder: Path, images: str | None) -> Found:
+def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
     """What a folder holds."""
     unlisted: dict[str, str] = {}
-    files = below(folder, unlisted)
+    everything = below(folder, unlisted)
+    files = everything if out is None else _apart(everything, folder, out)
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
     copies = _copies(looks)
@@ -166,7 +168,16 @@ def _in_folder(folder: Path, images: str | None) -> Found:
     first: dict[str, str] = {}
     chosen = {name: os.path.realpath(look.image) for name in found if (look := looks.get(name)) and look.image}
     twice = [name for name, image in chosen.items() if first.setdefault(image, name) != name]
-    return Found([*found, *unlisted], sorted(set(files) - read), twice)
+    return Found([*found, *unlisted], sorted(set(everything) - read), twice)
+
+
+def _apart(files: list[str], folder: Path, out: Path) -> list[str]:
+    """The files of a folder that are not below `out`, unless the folder is."""
+    results = real(out)
+    if real(folder).is_relative_to(results):
+        return files
+    inside = {parent: real(parent).is_relative_to(results) for parent in {os.path.dirname(name) for name in files}}
+    return [name for name in files if not inside[os.path.dirname(name)]]
 
 
 def _copies(looks: dict[str, _Look]) -> set[str]:
