@@ -101,6 +101,36 @@ def test_results_below_the_input_are_not_read(
     assert files_in([read / "3.xml"], out=read).files == [str(read / "3.xml")]
 
 
+def test_a_result_belongs_to_one_input(scans: Path, model: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    for name in ("scans/box1/1.png", "scans/box2/1.png"):  # of one size and time
+        shutil.copy(scans / "3.png", tmp_path / name)
+        os.utime(tmp_path / name, ns=(1, 1))
+
+    def read(box: Path, *more: object) -> Any:
+        return hwr("predict", box / "1.png", "--line", "--checkpoint", model, "--format", "html", "--out", out, *more)
+
+    assert read(scans / "box1").exit_code == 0
+    refused = read(scans / "box2")
+    assert refused.exit_code == 2
+    assert f"{out / '1.html'} is the result of {scans / 'box1/1.png'}, and would be overwritten" in refused.stderr
+    assert "overwrite it with --again" in refused.stderr
+    assert "(1 of them before)" in read(scans / "box1").stderr
+    again = read(scans / "box2", "--again")
+    assert (again.exit_code, "before" in again.stderr) == (0, False)
+    # The same input under another name, and in another place.
+    os.symlink(scans / "box2", other)
+    assert "(1 of them before)" in read(other).stderr
+    other.unlink()
+    (scans / "box2").rename(other)
+    assert "(1 of them before)" in read(other).stderr
+    # A journal of an earlier version does not name the input.
+    for path in (out / ".hwr").iterdir():
+        path.write_text(re.sub(r', "source": "[^"]*"', "", path.read_text()))
+    assert "(1 of them before)" in read(other).stderr
+    assert "(1 of them before)" in read(scans / "box1").stderr
+
+
 def test_broken_pages_are_listed_at_the_end_and_tried_again(scans: Path, model: Path, tmp_path: Path) -> None:
     (scans / "box1/2.png").write_bytes(b"no image")
     command = ["predict", scans, "--line", "--checkpoint", model, "--format", "html", "--out", tmp_path / "out"]

@@ -140,8 +140,7 @@ def predict(
     if part is not None and where.file is not None:
         raise Error("--part writes its own share; name a folder with --out")
     write.check(where, format, found.files)  # also those of the other parts
-    known = Journal(where.folder, "").outputs if where.folder else ()
-    write.check_existing(where, format, files, known)
+    write.check_existing(where, format, files, Journal(where.folder, "", again) if where.folder else None)
     rank, _ = rank_and_world_size()
     if not rank:
         say_what_is_read(found._replace(files=files))

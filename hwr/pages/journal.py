@@ -3,6 +3,7 @@
 Every process appends to a file of its own, so that any number of them, on any machines, may write into one folder.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ class Entry:
         unsure: Lines whose text was left empty because of their confidence.
         errors: Why lines could not be read.
         time: When it was noted, in nanoseconds since 1970.
+        source: The input, an absolute path; "" if an earlier version noted it.
     """
 
     output: str
@@ -45,6 +47,7 @@ class Entry:
     unsure: int = 0
     errors: tuple[str, ...] = ()
     time: int = 0
+    source: str = ""
 
 
 class Journal:
@@ -82,7 +85,14 @@ class Journal:
         entry = self._entries.get(os.path.relpath(output, self.folder))
         if entry is None or entry.model != self.model or entry.stamp != _stamp(source) or not output.is_file():
             return None
-        return entry
+        return None if _differ(entry.source, source) else entry
+
+    def other(self, source: Path, output: Path) -> str:
+        """The input whose result an output holds, if that is another than `source` and still there; else ""."""
+        entry = self._entries.get(os.path.relpath(output, self.folder))
+        if entry is None or not _differ(entry.source, source) or not _file(Path(entry.source)).exists():
+            return ""
+        return entry.source if output.exists() else ""
 
     def add(self, source: Path, output: Path, lines: int, confidence: float, unsure: int, errors: list[str]) -> None:
         """Note that a page was read and written.
@@ -91,7 +101,8 @@ class Journal:
             Error: The journal can't be written.
         """
         name = os.path.relpath(output, self.folder)
-        entry = Entry(name, _stamp(source), self.model, lines, confidence, unsure, tuple(errors), time.time_ns())
+        read = (_stamp(source), self.model, lines, confidence, unsure, tuple(errors))
+        entry = Entry(name, *read, time.time_ns(), os.path.abspath(source))
         try:
             if self._file is None:
                 (self.folder / NAME).mkdir(exist_ok=True)
@@ -108,10 +119,30 @@ class Journal:
             self._file.close()
 
 
-def _stamp(source: Path) -> tuple[int, int]:
+def _differ(noted: str, source: Path) -> bool:
+    """Whether a noted input is another than `source`.
+
+    One that is not there has been moved, or another machine calls its folder otherwise; then the names decide.
+    """
+    if noted in ("", os.path.abspath(source)):
+        return False
+    before = Path(noted)
+    with contextlib.suppress(OSError):
+        if not os.path.samefile(_file(before), _file(source)):
+            return True
+    parts = 2 if documents.page_of(source) else 1  # book.pdf/3
+    return before.parts[-parts:] != source.parts[-parts:]
+
+
+def _file(source: Path) -> Path:
+    """The file of an input, which may be a page of one."""
     page = documents.page_of(source)
+    return source if page is None else page.file
+
+
+def _stamp(source: Path) -> tuple[int, int]:
     try:
-        found = os.stat(source if page is None else page.file)
+        found = os.stat(_file(source))
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from hwr import Error
 from hwr.images import documents, exif, load
+from hwr.pages.journal import Journal
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import replacing
@@ -97,11 +98,11 @@ def check(where: Places, format: Format, files: Sequence[str]) -> None:
         _check_overwriting(paths, [where.of(path) for path in paths])
 
 
-def check_existing(where: Places, format: Format, files: Sequence[str], known: Container[Path] = ()) -> None:
-    """Check that no file next to a page's image will be overwritten.
+def check_existing(where: Places, format: Format, files: Sequence[str], journal: Journal | None = None) -> None:
+    """Check that no file next to a page's image will be overwritten, and no result of another page.
 
     Args:
-        known: Files that an earlier run has written.
+        journal: Knows what an earlier run has written.
 
     Raises:
         Error: One would be.
@@ -111,7 +112,12 @@ def check_existing(where: Places, format: Format, files: Sequence[str], known: C
     for source in map(Path, files):
         path, page = where.of(source), documents.page_of(source)
         beside = page.file if page else source
-        if path in known or real(path.parent) != real(beside.parent):
+        if journal and (other := journal.other(source, path)):
+            raise Error(
+                f"{path} is the result of {other}, and would be overwritten; name another folder with --out, or overwrite "
+                "it with --again"
+            )
+        if (journal and path in journal.outputs) or real(path.parent) != real(beside.parent):
             continue
         images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
         if there := [file for file in (path, *images) if file.exists()]:
