@@ -229,6 +229,36 @@ def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
         assert [path.name for path in copy.iterdir()] == ["read.tsv"]
 
 
+def test_rows_of_changed_inputs_are_read_again(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable_file, "INTERVAL", -1)
+    names = [str(scans / name) for name in ("3.png", "box1/1.png", "box1/2.png")]
+    file = Partial(tmp_path / "read.txt", "model", names)
+    for done in (1, 2):
+        file.write(b"row\n", done)
+    file.close()
+    for changed, expected in ((2, 2), (1, 0)):  # the third was not read yet
+        os.utime(names[changed], ns=(1, 1))
+        file = Partial(tmp_path / "read.txt", "model", names)
+        assert file.done == expected
+        file.close()
+
+
+@pytest.mark.parametrize("out", ["out", "read.tsv"])
+def test_a_changed_image_of_xml_is_read_again(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.setattr(resumable_file, "INTERVAL", -1)
+    monkeypatch.setattr(Partial, "finish", Partial.close)  # as if it was killed just before
+    assert hwr("predict", scans, "--line", "--checkpoint", model, "--format", "page", "--out", scans).exit_code == 0
+    kind = "tsv" if out.endswith("tsv") else "alto"
+    command = ["predict", scans, "--checkpoint", model, "--format", kind, "--out", tmp_path / out]
+    assert hwr(*command).exit_code == 0
+    assert "4 pages (4 of them before)" in hwr(*command).stderr
+    os.utime(scans / "box2/1.png", ns=(1, 1))
+    done = hwr(*command).stderr
+    assert ("before" not in done) if kind == "tsv" else ("4 pages (3 of them before)" in done), done
+
+
 def test_a_killed_run_continues(drawn: Path, model: Path, tmp_path: Path) -> None:
     """Into a folder, and into one file."""
     images = sorted(drawn.rglob("*.png"))

@@ -14,12 +14,12 @@ from typing import Any
 from hwr import Error
 from hwr.images import documents
 from hwr.pages import write
-from hwr.pages.journal import Journal
+from hwr.pages.journal import Journal, stamp
 from hwr.pages.outputs import Format
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import predict, read_files, reading_of
 from hwr.pages.resumable_file import Partial, alone
-from hwr.pages.sources import Job, Target, jobs
+from hwr.pages.sources import Job, Target, image_of, jobs
 from hwr.pages.write import Places
 from hwr.recognizer import Recognizer
 
@@ -125,7 +125,8 @@ def rows(
 def one_file(
     recognizer: Recognizer, task: Task, told: Told, say: Callable[[str], None], pool: Executor | None = None
 ) -> Summary:
-    """Write the rows of all lines into one file. What a killed run has written is kept, unless the model has changed.
+    """Write the rows of all lines into one file. What a killed run has written is kept, unless the model or an input that it read has
+    changed.
 
     Args:
         say: Is told that the run continues an earlier one.
@@ -135,7 +136,11 @@ def one_file(
     """
     assert task.where.file is not None
     group, summary = recognizer.engine.group, Summary()
-    file = None if group.rank else Partial(task.where.file, task.model, task.files, task.again)
+
+    def state(file: str) -> tuple[int, ...]:
+        return stamp(Path(file), image_of(Path(file), task.images))
+
+    file = None if group.rank else Partial(task.where.file, task.model, task.files, task.again, state)
     try:
         start = group.all_gather(file.done if file else 0)[0]
         if file and start:
@@ -236,7 +241,8 @@ def _each_page(
             if journal and path:
                 last = Summary()
                 last.add(page, unsure, errors)
-                journal.add(page.source, path, last.lines, last.confidence, unsure, errors)
+                image = page.image if page.kind else None
+                journal.add(page.source, path, last.lines, last.confidence, unsure, errors, image)
     finally:
         if journal:
             journal.close()

@@ -29,7 +29,7 @@ class Entry:
 
     Attributes:
         output: Its file, relative to the folder.
-        stamp: Size and time of change of the input, in bytes and nanoseconds.
+        stamp: Size and time of change of the input, in bytes and nanoseconds; then those of `image`.
         model: The fingerprint of what read it.
         lines: Lines read.
         confidence: The sum of their confidences.
@@ -37,10 +37,11 @@ class Entry:
         errors: Why lines could not be read.
         time: When it was noted, in nanoseconds since 1970.
         source: The input, an absolute path; "" if an earlier version noted it.
+        image: The image of an XML file, relative to its folder; "" if the input is the image.
     """
 
     output: str
-    stamp: tuple[int, int]
+    stamp: tuple[int, ...]
     model: str
     lines: int
     confidence: float
@@ -48,6 +49,7 @@ class Entry:
     errors: tuple[str, ...] = ()
     time: int = 0
     source: str = ""
+    image: str = ""
 
 
 class Journal:
@@ -73,8 +75,8 @@ class Journal:
         for row in files.read_bytes(path).splitlines():
             try:
                 entry = Entry(**files.parse_json(row))
-                output, found = entry.output, (entry.stamp[0], entry.stamp[1])
-            except (ValueError, TypeError, IndexError):  # the last row of a process that was killed
+                output, found = entry.output, tuple(entry.stamp)
+            except (ValueError, TypeError):  # the last row of a process that was killed
                 continue
             self.outputs.add(self.folder / output)
             if output not in self._entries or self._entries[output].time <= entry.time:
@@ -83,9 +85,10 @@ class Journal:
     def finished(self, source: Path, output: Path) -> Entry | None:
         """The entry of a page that needs not be read again: neither it nor the model has changed, and its file is there."""
         entry = self._entries.get(os.path.relpath(output, self.folder))
-        if entry is None or entry.model != self.model or entry.stamp != _stamp(source) or not output.is_file():
+        if entry is None or entry.model != self.model or _differ(entry.source, source) or not output.is_file():
             return None
-        return None if _differ(entry.source, source) else entry
+        image = Path(os.path.normpath(source.parent / entry.image)) if entry.image else None
+        return entry if entry.stamp == stamp(source, image) else None
 
     def other(self, source: Path, output: Path) -> str:
         """The input whose result an output holds, if that is another than `source` and still there; else ""."""
@@ -94,15 +97,28 @@ class Journal:
             return ""
         return entry.source if output.exists() else ""
 
-    def add(self, source: Path, output: Path, lines: int, confidence: float, unsure: int, errors: list[str]) -> None:
+    def add(
+        self,
+        source: Path,
+        output: Path,
+        lines: int,
+        confidence: float,
+        unsure: int,
+        errors: list[str],
+        image: Path | None = None,
+    ) -> None:
         """Note that a page was read and written.
+
+        Args:
+            image: The page's image, if the source is XML.
 
         Raises:
             Error: The journal can't be written.
         """
         name = os.path.relpath(output, self.folder)
-        read = (_stamp(source), self.model, lines, confidence, unsure, tuple(errors))
-        entry = Entry(name, *read, time.time_ns(), os.path.abspath(source))
+        read = (stamp(source, image), self.model, lines, confidence, unsure, tuple(errors))
+        beside = os.path.relpath(image, source.parent) if image else ""
+        entry = Entry(name, *read, time.time_ns(), os.path.abspath(source), beside)
         try:
             if self._file is None:
                 (self.folder / NAME).mkdir(exist_ok=True)
@@ -140,9 +156,14 @@ def _file(source: Path) -> Path:
     return source if page is None else page.file
 
 
-def _stamp(source: Path) -> tuple[int, int]:
+def stamp(*paths: Path | None) -> tuple[int, ...]:
+    """Size and time of change of each path that is not None, in bytes and nanoseconds; 0 if there is no file."""
+    return tuple(number for path in paths if path is not None for number in _stamp(_file(path)))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = os.stat(_file(source))
+        found = os.stat(path)
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns

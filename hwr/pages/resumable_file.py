@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hwr import Error
+from hwr.pages.journal import stamp
 from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.processes import lock
@@ -28,6 +29,7 @@ class Partial:
         model: The fingerprint of what reads.
         inputs: The names of the inputs, in order.
         again: Whether to begin anew.
+        state: Tells whether an input has changed, by its name.
 
     Attributes:
         done: How many inputs the file holds already.
@@ -37,8 +39,15 @@ class Partial:
         Error: The file can't be opened.
     """
 
-    def __init__(self, out: Path, model: str, inputs: Sequence[str], again: bool = False) -> None:
-        self._out, self._model, self._inputs = out, model, inputs
+    def __init__(
+        self,
+        out: Path,
+        model: str,
+        inputs: Sequence[str],
+        again: bool = False,
+        state: Callable[[str], object] = lambda name: stamp(Path(name)),
+    ) -> None:
+        self._out, self._model, self._inputs, self._state = out, model, inputs, state
         real = Path(os.path.realpath(out))
         self._part = real.with_name(f".{real.name}.part")
         self._note = real.with_name(f".{real.name}.part.json")
@@ -73,9 +82,9 @@ class Partial:
     _hashed = 0
 
     def _after(self, inputs: int) -> Any:
-        """The digest of the names of the first inputs."""
+        """The digest of the names and states of the first inputs."""
         for name in self._inputs[self._hashed : inputs]:
-            self._digest.update(os.fsencode(name) + b"\0")
+            self._digest.update(os.fsencode(name) + f"\0{self._state(name)}\0".encode())
         self._hashed = inputs
         return self._digest
 

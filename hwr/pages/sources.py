@@ -135,6 +135,11 @@ def _look(path: Path, images: str | None) -> _Look:
         return _Look("", next((image for image in named if image.is_file()), None))
 
 
+def image_of(path: Path, images: str | None = None) -> Path | None:
+    """The image that a PAGE or ALTO file refers to; None for any other file."""
+    return _look(path, images).image
+
+
 def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
     """What a folder holds."""
     unlisted: dict[str, str] = {}
