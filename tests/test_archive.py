@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from hwr.cli import main
-from hwr.pages import resumable_file
+from hwr.pages import resumable_file, write
 from hwr.pages.journal import Journal
+from hwr.pages.outputs import FORMATS
 from hwr.pages.resumable_file import Partial
 from hwr.pages.sources import files_in
 
@@ -73,12 +74,64 @@ def test_finished_pages_are_not_read_again(scans: Path, model: Path, tmp_path: P
     shutil.copy(model, other)
     assert changed("--checkpoint", other) == set(first)  # because of the temperature
     assert changed("--checkpoint", other) == set()  # the same model in another file
-    # The last row of a journal may be torn.
+    # The last row of a journal may be torn, before its file appears.
     for path in (out / ".hwr").iterdir():
         path.write_bytes(path.read_bytes()[:-5])
+    for path in {out / name for name in first} - Journal(out, "x").outputs:
+        path.unlink()
     assert 0 < len(Journal(out, "x").outputs) < 4
     assert 0 < len(changed("--checkpoint", other)) < 4
     assert "--again applies to results in --out" in hwr(*command[:-2], "--again").stderr
+
+
+@pytest.mark.parametrize("kind", ["page", "alto", "hocr", "html", "txt"])
+def test_files_of_others_in_the_folder_are_kept(scans: Path, model: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "gt"
+    place = out / f"3{FORMATS[kind].suffix}"
+    command = ["predict", scans / "3.png", "--line", "--checkpoint", model, "--format", kind, "--out", f"{out}/"]
+    out.mkdir()
+    place.write_text("by hand")
+    for again in ([], ["--again"]):
+        done = hwr(*command, *again)
+        assert done.exit_code == 2
+        assert f"{place} exists already, and hwr predict did not write it, and would be overwritten" in done.stderr
+        assert [path.name for path in out.iterdir()] == [place.name]
+        assert place.read_text() == "by hand"
+    place.unlink()
+    assert hwr(*command).exit_code == 0
+    assert hwr(*command, "--again").exit_code == 0
+    assert hwr(*command, "--min-confidence", 1).exit_code == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_page_whose_writing_was_killed_is_no_file_of_others(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    command = [
+        "predict",
+        scans / "3.png",
+        "--line",
+        "--checkpoint",
+        model,
+        "--format",
+        "page",
+        "--out",
+        tmp_path / "out",
+    ]
+    finish = write.write
+
+    def killed(path: Path, *arguments: Any, **more: bool) -> None:
+        if moment == "after":
+            finish(path, *arguments, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(write, "write", killed)
+        assert hwr(*command).exit_code != 0
+    assert (tmp_path / "out/3.xml").exists() == (moment == "after")
+    done = hwr(*command)
+    assert (done.exit_code, "before" in done.stderr) == (0, moment == "after"), done.stderr
+    assert (tmp_path / "out/3.xml").is_file()
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,7 @@ def predict(
     if part is not None and where.file is not None:
         raise Error("--part writes its own share; name a folder with --out")
     write.check(where, format, found.files)  # also those of the other parts
-    write.check_existing(where, format, files, Journal(where.folder, "", again) if where.folder else None)
+    write.check_existing(where, format, files, partial(Journal, where.folder, "", again) if where.folder else None)
     rank, _ = rank_and_world_size()
     if not rank:
         say_what_is_read(found._replace(files=files))

@@ -235,14 +235,15 @@ def _each_page(
     try:
         for found in predict(recognizer, jobs(own, task.segment, task.images, skip), pool, task.located):
             page, unsure = _sure(reading_of(*found), task.min_confidence)
+            # A new file is noted before it appears: it must not seem to be somebody else's if this process is killed.
+            new = not where.of(page.source).exists()
+            if journal and new and _legible(page):
+                _note(journal, page, where.of(page.source), unsure)
             path, errors = _write(task, page)
             summary.add(page, unsure, errors)
             told(page, errors, path)
-            if journal and path:
-                last = Summary()
-                last.add(page, unsure, errors)
-                image = page.image if page.kind else None
-                journal.add(page.source, path, last.lines, last.confidence, unsure, errors, image)
+            if journal and path and not new:
+                _note(journal, page, path, unsure)
     finally:
         if journal:
             journal.close()
@@ -252,9 +253,21 @@ def _each_page(
     return summary
 
 
+def _note(journal: Journal, page: PageReading, path: Path, unsure: int) -> None:
+    last = Summary()
+    last.add(page, unsure, page.errors)
+    image = page.image if page.kind else None
+    journal.add(page.source, path, last.lines, last.confidence, unsure, page.errors, image)
+
+
+def _legible(page: PageReading) -> bool:
+    """Whether there is something to write."""
+    return not page.error and not (page.lines and all(line.error for line in page.lines))
+
+
 def _write(task: Task, page: PageReading) -> tuple[Path | None, list[str]]:
     """Write a page; returns its file, None if there is nothing to write, and why it could not be read or written."""
-    if page.error or (page.lines and all(line.error for line in page.lines)):
+    if not _legible(page):
         return None, page.errors
     path = task.where.of(page.source)
     try:

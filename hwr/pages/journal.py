@@ -107,7 +107,7 @@ class Journal:
         errors: list[str],
         image: Path | None = None,
     ) -> None:
-        """Note that a page was read and written.
+        """Note that a page was read and written, or will be at once.
 
         Args:
             image: The page's image, if the source is XML.
@@ -126,6 +126,7 @@ class Journal:
                 self._file = open(self.folder / NAME / own, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             self._file.write(json.dumps(asdict(entry)) + "\n")
             self._file.flush()
+            os.fsync(self._file.fileno())  # as the files of pages are
         except OSError as error:
             raise Error(f"{self.folder / NAME}: could not be written: {error.strerror or error}") from error
 

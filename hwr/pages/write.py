@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,32 +98,40 @@ def check(where: Places, format: Format, files: Sequence[str]) -> None:
         _check_overwriting(paths, [where.of(path) for path in paths])
 
 
-def check_existing(where: Places, format: Format, files: Sequence[str], journal: Journal | None = None) -> None:
-    """Check that no file next to a page's image will be overwritten, and no result of another page.
+def check_existing(
+    where: Places, format: Format, files: Sequence[str], journal: Callable[[], Journal] | None = None
+) -> None:
+    """Check that nothing will be overwritten but earlier results of the same pages.
 
     Args:
-        journal: Knows what an earlier run has written.
+        journal: Reads what the folder holds; None: it has no journal, and only files next to a page's image are kept.
 
     Raises:
-        Error: One would be.
+        Error: A file would be.
     """
     if where.file is not None or (where.folder is None and format.rows is not None):
         return
+    existing: dict[Path, Path] = {}
     for source in map(Path, files):
         path, page = where.of(source), documents.page_of(source)
-        beside = page.file if page else source
-        if journal and (other := journal.other(source, path)):
+        images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
+        if there := next((file for file in (path, *images) if file.exists()), None):
+            existing[source] = there
+    # A page is noted before its file appears, so a journal that is read now knows what other processes have just written.
+    known = journal() if journal and existing else None
+    for source, there in existing.items():
+        path, page = where.of(source), documents.page_of(source)
+        if known and (other := known.other(source, path)):
             raise Error(
                 f"{path} is the result of {other}, and would be overwritten; name another folder with --out, or overwrite "
                 "it with --again"
             )
-        if (journal and path in journal.outputs) or real(path.parent) != real(beside.parent):
-            continue
-        images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
-        if there := [file for file in (path, *images) if file.exists()]:
-            raise Error(
-                f"{there[0]} exists already, next to {beside}, and would be overwritten; name another folder with --out"
-            )
+        beside = page.file if page else source
+        near = real(path.parent) == real(beside.parent)
+        own = path in known.outputs if known else not near
+        if not own:
+            place = f"next to {beside}" if near else "and hwr predict did not write it"
+            raise Error(f"{there} exists already, {place}, and would be overwritten; name another folder with --out")
 
 
 def _check_overwriting(files: list[Path], outputs: list[Path]) -> None:
