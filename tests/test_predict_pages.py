@@ -289,6 +289,35 @@ def test_inputs_and_existing_files_are_not_overwritten(
     assert load.read(paths[0]).size
 
 
+def test_the_suffix_of_a_file_chooses_the_format(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = page[1][0]
+    (text,) = hwr("predict", line, "--line", "--checkpoint", model).stdout.splitlines()
+    for name, start in (
+        ("a.HOCR", "<?xml"),
+        ("a.html", "<!doctype html>"),
+        ("a.tsv", "image\tline"),
+        ("a.jsonl", '{"image"'),
+        ("a.json", '{"image"'),
+        ("a.txt", text),
+        ("a", text),
+    ):
+        done = hwr("predict", line, "--line", "--checkpoint", model, "--out", name)
+        assert done.exit_code == 0, done.stderr
+        assert Path(name).read_text().lower().startswith(start.lower()), name
+    # What is said counts, and a folder has any name.
+    assert hwr("predict", line, "--line", "--checkpoint", model, "--out", "b.html", "--format", "txt").exit_code == 0
+    assert Path("b.html").read_text() == f"{text}\n"
+    Path("c.html").mkdir()
+    assert hwr("predict", line, "--line", "--checkpoint", model, "--out", "c.html").exit_code == 0
+    assert [path.suffix for path in Path("c.html").iterdir() if path.is_file()] == [".txt"]
+    done = hwr("predict", line, "--line", "--checkpoint", model, "--out", "a.xml")
+    assert (done.exit_code, ".xml may be page or alto; choose with --format" in done.stderr) == (2, True)
+    assert not Path("a.xml").exists()
+
+
 def test_a_broken_image_does_not_end_the_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     _, paths = page
     (tmp_path / "broken.png").write_bytes(b"no image")

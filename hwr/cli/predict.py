@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--format",
     "kind",
     type=Names(formats),
-    help="Output format; json is one object per line (default: txt).",
+    help="Output format; json is one object per line (default: that of the suffix of a file in --out, or txt).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     hwr predict exports/*.xml --format page --out read/
     hwr predict photo.jpg --format pdf
     hwr predict scans/ --format alto --out read/ --min-confidence 0.5
-    hwr predict book.pdf --out searchable.pdf --format pdf
+    hwr predict book.pdf --out searchable.pdf
 """)
 def predict(
     inputs: tuple[Path, ...],
@@ -123,7 +123,7 @@ def predict(
     from hwr.recognizer import Recognizer
     from hwr.system.processes import pool
 
-    kind = _kind(kind, as_json)
+    kind = _kind(kind, as_json, out)
     if segmenter and pages == "line":
         raise Error("--segmenter finds the lines of pages, and --line says that there are none; give only one")
     format = FORMATS[kind]
@@ -235,7 +235,17 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _kind(kind: str | None, as_json: bool) -> str:
+def _kind(kind: str | None, as_json: bool, out: str | None) -> str:
+    """The format: as given, or that of the file's suffix."""
+    from hwr.pages.outputs import FORMATS
+    from hwr.pages.write import is_folder
+
     if as_json and kind not in (None, "json"):
         raise Error(f"--json and --format {kind} contradict each other; give only one")
-    return "json" if as_json else kind or "txt"
+    if as_json or kind is not None or out is None or is_folder(out):
+        return "json" if as_json else kind or "txt"
+    suffix = Path(out).suffix.lower()
+    fitting = [name for name, format in FORMATS.items() if suffix in (format.suffix, *format.suffixes)]
+    if fitting[1:]:
+        raise Error(f"--out {out}: {suffix} may be {' or '.join(fitting)}; choose with --format")
+    return fitting[0] if fitting else "txt"

@@ -51,6 +51,11 @@ class Places:
         return self.folder / min(inside, key=lambda path: len(path.parts), default=Path()) / name
 
 
+def is_folder(out: str) -> bool:
+    """Whether a name given on the command line is a folder whatever the format: it exists, or ends in a slash."""
+    return os.path.isdir(out) or out.endswith(("/", os.sep))
+
+
 def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[str]) -> Places:
     """Decide where the outputs go.
 
@@ -72,7 +77,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
         return Places(suffix=format.suffix)
     path = Path(out)
     named = format.rows is not None or path.suffix.lower() == format.suffix
-    if path.is_dir() or out.endswith(("/", os.sep)) or not named:
+    if is_folder(out) or not named:
         path.mkdir(parents=True, exist_ok=True)
         return Places(folder=path, suffix=format.suffix, roots=roots)
     if not path.parent.is_dir():

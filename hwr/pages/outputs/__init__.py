@@ -24,6 +24,7 @@ class Format:
         places_words: Whether it says where words are, so that the characters must be located.
         names_image: Whether it refers to the page's image by its file name.
         needs: A package of the extra `pages` that it is written with.
+        suffixes: Other suffixes that files of this format have.
     """
 
     suffix: str
@@ -35,12 +36,15 @@ class Format:
     places_words: bool = False
     names_image: bool = False
     needs: str = ""
+    suffixes: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
     "txt": Format(".txt", text.txt, text.join, rows=text.txt),
     "tsv": Format(".tsv", text.tsv, text.join_tsv, rows=text.tsv_rows, header=text.HEADER.encode()),
-    "json": Format(".jsonl", text.lines_of_json, text.join, rows=text.lines_of_json, holds_characters=True),
+    "json": Format(
+        ".jsonl", text.lines_of_json, text.join, rows=text.lines_of_json, holds_characters=True, suffixes=(".json",)
+    ),
     "page": Format(".xml", marked.page, None, names_image=True),
     "alto": Format(".xml", marked.alto, None, holds_characters=True, places_words=True, names_image=True),
     "hocr": Format(".hocr", hocr.write, hocr.join, holds_characters=True, places_words=True),
