@@ -1,5 +1,6 @@
 """Writing that is cut short: by a kill, a full disk, an error. There is the old content or the new, and no manual repair."""
 
+import errno
 import os
 import resource
 import signal
@@ -83,6 +84,23 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
         held.write_text("newer")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out").read_text() == "newer"
+
+
+def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also refuses to remove what is not there."""
+
+    def refuses(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), ".x.tmp")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "open", refuses)
+        changed.setattr(Path, "unlink", refuses)
+        with pytest.raises(Error) as raised, atomic.replacing(tmp_path / "x.pdf"):
+            pass
+    assert str(raised.value) == (
+        f"{tmp_path / 'x.pdf'}: could not be written: {os.strerror(errno.EROFS)}. Name another folder, or make {tmp_path} "
+        "writable. The previous file is unchanged."
+    )
 
 
 @pytest.mark.parametrize("kind", ["iam", "table", "page", "alto", "gt"])

@@ -318,6 +318,19 @@ def test_the_suffix_of_a_file_chooses_the_format(
     assert not Path("a.xml").exists()
 
 
+def test_a_file_in_place_of_the_folder_is_named(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "notdir"
+    out.write_text("a file")
+    for name, reason in (
+        (f"{out}", f"{out} is a file, and a folder is needed; name another folder"),
+        (f"{out}/", f"{out} is a file, and a folder is needed; name another folder"),
+        (f"{out}/below", f"{out}/below: the folder could not be made: Not a directory"),
+    ):
+        done = hwr("predict", page[1][0], "--line", "--checkpoint", model, "--format", "alto", "--out", name)
+        assert (done.exit_code, f"hwr: {reason}" in done.stderr) == (2, True), done.stderr
+    assert out.read_text() == "a file"
+
+
 def test_a_broken_image_does_not_end_the_run(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:
     _, paths = page
     (tmp_path / "broken.png").write_bytes(b"no image")

@@ -22,6 +22,7 @@ from hwr.pages.resumable_file import Partial, alone
 from hwr.pages.sources import Job, Target, image_of, jobs
 from hwr.pages.write import Places
 from hwr.recognizer import Recognizer
+from hwr.system.atomic import make_folder, replacing
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def each_page(
     with contextlib.ExitStack() as stack:
         if not group.rank:
             stack.enter_context(alone(where.folder.with_name(f"{where.folder.name}.lock"), where.file))
-            where.folder.mkdir(exist_ok=True)
+            make_folder(where.folder)
         group.all_gather(None)  # none begins before the folder is theirs
         summary = _each_page(recognizer, task, told, kept, pool)
         if not group.rank:
@@ -293,8 +294,6 @@ def _join(out: Path, folder: Path, task: Task, summary: Summary) -> None:
         )
     if not found:
         raise Error(f"{out}: not written, because no page could be read")
-    from hwr.system.atomic import replacing
-
     with replacing(out) as temporary:
         if task.format.join is None:
             shutil.copyfile(found[0], temporary)

@@ -18,6 +18,7 @@ from hwr import Error
 from hwr.config import Config
 from hwr.images import documents
 from hwr.system import files
+from hwr.system.atomic import remedy
 
 # The folder with the journals, in the folder of results. Its name is hidden, so that nothing in it is read as a page.
 NAME = ".hwr"
@@ -128,7 +129,9 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())  # as the files of pages are
         except OSError as error:
-            raise Error(f"{self.folder / NAME}: could not be written: {error.strerror or error}") from error
+            raise Error(
+                f"{self.folder / NAME}: could not be written: {error.strerror or error}.{remedy(error, self.folder)}"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from typing import IO, Any
 from hwr import Error
 from hwr.pages.journal import stamp
 from hwr.system import files
-from hwr.system.atomic import replacing
+from hwr.system.atomic import remedy, replacing
 from hwr.system.processes import lock
 
 # Seconds between notes of what is written.
@@ -64,7 +64,7 @@ class Partial:
             self._file.truncate(size)
             self._file.seek(size)
         except OSError as error:
-            raise Error(f"{out}: could not be written: {error.strerror or error}") from error
+            raise _refused(out, error) from error
 
     def _found(self) -> tuple[int, int, dict[str, Any]]:
         """Number of inputs and bytes of an earlier run's file, and its notes; 0 if it does not fit."""
@@ -142,7 +142,7 @@ def alone(path: Path, out: Path) -> Iterator[None]:
     try:
         file = _locked(path, out)
     except OSError as error:
-        raise Error(f"{out}: could not be written: {error.strerror or error}") from error
+        raise _refused(out, error) from error
     with file:
         try:
             yield
@@ -170,6 +170,10 @@ def _locked(path: Path, out: Path) -> IO[bytes]:
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
         file.close()
+
+
+def _refused(out: Path, error: OSError) -> Error:
+    return Error(f"{out}: could not be written: {error.strerror or error}.{remedy(error, out.parent)}")
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -14,7 +14,7 @@ from hwr.images import documents, exif, load
 from hwr.pages.journal import Journal
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.page_reading import PageLine, PageReading
-from hwr.system.atomic import replacing
+from hwr.system.atomic import make_folder, replacing
 from hwr.system.files import real
 
 # Suffixes of page images that are written beside XML: black and white ones, and all others, with the quality of JPEG.
@@ -78,7 +78,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     path = Path(out)
     named = format.rows is not None or path.suffix.lower() == format.suffix
     if is_folder(out) or not named:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         return Places(folder=path, suffix=format.suffix, roots=roots)
     if not path.parent.is_dir():
         raise Error(f"{out}: no such folder: {path.parent}")
@@ -165,7 +165,7 @@ def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:
     Raises:
         Error: The file can't be written, or can't hold the page.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if format.names_image and documents.page_of(page.image):
         page = replace(page, image=_image(page, path))
     content = format.write([page], **more)

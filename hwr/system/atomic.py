@@ -57,13 +57,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.chmod(mode)  # some libraries create files that only the owner may read
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise Error(
-            f"{path}: could not be written: {error.strerror or error}. The previous file is unchanged."
+            f"{path}: could not be written: {error.strerror or error}.{remedy(error, path.parent)} The previous file is "
+            "unchanged."
         ) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # a read-only file system refuses even what is not there
+        temporary.unlink()
+
+
+def remedy(error: OSError, folder: Path) -> str:
+    """What to do if a folder can't be written to, as a sentence after a space; "" if that is not the reason."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ""
+    return f" Name another folder, or make {folder} writable."
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        Error: A file is there, or the file system refuses; names the folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise Error(f"{path} is a file, and a folder is needed; name another folder") from None
+    except OSError as error:
+        raise Error(
+            f"{path}: the folder could not be made: {error.strerror or error}.{remedy(error, path.parent)}"
+        ) from error
 
 
 @contextlib.contextmanager
