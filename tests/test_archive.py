@@ -247,7 +247,8 @@ def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None
         (scans / "box1" / name).write_bytes(b"no image")
     done = hwr(*command, "--format", "hocr", "--out", tmp_path / "none.hocr")
     assert done.exit_code == 2
-    assert "not written, because no page could be read" in done.stderr
+    assert "not written, because no page could be read: " in done.stderr
+    assert "3.png: damaged, or not an image: cannot identify image file (and 2 more reasons)" in done.stderr
 
 
 def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

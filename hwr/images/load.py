@@ -1,6 +1,7 @@
 """Image file and region -> greyscale pixels."""
 
 import io
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ MOST_PIXELS = 300_000_000
 # Pillow's own limit is lower, and a global variable: it is lifted while an image is opened, which reads its size only.
 _OPENING = threading.Lock()
 
+# What Pillow says of the file that it was given open.
+_OPEN_FILE = re.compile(r" ?<_io\.\w+.*>$")
+
 
 def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     """Decode an image to greyscale: (H, W) uint8, 0 black to 255 white.
@@ -71,7 +75,7 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
-        raise Error(f"{name}: {_fault(error)}") from error
+        raise Error(f"{name}: {fault(error)}") from error
 
 
 @contextmanager
@@ -130,10 +134,11 @@ def _is_heic(file: BinaryIO, name: str) -> bool:
     return True
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
+    """What is wrong with an image that can't be decoded, for a message that begins with its name."""
     if memory.is_short(error):
         return "is too large for the memory that is left"
-    return f"damaged, or not an image: {error}"
+    return f"damaged, or not an image: {_OPEN_FILE.sub('', str(error))}"
 
 
 def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np.ndarray:
@@ -151,7 +156,7 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     try:
         return greys.of(exif.turned(image, upright))
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{name}: {_fault(error)}") from error
+        raise Error(f"{name}: {fault(error)}") from error
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -293,7 +293,9 @@ def _join(out: Path, folder: Path, task: Task, summary: Summary) -> None:
             "start the command again, and it reads them"
         )
     if not found:
-        raise Error(f"{out}: not written, because no page could be read")
+        why = f": {reasons[0]}" if (reasons := [reason for _, found in summary.broken for reason in found]) else ""
+        rest = f" (and {len(reasons) - 1} more reasons)" if reasons[1:] else ""
+        raise Error(f"{out}: not written, because no page could be read{why}{rest}")
     with replacing(out) as temporary:
         if task.format.join is None:
             shutil.copyfile(found[0], temporary)

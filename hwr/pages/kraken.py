@@ -29,7 +29,7 @@ def lines_of(path: Path) -> list[Target]:
     except Error:
         raise
     except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise Error(f"{path}: damaged, or not an image: {error}") from error
+        raise Error(f"{path}: {load.fault(error)}") from error
     try:
         found = blla.segment(picture)
     except Exception as error:  # may come from any of kraken's libraries

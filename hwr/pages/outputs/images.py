@@ -50,5 +50,5 @@ def thumbnail(page: PageReading, longest: int, quality: int) -> str:
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{page.image}: damaged, or not an image: {error}") from error
+        raise Error(f"{page.image}: {load.fault(error)}") from error
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

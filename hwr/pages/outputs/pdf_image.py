@@ -76,7 +76,7 @@ def add(pdf: Any, path: Path, upright: bool = True) -> Placed:
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path}: damaged, or not an image: {error}") from error
+        raise Error(f"{path}: {load.fault(error)}") from error
     return Placed(found, (height, width) if orientation >= 5 else (width, height), dpi, orientation)
 
 

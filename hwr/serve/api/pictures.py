@@ -63,7 +63,7 @@ def _small(path: Path, width: int) -> np.ndarray:
             image.draft("RGB", (2 * width, 2 * width))
             return _fitted(_decoded(image), width)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path.name}: damaged, or not an image: {error}") from error
+        raise Error(f"{path.name}: {load.fault(error)}") from error
 
 
 def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int, int, int]]:
@@ -113,7 +113,7 @@ def _kept_pixels(path: Path, changed: int) -> np.ndarray:
         with load.opened(path) as image:
             return _decoded(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path.name}: damaged, or not an image: {error}") from error
+        raise Error(f"{path.name}: {load.fault(error)}") from error
 
 
 def _decoded(image: Image.Image) -> np.ndarray:

@@ -59,8 +59,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     except Error:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        reason = str(error).replace(str(path), path.name)
-        raise Error(f"{path.name}: damaged, or not an image: {reason}") from error
+        raise Error(f"{path.name}: {load.fault(error).replace(str(path), path.name)}") from error
     if width * height > MOST_PIXELS:
         raise Error(f"{path.name}: {width} x {height} pixels are too many; the limit is {MOST_PIXELS:,}")
     if pages > 1:
