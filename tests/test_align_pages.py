@@ -224,6 +224,11 @@ def test_inputs_are_not_overwritten(pages: dict[str, list[Box]], model: Path, tm
     assert "is an input, and would be overwritten" in done.stderr
 
 
+def test_results_below_the_pages_are_not_read(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "\n2 pages: " in align(tmp_path, model, "--out", tmp_path / "marked/aligned").stdout
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_pages_of_strangers_without_their_line_breaks(tmp_path: Path) -> None:
     """At least nine in ten lines of Copiste d'un jour are restored exactly (CC BY 4.0)."""

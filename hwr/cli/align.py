@@ -105,7 +105,7 @@ def align(
     model = default_model() if checkpoint is None else checkpoint
     greedy = [*with_engine(overrides, engine), "decode.name=greedy"]
     loaded, settings = settings_for(model, config_path, greedy, decodes=False)
-    found = files_in([pages], settings.data.images)
+    found = files_in([pages], settings.data.images, out)
     say_what_is_read(found)
     files = found.files
     paths, unused = aligning.transcripts(texts, files)
