@@ -95,7 +95,7 @@ def test_blank_paper_beside_a_line_adds_no_words(model: Recognizer, line: np.nda
 def test_a_language_model_makes_no_word_of_two_specks(model: Recognizer) -> None:
     """Of two characters, 80 steps apart: French likes the o of `non`, though the network sees nothing there."""
     alphabet = model.decoder.alphabet
-    logits = np.full((1, 100, alphabet.classes), -4.0, np.float32)
+    logits = np.full((1, 100, alphabet.classes), -5.0, np.float32)
     logits[0, :, alphabet.blank] = 3
     logits[0, [10, 90], alphabet.characters.find("n")] = 6
     assert model.decoder.n_best(logits, 1)[0][0].text == "nn"
