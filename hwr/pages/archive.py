@@ -126,8 +126,9 @@ def rows(
 def one_file(
     recognizer: Recognizer, task: Task, told: Told, say: Callable[[str], None], pool: Executor | None = None
 ) -> Summary:
-    """Write the rows of all lines into one file. What a killed run has written is kept, unless the model or an input that it read has
-    changed.
+    """Write the rows of all lines into one file.
+
+    What a killed run has written is kept, unless the model or an input that it read has changed.
 
     Args:
         say: Is told that the run continues an earlier one.
