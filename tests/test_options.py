@@ -163,7 +163,8 @@ def _init(world: World) -> None:
 
 @check("train --engine", "evaluate --engine", "export-typo --engine", "predict --engine", "lm tune --engine")
 def _engine(world: World) -> None:
-    assert "onnx only reads" in world.train("--engine", "onnx", refused=True).stderr
+    assert "'onnx' is not one of" in world.train("--engine", "onnx", refused=True).stderr
+    assert "onnx only reads" in world.train("--set", "engine.name=onnx", refused=True).stderr
     message = "the mxnet engine does not support crnn"
     assert message in world.train("--engine", "mxnet", refused=True).stderr
     for arguments in (

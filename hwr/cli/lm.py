@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from hwr import Error, bundled
-from hwr.cli.options import Group, checkpoint_option, config_option, engine_option, examples, load, set_option
+from hwr.cli.options import Group, config_option, engine_option, examples, load, set_option
 from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
@@ -125,7 +125,12 @@ def _existing(name: str) -> "LM":
 
 
 @lm.command()
-@checkpoint_option
+@click.option(
+    "--checkpoint",
+    required=True,
+    metavar="FILE",
+    help="A .safetensors checkpoint; with --out also a .params (Gluon) file, or hwr-latin, the bundled model.",
+)
 @config_option
 @set_option
 @click.option(

@@ -175,6 +175,11 @@ engine_option = click.option(
     type=click.Choice(["torch", "onnx", "mxnet"]),
     help="Engine that runs the network (default: engine.name, normally auto: onnxruntime for few lines, else torch).",
 )
+training_engine_option = click.option(
+    "--engine",
+    type=click.Choice(["torch", "mxnet"]),
+    help="Engine that trains the network (default: engine.name, normally auto: torch).",
+)
 checkpoint_option = click.option(
     "--checkpoint",
     required=True,

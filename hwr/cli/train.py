@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from hwr import Error
-from hwr.cli.options import Command, config_option, engine_option, examples, set_option, with_engine
+from hwr.cli.options import Command, config_option, examples, set_option, training_engine_option, with_engine
 from hwr.system.terminal import say
 
 
 @click.command(cls=Command)
 @config_option
 @set_option
-@engine_option
+@training_engine_option
 @click.option("--out", metavar="FOLDER", help="Run folder (default: runs/NAME-OF-CONFIG).")
 @click.option(
     "--init",

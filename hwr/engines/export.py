@@ -59,7 +59,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     lines = torch_export.example(config)
     expected = engine.logits(lines)
     writers: dict[str, Callable[[Path], None]] = {
-        "onnx": lambda path: _onnx(engine, loaded, config, path, quantize),
+        "onnx": lambda path: _onnx(loaded, config, path, quantize),
         "torchscript": lambda path: torch_export.torchscript(engine, config, path),
     }
     if kind in ("onnx", "torchscript") and unicode(str(out)) != str(out):
@@ -85,28 +85,25 @@ def _safetensors(loaded: Checkpoint, config: Config, out: Path, quantize: str | 
     return max(float(np.abs(a - weights[name]).max()) for name, a in loaded.weights.items())
 
 
-def _onnx(engine: Any, loaded: Checkpoint, config: Config, path: Path, quantize: str | None) -> None:
-    try:
-        import onnx
-    except ImportError as error:
-        raise Error(f"--format onnx needs onnx and onnxruntime: pip install -e '.[onnx]' ({error})") from error
-    from hwr.engines import torch_export
-
-    torch_export.onnx(engine, config, path)
+def _onnx(loaded: Checkpoint, config: Config, path: Path, quantize: str | None) -> None:
+    about = {"hwr": checkpoint.about(replace(loaded, config=config))}
+    path.write_bytes(networks.onnx_model(config, loaded.alphabet.classes, loaded.weights, about))
     if quantize:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
+        _to_int8(path)
 
-        # Not convolutions: onnxruntime's are slower in int8 than in fp32 on a CPU.
-        kinds = ["LSTM", "MatMul", "Gemm"]
-        logging.getLogger().addFilter(_no_advice)
-        try:
-            quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
-        finally:
-            logging.getLogger().removeFilter(_no_advice)
-    model = onnx.load(str(path))
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {"hwr": checkpoint.about(replace(loaded, config=config))})
-    onnx.save(model, str(path))
+
+def _to_int8(path: Path) -> None:
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise Error(f"--quantize int8 needs onnx and onnxruntime: pip install -e '.[onnx]' ({error})") from error
+    # Not convolutions: onnxruntime's are slower in int8 than in fp32 on a CPU.
+    kinds = ["LSTM", "MatMul", "Gemm"]
+    logging.getLogger().addFilter(_no_advice)
+    try:
+        quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
+    finally:
+        logging.getLogger().removeFilter(_no_advice)
 
 
 def _no_advice(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Export a network as ONNX or TorchScript, from pixels to logits."""
+"""Export a network as TorchScript, from pixels to logits."""
 
 import functools
 import io
@@ -54,28 +54,6 @@ def example(config: Config) -> Batch:
         widths = np.array([width, width - MULTIPLE - 3], np.int32)
     pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
     return Batch(pixels, widths, np.full((2, 1), -1, np.int32), None, np.arange(2))
-
-
-def onnx(engine: TorchEngine, config: Config, path: Path) -> None:
-    """Write ONNX for any number of lines, and any width if the network allows it."""
-    batch, reader = _prepared(engine, config)
-    names = ["pixels", "widths"] if networks.geometry(config).any_width else ["pixels"]
-    axes = {"pixels": {0: "n"}, "widths": {0: "n"}, "logits": {0: "n"}}
-    if networks.geometry(config).any_width:
-        axes["pixels"][2], axes["logits"][1] = "w", "t"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # The newer exporter (dynamo=True) unrolls LSTMs, which would fix the width (torch 2.13).
-        torch.onnx.export(
-            reader,
-            batch,
-            str(path),
-            input_names=names,
-            output_names=["logits"],
-            dynamic_axes={name: axes[name] for name in (*names, "logits")},
-            opset_version=17,
-            dynamo=False,
-        )
 
 
 def torchscript(engine: TorchEngine, config: Config, path: Path) -> None:
