@@ -13,7 +13,7 @@ X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 t
 _TALLEST = 100  # px, from ascenders to descenders
 _STROKE_SHARE = 0.15  # of writers that draw skeletons of letters instead of using a font
 _UPRIGHT_SHARE = 0.6  # of writers; the others slant forwards, as most people did before 1950
-_CAPITALS_SHARE = 0.12  # of writers that print, who write in capitals alone; besides those whose font has nothing else
+_CAPITALS_SHARE = 0.12  # of writers who print: they use capitals alone, as do those whose font has nothing else
 _ONE_SIZE_SHARE = 0.4  # of these; the others write small letters as smaller capitals
 
 
@@ -33,8 +33,8 @@ class Writer:
         elastic: Root mean square of smooth displacements, px.
         pen: Pixels that strokes are thicker than the font's, negative: thinner.
         slope: Rise of the base line per unit of width, on average.
-        capitals: For who writes in capitals alone: their size where others write small letters, 0.62 to 1, as a share
-            of the capitals'. None for the others.
+        capitals: For writers who use capitals alone: the size of those that stand for small letters, 0.48 to 1, as a share
+            of the others'. None for all other writers.
     """
 
     font: Font | None
@@ -51,7 +51,7 @@ class Writer:
     capitals: float | None = None
 
     def can_write(self, text: str) -> bool:
-        """Whether it has every character of `text`, or its capital for who writes these alone."""
+        """Whether the writer can write every character of `text`, or its capital, if capitals are all that they use."""
         if self.font:
             return self.font.can_write(corpus.capitals(text) if self.capitals else text)
         assert self.hand
@@ -114,7 +114,7 @@ def with_font(writer: Writer, font: Font, rng: np.random.Generator) -> Writer:
 
 
 def _capitals(font: Font | None, rng: np.random.Generator) -> float | None:
-    share, size = rng.random(), 1.0 if rng.random() < _ONE_SIZE_SHARE else float(rng.uniform(0.62, 0.95))
+    share, size = rng.random(), 1.0 if rng.random() < _ONE_SIZE_SHARE else float(rng.uniform(0.48, 0.95))
     if font and (font.capitals or font.joined):
         return size if font.capitals else None
     return size if share < _CAPITALS_SHARE else None
@@ -147,7 +147,7 @@ def rewrite(cover: np.ndarray, baseline: float, x_height: float, writer: Writer,
 def write(text: str, writer: Writer, rng: np.random.Generator, crossed_out: int | None = None) -> Ink:
     """Write `text`; of its words the one with number `crossed_out` is written and then struck out.
 
-    Who writes in capitals alone writes small letters as capitals of `writer.capitals`.
+    Writers who use capitals alone write small letters as capitals of the size `writer.capitals`.
     """
     if writer.hand:
         cover = cv2.copyMakeBorder(
