@@ -335,7 +335,7 @@ def test_tensorboard_reads_what_mxboard_wrote(unbroken: Path) -> None:
         assert [step for step, _ in points] == [1, 2]
         if name != "val_loss_weighted":
             assert [value for _, value in points] == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
-    ((step, width, *_),) = read["images"]["held_out_lines"]
+    ((step, width, *_),) = read["images"]["validation_lines"]
     assert step == 2
     assert width > 300
     assert "mxboard" in sys.modules

@@ -33,12 +33,12 @@ def test_scalars_and_pictures_are_read_back(engine: str, tmp_path: Path, rng: np
     board = Board(tmp_path, 1, engine)
     for step in (1, 2, 3):
         board.scalar("val_cer", 1 / step, step)
-        board.picture("held_out_lines", pixels, step)
+        board.picture("validation_lines", pixels, step)
     board.close()
     read = events(tmp_path)
     assert read["scalars"] == {"val_cer": [[step, pytest.approx(1 / step)] for step in (1, 2, 3)]}
-    assert [picture[:3] for picture in read["images"]["held_out_lines"]] == [[step, 300, 40] for step in (1, 2, 3)]
-    for *_, png in read["images"]["held_out_lines"]:
+    assert [picture[:3] for picture in read["images"]["validation_lines"]] == [[step, 300, 40] for step in (1, 2, 3)]
+    for *_, png in read["images"]["validation_lines"]:
         assert np.array_equal(np.array(Image.open(io.BytesIO(bytes.fromhex(png)))), pixels)
 
 
@@ -60,7 +60,7 @@ def test_a_full_disk_is_reported_once(engine: str, tmp_path: Path, rng: np.rando
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(Error, match="TensorBoard events could not be written: File too large"):
-            board.picture("held_out_lines", pixels, 1)
+            board.picture("validation_lines", pixels, 1)
         board.close()
         del board
     finally:

@@ -75,7 +75,7 @@ def test_tensorboard_reads_the_events(unbroken: Path) -> None:
         assert [step for step, _ in read["scalars"][name]] == [1, 2, 3]
         values = [value for _, value in read["scalars"][name]]
         assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
-    ((step, width, *_),) = read["images"]["held_out_lines"]
+    ((step, width, *_),) = read["images"]["validation_lines"]
     assert step == 3
     assert width > 300
 

@@ -21,7 +21,7 @@ _loading: threading.Thread | None = None
 
 
 def expect(lines: int, lm: "LM | None", alphabet: "Alphabet") -> None:
-    """Load numba in a thread if so many lines will be searched with these, and it is installed. Returns at once."""
+    """Start to load numba, in a thread, if it is installed and `lines`, to be searched with these, are enough for it."""
     global _loading
     with _lock:
         if _loading is None and lines > FEW_LINES and _installed():
@@ -30,7 +30,7 @@ def expect(lines: int, lm: "LM | None", alphabet: "Alphabet") -> None:
 
 
 def is_used(lines: int) -> bool:
-    """Whether to search with numba, counting so many more lines. Waits while numba is being loaded."""
+    """Whether to search `lines` more lines with numba. Waits while numba is being loaded."""
     global _searched
     with _lock:
         _searched += lines

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A text that ranks so many nats below the best one is dropped at each step, unless several readings are asked for. With it a
+# A text that ranks this many nats below the best one is dropped at each step, unless several readings are asked for. With it a
 # beam of 32 takes no more time than one of 16 without, and makes 2 % fewer errors (docs/experiments.md).
 MARGIN = 9.0
 
@@ -69,7 +69,7 @@ class Decoder:
             self.lm.spelled(self.alphabet.characters)  # refuses an unsuitable model before reading anything
 
     def expect(self, lines: int) -> None:
-        """Prepare for so many lines, in the background; see `compiled.expect`."""
+        """Prepare for this number of lines, in the background; see `compiled.expect`."""
         if self.settings.name == "beam":
             compiled.expect(lines, self.lm, self.alphabet)
 

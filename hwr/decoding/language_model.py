@@ -16,8 +16,8 @@ from hwr.decoding.ngram import LM, SPECIAL
 MOST_ORDERS = 64
 MOST_CHARACTERS = 0x110000
 
-# Limits for deflated arrays, lest a small file fill the memory: so many n-grams, and so many more per byte in the file. Real
-# models have less than one n-gram per byte.
+# Limits for deflated arrays, lest a small file fill the memory: this many n-grams, and this many more per byte in the file.
+# Real models have less than one n-gram per byte.
 FREE_NGRAMS, NGRAMS_PER_BYTE = 2**24, 8
 
 # Values of a quantised model's probabilities, and of its back-off weights. With 32 it reads as well as with 256

@@ -140,7 +140,7 @@ def decide(
         edge_spaces: Whether the network writes a space before and after each line.
 
     Returns:
-        For each line its part, or None if it had better be skipped.
+        For each line its part, or None if it should be skipped.
     """
     if not lines:
         return []

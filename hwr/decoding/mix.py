@@ -15,7 +15,7 @@ from hwr.decoding import ngram, prune
 from hwr.decoding.language_model import is_quantised, quantised
 from hwr.decoding.ngram import END, LM, NEVER, SPECIAL, START, Grams, assemble
 
-# Every so manieth line is held out to find the share; fewer lines than this can't tell.
+# One line in this many is held out to find the share; fewer lines than FEWEST can't tell.
 EVERY, FEWEST = 10, 20
 ITERATIONS = 50
 # n-grams looked up at once, to bound memory.

@@ -17,7 +17,7 @@ STEPS = 12
 
 
 def to_size(lm: LM, times: np.ndarray, most: float) -> LM:
-    """Quantise a model, and prune it until its arrays take at most so many megabytes in a file.
+    """Quantise a model, and prune it until its arrays take at most `most` megabytes in a file.
 
     Args:
         lm: An unpruned model from `ngram.count`.

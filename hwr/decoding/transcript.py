@@ -62,7 +62,7 @@ class AlignedLine:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the line has a text that had better be checked."""
+        """Whether the line has a text that should be checked."""
         return self.span is not None and self.score < DOUBTFUL
 
 

@@ -12,7 +12,7 @@ from hwr.images import pieces
 from hwr.images.batches import Batch
 from hwr.images.geometry import Geometry
 
-# The memory of so many batches is bearable. More cores share the work on each batch.
+# The memory of this many batches is bearable. More cores share the work on each batch.
 MOST = 8
 
 

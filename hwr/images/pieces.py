@@ -10,7 +10,7 @@ from hwr.images.batches import Batch, pad
 from hwr.images.cache import Images
 from hwr.images.geometry import Geometry
 
-# Neighbouring pieces share this width: a fraction of the piece's width, and at most so many heights of the line.
+# Neighbouring pieces share this width: a fraction of the piece's width, and at most this many heights of the line.
 SHARED, SHARED_HEIGHTS = 0.25, 12
 
 # The logits are joined within this fraction of the shared width, away from the ends of the pieces.

@@ -1,7 +1,7 @@
-"""The architectures. Each has a folder with the same modules; only the table here lists them.
+"""The architectures. Each has a folder; only the table here lists them.
 
-`spec.py` describes an architecture in NumPy; `torch.py` and `mxnet.py` implement it on a tensor library, and `onnx.py`
-builds it for onnxruntime.
+`spec.py` describes an architecture in NumPy; `torch.py`, and for the original network `mxnet.py`, implement it on a
+tensor library; `onnx.py` builds it for onnxruntime. `shared/` holds what architectures have in common.
 """
 
 from collections.abc import Callable, Mapping

@@ -52,7 +52,7 @@ class AlignedPage:
 
     @property
     def doubtful(self) -> list[tuple[str, float]]:
-        """The ids and scores of the lines whose text had better be checked."""
+        """The ids and scores of the lines whose text should be checked."""
         both = zip(self.page.lines, self.alignment.lines, strict=True)
         return [(line.id, aligned.score) for line, aligned in both if aligned.doubtful]
 

@@ -21,7 +21,7 @@ SPANS = 0.2
 # A gutter is crossed by at most this part of the lines on its emptier side; lines may run into it by this many pitches.
 CROSSED, TOUCH = 0.15, 0.3
 
-# A table is read by rows if in its main column this part of the lines stands apart from the line above: by so many times the
+# A table is read by rows if in its main column this part of the lines stands apart from the line above: by APART times the
 # usual distance. In seven registers and a table of contents the part was 0.09 or less, in one with spaced entries 0.18 or more.
 ENTRIES, APART = 0.13, 1.45
 

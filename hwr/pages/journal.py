@@ -84,7 +84,7 @@ class Journal:
                 self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors))
 
     def finished(self, source: Path, output: Path) -> Entry | None:
-        """The entry of a page that needs not be read again: neither it nor the model has changed, and its file is there."""
+        """The entry of a page that need not be read again: neither it nor the model has changed, and its file is there."""
         entry = self._entries.get(os.path.relpath(output, self.folder))
         if entry is None or entry.model != self.model or _differ(entry.source, source) or not output.is_file():
             return None

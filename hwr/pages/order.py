@@ -21,7 +21,7 @@ COLUMN = 2.6
 INSERTION = 0.15
 
 # A number or name at the top right is at most this part of the usual line, and stands at least this many pitches above all
-# others, of which there are at least so many. Letters put their date there, too, but it is longer.
+# others, of which there are at least TEXT_LINES. Letters put their date there, too, but it is longer.
 NAME, ALONE, TEXT_LINES = 0.33, 1.9, 4
 
 

@@ -227,7 +227,7 @@ def jobs(
     Args:
         segment: Finds the lines of a page photo; None: each image is a line.
         images: A further folder with page images, see `data.images`.
-        skip: Whether a file, or a page of one, needs not be read.
+        skip: Whether a file, or a page of one, need not be read.
     """
     for file in files:
         try:

@@ -115,7 +115,7 @@ class Board:
                 [validation.lines[i].text for i in shown],
                 [texts[i] for i in shown],
             )
-            self.picture("held_out_lines", sheet, step)
+            self.picture("validation_lines", sheet, step)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -78,7 +78,7 @@ class Font:
         return max(1, int(bottom - top))
 
     def _pieces(self, text: str) -> int:
-        """Of how many separate pieces its ink is."""
+        """The number of separate pieces of its ink."""
         mask, _, _ = self.mask(text, _PROBE)
         return cv2.connectedComponents((mask > 100).astype(np.uint8), connectivity=8)[0] - 1
 

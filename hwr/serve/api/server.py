@@ -73,7 +73,7 @@ def job(request: Request) -> Response:
 
 
 async def start_job(request: Request) -> Response:
-    """Start reading or train."""
+    """Start a job: reading, or training."""
     bench, asked = workbench(request), await json_of(request)
     match asked:
         case {"kind": "read", **more}:

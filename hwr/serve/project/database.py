@@ -30,7 +30,7 @@ class Job:
     """A job and how far it is.
 
     Attributes:
-        kind: read or train.
+        kind: read, train, or files: reading what a client sent.
         state: waiting, running, done, stopped or failed.
         about: What was asked for.
         progress: How far it is; the result of a job that is done.

@@ -70,7 +70,7 @@ def divide(project: Project) -> Lines:
 
 
 def unchecked(project: Project, most: int) -> list[tuple[PageState, PageLine]]:
-    """Lines that nobody has checked, at most so many, spread evenly over the pages."""
+    """At most `most` lines that nobody has checked, spread evenly over the pages."""
     lines = [
         (page, line)
         for page in project.pages()
