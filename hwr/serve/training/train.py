@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwr import Error, config
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
@@ -211,12 +209,8 @@ def _loaded(models: Models, path: Path) -> Recognizer:
     return Recognizer(*settings_for(path, None, models.overrides), str(path))
 
 
-def gain(before: Score, after: Score, resamples: int = 1000) -> tuple[float, float, float]:
+def gain(before: Score, after: Score) -> tuple[float, float, float]:
     """How much the CER fell, and its 95 % percentile bootstrap interval: both scores on the same resampled lines."""
-    units = before.characters.units
     fewer = before.characters.edits - after.characters.edits
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(units), (resamples, len(units)))
-    rates = fewer[drawn].sum(1) / np.maximum(units[drawn].sum(1), 1)
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return before.cer - after.cer, float(low), float(high)
+    low, high = metrics.bootstrap(fewer, before.characters.units, 1000)
+    return before.cer - after.cer, low, high
