@@ -27,7 +27,7 @@ def write(folder: Path, text: str) -> Path:
         ("- a\n", r"c\.yaml: a config must be a mapping of sections"),
         (
             "engine:\n  name: mxnet\n  precision: bf16\n",
-            r"c\.yaml: engine\.precision: the mxnet engine supports fp32 only",
+            r"c\.yaml:3: engine\.precision: the mxnet engine supports fp32 only",
         ),
         ("image:\n  straighten: 3\n", r"c\.yaml:2: image\.straighten: .*valid boolean, got 3"),
         ("model:\n  arch: crnn\n  stride: 3\n", r"c\.yaml:3: model\.stride: .*list such as \[a, b\], got 3"),
@@ -128,6 +128,14 @@ def test_settings_that_need_the_newer_network(override: str) -> None:
 def test_settings_that_the_mxnet_engine_lacks_are_refused(key: str) -> None:
     with pytest.raises(Error, match=f"train\\.{key}: the mxnet engine does not support it"):
         config.load(None, ["engine.name=mxnet", f"train.{key}=0.5"])
+
+
+def test_settings_that_contradict_each_other_are_named_with_their_place(tmp_path: Path) -> None:
+    path = write(tmp_path, "train:\n  epochs: 2\n  clip: 1.0\n")
+    with pytest.raises(Error, match=r"yaml:3: train\.clip: the mxnet engine does not support it"):
+        config.load(path, ["engine.name=mxnet"])
+    with pytest.raises(Error, match=r"^--set train\.ema=0\.9: train\.ema: the mxnet engine does not support it"):
+        config.load(write(tmp_path, "train:\n  epochs: 2\n"), ["engine.name=mxnet", "train.ema=0.9"])
 
 
 @pytest.mark.parametrize(
