@@ -177,6 +177,20 @@ def test_export_typo(trained: Path, drawn: Path, tmp_path: Path, command: str) -
     assert [reference for reference, _ in pairs] == [line.text for line in dataset.test]
 
 
+def test_a_file_in_place_of_a_folder_is_named(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    below = f"{tmp_path / 'taken/below'}: the folder could not be made: Not a directory"
+    typo, train = ["export-typo", "--checkpoint", "hwr-latin"], ["train", "--config", REPOSITORY / "configs/demo.yaml"]
+    for arguments, out, said in (
+        (typo, "taken", f"{tmp_path / 'taken'} is a file, and a folder is needed; name another folder"),
+        (typo, "taken/below", below),
+        (train, "taken/below", below),
+    ):
+        done = hwr(*arguments, *sets(f"data.root={drawn}"), "--out", tmp_path / out)
+        assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
 def test_predict_and_evaluate_give_the_same_texts(trained: Path, drawn: Path, tmp_path: Path) -> None:
     hwr("export-typo", "--checkpoint", trained / "best.safetensors", "--split", "test", "--out", tmp_path)
     pairs = json.loads((tmp_path / "validating.json").read_text())

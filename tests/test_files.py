@@ -31,6 +31,14 @@ def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
 def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"nowhere/a: could not be written: No such file or directory"):
         write(tmp_path / "nowhere/a", "x")
+    with pytest.raises(Error, match=f"{tmp_path}: is a folder; name a file"):
+        write(tmp_path, "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(Error, match="/dev/full: could not be written: No space left on device"):
+        write(Path("/dev/full"), "x")
 
 
 def test_links_and_pipes_are_kept(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwr import Error, data
+from hwr import data
 from hwr.config import Decode
 from hwr.decoding import Decoder
 from hwr.engines import side_by_side
 from hwr.evaluation.evaluate import lines_of, prepared, read_with
 from hwr.images import batches, pieces
 from hwr.recognizer import Recognizer
-from hwr.system.atomic import replacing
+from hwr.system.atomic import make_folder, replacing
 
 
 def export_typo(
@@ -32,10 +32,7 @@ def export_typo(
     """
     searching = _searching(model.decoder, model.config.decode, n_best) if n_best else None
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Error(f"{out}: could not be created: {error.strerror}") from error
+    make_folder(out)
     config = model.config
     dataset = data.read(config.data)
     lines, training = lines_of(dataset, split, config.data), lines_of(dataset, "train", config.data)

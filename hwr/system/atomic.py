@@ -39,11 +39,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     to directly. Temporary files for `path` that killed processes left are removed.
 
     Raises:
-        Error: The file system refuses (disk full, no permission, no such folder); names `path`.
+        Error: There is a folder, or the file system refuses (disk full, no permission, no such folder); names `path`.
     """
     path = _real(path)
+    if path.is_dir():
+        raise Error(f"{path}: is a folder; name a file")
     if path.exists() and not path.is_file():
-        yield path
+        try:
+            yield path
+        except OSError as error:
+            raise Error(f"{path}: could not be written: {error.strerror or error}") from error
         return
     temporary = _temporary(path)
     try:

@@ -18,7 +18,7 @@ from hwr.config import Config, Decode
 from hwr.engines import Trainer
 from hwr.images import cache
 from hwr.system import memory, processes, signature
-from hwr.system.atomic import replacing
+from hwr.system.atomic import make_folder, remedy, replacing
 from hwr.system.files import real
 from hwr.system.terminal import unicode
 
@@ -134,11 +134,11 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         Error: It can't be created, or another process holds the lock.
     """
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         lock = open(out / _LOCK, "w")  # noqa: SIM115 (held until the run ends, however it ends)
     except OSError as error:
-        raise Error(f"{out}: could not be created: {error.strerror}") from error
+        raise Error(f"{out}: could not be written to: {error.strerror}.{remedy(error, out)}") from error
     with lock:
         if not processes.lock(lock):
             raise Error(f"{out}: another process is training here; wait for it, or choose another --out")
