@@ -137,6 +137,12 @@ def test_unsupported_exports_are_refused(model: Path, tmp_path: Path) -> None:
     assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output
 
 
+@pytest.mark.parametrize("arguments", [["onnx"], ["safetensors"], ["onnx", "--out", "x.onnx"]])
+def test_an_exported_network_is_not_exported_again(tmp_path: Path, arguments: list[str]) -> None:
+    said = hwr("export", tmp_path / "a.onnx", "--format", *arguments, status=2).output
+    assert said == f"hwr: {tmp_path / 'a.onnx'} is an exported network; export its .safetensors\n"
+
+
 def test_info_shows_the_stored_dtypes(model: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.safetensors"
     hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", small)

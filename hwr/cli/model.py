@@ -55,6 +55,8 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     from hwr.engines.export import export as run
     from hwr.loading import settings_for
 
+    if Path(checkpoint).suffix == ".onnx":
+        raise Error(f"{checkpoint} is an exported network; export its .safetensors")
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
     if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
         raise Error(f"{out} is the checkpoint itself; name another file with --out")
