@@ -106,6 +106,24 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     assert load.read(tmp_path / "screen.png").std() > 5
 
 
+def test_the_page_without_colours_a_mouse_or_eyes(browser: Any, tmp_path: Path) -> None:
+    browser.get(written(tmp_path).as_uri())
+    code = "return [...document.querySelectorAll(arguments[0])].map((e) => getComputedStyle(e)[arguments[1]])"
+    kinds = [browser.execute_script(code, f"p .{kind}", "textDecorationLine")[0] for kind in "sid"]
+    styles = [browser.execute_script(code, f"p .{kind}", "textDecorationStyle")[0] for kind in "sid"]
+    assert len(set(zip(kinds, styles, strict=True))) == 3  # each error looks different in grey
+    quiet = browser.execute_script(code, ".quiet", "color")[0]
+    assert quiet == "rgb(102, 102, 102)"  # 5.7 to 1 on white
+    scrolled = browser.find_elements("css selector", ".scroll")
+    assert scrolled
+    assert all(box.get_attribute("tabindex") == "0" and box.accessible_name for box in scrolled)
+    assert not browser.find_elements("css selector", "label:not(:has(input, select))")
+    pictures = browser.find_elements("css selector", ".row img")
+    assert pictures[0].accessible_name == "image of 0000-3"
+    assert "lines, CER" in browser.find_element("css selector", "svg").accessible_name
+    assert browser.find_element("id", "count").aria_role == "status"
+
+
 def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:
     browser.get(written(tmp_path, 1000).as_uri())
     assert browser.find_element("id", "count").text == "5000 of 5000 lines"
