@@ -393,6 +393,40 @@ def other(user: User, drawn: Path) -> Other:
     return Other(user.address)
 
 
+def test_the_keyboard_keeps_its_place(user: User, other: Other) -> None:
+    def focused(what: str) -> str:
+        return str(user.browser.execute_script(f"return document.activeElement.{what}"))
+
+    # The link that skips the bar leads to the content of this view, not to another view.
+    user.browser.execute_script("document.querySelector('.skip').click()")
+    assert focused("id") == "main"
+    user.wait(lambda: user.entries, "the page to stay")
+
+    # An entry of the list is drawn again, when another window corrects its line and when it is checked.
+    other.correct(1, "corrected")
+    code = "[...document.querySelectorAll('#bar button')].find((b) => b.textContent === 'Read').click();"
+    user.browser.execute_script(code + "document.querySelectorAll('.entry')[1].focus()")
+    user.wait(lambda: user.entries[1][0] == "corrected", "the other's correction")
+    assert focused("innerText") == "corrected"
+    code = "return getComputedStyle(document.querySelectorAll('.entry')[arguments[0]], '::after').content"
+    assert "\u2713" in user.browser.execute_script(code, 1)  # not by colour alone
+    assert "?" in user.browser.execute_script(code, 0)
+    names = [button.accessible_name for button in user.find(".toolbar button, .under button")]
+    assert not [name for name in names if not any(c.isascii() and c.isalpha() for c in name)]
+
+    # A new view begins at its content; choosing a page draws all pages again.
+    user.browser.execute_script("location.hash = '#/'")
+    user.wait(lambda: user.find(".card input"), "the pages")
+    assert user.wait(lambda: focused("id") == "main", "the focus")
+    assert user.find(".tools select")[0].accessible_name == "Sort by"
+    user.find(".card input")[0].send_keys(" ")
+    user.click("Read 1")
+    assert user.find(".card input")[0].is_selected()
+    user.find(".card input")[0].send_keys(" ")
+    user.wait(lambda: not user.find(".card input")[0].is_selected(), "the page not to be chosen")
+    assert focused("type") == "checkbox"
+
+
 def test_accepting_nothing_leaves_nothing_to_undo(user: User, other: Other) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -27,10 +27,17 @@ export function svg(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Replace the children of an element. */
+/** Replace the children of an element. What had the focus keeps it, or what took its place: the keyboard goes on from there. */
 export function fill(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  if (!focused || focused === document.activeElement) return;
+  const same = (one) => one === focused || named(one) === named(focused);
+  [...element.querySelectorAll(focused.tagName)].find(same)?.focus({ preventScroll: true });
 }
+
+const named = (element) =>
+  element.dataset.line ?? element.getAttribute("aria-label") ?? element.getAttribute("href") ?? element.textContent;
 
 /** Show a message for a few seconds; errors stay until they are dismissed. */
 export function toast(message, kind = "note") {

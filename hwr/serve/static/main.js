@@ -11,6 +11,12 @@ const bar = document.getElementById("bar");
 const main = document.getElementById("main");
 let leave = () => {};
 
+// Its address would be taken for that of a view.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
 async function route() {
   if (leave(true) === false) return;
   const [, view, id] = location.hash.split("/");
@@ -34,7 +40,11 @@ async function start() {
     return login();
   }
   watchJobs();
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", async () => {
+    await route();
+    // The link that was followed is gone: the keyboard goes on in the new view, and screen readers begin to read it.
+    if (document.activeElement === document.body) main.focus({ preventScroll: true });
+  });
   await route();
 }
 

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { ask, fill, h, toast } from "./dom.js";
 import { editor } from "./editor.js";
-import { isActive, onJobs } from "./jobs.js";
+import { askNow, isActive, onJobs } from "./jobs.js";
 import { box, viewer } from "./viewer.js";
 
 let chain = Promise.resolve(); // corrections are sent one after the other
@@ -64,7 +64,8 @@ export async function showPage(bar, main, id) {
     reshaped: (line, polygon) => reshape(line, polygon),
   });
 
-  const tool = (label, title, action, pressed) => h("button", { class: "small", type: "button", title, onclick: action, "aria-pressed": pressed }, label);
+  const tool = (label, title, action, pressed) => h("button", { class: "small", type: "button", title, onclick: action,
+    "aria-pressed": pressed, "aria-label": /\w/.test(label) ? null : title }, label); // nobody can say an arrow
   const drawTool = tool("Add", "Draw a new line on the photo", () => mode(drawTool, "draw"), "false");
   const shapeTool = tool("Shape", "Drag the corners of the current line", () => mode(shapeTool, "shape"), "false");
   const tools = h("div", { class: "toolbar", role: "toolbar", "aria-label": "Lines" },
@@ -391,6 +392,8 @@ export async function showPage(bar, main, id) {
     try {
       await api.start({ kind: "read", pages: [id] });
       toast("Reading this page …");
+      reading = true; // it may have ended before the next turn
+      await askNow();
     } catch (error) {
       toast(error.message, "error");
     }

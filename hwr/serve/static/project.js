@@ -20,7 +20,7 @@ const FORMATS = [
 export async function showProject(bar, main) {
   const view = { pages: [], corrected: 0, search: "", order: sessionStorage.getItem("order") ?? "benefit", chosen: new Set() };
   const grid = h("ul", { class: "grid" });
-  const counts = h("p", { class: "counts" });
+  const counts = h("p", { class: "counts", role: "status" });
   const progress = h("div", { class: "jobs" });
   const input = h("input", { type: "file", multiple: true, class: "hidden", "aria-label": "Files to upload",
     accept: "image/*,.pdf,.xml,.zip,.tif,.tiff,.jp2", tabindex: "-1" });
@@ -34,7 +34,7 @@ export async function showProject(bar, main) {
     view.search = search.value;
     load(pending.signal);
   });
-  const order = h("select", { "aria-label": "Order of the pages", onchange: () => {
+  const order = h("select", { onchange: () => {
     view.order = order.value;
     sessionStorage.setItem("order", order.value);
     draw();
@@ -76,9 +76,10 @@ export async function showProject(bar, main) {
     const pages = [...view.pages].sort((a, b) => ORDERS[view.order][1](a, b) || ORDERS.name[1](a, b));
     const lines = pages.reduce((sum, page) => sum + page.count, 0);
     const left = pages.reduce((sum, page) => sum + page.left, 0);
-    counts.textContent = pages.length
+    const found = pages.length
       ? `${plural(pages.length, "page")}, ${plural(lines, "line")}, ${(lines - left).toLocaleString("en")} checked`
       : "";
+    if (found !== counts.textContent) counts.textContent = found; // a screen reader says it only when it changes
     read.textContent = view.chosen.size ? `Read ${view.chosen.size}` : "Read all";
     exporting.textContent = view.chosen.size ? `Export ${view.chosen.size}` : "Export";
     if (pages.length) fill(grid, pages.map((page) => card(page, view, draw)));
