@@ -103,7 +103,7 @@ def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], mod
     out = tmp_path / "table"
     align(tmp_path, model, "--out", out, "--format", "table")
     dataset = data.read(config.load(None, [f"data.root={out}"]).data)
-    found = {x.id: x for x in (*dataset.train, *dataset.val, *dataset.test)}
+    found = {x.id: x for x in dataset.lines}
     assert [found[f"p1/l{i}"].text for i in range(5)] == [line.text for line in lines[:5]]
     own, image = load.read(lines[0].image), load.read(found["p1/l0"].image)
     np.testing.assert_array_equal(image, own)

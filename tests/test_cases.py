@@ -26,7 +26,7 @@ def hwr(*arguments: object) -> Result:
 
 def lines(root: object, *more: str) -> dict[str, str]:
     found = data.read(config.load(None, [f"data.root={root}", *more]).data)
-    return {line.id: line.text for part in data.PARTS for line in found.part(part)}
+    return {line.id: line.text for line in found.lines}
 
 
 def copied(name: str, to: Path) -> Path:

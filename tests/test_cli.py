@@ -234,7 +234,7 @@ def test_synth(tmp_path: Path) -> None:
     result = hwr("synth", "--out", tmp_path / "d", "--lines", 20, "--writers", 4, "--seed", 3)
     assert result.exit_code == 0, result.output
     dataset = data.read(config.Data(root=str(tmp_path / "d")))
-    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 20
+    assert len(dataset.lines) == 20
     result = hwr("synth", "--out", tmp_path / "d")
     assert result.exit_code == 2
     assert str(tmp_path / "d") in result.output

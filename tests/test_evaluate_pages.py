@@ -144,7 +144,7 @@ def test_the_order_of_lines_does_not_depend_on_line_breaks_in_the_xml(
         out = tmp_path / kind
         assert CliRunner().invoke(main, ["data", "convert", str(given), str(out), "--to", kind]).exit_code == 0
         written = data.read(config.load(None, [f"data.root={out}"]).data)
-        lines = sorted((*written.train, *written.val, *written.test), key=lambda line: line.place)
+        lines = sorted(written.lines, key=lambda line: line.place)
         assert [line.text for line in lines] == texts
 
 

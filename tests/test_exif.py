@@ -72,7 +72,7 @@ def test_photos_are_read_where_their_lines_were_found(photos: Path, model: Path,
         assert np.array_equal(load.read(path), expected)
     for root in (photos / "out", photos.parent / "again"):
         dataset = data.read(config.Data(root=str(root)))
-        lines = [*dataset.train, *dataset.val, *dataset.test]
+        lines = dataset.lines
         assert len(lines) == 8
         for line in lines:
             assert np.array_equal(load.read_line(line.image, line.region, line.upright), expected)

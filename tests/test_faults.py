@@ -32,7 +32,7 @@ def read(root: Path, *overrides: str, tolerant: bool = False) -> Dataset:
 
 
 def ids(dataset: Dataset) -> list[str]:
-    return sorted(line.id for part in data.PARTS for line in dataset.part(part))
+    return sorted(line.id for line in dataset.lines)
 
 
 def line(id: str, shape: str = GOOD, text: str = "good", index: str = "") -> str:
@@ -127,7 +127,7 @@ def test_a_damaged_outline_is_replaced_with_a_note(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert len(ids(found)) == 4
     assert any("3 lines have a damaged outline" in note and "along its baseline" in note for note in found.notes)
-    lines = {x.id: x for part in data.PARTS for x in found.part(part)}
+    lines = {x.id: x for x in found.lines}
     assert lines["p/few"].region == lines["p/far"].region != lines["p/base"].region
 
 

@@ -59,7 +59,7 @@ def read(root: Path, *more: str) -> Dataset:
 
 
 def every(dataset: Dataset) -> list[Line]:
-    return sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)
+    return sorted(dataset.lines, key=lambda line: line.id)
 
 
 @pytest.mark.parametrize("version", ["2013", "2019"])

@@ -97,7 +97,7 @@ def test_convert_and_back(lines: Path, name: str, tmp_path: Path) -> None:
         done = hwr("data", "convert", lines, out, "--to", kind)
         assert (done.exit_code, printable(done)) == (0, True), done.output
         found = data.read(config.load(None, [f"data.root={out}", f"data.format={kind}"]).data)
-        assert sorted(line.text for part in data.PARTS for line in found.part(part)) == texts
+        assert sorted(line.text for line in found.lines) == texts
 
 
 def test_train_evaluate_and_export(lines: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

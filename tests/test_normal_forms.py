@@ -38,7 +38,7 @@ def invoke(*arguments: object) -> Result:
 
 def ids(root: Path, *overrides: str) -> list[str]:
     found = data.read(config.load(None, [f"data.root={root}", *overrides]).data)
-    return [line.id for part in data.PARTS for line in found.part(part)]
+    return [line.id for line in found.lines]
 
 
 def logits(alphabet: Alphabet) -> np.ndarray:

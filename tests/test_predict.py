@@ -22,7 +22,7 @@ def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: P
     loaded = checkpoint.load(model)
     recognizer = Recognizer(loaded, loaded.config)
     dataset = data.read(config.Data(root=str(drawn)))
-    targets = [Target(line.image) for line in (*dataset.train, *dataset.val, *dataset.test)]
+    targets = [Target(line.image) for line in dataset.lines]
     jobs = [Job(target.image, target.image, [target]) for target in targets]
     readings = []
     # One thread, several, two processes.

@@ -61,7 +61,7 @@ def page(drawn: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
 def texts_of(path: Path) -> list[str]:
     settings = config.load(None, [f"data.root={str(path)!r}", "data.images=" + repr(str(path.parents[1] / "scans"))])
     dataset = data.read(settings.data)
-    lines = [*dataset.train, *dataset.val, *dataset.test]
+    lines = dataset.lines
     return [line.text for line in sorted(lines, key=lambda line: line.id)]
 
 
@@ -376,7 +376,7 @@ def test_pages_are_read_line_by_line_where_the_segmenter_found_them(
     """With a stand-in for kraken that returns the lines of PAGE; kraken itself is not a test dependency."""
     marked = config.load(None, [f"data.root={page[0] / 'page'}", f"data.images={page[0]}", "data.format=page"])
     dataset = data.read(marked.data)
-    lines = sorted([*dataset.train, *dataset.val, *dataset.test], key=lambda line: line.id)
+    lines = sorted(dataset.lines, key=lambda line: line.id)
     found = [SimpleNamespace(boundary=list(line.region), baseline=list(line.baseline)) for line in lines]
     kraken = ModuleType("kraken")
     kraken.blla = SimpleNamespace(segment=lambda picture: SimpleNamespace(lines=found))  # type: ignore[attr-defined]

@@ -168,7 +168,7 @@ def test_texts_that_no_training_takes_are_skipped_and_named(bench: Workbench, dr
     assert "line l2: its text contains the control character U+000A" in skipped[1]
     assert "line l3: text from right to left" in skipped[2]
     dataset = data.read(config.load(None, [f"data.root={out}", "data.format=gt"]).data)
-    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 24
+    assert len(dataset.lines) == 24
 
 
 def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbench) -> None:

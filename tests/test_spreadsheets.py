@@ -73,7 +73,7 @@ def texts(folder: Path) -> list[str]:
     from hwr import config, data
 
     found = data.read(config.load(None, [f"data.root={folder}"]).data)
-    return [line.text for line in sorted((*found.train, *found.val, *found.test), key=lambda line: line.source)]
+    return [line.text for line in sorted(found.lines, key=lambda line: line.source)]
 
 
 @pytest.mark.parametrize("kind", SAVED)

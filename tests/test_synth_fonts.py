@@ -77,7 +77,7 @@ def test_same_seed_gives_the_same_bytes_in_any_number_of_processes(folder: Path,
 def test_lines_can_be_read_as_a_dataset_and_have_ink(folder: Path, texts: Path, tmp_path: Path) -> None:
     synth.write(tmp_path / "d", 60, 12, 0, fonts=folder, texts=[texts])
     found = data.read(config.Data(root=str(tmp_path / "d")))
-    lines = [*found.train, *found.val, *found.test]
+    lines = found.lines
     assert len(lines) == 60
     whole = corpus.fold(texts.read_text("utf-8"))
     for line in lines:

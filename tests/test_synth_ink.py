@@ -27,7 +27,7 @@ def test_lines_are_texts_of_one_training_writer_side_by_side(made: Path, drawn: 
     for line in data.read(Data(root=str(drawn))).train:
         own.setdefault(line.writer, set()).add(line.text)
     found = data.read(Data(root=str(made)))
-    lines = [*found.train, *found.val, *found.test]
+    lines = found.lines
     assert len(lines) == 12
     joined = 0
     for line in lines:
@@ -97,7 +97,7 @@ def test_lines_without_ink_are_named_and_not_used(tmp_path: Path) -> None:
         assert f"line {name}: its image has no ink" in done.stderr
     assert "no such image" in done.stderr
     found = data.read(Data(root=str(out)))
-    assert len(found.train) + len(found.val) + len(found.test) == 12
+    assert len(found.lines) == 12
     for path in tmp_path.glob("*.png"):
         Image.fromarray(np.full_like(ink, 235)).save(path)
     relaid._usable.cache_clear()

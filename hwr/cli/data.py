@@ -125,5 +125,5 @@ def convert(path: str, out: Path, kind: str | None, to: str, overrides: tuple[st
         echo(f"note: {note}", err=True)
     for note in run(dataset, out, to):
         echo(f"note: {note}", err=True)
-    total = sum(len(dataset.part(part)) for part in ("train", "val", "test"))
+    total = len(dataset.lines)
     echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else ""))

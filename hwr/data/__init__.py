@@ -82,6 +82,11 @@ class Dataset:
     empty: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
+    @property
+    def lines(self) -> list[Line]:
+        """All lines: train, val, test."""
+        return [*self.train, *self.val, *self.test]
+
     def part(self, split: str) -> list[Line]:
         """The lines of `train`, `val` or `test`."""
         parts: dict[str, list[Line]] = {"train": self.train, "val": self.val, "test": self.test}
@@ -104,7 +109,7 @@ def read(data: "Data") -> Dataset:
     found = read_all(data)
     if not found.faults:
         return found
-    if data.faults == "skip" and any(found.part(part) for part in PARTS):
+    if data.faults == "skip" and found.lines:
         note = f"{len(found.faults)} lines or pages can't be read and are skipped:\n{listed(found.faults)}"
         return replace(found, notes=[*found.notes, note], faults=[])
     raise Error(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hwr.data import PARTS, Dataset
+from hwr.data import Dataset
 from hwr.data.formats import FORMATS, PAGE_FORMATS
 from hwr.system.atomic import new_folder
 
@@ -22,12 +22,11 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
     """
     with new_folder(out) as folder:
         FORMATS[kind].write(dataset, folder)
-    lines = [line for part in PARTS for line in dataset.part(part)]
     lost = []
-    writers = {line.writer for line in lines} - {""}
+    writers = {line.writer for line in dataset.lines} - {""}
     if writers and not FORMATS[kind].KEEPS_WRITERS:
         lost.append(f"{kind} holds no writers: the {len(writers)} of this dataset are not written")
-    marked = {line.source.rpartition(":")[0] for line in lines if line.region or line.baseline}
+    marked = {line.source.rpartition(":")[0] for line in dataset.lines if line.region or line.baseline}
     read = sum(name.lower().endswith(".xml") for name in marked)
     if read and kind in PAGE_FORMATS:
         lost.append(

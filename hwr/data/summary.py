@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hwr import Error
-from hwr.data import Dataset, Line
+from hwr.data import PARTS, Dataset, Line
 from hwr.data.text import name, unusual
 from hwr.images import load
 from hwr.system.atomic import replacing
@@ -33,8 +33,8 @@ def summarise(dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[st
     Args:
         faults: Line and its pixels, (H, W) uint8 -> what is suspicious about them.
     """
-    parts = {part: dataset.part(part) for part in ("train", "val", "test")}
-    lines = [line for part in parts.values() for line in part]
+    parts = {part: dataset.part(part) for part in PARTS}
+    lines = dataset.lines
     texts = [line.text for line in lines]
     counts = Counter(character for text in texts for character in text)
     suspicious = [{"id": id, "source": "", "fault": "has no text"} for id in dataset.empty]
@@ -155,7 +155,7 @@ def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = [line for part in ("train", "val", "test") for line in dataset.part(part)]
+    lines = dataset.lines
     shapes = sizes(lines)
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
     shown = list(found["frequencies"].items())[:80]

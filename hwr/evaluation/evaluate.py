@@ -141,7 +141,7 @@ def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
         raise Error(f"{split}: no such split; it is {', '.join(PARTS)} or all")
     if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
-    lines = [line for part in (PARTS if split == "all" else (split,)) for line in dataset.part(part)]
+    lines = dataset.lines if split == "all" else dataset.part(split)
     if not lines:
         remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
         raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))

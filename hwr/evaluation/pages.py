@@ -11,7 +11,7 @@ import numpy as np
 
 from hwr import Error, __version__, data
 from hwr.config import DECODER, decoder_settings
-from hwr.data import PARTS, Dataset, Line
+from hwr.data import Dataset, Line
 from hwr.evaluation import metrics, page_metrics
 from hwr.evaluation.evaluate import lines_of
 from hwr.evaluation.metrics import Counts
@@ -221,7 +221,7 @@ def _pages(dataset: Dataset, lines: Sequence[Line]) -> dict[Path, list[Line]]:
         if not line.region:
             raise Error(f"--pages: {line.source} is a line image; data.root needs to be PAGE or ALTO with page images")
         out.setdefault(line.image, []).append(line)
-    everything = Counter(line.image for part in PARTS for line in dataset.part(part))
+    everything = Counter(line.image for line in dataset.lines)
     for image, own in out.items():
         if len(own) < everything[image]:
             raise Error(

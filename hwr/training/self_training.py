@@ -20,7 +20,7 @@ import numpy as np
 from hwr import Error, checkpoint, data
 from hwr.checkpoint import Checkpoint
 from hwr.config import Config
-from hwr.data import Dataset, Line
+from hwr.data import Line
 from hwr.evaluation import evaluate
 from hwr.images import batches, load
 from hwr.pages import page_or_line, sources
@@ -77,7 +77,7 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
     if (out / LABELS).exists():
         return True
     # Before the training, so that a wrong name shows at once.
-    lines = unlabelled(settings, known(data.read(settings.data)), say)
+    lines = unlabelled(settings, data.read(settings.data).lines, say)
     with run_folder.locked(out):
         run_folder.check(out, settings, resume)  # again, now that no other process can change it
         run_folder.begin(out, settings)
@@ -95,11 +95,6 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
             text = json.dumps({"best": best, "lines": rows}, ensure_ascii=False, indent=1)
             temporary.write_text(text, encoding="utf-8")
     return True
-
-
-def known(dataset: Dataset) -> list[Line]:
-    """The lines that are not used for self-training."""
-    return [line for part in data.PARTS for line in dataset.part(part)]
 
 
 def _first(settings: Config) -> Config:

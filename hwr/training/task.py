@@ -154,7 +154,7 @@ def _with_pseudo_labels(
     config: Config, out: Path, lines: list[Line], dataset: Dataset, say: Callable[[str], None]
 ) -> tuple[list[Line], list[str], float]:
     """The training lines of the second round, the texts to add to the language model, and the first round's best value."""
-    pseudo = self_training.second_round(config, out, self_training.known(dataset), say)
+    pseudo = self_training.second_round(config, out, dataset.lines, say)
     repeats = self_training.repeats(len(lines), len(pseudo.lines), config.self_training.share)
     say(
         f"second round: {len(pseudo.lines)} lines with pseudo-labels, and the {len(lines)} lines with ground truth"

@@ -95,7 +95,7 @@ def _read(model: Recognizer, folder: Path) -> list[_Page]:
     settings = model.config.data.model_copy(update={"root": str(folder), "images": None})
     dataset = data.read(settings)
     of: dict[Path, list[Line]] = {}
-    for line in (*dataset.train, *dataset.val, *dataset.test):
+    for line in dataset.lines:
         of.setdefault(line.image, []).append(line)
     return [_page(model, image, lines) for image, lines in of.items()]
 

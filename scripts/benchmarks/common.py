@@ -114,7 +114,7 @@ def drawn_lines(settings: Config, alphabet: Alphabet, number: int) -> Examples:
         synth.write(root, number + 16, 8, 0)
         data = settings.data.model_copy(update={"root": str(root), "cache": folder})
         found = read_dataset(data)
-        lines = [*found.train, *found.val, *found.test][:number]
+        lines = found.lines[:number]
         images = cache.prepared(lines, geometry, folder)
         images = Images(np.array(images.pixels), images.widths, images.height)
     return batches.all_writable(batches.encode(lines, images, alphabet, geometry))

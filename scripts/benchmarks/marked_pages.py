@@ -41,7 +41,7 @@ def pages(folder: Path) -> Iterator[Marked]:
         return
     dataset = data.read(Data(root=str(folder)))
     of: dict[Path, list[data.Line]] = {}
-    for line in (*dataset.train, *dataset.val, *dataset.test):
+    for line in dataset.lines:
         of.setdefault(line.image, []).append(line)
     for image, lines in of.items():
         lines.sort(key=lambda line: int(line.source.rpartition(":")[2]))

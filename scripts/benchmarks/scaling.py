@@ -171,7 +171,7 @@ def _made(folder: Path, pages: int, lines: int) -> Made:
 def _works(made: Made, axis: str) -> dict[str, Work]:
     """Every work, by name; what it reads is written here."""
     folder, dataset, pages = made.folder.parent, made.dataset, made.pages
-    lines = [line for part in ("train", "val", "test") for line in dataset.part(part)]
+    lines = dataset.lines
     texts = [line.text for line in lines]
     out: dict[str, Work] = {}
     for kind in FORMATS:

@@ -55,7 +55,7 @@ def load_test(
         synth.write(Path(folder) / "drawn", lines, max(4, lines // 8), 0)
         settings = settings_for(checkpoint, None, [*keys, f"data.root={folder}/drawn"])[1]
         dataset = read_dataset(settings.data)
-        paths = [str(line.image) for part in (dataset.train, dataset.val, dataset.test) for line in part]
+        paths = [str(line.image) for line in dataset.lines]
         contents = [Path(path).read_bytes() for path in paths]
         recognizer = Recognizer(*settings_for(checkpoint, None, keys))
         click.echo(f"{len(paths)} line images, {rounds} rounds of {seconds:g} s for each row")

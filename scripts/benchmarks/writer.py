@@ -99,7 +99,7 @@ def lines_of(data: Path, writer: str | None) -> list[Line]:
     """The lines of a writer, in the order of the dataset, whatever split they are in."""
     root = config.load(None, [f"data.root={data}"]).data
     dataset = read_dataset(Data(root=root.root, val_share=0.0, test_share=0.0))
-    found = [line for part in (dataset.train, dataset.val, dataset.test) for line in part]
+    found = dataset.lines
     own = [line for line in found if writer in (None, line.writer)]
     if not own:
         writers = sorted({line.writer for line in found})

@@ -79,7 +79,7 @@ def _pages(path: Path) -> None:
     """As a dataset, and for prediction; the image of the page is beside it."""
     Image.fromarray(np.full((60, 200), 230, np.uint8)).save(path.with_name("page.png"))
     dataset = data.read(Data(root=str(path.parent)))
-    for line in (*dataset.train, *dataset.val, *dataset.test):
+    for line in dataset.lines:
         load.read_lines(line.image, [line.region])
 
 

@@ -290,7 +290,7 @@ def write(dataset: Dataset, out: Path) -> None:
         Error: A text that the layout can't hold; names the line.
     """
     forms, names, used = dict[str, list[Line]](), dict[tuple[str, str], str](), writing.Names()
-    for line in writing.lines(dataset):
+    for line in dataset.lines:
         _check_text(line)
         document = line.id.rpartition("/")[0] or line.id.rpartition("-")[0] or "form"
         if (document, line.writer) not in names:  # a form has one writer
@@ -307,7 +307,7 @@ def write(dataset: Dataset, out: Path) -> None:
             xml.add(part, "line", id=ids[line.id], text=_escaped(line.text))
         xml.write(root, out / "xml" / f"{form}.xml")
     folders = {id: iam_images.image_folder(out, "line", id.rpartition("-")[0]) for id in ids.values()}
-    writing.save_images((line, folders[ids[line.id]] / f"{ids[line.id]}.png") for line in writing.lines(dataset))
+    writing.save_images((line, folders[ids[line.id]] / f"{ids[line.id]}.png") for line in dataset.lines)
     (out / LISTS).mkdir()
     lists = {"trainset": dataset.train, "validationset1": dataset.val, "validationset2": [], "testset": dataset.test}
     for name, listed in lists.items():

@@ -123,7 +123,7 @@ def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequ
         new: Makes the root element, as `PageFormat.new`.
     """
     of: dict[tuple[Path, bool], list[Line]] = {}
-    for line in sorted(writing.lines(dataset), key=lambda line: line.place):  # a page may be in several parts
+    for line in sorted(dataset.lines, key=lambda line: line.place):  # a page may be in several parts
         of.setdefault((line.image, line.upright or not line.region), []).append(line)
     stems = writing.Names()
     ids: dict[str, str] = {}

@@ -94,7 +94,7 @@ def _text(path: Path) -> str:
 def write(dataset: Dataset, out: Path) -> None:
     """Write a dataset as pairs, with lists of its parts."""
     names = writing.file_names(dataset)
-    writing.save_images((line, out / f"{names[line.id]}.png") for line in writing.lines(dataset))
-    for line in writing.lines(dataset):
+    writing.save_images((line, out / f"{names[line.id]}.png") for line in dataset.lines)
+    for line in dataset.lines:
         (out / f"{names[line.id]}{SUFFIX}").write_text(f"{line.text}\n", encoding="utf-8")
     writing.lists(dataset, out, names)

@@ -16,11 +16,6 @@ from hwr.images import load
 MOST_BYTES = 200
 
 
-def lines(dataset: Dataset) -> list[Line]:
-    """All lines: train, val, test."""
-    return [line for part in PARTS for line in dataset.part(part)]
-
-
 class Names:
     """Names that are in use, in whatever case; each that is asked for again gets a number."""
 
@@ -49,7 +44,7 @@ def free_name(wanted: str, default: str, used: Names) -> str:
 def file_names(dataset: Dataset) -> dict[str, str]:
     """Line id -> a file name of its own, without suffix."""
     used = Names()
-    return {line.id: free_name(line.id, "line", used) for line in lines(dataset)}
+    return {line.id: free_name(line.id, "line", used) for line in dataset.lines}
 
 
 def save_images(places: Iterable[tuple[Line, Path]]) -> None:
