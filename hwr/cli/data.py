@@ -90,10 +90,10 @@ def summary(
     settings = with_initial_network(_settings(path, kind, config_path, overrides, "image", "model", "train.init"))
     dataset = data.read_all(settings.data)
     geometry = networks.geometry(settings)
-    found = summarise(dataset, lambda line, pixels: faults(line, pixels, geometry))
+    found, shapes = summarise(dataset, lambda line, pixels: faults(line, pixels, geometry))
     echo(report.to_json(found) if as_json else table(found))
     if picture_path:
-        picture(found, dataset, picture_path)
+        picture(found, dataset, shapes, picture_path)
     if found["faults"]:
         sys.exit(1)
 

@@ -23,17 +23,19 @@ SHOWN = 20
 CHUNK = 64
 
 
-def summarise(dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[str]]) -> dict[str, Any]:
+def summarise(
+    dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[str]]
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     """Count what a dataset holds, and look at every image.
 
-    Returns JSON values, sizes in pixels, lengths in characters: `lines` (all, with those without text), `empty_lines`,
-    `train`, `val`, `test`, `writers` and `pages` (0 if unknown), `characters` (of all texts), `charset` (each of them once),
-    `frequencies`, `text_length`, `width`, `height`, `suspicious` (id, source, fault), `notes`.
+    Returns JSON values and, for `picture`, the width and height of each line whose image can be read. The values, sizes in
+    pixels, lengths in characters: `lines` (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers`
+    and `pages` (0 if unknown), `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`,
+    `width`, `height`, `suspicious` (id, source, fault), `notes`.
 
     Args:
         faults: Line and its pixels, (H, W) uint8 -> what is suspicious about them.
     """
-    parts = {part: dataset.part(part) for part in PARTS}
     lines = dataset.lines
     texts = [line.text for line in lines]
     counts = Counter(character for text in texts for character in text)
@@ -49,10 +51,10 @@ def summarise(dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[st
         before = first.setdefault((line.image, line.region), line.id)
         if before != line.id:
             suspicious.append({"id": line.id, "source": line.source, "fault": f"is the same image as {before}"})
-    return {
+    values = {
         "lines": len(lines) + len(dataset.empty),
         "empty_lines": len(dataset.empty),
-        **{part: len(chosen) for part, chosen in parts.items()},
+        **{part: len(dataset.part(part)) for part in PARTS},
         "left_out": len(dataset.excluded),
         "writers": len({line.writer for line in lines if line.writer}),
         "pages": _pages(lines),
@@ -67,11 +69,7 @@ def summarise(dataset: Dataset, faults: Callable[[Line, np.ndarray], Sequence[st
         "notes": dataset.notes,
         "split": dataset.name,
     }
-
-
-def sizes(lines: Sequence[Line]) -> list[tuple[int, int]]:
-    """Width and height of the lines whose image can be read, in pixels."""
-    return [size for size, _ in _looked_at(lines, lambda line, pixels: ()) if size]
+    return values, shapes
 
 
 def _looked_at(
@@ -148,22 +146,20 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(out)
 
 
-def picture(found: dict[str, Any], dataset: Dataset, path: str) -> None:
-    """Draw the frequencies of characters and the sizes of lines (PNG)."""
+def picture(found: dict[str, Any], dataset: Dataset, shapes: Sequence[tuple[int, int]], path: str) -> None:
+    """Draw the frequencies of characters and the sizes of lines, width and height in pixels (PNG)."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = dataset.lines
-    shapes = sizes(lines)
     figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), layout="constrained")
     shown = list(found["frequencies"].items())[:80]
     axes[0, 0].bar(range(len(shown)), [number for _, number in shown], log=True)
     axes[0, 0].set_xticks(range(len(shown)), [c if c.isprintable() else "?" for c, _ in shown], fontsize=6)
     axes[0, 0].set_title("how often the characters occur" + (", the first 80" if len(found["charset"]) > 80 else ""))
     for axis, values, title in (
-        (axes[0, 1], [len(line.text) for line in lines], "characters a line"),
+        (axes[0, 1], [len(line.text) for line in dataset.lines], "characters a line"),
         (axes[1, 0], [width for width, _ in shapes], "width, pixels"),
         (axes[1, 1], [height for _, height in shapes], "height, pixels"),
     ):
