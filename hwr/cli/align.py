@@ -98,9 +98,10 @@ def align(
     from hwr.pages.segment import chosen
     from hwr.pages.sources import about_lines, files_in, jobs
     from hwr.recognizer import Recognizer
+    from hwr.system.atomic import check_folder_of
 
-    if json_path and not Path(json_path).parent.is_dir():
-        raise Error(f"{json_path}: no such folder: {Path(json_path).parent}")
+    if json_path:
+        check_folder_of(json_path)
     refuse_unused(overrides, "data.images", "data.normalise", "image", "model", "engine", "evaluate.batch_size")
     model = default_model() if checkpoint is None else checkpoint
     greedy = [*with_engine(overrides, engine), "decode.name=greedy"]

@@ -1,10 +1,7 @@
 """The command `hwr augment`."""
 
-from pathlib import Path
-
 import click
 
-from hwr import Error
 from hwr.cli.options import Command, config_option, examples, refuse_unused, set_option
 from hwr.system.terminal import echo
 
@@ -28,10 +25,10 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
     from hwr.evaluation.evaluate import lines_of
     from hwr.images import cache
     from hwr.images.contact_sheet import spread, write
+    from hwr.system.atomic import check_folder_of
     from hwr.training.finetune import with_initial_network
 
-    if not Path(out).parent.is_dir():
-        raise Error(f"{out}: no such folder: {Path(out).parent}")
+    check_folder_of(out)
     refuse_unused(overrides, "data", "image", "augment", "model", "train.seed", "train.init")
     settings = with_initial_network(config.load(config_path, list(overrides)))
     geometry = networks.geometry(settings)

@@ -83,10 +83,11 @@ def summary(
     from hwr.data.summary import picture, summarise, table
     from hwr.evaluation import report
     from hwr.images.check import faults
+    from hwr.system.atomic import check_folder_of
     from hwr.training.finetune import with_initial_network
 
-    if picture_path and not Path(picture_path).parent.is_dir():
-        raise Error(f"{picture_path}: no such folder: {Path(picture_path).parent}")
+    if picture_path:
+        check_folder_of(picture_path)
     settings = with_initial_network(_settings(path, kind, config_path, overrides, "image", "model", "train.init"))
     dataset = data.read_all(settings.data)
     geometry = networks.geometry(settings)

@@ -78,11 +78,11 @@ def evaluate(
     """
     from hwr.evaluation import report
     from hwr.recognizer import Recognizer
+    from hwr.system.atomic import check_folder_of
 
     written = [path for path in (json_path, picture_path, page_path) if path]
-    for path in written:  # now, not after minutes of reading
-        if not Path(path).parent.is_dir():
-            raise Error(f"{path}: no such folder: {Path(path).parent}")
+    for path in written:
+        check_folder_of(path)
         if Path(path).is_dir():
             raise Error(f"{path}: is a folder; name a file")
         if written.count(path) > 1:

@@ -80,9 +80,9 @@ def build(
     """
     from hwr.decoding import language_model, mix, ngram, prune
     from hwr.evaluation.tune import texts_of
+    from hwr.system.atomic import check_folder_of
 
-    if not Path(out).parent.is_dir():
-        raise Error(f"{out}: no such folder: {Path(out).parent}")
+    check_folder_of(out)
     if Path(out).suffix not in (".arpa", ".bin"):
         raise Error(f"{out}: the name of a language model must end in .arpa or .bin")
     if max_mb is not None and Path(out).suffix != ".bin":
@@ -171,6 +171,7 @@ def tune(
     from hwr.evaluation import tune
     from hwr.evaluation.report import described, percent
     from hwr.recognizer import Recognizer
+    from hwr.system.atomic import check_folder_of
 
     target = out or checkpoint
     if target == bundled.MODEL:
@@ -179,8 +180,7 @@ def tune(
         raise Error(f"{target}: a .params file holds only weights; name a .safetensors with --out")
     if out is not None and Path(out).suffix != ".safetensors":
         raise Error(f"--out {out}: the name of a checkpoint ends in .safetensors")
-    if not Path(target).parent.is_dir():  # now, not after minutes of tuning
-        raise Error(f"{target}: no such folder: {Path(target).parent}")
+    check_folder_of(target)
     if beam is not None and not lm_path and not words:
         raise Error(
             "--beam needs --lm or --words: without one the decoder stays as it is, and only confidences are tuned"

@@ -14,7 +14,7 @@ from hwr.images import documents, exif, load
 from hwr.pages.journal import Journal
 from hwr.pages.outputs import FORMATS, Format
 from hwr.pages.page_reading import PageLine, PageReading
-from hwr.system.atomic import make_folder, replacing
+from hwr.system.atomic import check_folder_of, make_folder, replacing
 from hwr.system.files import real
 
 # Suffixes of page images that are written beside XML: black and white ones, and all others, with the quality of JPEG.
@@ -80,8 +80,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     if is_folder(out) or not named:
         make_folder(path)
         return Places(folder=path, suffix=format.suffix, roots=roots)
-    if not path.parent.is_dir():
-        raise Error(f"{out}: no such folder: {path.parent}")
+    check_folder_of(out)
     if format.rows is not None:
         return Places(file=path, suffix=format.suffix)
     if format.join is None and (len(files) > 1 or len(documents.pages(files[0])) > 1):

@@ -72,6 +72,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def check_folder_of(path: str | Path) -> None:
+    """Check that the folder of an output file exists: before the work, not after it.
+
+    Raises:
+        Error: It does not.
+    """
+    if not Path(path).parent.is_dir():
+        raise Error(f"{path}: no such folder: {Path(path).parent}")
+
+
 def _remove(temporary: Path) -> None:
     with contextlib.suppress(OSError):  # a read-only file system refuses even what is not there
         temporary.unlink()
