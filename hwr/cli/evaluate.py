@@ -17,6 +17,7 @@ from hwr.cli.options import (
     load,
     set_option,
 )
+from hwr.cli.page_options import segmenters
 from hwr.system.processes import rank_and_world_size
 from hwr.system.terminal import echo
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--segmenter",
-    type=click.Choice(["rapidocr", "kraken"]),
+    type=segmenters,
     help="With --pages: rapidocr (extra pages) or kraken (extra kraken) finds the lines (default: rapidocr).",
 )
 @decoder_options

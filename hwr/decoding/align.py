@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hwr import Error
+from hwr.images.geometry import steps_needed
 
 
 def paths(logits: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -23,7 +24,7 @@ def paths(logits: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
     lines, steps, classes = logits.shape
     blank = classes - 1
     for label in labels:
-        if _needed(label) > steps:
+        if steps_needed(label) > steps:
             raise Error(f"a text of {len(label)} characters does not fit into {steps} time steps")
     if not lines or not steps:
         return np.full((lines, steps), blank, np.int64)
@@ -82,8 +83,3 @@ def align(logits: np.ndarray, label: np.ndarray, temperature: float = 1.0) -> tu
     surest = np.maximum.reduceat(log_p, starts)
     own = path[starts] != logits.shape[1] - 1
     return np.stack([starts, ends], 1)[own], np.exp(surest[own])
-
-
-def _needed(label: np.ndarray) -> int:
-    """The time steps that a text needs: one per character, and one for the blank between equal neighbours."""
-    return len(label) + int(np.count_nonzero(label[1:] == label[:-1]))

@@ -18,6 +18,7 @@ from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.decoding import compiled as compilation
 from hwr.decoding import lexicon as lexicons
+from hwr.decoding.greedy import check_finite
 from hwr.decoding.lexicon import Lexicon
 from hwr.decoding.ngram import LM, START
 
@@ -126,8 +127,7 @@ def search(
     """
     if logits.ndim != 3 or logits.shape[2] != alphabet.classes:
         raise Error(f"logits of shape {logits.shape} do not fit an alphabet of {alphabet.classes} classes")
-    if not np.isfinite(logits).all():
-        raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
+    check_finite(logits)
     _check(beam, n_best, prune, margin, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
     if not len(logits):
         return []

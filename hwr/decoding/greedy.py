@@ -55,9 +55,14 @@ def greedy(logits: np.ndarray, alphabet: Alphabet, temperature: float = 1.0) -> 
 
 def best_path(logits: np.ndarray) -> np.ndarray:
     """(N, T) int64: the most likely class of every step of (N, T, C) logits, which must be finite."""
+    check_finite(logits)
+    return np.asarray(logits.argmax(2), np.int64)
+
+
+def check_finite(logits: np.ndarray) -> None:
+    """Raise an Error if logits are not finite."""
     if not np.isfinite(logits).all():
         raise Error("the network's output is not finite: training has diverged; train again with a lower train.lr")
-    return np.asarray(logits.argmax(2), np.int64)
 
 
 def collapse(path: np.ndarray, alphabet: Alphabet) -> list[str]:

@@ -16,7 +16,7 @@ from hwr import Error
 from hwr.images import direction, documents, exif, greys
 from hwr.system import files, memory
 
-Polygon = tuple[tuple[int, int], ...]
+Polygon = direction.Polygon
 
 # What iPhones write; read if pillow-heif is installed.
 HEIC = (".heic", ".heif")

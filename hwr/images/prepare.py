@@ -16,9 +16,6 @@ PAPER = 230
 # `GRAINS` standard deviations of its grain, or the difference of its dust if that is more, but at least `FAINTEST`.
 FAINT, FAINTEST, GRAINS = 40, 8, 8.0
 
-# All grey levels, for lookup tables.
-LEVELS = np.arange(256)
-
 # Straightening: the height in pixels at which the slope is measured, the shortest line that is levelled (in heights), the
 # steepest slope, the fraction of ink that may be cropped above and below, and the paper kept there (fraction of the height).
 SLOPE_HEIGHT, SHORTEST, STEEPEST, EDGE, AIR = 64, 1.5, 0.35, 0.001, 0.06
@@ -74,7 +71,7 @@ def scale(image: np.ndarray, height: int, width: int, margin: int) -> np.ndarray
     kind = cv2.INTER_AREA if height < h or wide < w else cv2.INTER_LINEAR
     image = cv2.resize(image, (wide, height), interpolation=kind)
     paper, contrast = _contrast(image)
-    stretched = 255 - (paper - LEVELS) * (255 / contrast)
+    stretched = 255 - (paper - polarity.LEVELS) * (255 / contrast)
     line = cv2.LUT(image, np.clip(np.rint(stretched), 0, 255).astype(np.uint8))
     return cv2.copyMakeBorder(line, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(255.0,))
 
@@ -148,7 +145,7 @@ def _lowered(image: np.ndarray, by: np.ndarray) -> np.ndarray:
 def _ink(image: np.ndarray) -> np.ndarray:
     """Fraction of ink per pixel, 0..1; below a quarter counts as paper."""
     paper, contrast = _contrast(image)
-    ink = np.clip((paper - LEVELS) / contrast, 0, 1)
+    ink = np.clip((paper - polarity.LEVELS) / contrast, 0, 1)
     out: np.ndarray = cv2.LUT(image, np.where(ink > 0.25, ink, 0))
     return out
 
@@ -172,7 +169,7 @@ def _contrast(image: np.ndarray) -> tuple[float, float]:
     contrast = paper - level(0.01)
     if contrast < FAINT:
         # Grey levels are rounded, and grain may be finer.
-        some, half = np.interp(np.array([0.3, 0.5]) * image.size, below, LEVELS + 0.5)
+        some, half = np.interp(np.array([0.3, 0.5]) * image.size, below, polarity.LEVELS + 0.5)
         grain = (half - some) / 0.52
         contrast = max(contrast, min(FAINT, max(FAINTEST, GRAINS * grain, paper - level(0.001))))
     return paper, contrast

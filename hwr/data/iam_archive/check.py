@@ -8,11 +8,10 @@ from pathlib import Path
 from hwr import Error
 from hwr.data.formats import iam, iam_images
 from hwr.data.formats.iam_forms import Form, looks_like_iam, parse_form, transcription, xml_files
+from hwr.data.splits import DAMAGED_IN_IAM
 
 # The numbers on the database's web page (version 3.0).
 FORMS, LINES, WORDS, WRITERS = 1539, 13353, 115320, 657
-# Damaged in the official archives themselves.
-KNOWN_DAMAGED = ("a01-117-05-02", "r06-022-03-05")
 _SHOWN = 20
 
 
@@ -231,5 +230,5 @@ def _decode(found: dict[str, dict[str, Path]], progress: bool) -> tuple[list[str
                 warnings.simplefilter("ignore")
                 image.load()
         except Exception as error:  # Pillow's decoders raise whatever they stumble on
-            (known if id in KNOWN_DAMAGED else damaged).append(f"{path}: {str(error) or type(error).__name__}")
+            (known if id in DAMAGED_IN_IAM else damaged).append(f"{path}: {str(error) or type(error).__name__}")
     return damaged, known

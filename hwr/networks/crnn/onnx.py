@@ -8,9 +8,6 @@ from hwr.config import CRNN, Image
 from hwr.networks.crnn import spec
 from hwr.networks.shared.onnx_graph import TYPES, Graph, fused
 
-# Logit of the blank in the time steps right of a line; all other classes have the negative (see `torch.SURE`).
-SURE = 1e4
-
 
 def build(
     model: CRNN, image: Image, classes: int, weights: Mapping[str, np.ndarray], about: Mapping[str, str]
@@ -69,8 +66,8 @@ def build(
     logits = graph.add("MatMul", hidden, graph.constant(weights["head.weight"].T))
     logits = graph.add("Add", logits, graph.constant(weights["head.bias"]))
     logits = graph.add("Transpose", logits, perm=(1, 0, 2))  # (n, steps, C * frames)
-    nothing = np.full(classes, -SURE)
-    nothing[-1] = SURE
+    nothing = np.full(classes, -spec.SURE)
+    nothing[-1] = spec.SURE
     inside = graph.add("Reshape", graph.add("Cast", mask, to=TYPES["bool"]), graph.constant([0, -1, 1], "int64"))
     logits = graph.add("Where", inside, logits, graph.constant(np.tile(nothing, model.frames)))
     logits = graph.add("Reshape", logits, graph.constant([0, -1, classes], "int64"))

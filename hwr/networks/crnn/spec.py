@@ -13,6 +13,10 @@ GLUON = False
 HEADS = ("head.weight", "head.bias", "shortcut.weight", "shortcut.bias")
 TRAINING_ONLY = ("shortcut.weight", "shortcut.bias")
 
+# Logit of the blank in the time steps right of a line; all other classes have the negative. So padding is certainly blank, and
+# adds nothing to the loss.
+SURE = 1e4
+
 
 def geometry(model: CRNN, image: Image) -> Geometry:
     return Geometry(

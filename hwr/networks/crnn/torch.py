@@ -12,10 +12,6 @@ from hwr.config import CRNN
 from hwr.networks.crnn import spec
 from hwr.networks.shared.torch import Dropout, Output, by_cudnn, normed
 
-# Logit of the blank in the time steps right of a line; all other classes have the negative. So padding is certainly blank, and
-# adds nothing to the loss.
-SURE = 1e4
-
 
 class Block(nn.Module):
     """Residual block (ResNet v1): two 3x3 convolutions, with a 1x1 convolution as skip if the channels change."""
@@ -204,8 +200,8 @@ class Network(nn.Module):
     def _frames(self, logits: Tensor, mask: Tensor) -> Tensor:
         """(N, steps, C * frames) -> (N, T, C), with only blanks right of each line."""
         inside = mask[:, 0, 0, :, None] > 0  # (N, steps, 1)
-        nothing = logits.new_full((self.classes,), -SURE)
-        nothing[-1] = SURE
+        nothing = logits.new_full((self.classes,), -spec.SURE)
+        nothing[-1] = spec.SURE
         logits = torch.where(inside, logits, nothing.repeat(self.model.frames))
         return logits.reshape(logits.shape[0], -1, self.classes)
 
