@@ -192,7 +192,7 @@ def _read(data: "Data") -> Dataset:
         return good
 
     train, val, test = (lines(dataset.part(part)) for part in PARTS)
-    faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
+    faults = list(dict.fromkeys(faults))  # an id may be in val and in test
     notes = [*dataset.notes, *_several_names([*train, *val, *test])]
     return replace(dataset, train=train, val=val, test=test, faults=faults, notes=notes)
 

@@ -2,9 +2,10 @@
 
 import fnmatch
 import hashlib
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from hwr import Error
@@ -55,16 +56,14 @@ def split(
         Error: A list has an unknown id, or one of the three is missing; a column has an unknown split; `data.split` is one
             of IAM's.
     """
+    wanted, unwanted = split_faults(faults, data.exclude)
     if not lines:
-        return Dataset(
-            data.folder.resolve().name, [], [], [], [], notes, list(empty), wanted_faults(faults, data.exclude)
-        )
+        return Dataset(data.folder.resolve().name, [], [], [], [], notes, list(empty), wanted)
     known = {_key(id) for id in (*(x.id for x in lines), *documents, *empty, *(id.rpartition("/")[0] for id in empty))}
     faulty = {_key(name) for fault in faults for name in (fault.id, fault.document)}
     check_known(data.exclude, known | faulty, f"a line or a document in {data.folder}")
     excluded = excluder(data.exclude)
     left_out = [excluded(line.id) or excluded(document) for line, document in zip(lines, documents, strict=True)]
-    wanted = wanted_faults(faults, data.exclude)
     known |= faulty
     name = data.folder.resolve().name
     tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
@@ -100,9 +99,7 @@ def split(
     _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
     out = [line.id for line, out in zip(lines, left_out, strict=True) if out]
-    stay = set(wanted)
-    out += [fault.id for fault in faults if fault not in stay]
-    return Dataset(name, train, val, test, out, notes, list(empty), wanted)
+    return Dataset(name, train, val, test, [*out, *unwanted], notes, list(empty), wanted)
 
 
 def _own_lists(data: Data) -> Path | None:
@@ -159,10 +156,16 @@ def _pattern(entry: str) -> str:
     return entry.replace("[", "[[]")  # brackets occur in file names
 
 
-def wanted_faults(faults: Sequence[Fault], unwanted: Sequence[str]) -> list[Fault]:
-    """The faults of what is not excluded."""
+def split_faults(faults: Iterable[Fault], unwanted: Sequence[str]) -> tuple[list[Fault], list[str]]:
+    """The faults of what is not excluded, and the ids of the others."""
     excluded = excluder(unwanted)
-    return [fault for fault in faults if not (excluded(fault.id) or excluded(fault.document))]
+    wanted, others = [], []
+    for fault in faults:
+        if excluded(fault.id) or excluded(fault.document):
+            others.append(fault.id)
+        else:
+            wanted.append(fault)
+    return wanted, others
 
 
 def part_named(value: str, line: Line) -> str:
@@ -215,19 +218,40 @@ def _note_shares(data: Data, parts: Sequence[str], notes: list[str]) -> None:
             )
 
 
+def list_folder(data: Data, default: str = "") -> Path:
+    """The folder of the lists: `data.lists` as given or in the data's folder; if it is not set, the default there.
+
+    Raises:
+        Error: There is no such folder.
+    """
+    folders = [Path(data.lists), data.folder / data.lists] if data.lists is not None else [data.folder / default]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    key = "" if data.lists is None else "data.lists: "
+    raise Error(f"{key}{' or '.join(map(str, folders))}: no such folder; it should contain the split lists")
+
+
+def find_list(folder: Path, name: str, part: str) -> Path:
+    """The file of a list.
+
+    Raises:
+        Error: There is none; names the key and the files of the folder.
+    """
+    for path in (folder / name, folder / f"{name}.txt"):
+        if path.is_file():
+            return path
+    there = ", ".join(sorted(path.name for path in folder.glob("[!.]*"))) or "nothing"
+    raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt; it has {there}")
+
+
 def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: set[str]) -> list[str]:
     """The part of each line, from lists of ids of lines or documents; "" of lines in no list."""
-    folders = [Path(str(data.lists)), data.folder / str(data.lists)]
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    if folder is None:
-        raise Error(f"data.lists: {' or '.join(map(str, folders))}: no such folder")
+    folder = list_folder(data)
     of: dict[str, str] = {}
     for part in PARTS:
         for name in getattr(data, part):
-            path = next((p for p in (folder / name, folder / f"{name}.txt") if p.is_file()), None)
-            if path is None:
-                raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt")
-            for stated, place in read_rows(path):
+            for stated, place in read_rows(find_list(folder, name, part)):
                 id = _key(stated)
                 if of.get(id, part) != part:
                     raise Error(f"{place}: {id} is in data.{of[id]} already")
@@ -240,6 +264,6 @@ def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: 
 
 
 def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+    for one, other in itertools.combinations(PARTS, 2):
         if both := sorted(found[one] & found[other]):
             notes.append(f"{len(both)} {what} are in {one} and in {other} ({', '.join(both[:3])}, …)")

@@ -76,11 +76,9 @@ def read(data: Data) -> Dataset:
     samples, excluded = _exclude(data, _units(data.unit, listed, notes), forms, notes)
     images = _images(root, data.unit, samples, faults)
     parts = {part: _lines(chosen, images, data.unit, faults) for part, chosen in samples.items()}
-    faults = list({(fault.id, fault.message): fault for fault in faults}.values())  # an id may be in val and in test
-    wanted = splits.wanted_faults(faults, data.exclude)
-    stay = set(wanted)
-    excluded += [fault.id for fault in faults if fault not in stay]
-    return Dataset(name, parts["train"], parts["val"], parts["test"], excluded, notes, faults=wanted)
+    # An id may be in val and in test.
+    wanted, unwanted = splits.split_faults(dict.fromkeys(faults), data.exclude)
+    return Dataset(name, parts["train"], parts["val"], parts["test"], [*excluded, *unwanted], notes, faults=wanted)
 
 
 def _lines(chosen: list[_Sample], images: dict[str, Path], unit: str, faults: list[Fault]) -> list[Line]:
@@ -111,33 +109,15 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _list_folder(root: Path, lists: str | None) -> Path:
-    """The folder of the split lists: `lists` as given or under root; None is the official task's folder."""
-    folders = [root / LISTS] if lists is None else [Path(lists), root / lists]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    key = "" if lists is None else "data.lists: "
-    raise Error(f"{key}{' or '.join(map(str, folders))}: no such folder; it should contain the split lists")
-
-
-def _find_list(folder: Path, name: str, part: str) -> Path:
-    for path in (folder / name, folder / f"{name}.txt"):
-        if path.is_file():
-            return path
-    there = ", ".join(sorted(path.name for path in folder.glob("[!.]*"))) or "nothing"
-    raise Error(f"data.{part}: {folder} has no list {name} or {name}.txt; it has {there}")
-
-
 def _listed(data: Data, forms: Forms, faults: list[Fault]) -> tuple[_Split, dict[Path, int]]:
     """The listed lines of each part, and the number of lines of each list; adds what can't be read to the faults."""
-    folder = _list_folder(data.folder, data.lists)
+    folder = splits.list_folder(data, LISTS)
     listed: _Split = {part: [] for part in PARTS}
     sizes: dict[Path, int] = {}
     seen: dict[str, tuple[str, str]] = {}
     names = [(part, name) for part in PARTS for name in getattr(data, part)]
     for part, name in names:
-        path, before, unread = _find_list(folder, name, part), len(listed[part]), 0
+        path, before, unread = splits.find_list(folder, name, part), len(listed[part]), 0
         for id, place in read_list(path):
             found = forms.find(id)
             if not found:
