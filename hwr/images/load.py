@@ -58,22 +58,28 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     page = None if isinstance(source, bytes) else documents.page_of(source)
     if page is not None and page.file.suffix.lower() == documents.PDF:
         return documents.pdf_grey(page)
+    with decoding(name), opened(source) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise Error(
+                f"{name}: {image.width} x {image.height} are {image.width * image.height // 10**6} megapixels; at most "
+                f"{MOST_PIXELS // 10**6} are read. Scale the image down: a line of handwriting needs a height of 100 pixels"
+            )
+        pages = 1 if image.format in PHOTOS else getattr(image, "n_frames", 1)
+        if pages > 1 and page is None:
+            tiff = Path(name).suffix.lower() in documents.TIFF
+            remedy = f"name one of them: {name}/1" if tiff else "save the one to read as an image of its own"
+            raise Error(f"{name}: holds {pages} pages; {remedy}")
+        return grey_of(image, upright, name)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn all that Pillow raises while an image is opened and decoded into an Error that begins with its name."""
     try:
-        with opened(source) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Error(
-                    f"{name}: {image.width} x {image.height} are {image.width * image.height // 10**6} megapixels; at most "
-                    f"{MOST_PIXELS // 10**6} are read. Scale the image down: a line of handwriting needs a height of 100 pixels"
-                )
-            pages = 1 if image.format in PHOTOS else getattr(image, "n_frames", 1)
-            if pages > 1 and page is None:
-                tiff = Path(name).suffix.lower() in documents.TIFF
-                remedy = f"name one of them: {name}/1" if tiff else "save the one to read as an image of its own"
-                raise Error(f"{name}: holds {pages} pages; {remedy}")
-            return grey_of(image, upright, name)
+        yield
     except Error:
         raise
-    # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, …
+    # On damaged files, its decoders raise nearly anything: OSError, SyntaxError, ValueError, struct.error, …
     except Exception as error:
         raise Error(f"{name}: {fault(error)}") from error
 
@@ -87,7 +93,7 @@ def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
 
     Raises:
         Error: The file is missing, a pipe or a device; it needs a package that is not installed; it has no such page.
-        Exception: Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, …
+        Exception: Pillow's decoders raise nearly anything on damaged files, see `decoding`.
     """
     page = None if isinstance(source, bytes) else documents.page_of(source)
     if page is not None and page.file.suffix.lower() == documents.PDF:
@@ -153,10 +159,8 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     """
     if image.mode == "F":
         raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
-    try:
+    with decoding(name):
         return greys.of(exif.turned(image, upright))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{name}: {fault(error)}") from error
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -22,14 +22,9 @@ def lines_of(path: Path) -> list[Target]:
         from kraken import blla
     except ImportError as error:
         raise Error(f"--segmenter kraken needs kraken: pip install -e '.[kraken]' ({error})") from error
-    try:
-        with load.opened(path) as image:
-            # kraken ignores the EXIF orientation, so it gets the upright image.
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except Error:
-        raise
-    except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise Error(f"{path}: {load.fault(error)}") from error
+    with load.decoding(str(path)), load.opened(path) as image:
+        # kraken ignores the EXIF orientation, so it gets the upright image.
+        picture = ImageOps.exif_transpose(image).convert("RGB")
     try:
         found = blla.segment(picture)
     except Exception as error:  # may come from any of kraken's libraries

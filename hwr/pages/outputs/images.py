@@ -6,7 +6,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from hwr import Error
 from hwr.images import exif, load
 from hwr.pages.page_reading import PageReading
 from hwr.system.terminal import unicode
@@ -38,17 +37,12 @@ def thumbnail(page: PageReading, longest: int, quality: int) -> str:
     Raises:
         Error: The image can't be read.
     """
-    try:
-        with load.opened(page.image) as opened:
-            opened.draft("RGB", (longest, longest))  # decodes a large JPEG at a fraction of its size
-            image = exif.turned(opened, page.upright)
-            if image.mode not in ("L", "RGB"):
-                image = Image.fromarray(load.grey_of(image, upright=False, name=str(page.image)))
-            image.thumbnail((longest, longest))
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=quality)
-    except Error:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{page.image}: {load.fault(error)}") from error
+    with load.decoding(str(page.image)), load.opened(page.image) as opened:
+        opened.draft("RGB", (longest, longest))  # decodes a large JPEG at a fraction of its size
+        image = exif.turned(opened, page.upright)
+        if image.mode not in ("L", "RGB"):
+            image = Image.fromarray(load.grey_of(image, upright=False, name=str(page.image)))
+        image.thumbnail((longest, longest))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

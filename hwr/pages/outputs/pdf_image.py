@@ -61,22 +61,17 @@ def add(pdf: Any, path: Path, upright: bool = True) -> Placed:
     Raises:
         Error: The file can't be read.
     """
-    try:
-        with load.opened(path) as image:
-            (width, height), orientation = exif.stored(image)
-            dpi = resolution(image)
-            if max(image.size) * SHORTEST > min(image.size) * LONGEST:
-                raise Error(f"{path}: an image of {width} x {height} pixels is too long for a page of a PDF")
-            if image.format == "TIFF":  # Pillow turns it itself
-                image, orientation = exif.turned(image, upright), 1
-                width, height = image.size
-            elif not upright:
-                orientation = 1
-            found = _encoded(pdf, path, image)
-    except Error:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path}: {load.fault(error)}") from error
+    with load.decoding(str(path)), load.opened(path) as image:
+        (width, height), orientation = exif.stored(image)
+        dpi = resolution(image)
+        if max(image.size) * SHORTEST > min(image.size) * LONGEST:
+            raise Error(f"{path}: an image of {width} x {height} pixels is too long for a page of a PDF")
+        if image.format == "TIFF":  # Pillow turns it itself
+            image, orientation = exif.turned(image, upright), 1
+            width, height = image.size
+        elif not upright:
+            orientation = 1
+        found = _encoded(pdf, path, image)
     return Placed(found, (height, width) if orientation >= 5 else (width, height), dpi, orientation)
 
 

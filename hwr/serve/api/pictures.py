@@ -56,14 +56,10 @@ def _fitted(pixels: np.ndarray, width: int) -> np.ndarray:
 def _small(path: Path, width: int) -> np.ndarray:
     """A picture for the list of pages: a JPEG is decoded at a fraction of its size, ten times as fast."""
     image_size(path)
-    try:
-        with load.opened(path) as image:
-            if image.format != "JPEG" or image.mode != "RGB":
-                return _fitted(_decoded(image), width)
+    with load.decoding(path.name), load.opened(path) as image:
+        if image.format == "JPEG" and image.mode == "RGB":
             image.draft("RGB", (2 * width, 2 * width))
-            return _fitted(_decoded(image), width)
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path.name}: {load.fault(error)}") from error
+        return _fitted(_decoded(image), width)
 
 
 def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int, int, int]]:
@@ -109,11 +105,8 @@ def _pixels(path: Path, changed: int) -> np.ndarray:
 @functools.lru_cache(maxsize=3)
 def _kept_pixels(path: Path, changed: int) -> np.ndarray:
     image_size(path)
-    try:
-        with load.opened(path) as image:
-            return _decoded(image)
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path.name}: {load.fault(error)}") from error
+    with load.decoding(path.name), load.opened(path) as image:
+        return _decoded(image)
 
 
 def _decoded(image: Image.Image) -> np.ndarray:

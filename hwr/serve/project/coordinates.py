@@ -52,14 +52,9 @@ def image_size(path: Path) -> tuple[int, int, int]:
     Raises:
         Error: It can't be opened, is too large, or has several pages.
     """
-    try:
-        with load.opened(path) as image:
-            (width, height), turn = exif.stored(image)
-            pages = 1 if image.format in load.PHOTOS else getattr(image, "n_frames", 1)
-    except Error:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise Error(f"{path.name}: {load.fault(error).replace(str(path), path.name)}") from error
+    with load.decoding(path.name), load.opened(path) as image:
+        (width, height), turn = exif.stored(image)
+        pages = 1 if image.format in load.PHOTOS else getattr(image, "n_frames", 1)
     if width * height > MOST_PIXELS:
         raise Error(f"{path.name}: {width} x {height} pixels are too many; the limit is {MOST_PIXELS:,}")
     if pages > 1:
