@@ -116,7 +116,7 @@ def test_the_areas_are_those_of_shapely(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_points_of_the_upright_image_on_the_stored_one(value: int) -> None:
+def test_points_of_the_upright_image_on_the_stored_one_and_back(value: int) -> None:
     from PIL import ImageOps
 
     pixels = np.zeros((5, 7), np.uint8)
@@ -124,4 +124,6 @@ def test_points_of_the_upright_image_on_the_stored_one(value: int) -> None:
     image = Image.fromarray(pixels)
     image.getexif()[0x0112] = value
     ((y, x),) = np.argwhere(np.asarray(ImageOps.exif_transpose(image)))
-    assert orientation.as_stored(((int(x), int(y)),), value, 7, 5) == ((5, 1),)
+    shown = ((int(x), int(y)),)
+    assert orientation.as_stored(shown, value, 7, 5) == ((5, 1),)
+    assert orientation.as_shown(((5, 1),), value, 7, 5) == shown

@@ -1,9 +1,21 @@
-"""Positions on an image that EXIF rotates: from the upright image to the pixels as stored."""
+"""Positions on an image that EXIF rotates: on the upright image, and on the pixels as stored."""
 
-from hwr.images.load import Polygon
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
-def as_stored(points: Polygon, orientation: int, width: int, height: int) -> Polygon:
+def as_shown(
+    points: tuple[tuple[Number, Number], ...], orientation: int, width: int, height: int
+) -> tuple[tuple[Number, Number], ...]:
+    """Points of the stored image as points of the upright one; the inverse of `as_stored`, with the same arguments."""
+    back = {6: 8, 8: 6}.get(orientation, orientation)  # all but the quarter turns are their own inverse
+    return as_stored(points, back, *((height, width) if orientation >= 5 else (width, height)))
+
+
+def as_stored(
+    points: tuple[tuple[Number, Number], ...], orientation: int, width: int, height: int
+) -> tuple[tuple[Number, Number], ...]:
     """Points of the upright image as points of the stored one.
 
     Args:

@@ -159,25 +159,39 @@ def check_name(path: Path) -> Path:
 def with_image(page: Page, path: Path, images: str | None) -> tuple[Path, Page]:
     """The image of a page, and the page in that image's pixels; the image may have been scaled since.
 
-    If EXIF rotates the image, positions refer to it as viewers show it where the file says so, or where only the rotated
-    image has the page's shape; else to the image as stored.
-
     Raises:
         Error: There is no such image, or it has another shape than the page.
     """
     found = find_image(page, path, images)
     stored, shown = load.size(found, upright=False), load.size(found)
-    upright = page.upright or (stored != shown and not _same_shape(page, stored) and _same_shape(page, shown))
+    upright = is_upright(page, stored, shown)
     width, height = shown if upright else stored
     return found, _on_image(_scaled(replace(page, upright=upright), found, width, height))
+
+
+def is_upright(page: Page, stored: tuple[int, int], shown: tuple[int, int]) -> bool:
+    """Whether a page's positions refer to its image as viewers show it, turned by EXIF, and not to the image as stored.
+
+    They do where the file says so, or where only the turned image has the page's shape.
+    """
+    return page.upright or (not _same_shape(page, stored) and _same_shape(page, shown))
+
+
+def check_shape(page: Page, image: Path, size: tuple[int, int]) -> None:
+    """Refuse an image of another shape than its page.
+
+    Raises:
+        Error: It has another.
+    """
+    if not _same_shape(page, size):
+        raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {image} has {size[0]} x {size[1]}")
 
 
 def _scaled(page: Page, found: Path, width: int, height: int) -> Page:
     """A page in the pixels of its image."""
     if not page.width or not page.height or (page.width, page.height) == (width, height):
         return replace(page, width=width, height=height)
-    if not _same_shape(page, (width, height)):
-        raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {found} has {width} x {height}")
+    check_shape(page, found, (width, height))
     x, y = width / page.width, height / page.height
 
     def scaled(points: Polygon) -> Polygon:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwr import Error
-from hwr.data.formats.marked_pages import Page
+from hwr.data.formats import marked_pages
+from hwr.data.formats.shapes import Page
 from hwr.images import exif, load, orientation
 from hwr.images.load import Polygon
 
@@ -35,9 +36,8 @@ class Frame:
 
     def to_image(self, points: Polygon) -> Polygon:
         """From the PAGE file to the upright image."""
-        width, height = self.stored
-        scaled = [(x * self.scale_x, y * self.scale_y) for x, y in points]
-        return tuple(_rounded(*_upright(x, y, width, height, self.orientation)) for x, y in scaled)
+        scaled = tuple((x * self.scale_x, y * self.scale_y) for x, y in points)
+        return tuple(_rounded(x, y) for x, y in orientation.as_shown(scaled, self.orientation, *self.stored))
 
     def to_page(self, points: Polygon) -> Polygon:
         """From the upright image to the PAGE file; clipped to the image."""
@@ -72,36 +72,10 @@ def frame_of(image: Path, page: Page | None = None) -> Frame:
     stored, shown = (width, height), (height, width) if turn >= 5 else (width, height)
     if page is None or not page.width or not page.height:
         return Frame(*shown, 1 if page is not None and page.upright else turn)
-    # As when the file is read for training: see `marked_pages.with_image`.
-    upright = page.upright or (not _same_shape(page, stored) and _same_shape(page, shown))
+    upright = marked_pages.is_upright(page, stored, shown)  # as when the file is read for training
     own = shown if upright else stored
-    if not _same_shape(page, own):
-        raise Error(f"{page.source}: says {page.width} x {page.height} pixels, and {image} has {own[0]} x {own[1]}")
+    marked_pages.check_shape(page, image, own)
     return Frame(*shown, 1 if upright else turn, own[0] / page.width, own[1] / page.height)
-
-
-def _same_shape(page: Page, size: tuple[int, int]) -> bool:
-    return abs(size[0] / page.width * page.height / size[1] - 1) <= 0.01
-
-
-def _upright(x: float, y: float, width: int, height: int, orientation: int) -> tuple[float, float]:
-    """Where a point of a stored image of this size lies when the image is turned upright."""
-    match orientation:
-        case 2:
-            return width - 1 - x, y
-        case 3:
-            return width - 1 - x, height - 1 - y
-        case 4:
-            return x, height - 1 - y
-        case 5:
-            return y, x
-        case 6:
-            return height - 1 - y, x
-        case 7:
-            return height - 1 - y, width - 1 - x
-        case 8:
-            return y, width - 1 - x
-    return x, y
 
 
 def _rounded(x: float, y: float) -> tuple[int, int]:
