@@ -2,6 +2,7 @@ import hashlib
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from hwr import Error
 from hwr.images import exif, load, prepare
+from hwr.serve.api import pictures
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -129,6 +131,49 @@ def test_a_sixteen_bit_tiff_where_white_is_zero(grey: np.ndarray) -> None:
     assert np.array_equal(load.read(content), grey)
     with load.opened(content) as image:  # as the writers of PDF, HTML and page images read it
         assert np.array_equal(load.grey_of(exif.turned(image, upright=True), upright=False), grey)
+
+
+def deep(white: int) -> Image.Image:
+    """A scan in 16 bits: paper is three quarters of the way to `white`, and writing a quarter."""
+    pixels = np.full((20, 30), 3 * white // 4, np.uint16)
+    pixels[5:9, 4:25] = white // 4
+    return Image.fromarray(pixels)
+
+
+def with_alpha(mode: str) -> Image.Image:
+    """Dark writing on paper of black pixels that are transparent."""
+    image = Image.new(mode, (30, 20))
+    image.paste(Image.new(mode, (21, 4), 40 if len(mode) < 3 else (40, 40, 40)), (4, 5))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (deep(65535), {"format": "PNG"}),
+        (deep(4095), {"format": "TIFF"}),  # of a camera with 12 bits
+        (deep(65535), {"format": "TIFF", "tiffinfo": {262: 0}}),  # white is zero
+        (deep(65535), {"format": "TIFF", "tiffinfo": {262: 0, 274: 6}}),  # and turned
+        (with_alpha("L"), {"format": "PNG", "transparency": 0}),
+        (with_alpha("RGB"), {"format": "PNG", "transparency": (0, 0, 0)}),
+        (with_alpha("RGB").quantize(), {"format": "PNG", "transparency": 0}),
+        (with_alpha("RGB").convert("CMYK"), {"format": "TIFF"}),
+    ],
+)
+def test_the_workbench_and_the_pdf_show_what_the_network_reads(
+    image: Image.Image, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / f"page.{options['format'].lower()}"
+    image.save(path, **options)
+    grey = load.read(path)
+    shown = pictures._pixels(path, path.stat().st_mtime_ns)
+    assert np.array_equal(grey, shown if shown.ndim == 2 else np.asarray(Image.fromarray(shown).convert("L")))
+    pikepdf = pytest.importorskip("pikepdf")
+    from hwr.pages.outputs import pdf_image
+
+    with pikepdf.new() as pdf:
+        stored = pikepdf.PdfImage(pdf_image.add(pdf, path).image).as_pil_image()
+        assert np.array_equal(grey, np.asarray(stored.convert("L")))
 
 
 def test_an_animation_has_no_pages_to_name(grey: np.ndarray, tmp_path: Path) -> None:

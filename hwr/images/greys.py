@@ -1,4 +1,4 @@
-"""A decoded image -> 8-bit grey pixels."""
+"""A decoded image -> 8-bit pixels, grey for networks, or grey and coloured for people."""
 
 import numpy as np
 from PIL import Image
@@ -20,13 +20,22 @@ def of(image: Image.Image) -> np.ndarray:
         white = next((value for value in WHITES if highest <= value), WHITES[-1])
         grey = np.clip(np.rint(deep * (255 / white)), 0, 255).astype(np.uint8)
         return 255 - grey if image.info.get(WHITE_IS_ZERO) else grey
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = opaque(image)
-    return np.asarray(image.convert("L"), np.uint8).copy()
+    return np.asarray(_opaque(image).convert("L"), np.uint8).copy()
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """A transparent image on paper, in RGBA."""
+def plain(image: Image.Image) -> Image.Image:
+    """An image in 8-bit grey or RGB. Its black, white and paper are those of `of`, so that people see what a network reads."""
+    if image.mode.startswith("I"):
+        return Image.fromarray(of(image))
+    image = _opaque(image)
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """A transparent image on paper, in RGBA; any other as it is."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return image
     image = image.convert("RGBA")
     paper = "black" if _is_light_ink(image) else "white"
     return Image.alpha_composite(Image.new("RGBA", image.size, paper), image)

@@ -157,10 +157,21 @@ def grey_of(image: Image.Image, upright: bool = True, name: str = "image") -> np
     Raises:
         Error: It is damaged, or has floating-point pixels.
     """
-    if image.mode == "F":
-        raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
+    _refuse_floats(image, name)
     with decoding(name):
         return greys.of(exif.turned(image, upright))
+
+
+def plain_of(image: Image.Image, upright: bool = True, name: str = "image") -> Image.Image:
+    """A Pillow image as people see it, in 8-bit grey or RGB, see `greys.plain`. Arguments and errors are those of `grey_of`."""
+    _refuse_floats(image, name)
+    with decoding(name):
+        return greys.plain(exif.turned(image, upright))
+
+
+def _refuse_floats(image: Image.Image, name: str) -> None:
+    if image.mode == "F":
+        raise Error(f"{name}: floating-point pixels have no defined black and white; save the image with 8 or 16 bits")
 
 
 def size(path: Path, upright: bool = True) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.images import exif, greys, load
+from hwr.images import exif, load
 from hwr.system import files
 
 # Without a credible resolution, the longer side of a page is that of A4, in inches. Cameras and programs write 72 or 96 dots
@@ -99,18 +99,7 @@ def _encoded(pdf: Any, path: Path, image: Image.Image) -> Any:
         return _jpeg(pdf, out.getvalue(), image)
     if image.mode == "1":
         return _fax(pdf, image)
-    return _lossless(pdf, _plain(image, path))
-
-
-def _plain(image: Image.Image, path: Path) -> Image.Image:
-    """The image in 8-bit grey or RGB, on paper where it is transparent."""
-    if image.mode in ("L", "RGB") and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(load.grey_of(image, upright=False, name=str(path)))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = greys.opaque(image)
-    return image.convert("RGB")
+    return _lossless(pdf, load.plain_of(image, upright=False, name=str(path)))
 
 
 def _jpeg(pdf: Any, content: bytes, image: Image.Image) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.images import greys, load
+from hwr.images import load
 from hwr.serve.project import outlines
 from hwr.serve.project.coordinates import image_size
 from hwr.serve.project.page_state import PageLine, PageState
@@ -59,7 +59,7 @@ def _small(path: Path, width: int) -> np.ndarray:
     with load.decoding(path.name), load.opened(path) as image:
         if image.format == "JPEG" and image.mode == "RGB":
             image.draft("RGB", (2 * width, 2 * width))
-        return _fitted(_decoded(image), width)
+        return _fitted(_decoded(image, path.name), width)
 
 
 def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int, int, int]]:
@@ -106,22 +106,13 @@ def _pixels(path: Path, changed: int) -> np.ndarray:
 def _kept_pixels(path: Path, changed: int) -> np.ndarray:
     image_size(path)
     with load.decoding(path.name), load.opened(path) as image:
-        return _decoded(image)
+        return _decoded(image, path.name)
 
 
-def _decoded(image: Image.Image) -> np.ndarray:
-    """(H, W) grey or (H, W, 3) RGB uint8, upright."""
-    # Every copy of a page takes a hundredth of a second.
-    ImageOps.exif_transpose(image, in_place=True)
-    upright = image
-    if upright.mode.startswith("I") or upright.mode == "F":
-        deep = np.asarray(upright).astype(np.float64)
-        upright = Image.fromarray(np.clip(deep * (255 / max(1.0, deep.max())), 0, 255).astype(np.uint8))
-    if upright.mode in ("RGBA", "LA", "PA", "P"):
-        upright = greys.opaque(upright)
-    # A grey page takes a third of the time of a coloured one.
-    mode = "L" if upright.mode in ("1", "L") else "RGB"
-    return np.asarray(upright if upright.mode == mode else upright.convert(mode))
+def _decoded(image: Image.Image, name: str) -> np.ndarray:
+    """(H, W) grey or (H, W, 3) RGB uint8, upright. A grey page takes a third of the time of a coloured one."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a page takes a hundredth of a second
+    return np.asarray(load.plain_of(image, upright=False, name=name))
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
