@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from hwr.evaluation import report
+from hwr.system import json_text
 
 RED = np.array([0xCC, 0, 0])
 
@@ -17,7 +18,7 @@ def reddish(pixels: np.ndarray) -> int:
 
 
 def test_json_is_standard_and_keeps_letters(tmp_path: Path) -> None:
-    report.write_json(tmp_path / "r.json", {"cer": math.nan, "worst": [{"text": "é\n"}], "n": 1})
+    json_text.write_json(tmp_path / "r.json", {"cer": math.nan, "worst": [{"text": "é\n"}], "n": 1})
     text = (tmp_path / "r.json").read_text(encoding="utf-8")
     assert "é" in text
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {

@@ -183,7 +183,7 @@ def _row(page: "AlignedPage") -> str:
 
 def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: float) -> None:
     """Print the totals, and write the report."""
-    from hwr.evaluation import report
+    from hwr.system.json_text import to_json, write_json
 
     lines = [line for page in pages for line in page.alignment.lines]
     texts = [line for line in lines if line.span is not None]
@@ -198,9 +198,9 @@ def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: flo
     if json_path:
         found = {**totals, "min_score": min_score, "details": [page.to_dict() for page in pages]}
         if json_path == "-":
-            echo(report.to_json(found))
+            echo(to_json(found))
             return
-        report.write_json(json_path, found)
+        write_json(json_path, found)
     echo(
         f"{len(pages)} pages: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
         + (f"; {few} below --min-score were left out" if few else "")

@@ -22,7 +22,6 @@ from hwr.system.terminal import echo
 def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out: str, lines: int, times: int) -> None:
     """Draw lines as the network sees them, each followed by augmented versions."""
     from hwr import config, data, networks
-    from hwr.evaluation.evaluate import lines_of
     from hwr.images import cache
     from hwr.images.contact_sheet import spread, write
     from hwr.system.atomic import check_folder_of
@@ -32,7 +31,7 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
     refuse_unused(overrides, "data", "image", "augment", "model", "train.seed", "train.init")
     settings = with_initial_network(config.load(config_path, list(overrides)))
     geometry = networks.geometry(settings)
-    chosen = spread(lines_of(data.read(settings.data), split, settings.data), lines)
+    chosen = spread(data.lines_of(data.read(settings.data), split, settings.data), lines)
     images = cache.prepared(chosen, geometry, settings.data.cache, progress=True)
     write(out, images, settings.augment, settings.train.seed, times, centred=geometry.any_width)
     echo(out)

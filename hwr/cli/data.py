@@ -81,9 +81,9 @@ def summary(
     """
     from hwr import data, networks
     from hwr.data.summary import picture, summarise, table
-    from hwr.evaluation import report
     from hwr.images.check import faults
     from hwr.system.atomic import check_folder_of
+    from hwr.system.json_text import to_json
     from hwr.training.finetune import with_initial_network
 
     if picture_path:
@@ -92,7 +92,7 @@ def summary(
     dataset = data.read_all(settings.data)
     geometry = networks.geometry(settings)
     found, shapes = summarise(dataset, lambda line, pixels: faults(line, pixels, geometry))
-    echo(report.to_json(found) if as_json else table(found))
+    echo(to_json(found) if as_json else table(found))
     if picture_path:
         picture(found, dataset, shapes, picture_path)
     if found["faults"]:

@@ -79,6 +79,7 @@ def evaluate(
     """
     from hwr.evaluation import report
     from hwr.recognizer import Recognizer
+    from hwr.system import json_text
     from hwr.system.atomic import check_folder_of
 
     written = [path for path in (json_path, picture_path, page_path) if path]
@@ -102,11 +103,11 @@ def evaluate(
     if rank_and_world_size()[0]:
         return  # process 0 holds the results of all
     if json_path == "-":
-        echo(report.to_json(result.to_dict()))
+        echo(json_text.to_json(result.to_dict()))
     else:
         echo(report.table(result.to_dict()))
         if json_path:
-            report.write_json(json_path, result.to_dict())
+            json_text.write_json(json_path, result.to_dict())
     if picture_path:
         report.write_picture(picture_path, result.lines, result.predictions.texts)
     if page_path:
@@ -124,9 +125,10 @@ def _pages(
     page_path: str | None,
 ) -> None:
     """Evaluate pages, and print or write the report."""
-    from hwr.evaluation import page_views, report
+    from hwr.evaluation import page_views
     from hwr.evaluation.pages import evaluate as run
     from hwr.pages.segment import chosen
+    from hwr.system import json_text
 
     find = chosen("page", segmenter, model)
     assert find is not None
@@ -135,11 +137,11 @@ def _pages(
         return
     found = result.to_dict()
     if json_path == "-":
-        echo(report.to_json(found))
+        echo(json_text.to_json(found))
     else:
         echo(page_views.table(found))
         if json_path:
-            report.write_json(json_path, found)
+            json_text.write_json(json_path, found)
     if picture_path:
         page_views.write_picture(picture_path, result.pages)
     if page_path:

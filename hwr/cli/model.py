@@ -19,10 +19,10 @@ from hwr.system.terminal import echo
 def info(checkpoint: str, as_json: bool) -> None:
     """Describe a checkpoint: its network, alphabet, data, scores and decoder."""
     from hwr import describe
-    from hwr.evaluation import report
+    from hwr.system.json_text import to_json
 
     about = describe.describe(checkpoint)
-    echo(report.to_json(about) if as_json else describe.table(about))
+    echo(to_json(about) if as_json else describe.table(about))
 
 
 @click.command(cls=Command)

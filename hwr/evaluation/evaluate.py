@@ -15,7 +15,7 @@ from hwr import Error, __version__, data
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import folder_names as checkpoint_names
 from hwr.config import DECODER, Data, decoder_settings
-from hwr.data import PARTS, Dataset, Line
+from hwr.data import Dataset, Line
 from hwr.engines import Engine, Group, side_by_side
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
@@ -129,23 +129,6 @@ def prepared(
     if group.local_rank:
         images = cache.prepared(lines, geometry, folder)
     return batches.encode(lines, images, alphabet, geometry)
-
-
-def lines_of(dataset: Dataset, split: str, settings: Data) -> list[Line]:
-    """The lines (or words) of a split, or of `all` splits.
-
-    Raises:
-        Error: There is no such split, it is empty, or its lines are whole forms, which a line recogniser can't read.
-    """
-    if split not in (*PARTS, "all"):
-        raise Error(f"{split}: no such split; it is {', '.join(PARTS)} or all")
-    if settings.unit == "form":
-        raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
-    lines = dataset.lines if split == "all" else dataset.part(split)
-    if not lines:
-        remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
-        raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))
-    return lines
 
 
 @dataclass(frozen=True)
@@ -263,7 +246,7 @@ def evaluate(
     else:
         check_root(config.data, checkpoint or model.name or "the model")
     dataset = _noted(data.read(config.data), config.data, model)
-    lines = lines_of(dataset, split, config.data)
+    lines = data.lines_of(dataset, split, config.data)
     model.decoder.expect(len(lines) // model.engine.group.size)
     geometry = pieces.unsqueezed(model.geometry)
     examples = prepared(lines, model.alphabet, geometry, config.data.cache, model.engine.group)

@@ -9,7 +9,7 @@ from hwr import data
 from hwr.config import Decode
 from hwr.decoding import Decoder
 from hwr.engines import side_by_side
-from hwr.evaluation.evaluate import lines_of, prepared, read_with
+from hwr.evaluation.evaluate import prepared, read_with
 from hwr.images import batches, pieces
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import make_folder, replacing
@@ -35,7 +35,7 @@ def export_typo(
     make_folder(out)
     config = model.config
     dataset = data.read(config.data)
-    lines, training = lines_of(dataset, split, config.data), lines_of(dataset, "train", config.data)
+    lines, training = data.lines_of(dataset, split, config.data), data.lines_of(dataset, "train", config.data)
     examples = prepared(lines, model.alphabet, pieces.unsqueezed(model.geometry), config.data.cache)
     texts = read_with(model, examples).texts
     pairs_path, train_path = out / "validating.json", out / "text_train.txt"

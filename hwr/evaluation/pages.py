@@ -13,7 +13,6 @@ from hwr import Error, __version__, data
 from hwr.config import DECODER, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.evaluation import metrics, page_metrics
-from hwr.evaluation.evaluate import lines_of
 from hwr.evaluation.metrics import Counts
 from hwr.evaluation.page_metrics import PageLine, PageScore
 from hwr.images import load, orientation
@@ -171,7 +170,7 @@ def evaluate(
     else:
         check_root(config.data, checkpoint or model.name or "the model")
     dataset = data.read(config.data)
-    of = _pages(dataset, lines_of(dataset, split, config.data))
+    of = _pages(dataset, data.lines_of(dataset, split, config.data))
     timer = _Timer(find)
     start = time.perf_counter()
     given = list(predict_jobs(model, _given(of)))

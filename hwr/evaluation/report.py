@@ -1,6 +1,5 @@
-"""A report as JSON, as a table, and as an image of lines with their predictions."""
+"""A report as a table, and as an image of lines with their predictions."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,27 +13,6 @@ from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
 from hwr.system.atomic import replacing
-from hwr.system.terminal import visible
-
-
-def write_json(path: str | Path, report: Any) -> None:
-    """Write `to_json` as UTF-8."""
-    with replacing(path) as temporary:
-        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
-
-
-def to_json(report: Any) -> str:
-    """Standard JSON, indented; NaN (no lines to average over) becomes null. Control characters are escaped."""
-    return visible(json.dumps(plain(report), ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """The value with NaN and infinity replaced by null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(report: dict[str, Any]) -> str:

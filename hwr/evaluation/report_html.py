@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from hwr import Error
 from hwr.data import Line
-from hwr.evaluation import metrics, report
+from hwr.evaluation import metrics
 from hwr.evaluation.evaluate import Predictions
 from hwr.images import load
-from hwr.system import files
+from hwr.system import files, json_text
 from hwr.system.atomic import replacing
 
 # Height of the line images in pixels, and WebP quality: about 3 KB per line.
@@ -70,7 +70,7 @@ def write_data(path: str | Path, data: dict[str, Any]) -> None:
     """Write the page with these data, which its script shows."""
     page = Path(__file__).with_name("report_page.html").read_text(encoding="utf-8")
     # `</script>` in a text would end the script element. ASCII, because a file's name may not be valid Unicode.
-    text = json.dumps(report.plain(data), allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(json_text.plain(data), allow_nan=False).replace("<", "\\u003c")
     with replacing(path) as temporary:
         temporary.write_text(page.replace("__DATA__", text), encoding="utf-8")
 

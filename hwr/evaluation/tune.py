@@ -16,7 +16,6 @@ from hwr.decoding import Decoder, Settings
 from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
 from hwr.engines import side_by_side
 from hwr.evaluation import metrics
-from hwr.evaluation.evaluate import lines_of
 from hwr.images import batches, cache, pieces
 from hwr.recognizer import Recognizer
 from hwr.system import files
@@ -62,7 +61,7 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
         beam: Beam width; None keeps the decoder as it is and only calibrates.
     """
     config, geometry, decoder = model.config, model.geometry, model.decoder
-    lines = lines_of(data.read(config.data), "val", config.data)
+    lines = data.lines_of(data.read(config.data), "val", config.data)
     images = cache.prepared(lines, pieces.unsqueezed(geometry), config.data.cache, progress=True)
     size = config.evaluate.batch_size
     reading = batches.reading(images, None, size, geometry.multiple, geometry.width)

@@ -15,7 +15,7 @@ from hwr.data import Dataset, Line
 from hwr.data.text import shown
 from hwr.decoding import Decoder, language_model, mix
 from hwr.engines import Trainer
-from hwr.evaluation.evaluate import lines_of, prepared
+from hwr.evaluation.evaluate import prepared
 from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
 from hwr.images.geometry import Geometry
@@ -84,7 +84,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     dataset = data.read(config.data)
     for note in dataset.notes:
         say(f"note: {note}")
-    train_lines, val_lines = (lines_of(dataset, part, config.data) for part in ("train", "val"))
+    train_lines, val_lines = (data.lines_of(dataset, part, config.data) for part in ("train", "val"))
     second = config.self_training.unlabelled is not None  # the first round's config has none
     say(
         f"split {dataset.name}: {len(train_lines)} training lines, {len(val_lines)} validation lines, "

@@ -67,7 +67,7 @@ def compare_forms(path: str, data: str | None, split: str, threads: int | None, 
         ]
         settings = config.override(config.to_dict(loaded.config), keys)
         dataset = datasets.read(settings.data)
-        lines = evaluate.lines_of(dataset, split, settings.data)
+        lines = datasets.lines_of(dataset, split, settings.data)
         geometry = networks.geometry(settings)
         stored = (loaded.language_model, loaded.lexicon)
         decoder = decoding.build(settings.decode, loaded.alphabet, settings.model.edge_spaces, *stored)
