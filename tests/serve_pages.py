@@ -9,7 +9,7 @@ from PIL import Image
 from hwr import config, data
 from hwr.data import Line
 from hwr.data.formats import page, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.images import load
 from hwr.recognizer import Recognizer
 from hwr.serve.project.edits import Found

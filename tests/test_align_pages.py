@@ -13,7 +13,7 @@ from hwr import config, data
 from hwr.cli import main
 from hwr.data import Line
 from hwr.data.formats import page, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.data.formats.xml import children, descendants
 from hwr.decoding.transcript import DOUBTFUL
 from hwr.images import load

@@ -17,7 +17,7 @@ from hwr import Error, config, data
 from hwr.cli import main
 from hwr.data import Line
 from hwr.data.formats import page, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.images import load
 from hwr.pages import segment
 from hwr.pages.sources import Target

@@ -11,7 +11,7 @@ from PIL import Image
 from hwr import config, data
 from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.images import exif as exif_tags
 from hwr.images import load
 

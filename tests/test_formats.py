@@ -15,7 +15,7 @@ from hwr.cli import main
 from hwr.data import Dataset, Line
 from hwr.data.formats import FORMATS, PAGE_FORMATS, xml
 from hwr.data.formats import page as page_module
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.images import load
 
 from .conftest import REPOSITORY, TINY

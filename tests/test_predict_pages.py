@@ -17,7 +17,7 @@ from PIL import Image
 from hwr import config, data, networks
 from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.data.formats.xml import children, descendants
 from hwr.decoding import align
 from hwr.images import load, prepare

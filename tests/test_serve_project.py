@@ -21,7 +21,7 @@ from PIL import Image
 from hwr import Error, config, data
 from hwr.data.formats import alto, page_edit, xml
 from hwr.data.formats import page as page_format
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.recognizer import Reading
 from hwr.serve.api import pictures
 from hwr.serve.project import adding, edits, export, outlines, uploads

@@ -14,7 +14,7 @@ from lxml import etree
 
 from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, alto, page, page_edit, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 from hwr.data.formats.xml_edit import Document
 from hwr.data.text import blank
 

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import ImageOps
 
 from hwr import Error
-from hwr.data.formats import marked_pages
+from hwr.data.formats import shapes
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages.sources import Target
@@ -30,15 +30,15 @@ def lines_of(path: Path) -> list[Target]:
     except Exception as error:  # may come from any of kraken's libraries
         raise Error(f"{path}: kraken can't find its lines: {error}") from error
     lines = tuple(
-        marked_pages.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
+        shapes.Marked(f"line{number}", "", _rounded(line.boundary), _rounded(line.baseline), str(path))
         for number, line in enumerate(found.lines, 1)
     )
-    page = marked_pages.Page(path.name, str(path), *picture.size, lines)
+    page = shapes.Page(path.name, str(path), *picture.size, lines)
     return [
         Target(
             path, region, line.baseline, line.id, "" if region else f"{path}: {line.id} has no outline", upright=True
         )
-        for line, region in zip(lines, marked_pages.regions(page), strict=True)
+        for line, region in zip(lines, shapes.regions(page), strict=True)
     ]
 
 

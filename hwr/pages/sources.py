@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hwr import Error
-from hwr.data.formats import PAGE_FORMATS, marked_pages, xml
+from hwr.data.formats import PAGE_FORMATS, marked_pages, shapes, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
 from hwr.system.files import below, read_bytes, real, walk
@@ -262,6 +262,6 @@ def _marked(path: Path, images: str | None) -> Job:
     picture, page = marked_pages.with_image(PAGE_FORMATS[kind].parse(path, root), path, images)
     targets = [
         Target(picture, region, line.baseline, line.id, line.fault, page.upright)
-        for line, region in zip(page.lines, marked_pages.regions(page), strict=True)
+        for line, region in zip(page.lines, shapes.regions(page), strict=True)
     ]
     return Job(path, picture, targets, kind, content)

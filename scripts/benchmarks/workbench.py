@@ -13,7 +13,7 @@ from benchmarks.common import conditions, json_option, write
 from benchmarks.serve import start_server
 from hwr import Error
 from hwr.data.formats import page, xml
-from hwr.data.formats.marked_pages import Marked
+from hwr.data.formats.shapes import Marked
 
 SIZE = (2480, 3508)  # A4 at 300 dpi
 

@@ -248,7 +248,7 @@ def _heic_files() -> list[bytes]:
 
 
 def _page_files(name: str) -> list[bytes]:
-    from hwr.data.formats.marked_pages import Marked
+    from hwr.data.formats.shapes import Marked
 
     polygon = ((2, 2), (150, 3), (150, 20), (2, 20))
     lines = [

@@ -13,7 +13,7 @@ from hwr.config import Data
 from hwr.data import Dataset
 from hwr.data.formats import alto, iam, page, pairs, table
 from hwr.data.formats.contents import Contents, hint, look
-from hwr.data.formats.marked_pages import Marked, Page
+from hwr.data.formats.shapes import Marked, Page
 
 
 class Format(Protocol):

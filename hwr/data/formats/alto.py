@@ -7,9 +7,9 @@ from typing import Any
 from hwr import Error, __version__
 from hwr.config import Data
 from hwr.data import Dataset
-from hwr.data.formats import marked_pages, xml
+from hwr.data.formats import marked_pages, shapes, xml
 from hwr.data.formats.contents import Contents
-from hwr.data.formats.marked_pages import Marked, Page
+from hwr.data.formats.shapes import Marked, Page
 from hwr.data.formats.xml import children, descendants, local
 from hwr.data.text import blank
 from hwr.images.load import Polygon
@@ -54,7 +54,7 @@ def parse(path: Path, root: Any) -> Page:
         raise Error(f"{path}:{root.sourceline}: has {len(found)} <Page> elements; one page a file is read")
     names = [name for info in descendants(root, "sourceImageInformation") for name in children(info, "fileName")]
     source = f"{path}:{(names[0] if names else root).sourceline}"
-    lines = marked_pages.unique(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
+    lines = shapes.unique(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
     image = (names[0].text or "").strip() if names else ""
     width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
     steps = descendants(root, "processingStepDescription")
@@ -67,11 +67,11 @@ def _line(element: Any, path: Path, place: int) -> Marked:
     def baseline() -> Polygon:
         stated = element.get("BASELINE", "")
         # Before version 4.1 it is one number, a height.
-        return marked_pages.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
+        return shapes.points(stated, source, 2) if len(stated.replace(",", " ").split()) > 1 else ()
 
     def outline() -> Polygon:
         for polygon in (child for shape in children(element, "Shape") for child in children(shape, "Polygon")):
-            return marked_pages.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
+            return shapes.points(polygon.get("POINTS", ""), f"{path}:{polygon.sourceline}", 3)
         return ()
 
     def box() -> Polygon:
@@ -79,7 +79,7 @@ def _line(element: Any, path: Path, place: int) -> Marked:
         # A line known by its baseline only may have the box of its baseline.
         return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)) if min(w, h) > 1 else ()
 
-    return marked_pages.marked(element.get("ID") or f"line{place}", _text(element), source, [outline, box], baseline)
+    return shapes.marked(element.get("ID") or f"line{place}", _text(element), source, [outline, box], baseline)
 
 
 def _text(element: Any) -> str:
@@ -111,7 +111,7 @@ def _content(string: Any) -> str:
 def _number(element: Any, name: str, path: Path, default: int) -> int:
     stated = element.get(name)
     try:
-        return default if stated is None else marked_pages.coordinate(stated)
+        return default if stated is None else shapes.coordinate(stated)
     except ValueError as error:
         raise Error(f"{path}:{element.sourceline}: {name}: {error}") from None
 
@@ -147,12 +147,12 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
     page = xml.add(xml.add(root, "Layout"), "Page", ID="page", PHYSICAL_IMG_NR="1", WIDTH=size[0], HEIGHT=size[1])
     block = xml.add(xml.add(page, "PrintSpace", **box), "TextBlock", ID="block", **box)
     for line in lines:
-        points = marked_pages.outline(line, size)
+        points = shapes.outline(line, size)
         xs, ys = zip(*points, strict=True)
         place = {"HPOS": min(xs), "VPOS": min(ys), "WIDTH": max(xs) - min(xs), "HEIGHT": max(ys) - min(ys)}
-        base = {"BASELINE": marked_pages.points_text(line.baseline, " ")} if line.baseline else {}
+        base = {"BASELINE": shapes.points_text(line.baseline, " ")} if line.baseline else {}
         element = xml.add(block, "TextLine", ID=line.id, **base, **place)
-        xml.add(xml.add(element, "Shape"), "Polygon", POINTS=marked_pages.points_text(points, " "))
+        xml.add(xml.add(element, "Shape"), "Polygon", POINTS=shapes.points_text(points, " "))
         xml.add(element, "String", CONTENT=line.text, **place)
     return root
 

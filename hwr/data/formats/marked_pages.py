@@ -14,36 +14,10 @@ from hwr import Error
 from hwr.config import Data
 from hwr.data import CONTROL, Dataset, Fault, Line, disk, splits, text
 from hwr.data.formats import writing, xml
-from hwr.data.formats.shapes import (
-    Marked,
-    Page,
-    coordinate,
-    marked,
-    outline,
-    points,
-    points_text,
-    regions,
-    unique,
-)
+from hwr.data.formats.shapes import Marked, Page, regions
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.system.files import below, is_regular, named
-
-__all__ = [
-    "Marked",
-    "Page",
-    "check_name",
-    "coordinate",
-    "marked",
-    "outline",
-    "points",
-    "points_text",
-    "read",
-    "regions",
-    "unique",
-    "with_image",
-    "write",
-]
 
 # Root elements of the XML that exports hold beside pages: METS, and Transkribus' own.
 NOT_PAGES = ("mets", "trpDocMetadata")

@@ -9,9 +9,9 @@ from typing import Any
 from hwr import Error, __version__
 from hwr.config import Data
 from hwr.data import Dataset
-from hwr.data.formats import marked_pages, xml
+from hwr.data.formats import marked_pages, shapes, xml
 from hwr.data.formats.contents import Contents
-from hwr.data.formats.marked_pages import Marked, Page
+from hwr.data.formats.shapes import Marked, Page
 from hwr.data.formats.xml import children, descendants, local
 from hwr.data.text import blank
 from hwr.images.load import Polygon
@@ -56,17 +56,17 @@ def parse(path: Path, root: Any) -> Page:
     element = found[0]
     source = f"{path}:{element.sourceline}"
     try:
-        width, height = (marked_pages.coordinate(element.get(name, "")) for name in ("imageWidth", "imageHeight"))
+        width, height = (shapes.coordinate(element.get(name, "")) for name in ("imageWidth", "imageHeight"))
     except ValueError as error:
         raise Error(f"{source}: <Page> needs imageWidth and imageHeight as numbers: {error}") from None
-    lines = marked_pages.unique(_line(line, path, i) for i, line in enumerate(descendants(element, "TextLine")))
+    lines = shapes.unique(_line(line, path, i) for i, line in enumerate(descendants(element, "TextLine")))
     turned = TURNED in element.get("custom", "")
     return Page(element.get("imageFilename", ""), source, max(0, width), max(0, height), lines, turned)
 
 
 def _line(element: Any, path: Path, place: int) -> Marked:
     source = f"{path}:{element.sourceline}"
-    return marked_pages.marked(
+    return shapes.marked(
         element.get("id") or f"line{place}",
         text_of(element),
         source,
@@ -105,9 +105,9 @@ def _points(element: Any, name: str, path: Path, least: int) -> Polygon:
     for child in children(element, name):
         where = f"{path}:{child.sourceline}"
         if child.get("points"):
-            return marked_pages.points(child.get("points"), where, least)
+            return shapes.points(child.get("points"), where, least)
         inner = [f"{point.get('x')},{point.get('y')}" for point in children(child, "Point")]  # before 2013
-        return marked_pages.points(" ".join(inner), where, least)
+        return shapes.points(" ".join(inner), where, least)
     return ()
 
 
@@ -140,12 +140,12 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
         page.set("custom", TURNED)
     region = xml.add(page, "TextRegion", id="region")
     corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
-    xml.add(region, "Coords", points=marked_pages.points_text(corners))
+    xml.add(region, "Coords", points=shapes.points_text(corners))
     for line in lines:
         element = xml.add(region, "TextLine", id=line.id)
-        xml.add(element, "Coords", points=marked_pages.points_text(marked_pages.outline(line, size)))
+        xml.add(element, "Coords", points=shapes.points_text(shapes.outline(line, size)))
         if line.baseline:
-            xml.add(element, "Baseline", points=marked_pages.points_text(line.baseline))
+            xml.add(element, "Baseline", points=shapes.points_text(line.baseline))
         xml.add(xml.add(element, "TextEquiv"), "Unicode").text = line.text
     return root
 

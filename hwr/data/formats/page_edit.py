@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.data.formats import marked_pages, page, xml
-from hwr.data.formats.marked_pages import Page
+from hwr.data.formats import page, shapes, xml
+from hwr.data.formats.shapes import Page
 from hwr.data.formats.xml_edit import Document
 from hwr.images.load import Polygon
 
@@ -147,7 +147,7 @@ def set_shape(root: Any, id: str, polygon: Polygon, baseline: Polygon) -> None:
             element = old[0] if old else xml.add(line, name)
             for point in list(element):  # files older than 2013 have an element for each point
                 xml.detach(point)
-            element.set("points", marked_pages.points_text(points))
+            element.set("points", shapes.points_text(points))
     _sort(line)
 
 
@@ -231,7 +231,7 @@ def _region(root: Any) -> Any:
     width, height = int(element.get("imageWidth")), int(element.get("imageHeight"))
     region = xml.add(element, "TextRegion", id=id)
     corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
-    xml.add(region, "Coords", points=marked_pages.points_text(corners))
+    xml.add(region, "Coords", points=shapes.points_text(corners))
     return region
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, xml
-from hwr.data.formats.marked_pages import Marked, check_name
+from hwr.data.formats.marked_pages import check_name
+from hwr.data.formats.shapes import Marked
 from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.pages.outputs.images import of_page

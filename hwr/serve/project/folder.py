@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hwr import Error
-from hwr.data.formats import alto, marked_pages, page, page_edit, xml
-from hwr.data.formats.marked_pages import Page
+from hwr.data.formats import alto, marked_pages, page, page_edit, shapes, xml
+from hwr.data.formats.shapes import Page
 from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.serve.project.coordinates import Frame, frame_of
@@ -153,7 +153,7 @@ class Project:
         document, found, statuses = page_edit.parse(content, plain.xml)
         frame = frame_of(plain.image, found)
         lines = []
-        for line, status, region in zip(found.lines, statuses, marked_pages.regions(found), strict=True):
+        for line, status, region in zip(found.lines, statuses, shapes.regions(found), strict=True):
             text = line.text.strip()
             # A prediction may be empty.
             predicted = status.confidence is not None
