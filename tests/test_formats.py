@@ -13,7 +13,7 @@ from PIL import Image
 from hwr import Error, config, data
 from hwr.cli import main
 from hwr.data import Dataset, Line
-from hwr.data.formats import FORMATS, PAGE_FORMATS, xml
+from hwr.data.formats import FORMATS, PAGE_FORMATS, detect, xml
 from hwr.data.formats import page as page_module
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
@@ -391,10 +391,10 @@ def test_converted_datasets_are_read_back(drawn: Path, tmp_path: Path, kind: str
     done = invoke("data", "convert", drawn, tmp_path / "out", "--to", kind)
     assert done.exit_code == 0, done.output
     before, after = read(drawn), read(tmp_path / "out")
-    assert data.detect(tmp_path / "out") == kind
+    assert detect(tmp_path / "out") == kind
     if kind == "iam":  # a table beside its folders does not make it one
         (tmp_path / "out/manifest.tsv").write_text("image\ttext\n")
-        assert data.detect(tmp_path / "out") == "iam"
+        assert detect(tmp_path / "out") == "iam"
     for part in ("train", "val", "test"):
         one, other = before.part(part), {line.text: line for line in after.part(part)}
         assert len(one) == len(after.part(part)) > 0

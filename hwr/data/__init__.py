@@ -234,14 +234,3 @@ def unusable(text: str, unit: str) -> str:
         # CTC reads from left to right and would have to learn the text backwards.
         return "text from right to left can't be trained on yet"
     return ""
-
-
-def detect(root: Path) -> str:
-    """The name of the format of a folder or file, as `data.format` has it.
-
-    Raises:
-        Error: It is in no format that is read; names those that are.
-    """
-    from hwr.data import formats
-
-    return formats.detect(root)

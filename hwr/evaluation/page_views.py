@@ -86,11 +86,11 @@ def write_html(path: str | Path, report: PagesReport) -> None:
     report_html.write_data(path, data)
 
 
-def write_picture(path: str | Path, pages: Sequence[EvaluatedPage], number: int = 6) -> None:
-    """Draw some of the pages, evenly spaced, with their lines (PNG): ground truth green, found lines red."""
+def write_picture(path: str | Path, pages: Sequence[EvaluatedPage]) -> None:
+    """Draw half a dozen of the pages, evenly spaced, with their lines (PNG): ground truth green, found lines red."""
     from hwr.system.atomic import replacing
 
-    chosen = [drawn(pages[i]) for i in np.linspace(0, len(pages) - 1, min(number, len(pages))).astype(int)]
+    chosen = [drawn(pages[i]) for i in np.linspace(0, len(pages) - 1, min(6, len(pages))).astype(int)]
     sheet = Image.new("RGB", (sum(x.width for x in chosen), max(x.height for x in chosen)), "white")
     left = 0
     for picture in chosen:

@@ -145,17 +145,10 @@ def rates(score: PageScore, resamples: int) -> dict[str, Any]:
     return out | {"similarity": score.similarity, "similarity_ci95": list(interval)}
 
 
-def evaluate(
-    model: Recognizer,
-    find: Finder,
-    root: str | Path | Sequence[str | Path] | None = None,
-    split: str = "test",
-    checkpoint: str = "",
-) -> PagesReport:
-    """Find and read the lines of a split's pages, read its ground-truth lines, and score both.
+def evaluate(model: Recognizer, find: Finder, split: str = "test", checkpoint: str = "") -> PagesReport:
+    """Find and read the lines of a split's pages (PAGE or ALTO in `data.root`), read its ground-truth lines, and score both.
 
     Args:
-        root: A folder of PAGE or ALTO, or several (`data.root`); None: `data.root` of the model's config.
         split: train, val, test or all.
         checkpoint: The name of the model's file, for the report.
 
@@ -163,12 +156,7 @@ def evaluate(
         Error: The dataset can't be read, has no pages, or its split has no lines.
     """
     config = model.config
-    if root is not None:
-        roots = str(root) if isinstance(root, str | Path) else tuple(map(str, root))
-        config = config.model_copy(update={"data": config.data.model_copy(update={"root": roots})})
-        model = model.with_config(config)
-    else:
-        check_root(config.data, checkpoint or model.name or "the model")
+    check_root(config.data, checkpoint or model.name or "the model")
     dataset = data.read(config.data)
     of = _pages(dataset, data.lines_of(dataset, split, config.data))
     timer = _Timer(find)

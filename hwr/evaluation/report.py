@@ -77,9 +77,9 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
 
 
-def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[str], number: int = 12) -> None:
-    """Draw some of the lines, evenly spaced, with their predictions (PNG)."""
-    shown = np.linspace(0, len(lines) - 1, min(number, len(lines))).astype(int).tolist()
+def write_picture(path: str | Path, lines: Sequence[Line], hypotheses: Sequence[str]) -> None:
+    """Draw a dozen of the lines, evenly spaced, with their predictions (PNG)."""
+    shown = np.linspace(0, len(lines) - 1, min(12, len(lines))).astype(int).tolist()
     sheet = picture(
         [load.read_line(lines[i].image, lines[i].region, lines[i].upright, lines[i].baseline) for i in shown],
         [lines[i].text for i in shown],

@@ -230,10 +230,10 @@ def widest(examples: Examples, recipe: Recipe, part: tuple[int, int] = (0, 1)) -
     return warped(examples, recipe, [(0, i) for i in index][part[0] :: part[1]])
 
 
-def ahead(batches: Iterator[Batch], number: int = 2) -> Iterator[Batch]:
-    """The same batches; a thread computes the next `number` ahead."""
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; a thread computes the next two ahead."""
     with ThreadPoolExecutor(1) as pool:
-        coming = deque(pool.submit(next, batches, None) for _ in range(number))
+        coming = deque(pool.submit(next, batches, None) for _ in range(2))
         while (batch := coming.popleft().result()) is not None:
             coming.append(pool.submit(next, batches, None))
             yield batch

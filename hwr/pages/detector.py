@@ -25,14 +25,13 @@ SIDE = 1280
 ENLARGE = 2.0
 
 
-def text_map(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
+def text_map(grey: np.ndarray) -> np.ndarray:
     """The probability that a pixel lies in the middle of a line of text.
 
     The network sees the page with its contrast evened, without which it misses pale writing.
 
     Args:
         grey: (H, W) uint8.
-        side: Longest side of the map, in pixels.
 
     Returns:
         (H', W') uint8, 0 to 255 for a probability of 0 to 1; the page scaled to `scaled_size`.
@@ -40,7 +39,7 @@ def text_map(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
     Raises:
         Error: onnxruntime or rapidocr is not installed.
     """
-    height, width = scaled_size(grey, side)
+    height, width = scaled_size(grey)
     shrink = height < grey.shape[0] or width < grey.shape[1]
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
     even = contrast.evened(small).astype(np.float32)
@@ -50,9 +49,9 @@ def text_map(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
     return np.rint(found[0, 0] * 255).astype(np.uint8)
 
 
-def scaled_size(grey: np.ndarray, side: int = SIDE) -> tuple[int, int]:
+def scaled_size(grey: np.ndarray) -> tuple[int, int]:
     """Height and width of the map for a page, in pixels."""
-    factor = min(side / max(grey.shape), ENLARGE)
+    factor = min(SIDE / max(grey.shape), ENLARGE)
     height, width = (max(MULTIPLE, round(length * factor / MULTIPLE) * MULTIPLE) for length in grey.shape)
     return height, width
 

@@ -56,7 +56,7 @@ def parse(path: Path, root: Any) -> Page:
     source = f"{path}:{(names[0] if names else root).sourceline}"
     lines = shapes.unique(_line(line, path, i) for i, line in enumerate(descendants(found[0], "TextLine")))
     image = (names[0].text or "").strip() if names else ""
-    width, height = (_number(found[0], name, path, 0) for name in ("WIDTH", "HEIGHT"))
+    width, height = (_number(found[0], name, path) for name in ("WIDTH", "HEIGHT"))
     steps = descendants(root, "processingStepDescription")
     return Page(image, source, width, height, lines, any((step.text or "").strip() == TURNED for step in steps))
 
@@ -75,7 +75,7 @@ def _line(element: Any, path: Path, place: int) -> Marked:
         return ()
 
     def box() -> Polygon:
-        x, y, w, h = (_number(element, name, path, 0) for name in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
+        x, y, w, h = (_number(element, name, path) for name in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
         # A line known by its baseline only may have the box of its baseline.
         return ((x, y), (x + w, y), (x + w, y + h), (x, y + h)) if min(w, h) > 1 else ()
 
@@ -108,10 +108,11 @@ def _content(string: Any) -> str:
     return glyphs or next((found.text or "" for found in children(string, "ALTERNATIVE")), stated)
 
 
-def _number(element: Any, name: str, path: Path, default: int) -> int:
+def _number(element: Any, name: str, path: Path) -> int:
+    """A position or length; 0 if it is missing."""
     stated = element.get(name)
     try:
-        return default if stated is None else shapes.coordinate(stated)
+        return 0 if stated is None else shapes.coordinate(stated)
     except ValueError as error:
         raise Error(f"{path}:{element.sourceline}: {name}: {error}") from None
 
