@@ -11,6 +11,7 @@ from PIL import Image
 from hwr import Error
 from hwr.images import exif, load, prepare
 from hwr.serve.api import pictures
+from hwr.serve.project import tiffs
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -174,6 +175,15 @@ def test_the_workbench_and_the_pdf_show_what_the_network_reads(
     with pikepdf.new() as pdf:
         stored = pikepdf.PdfImage(pdf_image.add(pdf, path).image).as_pil_image()
         assert np.array_equal(grey, np.asarray(stored.convert("L")))
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True])
+def test_pages_of_a_deep_tiff_look_as_they_are_read(zero_is_white: bool, tmp_path: Path) -> None:
+    path = tmp_path / "book.tif"
+    options: dict[str, Any] = {"tiffinfo": {262: 0}} if zero_is_white else {}
+    deep(65535).save(path, save_all=True, append_images=[deep(4095)], **options)
+    pages = tiffs.split(path, tmp_path)
+    assert [np.array_equal(load.read(page), load.read(f"{path}/{n}")) for n, page in enumerate(pages, 1)] == [True] * 2
 
 
 def test_an_animation_has_no_pages_to_name(grey: np.ndarray, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def split(path: Path, folder: Path) -> list[Path]:
-    """Write the pages of a TIFF as upright PNG files into an existing folder, without loss.
+    """Write the pages of a TIFF as upright PNG files into an existing folder: without loss, but 16 bits become 8.
 
     Raises:
         Error: A page is damaged or too large, or there are too many.
@@ -51,6 +51,8 @@ def split(path: Path, folder: Path) -> list[Path]:
 
 def _plain(image: Image.Image) -> Image.Image:
     """A page in a mode that PNG has, turned upright."""
+    if image.mode.startswith("I"):
+        return load.plain_of(image)  # Pillow does not know where white is zero
     upright = ImageOps.exif_transpose(image)
     return upright if upright.mode in ("1", "L", "LA", "I;16", "RGB", "RGBA", "P") else upright.convert("RGB")
 
