@@ -159,7 +159,7 @@ class Recognizer:
             return out
         images = Images.of([line.pixels for line in lines])
         geometry = self.geometry
-        for batch, logits in self._computed(images):
+        for batch, logits in self.logits(images):
             texts, confidences = self.decode(logits)
             for row, i, text, confidence in zip(logits, batch.index.tolist(), texts, confidences.tolist(), strict=True):
                 own: tuple[Character, ...] = ()
@@ -170,8 +170,8 @@ class Recognizer:
                 out[i] = Reading(text, confidence, own)
         return out
 
-    def _computed(self, images: Images) -> Iterator[tuple[batches.Batch, np.ndarray]]:
-        """Batches of all lines with their logits."""
+    def logits(self, images: Images) -> Iterator[tuple[batches.Batch, np.ndarray]]:
+        """Batches of prepared lines with their logits, (N, T, C), in order of width; `batch.index` says which lines they are."""
         geometry = self.geometry
         size = side_by_side.batch_size(self.engine, len(images), self.config.evaluate.batch_size)
         given = batches.reading(images, None, size, geometry.multiple, geometry.width)
@@ -189,7 +189,7 @@ class Recognizer:
         images = Images.of([line.pixels for line in lines])
         steps = self.geometry.time_steps(images.widths)
         geometry = self.geometry
-        for batch, logits in self._computed(images):
+        for batch, logits in self.logits(images):
             per_step = geometry.step_width(batch.images.shape[2])
             for row, i in zip(logits, batch.index.tolist(), strict=True):
                 out[i] = Output(row[: steps[i]].copy(), per_step)

@@ -8,9 +8,8 @@ from typing import Any
 from hwr import data
 from hwr.config import Decode
 from hwr.decoding import Decoder
-from hwr.engines import side_by_side
 from hwr.evaluation.evaluate import prepared, read_with
-from hwr.images import batches, pieces
+from hwr.images import pieces
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import make_folder, replacing
 
@@ -47,9 +46,7 @@ def export_typo(
     paths = [pairs_path, train_path]
     if searching and n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
-        size, geometry = config.evaluate.batch_size, model.geometry
-        reading = batches.reading(examples.images, None, size, geometry.multiple, geometry.width)
-        for batch, logits in side_by_side.logits(model.engine, reading, geometry, size):
+        for batch, logits in model.logits(examples.images):
             found = searching.n_best(logits, n_best)
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]

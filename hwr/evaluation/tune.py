@@ -14,9 +14,8 @@ from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
 from hwr.decoding import Decoder, Settings
 from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
-from hwr.engines import side_by_side
 from hwr.evaluation import metrics
-from hwr.images import batches, cache, pieces
+from hwr.images import cache, pieces
 from hwr.recognizer import Recognizer
 from hwr.system import files
 
@@ -60,15 +59,14 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
         model: Its decoder has the language model and the word list whose weights are tuned.
         beam: Beam width; None keeps the decoder as it is and only calibrates.
     """
-    config, geometry, decoder = model.config, model.geometry, model.decoder
+    config, decoder = model.config, model.decoder
     lines = data.lines_of(data.read(config.data), "val", config.data)
-    images = cache.prepared(lines, pieces.unsqueezed(geometry), config.data.cache, progress=True)
-    size = config.evaluate.batch_size
-    reading = batches.reading(images, None, size, geometry.multiple, geometry.width)
-    # All logits are kept: a few thousand validation lines of 100 kB each.
-    computed = side_by_side.logits(model.engine, reading, geometry, size)
-    bar = tqdm(computed, "validation lines", -(-len(lines) // size), disable=None, leave=False)
-    outputs = [(batch.index, logits) for batch, logits in bar]
+    images = cache.prepared(lines, pieces.unsqueezed(model.geometry), config.data.cache, progress=True)
+    outputs = []  # all are kept: a few thousand validation lines of 100 kB each
+    with tqdm(desc="validation lines", total=len(lines), unit="line", disable=None, leave=False) as bar:
+        for batch, logits in model.logits(images):
+            outputs.append((batch.index, logits))
+            bar.update(len(batch.index))
     references = [line.text for line in lines]
 
     def read(decoder: Decoder) -> tuple[metrics.Score, list[np.ndarray]]:
