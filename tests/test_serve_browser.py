@@ -336,8 +336,8 @@ def try_keys(user: User, texts: list[str]) -> None:
         user.keys(Keys.TAB)
         assert user.line == next(i for i in uncertain if i > 0)
         user.choose(0)
-    if chips := user.find(".under .chip"):
-        word = chips[0].text
+    # They may be drawn again meanwhile.
+    if word := user.wait(lambda: [chip.text for chip in user.find(".under .chip")] or [""], "alternatives, if any")[0]:
         user.keys(Keys.ALT, "1", Keys.NULL)
         assert word in user.text
         user.keys(Keys.ESCAPE)

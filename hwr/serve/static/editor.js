@@ -19,7 +19,7 @@ export function editor(page, alphabet, on) {
   const palette = h("div", { class: "chips palette", role: "group", "aria-label": "Special characters" },
     special.map((c) => h("button", { class: "chip", type: "button", tabindex: "-1", onclick: () => insert(c) }, c)));
   const more = h("button", { class: "small", type: "button", "aria-expanded": "false", title: "Special characters",
-    "aria-label": "Special characters",
+    "aria-label": "Special characters: ä é ſ …",
     onclick: () => {
       const shown = element.classList.toggle("with-palette");
       more.setAttribute("aria-expanded", String(shown));
