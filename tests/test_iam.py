@@ -332,7 +332,7 @@ def test_excluding_unknown_ids_is_refused(root):
     fails(root, "data.exclude: x01-000-09", exclude=("x01-000-09",))
     fails(root, "data.exclude: x", exclude=("x",))
     notes = iam.read(Data(root=str(root), exclude=("x01-000-00-01",))).notes
-    assert any("nothing to leave out for x01-000-00-01" in note for note in notes)
+    assert any("nothing to exclude for x01-000-00-01" in note for note in notes)
 
 
 def test_an_excluded_image_may_be_missing(root):

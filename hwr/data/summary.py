@@ -29,9 +29,10 @@ def summarise(
     """Count what a dataset holds, and look at every image.
 
     Returns JSON values and, for `picture`, the width and height of each line whose image can be read. The values, sizes in
-    pixels, lengths in characters: `lines` (all, with those without text), `empty_lines`, `train`, `val`, `test`, `writers`
-    and `pages` (0 if unknown), `characters` (of all texts), `charset` (each of them once), `frequencies`, `text_length`,
-    `width`, `height`, `suspicious` (id, source, fault), `notes`.
+    pixels, lengths in characters: `lines` (all, with those without text), `empty_lines`, `train`, `val`, `test`,
+    `excluded`, `writers` and `pages` (0 if unknown), `characters` (of all texts), `charset` (each of them once),
+    `frequencies`, `text_length`, `width`, `height`, `suspicious` (id, source, fault), `faults` (id, fault), `notes`, `split`
+    (the name of the dataset).
 
     Args:
         faults: Line and its pixels, (H, W) uint8 -> what is suspicious about them.
@@ -55,7 +56,7 @@ def summarise(
         "lines": len(lines) + len(dataset.empty),
         "empty_lines": len(dataset.empty),
         **{part: len(dataset.part(part)) for part in PARTS},
-        "left_out": len(dataset.excluded),
+        "excluded": len(dataset.excluded),
         "writers": len({line.writer for line in lines if line.writer}),
         "pages": _pages(lines),
         "characters": sum(counts.values()),
@@ -113,7 +114,7 @@ def table(found: dict[str, Any]) -> str:
     """The summary for the screen."""
     rows = [
         ("split", found["split"]),
-        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['left_out']} excluded"),
+        ("lines", f"{found['lines']}, {found['empty_lines']} of them without text, {found['excluded']} excluded"),
         ("  train, val, test", f"{found['train']}, {found['val']}, {found['test']}"),
         ("pages", found["pages"] or "unknown"),
         ("writers", found["writers"] or "unknown"),

@@ -234,7 +234,7 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
         else:
             kept[part].append(s)
     if idle := [id for id in data.exclude if id not in used and id not in foreign]:
-        notes.append(f"data.exclude: nothing to leave out for {', '.join(idle)}: no listed {data.unit} belongs to it")
+        notes.append(f"data.exclude: nothing to exclude for {', '.join(idle)}: no listed {data.unit} belongs to it")
     return kept, list(dict.fromkeys(left))  # an id may be in val and in test
 
 
