@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hwr.evaluation import page_metrics
-from hwr.evaluation.page_metrics import LineMatches, PageLine, match
+from hwr.evaluation.page_metrics import LineMatches, ScoredLine, match
 from hwr.images import orientation
 from hwr.images.load import Polygon
 
@@ -19,7 +19,7 @@ PAGES = [
 
 def scored() -> page_metrics.PageScore:
     box = ((0, 0), (9, 0), (9, 9), (0, 9))
-    pages = [[[PageLine(box, text) for text in texts] for texts in page] for page in PAGES]
+    pages = [[[ScoredLine(box, text) for text in texts] for texts in page] for page in PAGES]
     return page_metrics.score([page[0] for page in pages], [page[1] for page in pages])
 
 
@@ -40,7 +40,7 @@ def test_words_without_order() -> None:
 def test_the_similarity_ignores_what_the_leaderboard_ignores() -> None:
     assert page_metrics.loosely("**Über-\nmut** , Herr X\u2019s \u2013 ½") == "übermut, herr x's - 1\u20442"
     np.testing.assert_allclose(scored().similarities[2:], [0, 1])
-    page = [PageLine((), "kitten")], [PageLine((), "Sitting")]
+    page = [ScoredLine((), "kitten")], [ScoredLine((), "Sitting")]
     assert page_metrics.score([page[0]], [page[1]]).similarity == pytest.approx(1 - 3 / 7)
 
 
@@ -75,10 +75,10 @@ def test_lines_in_the_order_of_the_ground_truth() -> None:
     """A stamp beside the page, the third line in two parts, the first two lines, and a stroke beside the page."""
     regions = [box(200, 0, 240, 19), box(0, 60, 49, 79), box(50, 61, 99, 79), *LINES[:2], box(300, 30, 340, 49)]
     found = [
-        PageLine(region, text)
+        ScoredLine(region, text)
         for region, text in zip(regions, ["stamp", "five", "six", "one", "three", "x"], strict=True)
     ]
-    truth = [PageLine(region, text) for region, text in zip(LINES, ["one", "three", "five six"], strict=True)]
+    truth = [ScoredLine(region, text) for region, text in zip(LINES, ["one", "three", "five six"], strict=True)]
     assert [found[i].text for i in page_metrics.sorted_as(truth, found)] == [
         "stamp",
         "one",

@@ -14,7 +14,7 @@ from PIL import Image
 from hwr.data import Line
 from hwr.evaluation import metrics, page_views, report_html
 from hwr.evaluation.evaluate import Predictions
-from hwr.evaluation.page_metrics import PageLine, match
+from hwr.evaluation.page_metrics import ScoredLine, match
 from hwr.evaluation.pages import EvaluatedPage
 from hwr.images import load
 
@@ -176,7 +176,9 @@ def test_the_chart_of_confidence_and_the_calibration_error_agree(tmp_path: Path)
 
 def test_pages_in_a_browser(browser: Any, tmp_path: Path) -> None:
     Image.fromarray(np.full((300, 200), 200, np.uint8)).save(tmp_path / "p.png")
-    lines = [PageLine(((10, y), (150, y), (150, y + 20), (10, y + 20)), text) for y, text in ((10, "one"), (50, "two"))]
+    lines = [
+        ScoredLine(((10, y), (150, y), (150, y + 20), (10, y + 20)), text) for y, text in ((10, "one"), (50, "two"))
+    ]
     page = EvaluatedPage(tmp_path / "p.png", tuple(lines), tuple(lines), tuple(lines[:1]), ("p.png: a fault",))
     rates = {"cer": 0.5, "cer_ci95": [0.4, float("nan")], "bag_of_words": 0.5, "similarity": 0.25}
     rates |= {"cer_in_order": 0.375, "cer_in_order_ci95": [0.25, 0.5]}

@@ -25,7 +25,7 @@ LEAST_PART = 0.1
 LONGEST_SIDE = 2000
 
 
-class PageLine(NamedTuple):
+class ScoredLine(NamedTuple):
     """A line of a page: its outline, (x, y) in pixels, and its text."""
 
     region: Polygon
@@ -98,7 +98,7 @@ class PageScore:
 _NO_LINES = LineMatches(0, 0, 0, 0, 0, 0, 0)
 
 
-def score(references: Sequence[Sequence[PageLine]], hypotheses: Sequence[Sequence[PageLine]]) -> PageScore:
+def score(references: Sequence[Sequence[ScoredLine]], hypotheses: Sequence[Sequence[ScoredLine]]) -> PageScore:
     """Compare pages.
 
     Args:
@@ -127,7 +127,7 @@ def score(references: Sequence[Sequence[PageLine]], hypotheses: Sequence[Sequenc
     )
 
 
-def sorted_as(references: Sequence[PageLine], found: Sequence[PageLine]) -> list[int]:
+def sorted_as(references: Sequence[ScoredLine], found: Sequence[ScoredLine]) -> list[int]:
     """The indices of found lines in the order of the ground-truth lines with which they share the largest area.
 
     Lines that share none follow the line before them.

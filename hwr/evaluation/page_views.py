@@ -12,7 +12,7 @@ from tqdm import tqdm
 from hwr import Error
 from hwr.config import DECODER, decoder_settings
 from hwr.evaluation import page_metrics, report_html
-from hwr.evaluation.page_metrics import PageLine
+from hwr.evaluation.page_metrics import ScoredLine
 from hwr.evaluation.pages import EvaluatedPage, PagesReport
 from hwr.evaluation.report import percent
 from hwr.images import load
@@ -115,5 +115,5 @@ def drawn(page: EvaluatedPage) -> Image.Image:
     return Image.fromarray(canvas)
 
 
-def _text(lines: Sequence[PageLine]) -> str:
+def _text(lines: Sequence[ScoredLine]) -> str:
     return page_metrics.page_text([line.text for line in lines])

@@ -14,7 +14,7 @@ from hwr.config import DECODER, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.evaluation import metrics, page_metrics
 from hwr.evaluation.metrics import Counts
-from hwr.evaluation.page_metrics import PageLine, PageScore
+from hwr.evaluation.page_metrics import PageScore, ScoredLine
 from hwr.images import load, orientation
 from hwr.images.load import Polygon
 from hwr.loading import check_root
@@ -41,9 +41,9 @@ class EvaluatedPage:
     """
 
     image: Path
-    truth: tuple[PageLine, ...]
-    given: tuple[PageLine, ...]
-    found: tuple[PageLine, ...]
+    truth: tuple[ScoredLine, ...]
+    given: tuple[ScoredLine, ...]
+    found: tuple[ScoredLine, ...]
     errors: tuple[str, ...] = ()
     upright: bool = False
 
@@ -240,9 +240,9 @@ def _evaluated(
 
     return EvaluatedPage(
         image,
-        truth=tuple(PageLine(line.region, line.text) for line in lines),
-        given=tuple(PageLine(p.target.region, p.text or "") for p in given),
-        found=tuple(PageLine(place(p.target), p.text or "") for p in predictions),
+        truth=tuple(ScoredLine(line.region, line.text) for line in lines),
+        given=tuple(ScoredLine(p.target.region, p.text or "") for p in given),
+        found=tuple(ScoredLine(place(p.target), p.text or "") for p in predictions),
         errors=(*(p.error for p in given if p.error), *errors),
         upright=any(line.upright for line in lines),
     )

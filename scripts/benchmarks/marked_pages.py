@@ -10,7 +10,7 @@ import numpy as np
 
 from hwr import Error, data
 from hwr.config import Data
-from hwr.evaluation.page_metrics import PageLine
+from hwr.evaluation.page_metrics import ScoredLine
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.pages.sources import Target
@@ -24,7 +24,7 @@ class Marked:
 
     source: str
     image: Path
-    lines: tuple[PageLine, ...]
+    lines: tuple[ScoredLine, ...]
     unmarked: tuple[Box, ...] = ()
     partial: bool = False
 
@@ -45,7 +45,7 @@ def pages(folder: Path) -> Iterator[Marked]:
         of.setdefault(line.image, []).append(line)
     for image, lines in of.items():
         lines.sort(key=lambda line: int(line.source.rpartition(":")[2]))
-        yield Marked(folder.name, image, tuple(PageLine(line.region, line.text) for line in lines))
+        yield Marked(folder.name, image, tuple(ScoredLine(line.region, line.text) for line in lines))
 
 
 def _from_json(path: Path) -> Marked:
@@ -53,7 +53,7 @@ def _from_json(path: Path) -> Marked:
     image = next((path.with_suffix(s) for s in load.SUFFIXES if path.with_suffix(s).is_file()), None)
     if image is None:
         raise Error(f"{path}: no image of the same name beside it")
-    lines = tuple(PageLine(rounded(line["polygon"]), line["text"]) for line in said["lines"])
+    lines = tuple(ScoredLine(rounded(line["polygon"]), line["text"]) for line in said["lines"])
     boxes = tuple(tuple(box) for box in said.get("unmarked", ()))
     return Marked(path.parent.name, image, lines, boxes, bool(said.get("partial")))
 

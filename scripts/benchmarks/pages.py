@@ -17,7 +17,7 @@ from benchmarks.journal import Journal, digest
 from benchmarks.marked_pages import Marked, counts, pages, rounded
 from hwr import Error, bundled
 from hwr.evaluation import page_metrics
-from hwr.evaluation.page_metrics import PageLine, PageScore
+from hwr.evaluation.page_metrics import PageScore, ScoredLine
 from hwr.images import load
 from hwr.pages import detector, kraken, segment
 from hwr.pages.predict import read_targets
@@ -93,7 +93,7 @@ def _installed() -> list[str]:
     return ["hwr", "rapidocr", "kraken"]
 
 
-Measured = tuple[list[PageLine], np.ndarray]
+Measured = tuple[list[ScoredLine], np.ndarray]
 """The lines of a page that count, with the text read; and seconds (2, 2): finding and reading; on the wall and of all CPUs."""
 
 
@@ -111,7 +111,7 @@ def _page(model: Recognizer, journal: Journal, weights: str, name: str, page: Ma
         lines = [(p.target.region, p.text or "") for p in read if name == GIVEN or counts(page, p.target)]
         kept = {"lines": lines, "seconds": seconds.round(4).tolist()}
         journal.add(kept, *key)
-    return [PageLine(rounded(region), text) for region, text in kept["lines"]], np.array(kept["seconds"])
+    return [ScoredLine(rounded(region), text) for region, text in kept["lines"]], np.array(kept["seconds"])
 
 
 def _measured(

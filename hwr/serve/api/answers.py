@@ -3,14 +3,14 @@
 from typing import Any
 
 from hwr.serve.project.database import Characters, Job
-from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.project.page_state import LineState, PageState
 from hwr.serve.training.models import BASE, Models
 
 # The confidence below which a prediction counts as uncertain. At this value about one character in ten is wrong.
 UNCERTAIN = 0.9
 
 
-def line(line: PageLine, characters: tuple[str, Characters] | None) -> dict[str, Any]:
+def line(line: LineState, characters: tuple[str, Characters] | None) -> dict[str, Any]:
     """A line; its characters only if they make up its text still."""
     own = characters[1] if characters and characters[0] == line.text and line.state == "read" else []
     return {

@@ -12,7 +12,7 @@ from hwr import Error
 from hwr.images import load
 from hwr.serve.project import outlines
 from hwr.serve.project.coordinates import image_size
-from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.project.page_state import LineState, PageState
 from hwr.system.atomic import replacing
 
 # Widths of a page's picture, in pixels. Only these are made, so that clients can't fill the cache.
@@ -62,7 +62,7 @@ def _small(path: Path, width: int) -> np.ndarray:
         return _fitted(_decoded(image, path.name), width)
 
 
-def line_picture(page: PageState, line: PageLine) -> tuple[bytes, tuple[int, int, int, int]]:
+def line_picture(page: PageState, line: LineState) -> tuple[bytes, tuple[int, int, int, int]]:
     """The part of a page around a line as JPEG, and its left, top, right and bottom in pixels of the page.
 
     Raises:

@@ -12,7 +12,7 @@ from hwr.recognizer import Reading
 from hwr.serve.project import held_back, outlines
 from hwr.serve.project.coordinates import Frame
 from hwr.serve.project.folder import Draft, Project
-from hwr.serve.project.page_state import Conflict, PageLine, PageState
+from hwr.serve.project.page_state import Conflict, LineState, PageState
 
 # No line of handwriting is longer; a text that is belongs to several lines.
 MOST_CHARACTERS = 2000
@@ -99,7 +99,7 @@ def set_shape(project: Project, page: str, line: str, polygon: Polygon, baseline
 
 
 def read_into(
-    project: Project, page: str, seen: Sequence[PageLine], readings: Mapping[str, Reading], given: bool = False
+    project: Project, page: str, seen: Sequence[LineState], readings: Mapping[str, Reading], given: bool = False
 ) -> PageState:
     """Write predictions into a page. Checked lines, and lines that have changed since they were read, stay as they are.
 

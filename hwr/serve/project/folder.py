@@ -21,7 +21,7 @@ from hwr.data.formats.shapes import Page
 from hwr.data.formats.xml_edit import Document
 from hwr.images import load
 from hwr.serve.project.coordinates import Frame, frame_of
-from hwr.serve.project.page_state import Conflict, Missing, PageLine, PageState, State, hash_of
+from hwr.serve.project.page_state import Conflict, LineState, Missing, PageState, State, hash_of
 from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.terminal import unicode
@@ -160,7 +160,7 @@ class Project:
             state: State = "checked" if status.checked else "read" if predicted else "given" if text else "empty"
             confidence = status.confidence if state == "read" else None
             shape, along = frame.to_image(region), frame.to_image(line.baseline)
-            lines.append(PageLine(line.id, text, shape, along, state, confidence, "" if shape else line.fault))
+            lines.append(LineState(line.id, text, shape, along, state, confidence, "" if shape else line.fault))
         return replace(plain, width=frame.width, height=frame.height, lines=tuple(lines)), document, frame
 
     def _first(self, image: Path, alto_file: Path | None) -> bytes:

@@ -19,8 +19,8 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True)
-class PageLine:
-    """A line of a page.
+class LineState:
+    """A line of a page in the workbench.
 
     Attributes:
         polygon: Its outline in pixels of the upright image; `baseline` too, or ().
@@ -63,7 +63,7 @@ class PageState:
     revision: str
     width: int = 0
     height: int = 0
-    lines: tuple[PageLine, ...] = ()
+    lines: tuple[LineState, ...] = ()
     error: str = ""
 
     @property
@@ -76,7 +76,7 @@ class PageState:
         checked = sum(line.state == "checked" for line in self.lines)
         return "done" if checked == len(self.lines) else "in progress" if checked else "read"
 
-    def line(self, id: str) -> PageLine:
+    def line(self, id: str) -> LineState:
         """The line of that id.
 
         Raises:

@@ -14,7 +14,7 @@ from hwr.serve.project import edits
 from hwr.serve.project.database import Store
 from hwr.serve.project.edits import Found
 from hwr.serve.project.folder import Project
-from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.project.page_state import LineState, PageState
 from hwr.serve.reading.reader import LATER, NOW, Reader
 
 Finder = Callable[[PageState, Recognizer], list[Found]]
@@ -96,7 +96,7 @@ def read_lines(project: Project, store: Store, reader: Reader, id: str, names: S
 
 
 def prepare(
-    page: PageState, lines: Sequence[PageLine], recognizer: Recognizer
+    page: PageState, lines: Sequence[LineState], recognizer: Recognizer
 ) -> tuple[dict[str, Prepared], list[str]]:
     """The prepared images of lines, by id, and what is wrong with the others."""
     usable = [line for line in lines if line.polygon]
@@ -113,7 +113,7 @@ def prepare(
 
 
 def _located(
-    lines: Sequence[PageLine], prepared: dict[str, Prepared], readings: dict[str, Reading]
+    lines: Sequence[LineState], prepared: dict[str, Prepared], readings: dict[str, Reading]
 ) -> dict[str, tuple[str, list[tuple[str, float, float, float]]]]:
     """For each line its text and its characters, with their edges in pixels from the left end of the line's box."""
     found = {}
@@ -133,7 +133,7 @@ def _located(
 # --- Alternatives ---
 
 
-def alternatives(page: PageState, line: PageLine, reader: Reader) -> list[list[str]]:
+def alternatives(page: PageState, line: LineState, reader: Reader) -> list[list[str]]:
     """What the beam search has for each word of a line's text, best first; the word itself is not repeated.
 
     Raises:

@@ -17,7 +17,7 @@ from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
 from hwr.serve.project import held_back
 from hwr.serve.project.folder import Project
-from hwr.serve.project.page_state import PageLine, PageState
+from hwr.serve.project.page_state import LineState, PageState
 
 # With fewer corrected lines, nothing could be held back to judge the training.
 LEAST_LINES = 5
@@ -33,12 +33,12 @@ LEAST_UNCHECKED = 20
 class Lines:
     """A project's corrected lines: to train on, to choose the best epoch by, and held back."""
 
-    train: list[tuple[PageState, PageLine]]
-    val: list[tuple[PageState, PageLine]]
-    test: list[tuple[PageState, PageLine]]
+    train: list[tuple[PageState, LineState]]
+    val: list[tuple[PageState, LineState]]
+    test: list[tuple[PageState, LineState]]
 
 
-def corrected(project: Project) -> list[tuple[PageState, PageLine]]:
+def corrected(project: Project) -> list[tuple[PageState, LineState]]:
     """The lines with ground truth, page by page."""
     return [
         (page, line)
@@ -69,7 +69,7 @@ def divide(project: Project) -> Lines:
     return Lines([pair for pair in rest if id(pair) not in chosen], val, test)
 
 
-def unchecked(project: Project, most: int) -> list[tuple[PageState, PageLine]]:
+def unchecked(project: Project, most: int) -> list[tuple[PageState, LineState]]:
     """At most `most` lines that nobody has checked, spread evenly over the pages."""
     lines = [
         (page, line)
@@ -93,7 +93,7 @@ def write(lines: Lines, recognizer: Recognizer, out: Path) -> None:
     skipped: list[str] = []
     for part, chosen in (("train", lines.train), ("val", lines.val), ("test", lines.test)):
         (out / part).mkdir(parents=True)
-        by_page: dict[str, list[tuple[PageState, PageLine]]] = {}
+        by_page: dict[str, list[tuple[PageState, LineState]]] = {}
         for page, line in chosen:
             by_page.setdefault(page.id, []).append((page, line))
         for own in by_page.values():
@@ -111,7 +111,7 @@ def write(lines: Lines, recognizer: Recognizer, out: Path) -> None:
     (out / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
 
 
-def write_unchecked(lines: Sequence[tuple[PageState, PageLine]], out: Path) -> None:
+def write_unchecked(lines: Sequence[tuple[PageState, LineState]], out: Path) -> None:
     """Write lines as images. Those that can't be cut out can't be read either, and are excluded."""
     if len(lines) < LEAST_UNCHECKED:
         return
@@ -124,7 +124,7 @@ def write_unchecked(lines: Sequence[tuple[PageState, PageLine]], out: Path) -> N
                 Image.fromarray(cut).save(out / f"{id}-{number:04}.png")
 
 
-def _cut(own: Sequence[tuple[PageState, PageLine]]) -> list[np.ndarray | Error]:
+def _cut(own: Sequence[tuple[PageState, LineState]]) -> list[np.ndarray | Error]:
     """The images of lines of one page."""
     regions, baselines = [line.polygon for _, line in own], [line.baseline for _, line in own]
     return load.read_lines(own[0][0].image, regions, True, baselines)
