@@ -193,12 +193,12 @@ def dusty(rng: np.random.Generator, kind: str) -> np.ndarray:
     return np.asarray(image * (1 - drawn / 255), np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["dust", "specks", "blots", "stains"])
-def test_specks_on_empty_paper_are_not_read(model: Recognizer, kind: str) -> None:
+# Of 100 papers, how many may have a text: a blot may look like an ellipsis or an o.
+@pytest.mark.parametrize(("kind", "most"), [("dust", 2), ("specks", 4), ("blots", 20), ("stains", 10)])
+def test_specks_on_empty_paper_are_seldom_read(model: Recognizer, kind: str, most: int) -> None:
     rng = np.random.default_rng(7)
-    found = model.read_prepared([model.prepare(dusty(rng, kind)) for _ in range(12)])
-    # A blot may look like an ellipsis or an o.
-    assert sum(bool(reading.text) for reading in found) <= {"blots": 4, "stains": 1}.get(kind, 0)
+    found = model.read_prepared([model.prepare(dusty(rng, kind)) for _ in range(100)])
+    assert sum(bool(reading.text) for reading in found) <= most
 
 
 def test_a_long_line_is_read_in_pieces(model: Recognizer, line: np.ndarray) -> None:
