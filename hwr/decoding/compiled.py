@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hwr.alphabet import Alphabet
     from hwr.decoding.ngram import LM
 
-FEW_LINES = 50
+FEW_LINES = 100
 
 _lock = threading.Lock()
 _searched = 0  # lines of this process so far
