@@ -27,7 +27,7 @@ export function svg(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Replace the children of an element. What had the focus keeps it, or what took its place: the keyboard goes on from there. */
+/** Replace the children of an element. The focus, if it was inside, stays with the same child or moves to its successor. */
 export function fill(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement : null;
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
