@@ -171,7 +171,7 @@ class Recognizer:
         return out
 
     def logits(self, images: Images) -> Iterator[tuple[batches.Batch, np.ndarray]]:
-        """Batches of prepared lines with their logits, (N, T, C), in order of width; `batch.index` says which lines they are."""
+        """Batches of prepared lines with their logits, (N, T, C), the widest first; `batch.index` says which lines they are."""
         geometry = self.geometry
         size = side_by_side.batch_size(self.engine, len(images), self.config.evaluate.batch_size)
         given = batches.reading(images, None, size, geometry.multiple, geometry.width)

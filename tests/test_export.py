@@ -40,8 +40,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_onnx_reads_the_same(
     model: Path, drawn: Path, tmp_path: Path, quantize: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    if quantize:
+        pytest.importorskip("onnx")
     out = tmp_path / "m.onnx"
     done = hwr("export", model, "--format", "onnx", "--out", out, *(["--quantize", quantize] if quantize else []))
     assert "MB" in done.output
@@ -148,3 +149,13 @@ def test_info_shows_the_stored_dtypes(model: Path, tmp_path: Path) -> None:
     hwr("export", model, "--format", "safetensors", "--quantize", "fp16", "--out", small)
     for path, kind in ((model, "float32"), (small, "float16")):
         assert json.loads(hwr("info", path, "--json").stdout)["types"] == [kind]
+
+
+def test_onnx_without_onnxruntime_names_what_to_install(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    out = tmp_path / "m.onnx"
+    done = hwr("export", original, "--format", "onnx", "--out", out, status=2)
+    assert "the exported network needs onnxruntime: pip install" in done.output
+    assert not list(tmp_path.glob("*.onnx*"))

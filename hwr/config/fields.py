@@ -135,7 +135,7 @@ def _message(
         error["msg"].replace("valid tuple", "list such as [a, b]").replace("valid dictionary or instance of", "section")
     )
     if error["type"] == "value_error":  # from our own validators, whose messages show the value
-        # What settings of several sections contradict is said of one key, with which the message begins.
+        # A contradiction between sections is reported at one of the keys, with which the message begins.
         own = message.removeprefix("Value error, ").partition(":")[0]
         place = place if location else places.get(tuple(own.split(".")), place)
         return f"{place}: {key}{': ' if key else ''}{message.removeprefix('Value error, ')}"

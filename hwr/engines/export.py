@@ -115,7 +115,7 @@ def _run(path: Path, kind: str, config: Config, lines: Any, classes: int) -> np.
     if kind == "onnx":
         from hwr.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path.read_bytes(), config, str(path), classes).logits(lines)
+        return OnnxEngine(path.read_bytes(), config, "the exported network", classes).logits(lines)
     from hwr.engines import torch_export
 
     return torch_export.run(path, config, lines)

@@ -39,7 +39,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     to directly. Temporary files for `path` that killed processes left are removed.
 
     Raises:
-        Error: There is a folder, or the file system refuses (disk full, no permission, no such folder); names `path`.
+        Error: The path is a folder, or the file system refuses (disk full, no permission, no such folder); names `path`.
     """
     path = _real(path)
     if path.is_dir():

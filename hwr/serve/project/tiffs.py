@@ -54,7 +54,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return load.plain_of(image)  # Pillow does not know where white is zero
     upright = ImageOps.exif_transpose(image)
-    return upright if upright.mode in ("1", "L", "LA", "I;16", "RGB", "RGBA", "P") else upright.convert("RGB")
+    return upright if upright.mode in ("1", "L", "LA", "RGB", "RGBA", "P") else upright.convert("RGB")
 
 
 def _dpi(image: Image.Image) -> tuple[float, float]:
