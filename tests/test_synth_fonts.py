@@ -285,6 +285,36 @@ def test_a_thin_pen_keeps_every_stroke() -> None:
     assert (cover[20, 95:110] > 0.5).sum() < 6
 
 
+def test_a_thick_pen_leaves_the_paper_blank() -> None:
+    canvas = np.zeros((60, 200), np.uint8)
+    canvas[20:40, 100:104] = 255
+    font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
+    widths = []
+    for pen in (0.0, 1.6):
+        writer = replace(writers.make_writer([font], 0, 0), pen=pen)
+        cover = writers._press(canvas, writer, np.random.default_rng(0))
+        assert max(cover[:, :90].max(), cover[:, 114:].max()) < 1e-6
+        widths.append(cover[30].sum())
+    assert widths[1] > widths[0] + 1
+
+
+def test_letters_of_other_fonts_give_a_writer_a_hand_of_their_own() -> None:
+    names = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSans-Bold.ttf")
+    sans, serif, bold = (fonts.Font(SHIPPED / name) for name in names)
+    made = [w for w in (writers.make_writer([sans, serif, bold], 0, i) for i in range(200)) if w.font is sans]
+    mixed = [writer.mixed for writer in made if writer.mixed]
+    assert len(made) / 3 < len(mixed) < len(made) * 2 / 3
+    assert {font for letters in mixed for font in letters.values()} == {serif}  # the bold one's strokes are too thick
+    assert not any(writers.make_writer([sans], 0, i).mixed for i in range(20))
+
+    calm = replace(made[0], size=20, unsteady=0.0, elastic=0.0, slope=0.0, slant=0.0, pen=0.0, mixed={}, capitals=None)
+    own = replace(calm, size=writers.size_of(sans, 1.1))
+    other = replace(calm, font=serif, size=writers.size_of(serif, own.size / writers.size_of(sans, 1.0)))
+    for word, like in (("r", other), ("i", own)):
+        written = writers.write(word, replace(own, mixed={"r": serif}), np.random.default_rng(0)).cover
+        np.testing.assert_array_equal(written, writers.write(word, like, np.random.default_rng(0)).cover)
+
+
 @pytest.mark.parametrize("kind", ["binary", "cleaned"])
 def test_thin_faded_strokes_survive_a_threshold(kind: str) -> None:
     grey = np.full((60, 200), 250, np.float32)

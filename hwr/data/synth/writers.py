@@ -1,7 +1,8 @@
 """A text -> where the ink is, in the hand of a synthetic writer: a font with habits of its own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ X_HEIGHT = 20  # px, of small letters as they are set; a line comes out at 1.5 t
 _TALLEST = 100  # px, from ascenders to descenders
 _STROKE_SHARE = 0.15  # of writers that draw skeletons of letters instead of using a font
 _UPRIGHT_SHARE = 0.6  # of writers; the others slant forwards, as most people did before 1950
+_MIXED_SHARE = 0.5  # of writers with a font that is not joined: some of their letters are of other such fonts
+_LIKE_STROKE = 1.6  # times as thick or as thin as the font's may the strokes of such letters be
 _CAPITALS_SHARE = 0.12  # of writers who print: they use capitals alone, as do those whose font has nothing else
 _ONE_SIZE_SHARE = 0.4  # of these; the others write small letters as smaller capitals
 
@@ -49,6 +52,7 @@ class Writer:
     pen: float
     slope: float
     capitals: float | None = None
+    mixed: Mapping[str, Font] = field(default_factory=dict)
 
     def can_write(self, text: str) -> bool:
         """Whether the writer can write every character of `text`, or its capital, if capitals are all that they use."""
@@ -104,13 +108,33 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
         pen=float(np.clip(rng.triangular(1.0, 1.8, 3.6) - (font.stroke * size if font else 2), -1.8, 1.6)),
         slope=float(rng.normal(0, 0.012)),
         capitals=capitals,
+        mixed=_mixed(font, fonts, rng) if font else {},
     )
+
+
+def _mixed(font: Font, fonts: Sequence[Font], rng: np.random.Generator) -> dict[str, Font]:
+    """Characters of a hand in this font that are taken from up to three others."""
+    if font.joined or font.capitals or rng.random() >= _MIXED_SHARE:
+        return {}
+    stroke = font.stroke / font.x_height
+    like = [
+        other
+        for other in fonts
+        if not (other is font or other.joined or other.capitals)
+        and 1 / _LIKE_STROKE < other.stroke / other.x_height / stroke < _LIKE_STROKE
+    ]
+    if not like:
+        return {}
+    others = [like[i] for i in rng.permutation(len(like))[: rng.integers(1, 4)]]
+    share = rng.uniform(0.2, 0.7)
+    drawn = {c: others[rng.integers(len(others))] for c in string.ascii_letters + string.digits if rng.random() < share}
+    return {character: other for character, other in drawn.items() if other.can_write(character)}
 
 
 def with_font(writer: Writer, font: Font, rng: np.random.Generator) -> Writer:
     """The same habits with letters of another font."""
     capitals = writer.capitals or _capitals(font, rng)
-    return replace(writer, font=font, hand=None, size=size_of(font, 1.0), capitals=capitals)
+    return replace(writer, font=font, hand=None, size=size_of(font, 1.0), capitals=capitals, mixed={})
 
 
 def _capitals(font: Font | None, rng: np.random.Generator) -> float | None:
@@ -205,18 +229,22 @@ def _letters(word: str, writer: Writer, rng: np.random.Generator, pen: float, dr
     """Place the letters of a word one by one, each a little different; returns where the pen ends."""
     font, x_height = _font(writer), writer.size * _font(writer).x_height
     gap = writer.letter_gap * x_height
+    factor = writer.size / size_of(font, 1.0)
     for number, letter in enumerate(word):
-        size = writer.size
+        shape = corpus.capitals(letter) if writer.capitals else letter
+        face = writer.mixed.get(shape, font)
+        size = writer.size if face is font else size_of(face, factor)
         if writer.capitals and letter.islower():
             size = round(size * writer.capitals)
-        shape = corpus.capitals(letter) if writer.capitals else letter
-        mask, x, y = font.mask(shape, size)
+        mask, x, y = face.mask(shape, size)
         mask, dx, dy = _jitter(mask, x, y, writer, rng, 1.0)
         placed.append((mask, pen + x + dx, y + dy + drift + rng.normal(0, 0.03 * writer.unsteady * x_height)))
         # The advance before the next letter, with the pair's kerning.
         after = word[number + 1 : number + 2]
         after = corpus.capitals(after) if writer.capitals else after
-        step = font.advance(shape + after, size) - font.advance(after, size)
+        if writer.mixed.get(after, font) is not face:
+            after = ""
+        step = face.advance(shape + after, size) - face.advance(after, size)
         pen += step + gap + rng.normal(0, 0.03 * writer.unsteady * x_height)
     return pen
 
@@ -273,7 +301,8 @@ def _press(canvas: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.n
         level = np.maximum(0.25, np.clip(level, 0.12, 0.85) * cv2.dilate(blurred, np.ones((5, 5), np.uint8)))
     else:
         level = np.clip(level, 0.12, 0.62)
-    return np.clip((blurred - level) * 2.2 + 0.5, 0, 1)
+    slope = np.maximum(2.2, 0.5 / level)  # steep enough for no ink where there are no letters
+    return np.clip((blurred - level) * slope + 0.5, 0, 1)
 
 
 def _bend(
