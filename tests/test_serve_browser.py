@@ -633,6 +633,27 @@ def test_corrections_are_kept_until_the_server_is_back(user: User, other: Other)
     assert other.lines[1] == ("there", "checked")
 
 
+def test_undo_works_once_the_server_is_back(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.choose(0)
+    user.click("↓")
+    user.wait(lambda: other.lines[1][0] == "one two", "the line to be moved")
+    user.choose(3)
+    user.type("mine")
+    user.keys(Keys.ENTER)
+    user.saved()
+    for line, before, wanted in ((3, "mine", "seven eight"), (1, "one two", "three four")):
+        user.server.kill()
+        user.click("Undo")
+        user.see("The server does not answer")
+        user.server.start()
+        assert other.lines[line][0] == before
+        user.click("Undo")
+        user.wait(lambda line=line, wanted=wanted: other.lines[line][0] == wanted, wanted)
+        user.saved()
+
+
 def test_corrections_that_a_full_disk_refuses_are_kept(user: User, other: Other) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -14,6 +14,7 @@ window.addEventListener("beforeunload", (event) => {
   if ([...corrections.values()].some((lines) => lines.size)) event.preventDefault();
 });
 
+const refused = (error) => error.status >= 400 && error.status < 500; // for good; other requests can be sent again
 const written = (line) => line.state === "given" || line.state === "checked"; // not by the recognizer
 
 /** Show a line as it was corrected. */
@@ -409,8 +410,12 @@ export async function showPage(bar, main, id) {
     settled(async () => {
       const last = state.undo.pop(); // only now are the steps of what is on its way there
       if (!last) return toast("Nothing to undo");
+      const failing = (error) => {
+        if (!refused(error)) state.undo.push(last); // it can be tried again
+        throw error;
+      };
       if (last.version) {
-        const page = await api.edit(id, { restore: last.version }, last.revision).catch(async (error) => {
+        const page = await api.edit(id, { restore: last.version }, last.revision).catch(failing).catch(async (error) => {
           if (error.status !== 409) throw error;
           take(await api.page(id));
           throw new Error("The page was changed elsewhere since; Versions has its earlier states.");
@@ -420,7 +425,7 @@ export async function showPage(bar, main, id) {
       } else {
         const line = find(last.line);
         if (!line) throw new Error("The line is gone.");
-        const page = await api.setLine(id, last.line, { restore: last.restore }, line.revision);
+        const page = await api.setLine(id, last.line, { restore: last.restore }, line.revision).catch(failing);
         own(page, [last.line]);
         take(page);
         choose(last.line, true);
