@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from hwr.cli import main
 from hwr.pages import resumable_file, write
@@ -152,6 +153,22 @@ def test_results_below_the_input_are_not_read(
     read = Path(out)
     assert len(files_in([read], out=read).files) == 5
     assert files_in([read / "3.xml"], out=read).files == [str(read / "3.xml")]
+
+
+@pytest.mark.parametrize("kind", ["page", "alto", "pdf"])
+def test_results_in_the_folder_of_the_inputs_are_not_read(scans: Path, model: Path, kind: str) -> None:
+    pages = [Image.open(scans / name) for name in ("box1/1.png", "3.png")]
+    pages[0].save(scans / "box2/two.tif", save_all=True, append_images=pages[1:])
+    command = ["predict", scans, "--line", "--checkpoint", model, "--format", kind, "--out", scans]
+    assert "hwr: 6 pages, 6 lines" in hwr(*command).stderr
+    results = {path.name for path in scans.rglob("*") if path.suffix == FORMATS[kind].suffix}
+    assert {"two-0001", "two-0002", "3"} < {Path(name).stem for name in results}
+    again = hwr(*command)
+    assert "hwr: 6 pages (6 of them before), 6 lines" in again.stderr
+    shutil.copy(scans / "3.png", scans / "4.png")
+    assert "hwr: 7 pages (6 of them before), 7 lines" in hwr(*command).stderr
+    # Without --out they are files like others: the lines of images that XML marks are read as marked.
+    assert len(files_in([scans]).files) == 9
 
 
 def test_a_result_belongs_to_one_input(scans: Path, model: Path, tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ class Journal:
             if output not in self._entries or self._entries[output].time <= entry.time:
                 self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors))
 
+    def outputs_of(self, folder: Path) -> dict[Path, Path]:
+        """The outputs whose inputs lie below a folder, with these inputs."""
+        below = (os.path.abspath(folder), os.path.realpath(folder))
+        return {
+            self.folder / output: Path(entry.source)
+            for output, entry in self._entries.items()
+            if any(Path(entry.source).is_relative_to(path) for path in below)
+        }
+
     def finished(self, source: Path, output: Path) -> Entry | None:
         """The entry of a page that need not be read again: neither it nor the model has changed, and its file is there."""
         entry = self._entries.get(os.path.relpath(output, self.folder))

@@ -10,6 +10,8 @@ from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, shapes, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
+from hwr.pages.journal import Journal
+from hwr.pages.write import IMAGES
 from hwr.system.files import below, read_bytes, real, walk
 
 # A typical page of handwriting.
@@ -82,7 +84,8 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
 
     Args:
         images: A further folder with page images, see `data.images`.
-        out: The folder of results. In a folder around it, what lies below it is skipped.
+        out: The folder of results. In a folder around it, what lies below it is skipped; in itself, what an earlier run
+            made of the files there.
 
     Raises:
         Error: A folder can't be listed or has nothing to read, or no file is left to read.
@@ -177,12 +180,21 @@ def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
 
 
 def _apart(files: list[str], folder: Path, out: Path) -> list[str]:
-    """The files of a folder that are not below `out`, unless the folder is."""
+    """The files of a folder without results: what lies below `out`, or, if the folder does, what was made of its files."""
     results = real(out)
+    parents = {parent: real(parent) for parent in {os.path.dirname(name) for name in files}}
     if real(folder).is_relative_to(results):
-        return files
-    inside = {parent: real(parent).is_relative_to(results) for parent in {os.path.dirname(name) for name in files}}
-    return [name for name in files if not inside[os.path.dirname(name)]]
+        own = _made(results, folder)
+        return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
+    inside = {parent for parent, path in parents.items() if path.is_relative_to(results)}
+    return [name for name in files if os.path.dirname(name) not in inside]
+
+
+def _made(results: Path, folder: Path) -> set[Path]:
+    """What a folder of results holds of the files in and below `folder`."""
+    made = Journal(results, "").outputs_of(folder)
+    pages = [output for output, source in made.items() if documents.page_of(source)]
+    return {*made, *(output.with_suffix(suffix) for output in pages for suffix in IMAGES)}
 
 
 def _copies(looks: dict[str, _Look]) -> set[str]:
