@@ -4,7 +4,9 @@
 
     model = hwr.load()                       # the bundled model, or a file: .safetensors, .params, .onnx
     model.read("line.png").text
-    model.read_page("photo.jpg").text        # the lines in reading order
+    page = model.read_page("photo.jpg", characters=True)
+    page.text                                # the lines in reading order
+    page.save("photo.pdf")
     hwr.evaluate(model, "data/mine").cer
     hwr.train("lines_cpu", out="runs/mine", overrides=["data.root=data/mine"])
 

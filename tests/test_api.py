@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hwr import config, data
 from hwr.cli import main
 from hwr.data.convert import convert
 from hwr.pages import segment
+from hwr.pages.outputs import FORMATS
 from hwr.pages.sources import Target
 
 from .conftest import REPOSITORY, TINY_CRNN
@@ -75,6 +77,62 @@ def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatc
     monkeypatch.setattr("hwr.pages.lines_of", segment.lines_of)
     with pytest.raises(hwr.Error, match="gone"):
         reader.read_page(drawn / "gone.xml")
+
+
+def undated(path: Path) -> object:
+    """The content of a file without the time at which it was written."""
+    if path.suffix == ".pdf":
+        with pytest.importorskip("pypdfium2").PdfDocument(path) as document:
+            text = document[0].get_textpage()
+            return text.get_text_range(), [text.get_charbox(i) for i in range(text.count_chars())]
+    return re.sub(rb"<LastChange>.*?</LastChange>", b"", path.read_bytes())
+
+
+def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pikepdf")
+    convert(data.read(config.Data(root=str(drawn))), tmp_path / "pages", "page")
+    xml = sorted((tmp_path / "pages").rglob("*.xml"))[0]
+    found = hwr.load(model, overrides=["engine.name=torch"]).read_page(xml, characters=True)
+    predict = ("predict", "--checkpoint", model, "--engine", "torch")
+    for kind, format in FORMATS.items():
+        for more in ([], ["--characters"]) if format.holds_characters else ([],):
+            said, saved = tmp_path / f"{kind}{more}", tmp_path / f"new/{kind}{format.suffix}"
+            command(*predict, xml, "--format", kind, "--out", f"{said}/", *more)
+            found.save(saved, format=kind if format.suffix == ".xml" else None, characters=bool(more))
+            assert undated(saved) == undated(said / f"{xml.stem}{format.suffix}"), kind
+
+    before = xml.read_bytes()
+    for path, options, why in (
+        (tmp_path / "x.xml", {}, "one of page, alto"),
+        (tmp_path / "x.docx", {}, "one of txt, tsv, json"),
+        (tmp_path / "x.xml", {"format": "epub"}, "one of txt, tsv, json"),
+        (tmp_path / "x.pdf", {"characters": True}, "the pdf format can't hold characters"),
+        (xml, {"format": "page"}, "the page was read from this file"),
+        (found.image, {"format": "txt"}, "the page was read from this file"),
+        (xml / "x.txt", {}, "is a file, and a folder is needed"),
+    ):
+        with pytest.raises(hwr.Error, match=why):
+            found.save(path, **options)
+    assert xml.read_bytes() == before
+    pixels = replace(found, image=Path(), source=Path())
+    pixels.save(tmp_path / "pixels.txt")
+    assert (tmp_path / "pixels.txt").read_text("utf-8") == found.text + "\n"
+    with pytest.raises(hwr.Error, match=r"read from pixels, not a file"):
+        pixels.save(tmp_path / "x.pdf")
+    assert not list(tmp_path.glob("x.*"))
+
+    # The image of a page of a file is written beside XML, and replaces none.
+    with Image.open(found.image) as image:
+        image.save(tmp_path / "book.tif", save_all=True, append_images=[image])
+    second = replace(found, image=tmp_path / "book.tif/2", source=tmp_path / "book.tif/2", kind="")
+    second.save(tmp_path / "second.xml", "alto")
+    assert (tmp_path / "second.jpg").exists()
+    for path, why in (
+        (tmp_path / "second.xml", "second.jpg exists already"),
+        (tmp_path / "book.tif", "read from this"),
+    ):
+        with pytest.raises(hwr.Error, match=why):
+            second.save(path, "alto")
 
 
 def test_evaluate_returns_the_same_report_as_the_command(model: Path, drawn: Path) -> None:

@@ -100,6 +100,20 @@ def test_texts_are_written_into_a_copy(page: tuple[Path, list[Path]], model: Pat
         assert places[0][0] >= 50
         assert all(0 < float(s.get("WC")) <= 1 for s in line)
 
+    for again, path in enumerate((source, tmp_path / "read/one.xml", tmp_path / "glyphs0/one.xml")):
+        folders = ["--set", f"data.images={folder}"] if again else []
+        out = tmp_path / f"glyphs{again}"
+        done = hwr("predict", path, "--checkpoint", model, "--format", kind, "--characters", "--out", out, *folders)
+        assert done.exit_code == 0, done.output
+        for string in descendants(etree.parse(str(out / "one.xml")).getroot(), "String"):
+            glyphs = children(string, "Glyph")
+            assert "".join(glyph.get("CONTENT") for glyph in glyphs) == string.get("CONTENT")
+            assert min(float(glyph.get("GC")) for glyph in glyphs) == float(string.get("WC"))
+            left, right = int(string.get("HPOS")), int(string.get("HPOS")) + int(string.get("WIDTH"))
+            assert all(left <= int(glyph.get("HPOS")) < right for glyph in glyphs)
+            assert all(glyph.get("VPOS") and int(glyph.get("HEIGHT")) > 0 for glyph in glyphs)
+        assert texts_of(out / "one.xml") == alone
+
 
 @pytest.mark.parametrize("kind", ["page", "alto"])
 def test_other_bytes_of_a_copy_stay(page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str) -> None:

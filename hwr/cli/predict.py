@@ -237,15 +237,14 @@ def _count(number: int, noun: str) -> str:
 
 def _kind(kind: str | None, as_json: bool, out: str | None) -> str:
     """The format: as given, or that of the file's suffix."""
-    from hwr.pages.outputs import FORMATS
+    from hwr.pages.outputs import of_suffix
     from hwr.pages.write import is_folder
 
     if as_json and kind not in (None, "json"):
         raise Error(f"--json and --format {kind} contradict each other; give only one")
     if as_json or kind is not None or out is None or is_folder(out):
         return "json" if as_json else kind or "txt"
-    suffix = Path(out).suffix.lower()
-    fitting = [name for name, format in FORMATS.items() if suffix in (format.suffix, *format.suffixes)]
+    fitting = of_suffix(Path(out))
     if fitting[1:]:
-        raise Error(f"--out {out}: {suffix} may be {' or '.join(fitting)}; choose with --format")
+        raise Error(f"--out {out}: {Path(out).suffix.lower()} may be {' or '.join(fitting)}; choose with --format")
     return fitting[0] if fitting else "txt"

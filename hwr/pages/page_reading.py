@@ -57,3 +57,22 @@ class PageReading:
     def text(self) -> str:
         """The texts of the lines, one per line."""
         return "\n".join(line.text for line in self.lines)
+
+    def save(self, path: str | Path, format: str | None = None, characters: bool = False) -> None:
+        """Write the page as `hwr predict` does. A file of this name is replaced.
+
+        In PDF, ALTO and hOCR each word has its place if the page was read with `characters=True`; otherwise the words of a
+        line are spread evenly.
+
+        Args:
+            path: Such as `photo.pdf`; its folder is made.
+            format: txt, tsv, json, page, alto, hocr, pdf or html; None: that of the suffix.
+            characters: Whether to add the place and confidence of each character (json, alto, hocr).
+
+        Raises:
+            Error: The format is unknown or can't hold what is asked; the file is the page's own image or XML, or can't be
+                written; the page was read from pixels, and the format refers to an image file.
+        """
+        from hwr.pages import write  # knows all formats, each of which is a view of this record
+
+        write.save(self, Path(path), format, characters)

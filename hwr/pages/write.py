@@ -12,7 +12,7 @@ from PIL import Image
 from hwr import Error
 from hwr.images import documents, exif, load
 from hwr.pages.journal import Journal
-from hwr.pages.outputs import FORMATS, Format
+from hwr.pages.outputs import FORMATS, Format, of_suffix
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import check_folder_of, make_folder, replacing
 from hwr.system.files import real
@@ -70,8 +70,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
         Error: A folder does not exist; a package is missing that writes the format; a file can't hold several pages.
     """
     format = FORMATS[kind]
-    if format.needs and importlib.util.find_spec(format.needs) is None:
-        raise Error(f"--format {kind} needs {format.needs}: pip install -e '.[pages]'")
+    _check_installed(kind, f"--format {kind}")
     roots = tuple(path for path in inputs if path.is_dir())
     if out is None:
         return Places(suffix=format.suffix)
@@ -86,6 +85,12 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     if format.join is None and (len(files) > 1 or len(documents.pages(files[0])) > 1):
         raise Error(f"{out}: a {kind} file holds one page, and there are several; name a folder with --out")
     return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
+
+
+def _check_installed(kind: str, asked: str) -> None:
+    needs = FORMATS[kind].needs
+    if needs and importlib.util.find_spec(needs) is None:
+        raise Error(f"{asked} needs {needs}: pip install -e '.[pages]'")
 
 
 def check(where: Places, format: Format, files: Sequence[str]) -> None:
@@ -117,9 +122,8 @@ def check_existing(
         return
     existing: dict[Path, Path] = {}
     for source in map(Path, files):
-        path, page = where.of(source), documents.page_of(source)
-        images = [path.with_suffix(suffix) for suffix in IMAGES] if page and format.names_image else []
-        if there := next((file for file in (path, *images) if file.exists()), None):
+        path = where.of(source)
+        if there := next((file for file in (path, *_beside(path, format, source)) if file.exists()), None):
             existing[source] = there
     # A page is noted before its file appears, so a journal that is read now knows what other processes have just written.
     known = journal() if journal and existing else None
@@ -138,9 +142,14 @@ def check_existing(
             raise Error(f"{there} exists already, {place}, and would be overwritten; name another folder with --out")
 
 
+def _beside(path: Path, format: Format, source: Path) -> list[Path]:
+    """The files one of which is written beside a result: the image of a page of a PDF or TIFF beside XML, which names it."""
+    return [path.with_suffix(suffix) for suffix in IMAGES] if format.names_image and documents.page_of(source) else []
+
+
 def _check_overwriting(files: list[Path], outputs: list[Path]) -> None:
     """Refuse to overwrite an input, or one page with another."""
-    read = {real(path) for path in files} | {real(page.file) for path in files if (page := documents.page_of(path))}
+    read = _files_of(files)
     sources: dict[Path, Path] = {}
     for i, path in enumerate(outputs):
         place = real(path)
@@ -150,9 +159,35 @@ def _check_overwriting(files: list[Path], outputs: list[Path]) -> None:
             raise Error(f"--out: {sources[place]} and {files[i]} would both be written to {path}")
 
 
+def _files_of(inputs: list[Path]) -> set[Path]:
+    """The inputs, and the files of which they are pages."""
+    return {real(path) for path in inputs} | {real(page.file) for path in inputs if (page := documents.page_of(path))}
+
+
 def without_text(line: PageLine) -> PageLine:
     """The line with an empty text."""
     return replace(line, text="", characters=())
+
+
+def save(page: PageReading, path: Path, kind: str | None, characters: bool) -> None:
+    """Write a page that was read by the Python API, see `PageReading.save`."""
+    fitting = of_suffix(path) if kind is None else [kind]
+    if len(fitting) != 1 or fitting[0] not in FORMATS:
+        names = ", ".join(fitting if fitting[1:] else FORMATS)
+        raise Error(f"{path}: give the format of the file, one of {names}")
+    kind, format = fitting[0], FORMATS[fitting[0]]
+    _check_installed(kind, f"{path}: the {kind} format")
+    if characters and not format.holds_characters:
+        raise Error(f"{path}: the {kind} format can't hold characters")
+    if format.rows is None and page.image == Path():
+        raise Error(
+            f"{path}: the {kind} format refers to the page's image, and this page was read from pixels, not a file"
+        )
+    if page.image != Path() and real(path) in _files_of([page.source, page.image]):
+        raise Error(f"{path}: the page was read from this file; name another one")
+    if there := next((file for file in _beside(path, format, page.image) if file.exists()), None):
+        raise Error(f"{there} exists already, and the page's image would replace it; name another file")
+    write(path, format, page, **({"characters": True} if characters else {}))
 
 
 def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:

@@ -158,17 +158,29 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
     return root
 
 
-def update(root: Any, lines: Sequence[Marked]) -> None:
+def update(root: Any, lines: Sequence[Marked], glyphs: bool = False) -> None:
     """Put predicted texts and their confidences into a page, a String for each word; a line with a fault keeps its own.
 
     Where a line has as many Strings as words, they stay, and only what belonged to old words is removed.
 
     Args:
         lines: One for each line of the page, in its order.
+        glyphs: Whether Strings get a Glyph for each character, if it was located.
     """
     for element, line in zip(descendants(root, "TextLine"), lines, strict=True):
         if not line.fault:
             _update_line(element, line)
+            if glyphs:
+                _add_glyphs(element, line)
+
+
+def _add_glyphs(element: Any, line: Marked) -> None:
+    for string, (_, _, characters) in zip(children(element, "String"), _words(line), strict=True):
+        xml.remove(string, "Glyph")
+        box = {key: place for key in ("VPOS", "HEIGHT") if (place := string.get(key) or element.get(key))}
+        for character in characters:
+            sure = f"{character[3]:.4f}"
+            xml.add(string, "Glyph", CONTENT=character[0], GC=sure, **_place([character]), **box)
 
 
 def _update_line(element: Any, line: Marked) -> None:

@@ -51,3 +51,9 @@ FORMATS: dict[str, Format] = {
     "pdf": Format(".pdf", pdf.write, pdf.join, places_words=True, needs="pikepdf"),
     "html": Format(".html", html.write, html.join),
 }
+
+
+def of_suffix(path: Path) -> list[str]:
+    """The names of the formats whose files have the suffix of a path."""
+    suffix = path.suffix.lower()
+    return [name for name, format in FORMATS.items() if suffix in (format.suffix, *format.suffixes)]
