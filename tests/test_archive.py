@@ -253,7 +253,10 @@ def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None
     assert hwr(*command, "--format", "pdf", "--out", out).exit_code == 1
     assert len(pdfium.PdfDocument(out)) == 3
     refused = hwr(*command, "--format", "page", "--out", tmp_path / "all.xml")
-    assert (refused.exit_code, "a page file holds one page, and there are several" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "a file in the page format holds one page, and there are several" in refused.stderr) == (
+        2,
+        True,
+    )
     assert (
         hwr(*command[:1], scans / "3.png", *command[2:], "--format", "page", "--out", tmp_path / "one.xml").exit_code
         == 0

@@ -96,6 +96,9 @@ def test_n_best_does_not_change_the_pairs(model: Path, language: Path, tmp_path:
     assert pairs == (tmp_path / "one/validating.json").read_bytes()
     readings = json.loads((tmp_path / "two/validating_nbest.json").read_text())
     assert not (tmp_path / "one/validating_nbest.json").exists()
+    again = hwr("export-typo", "--checkpoint", model, "--out", tmp_path / "two")
+    assert f"note: {tmp_path / 'two/validating_nbest.json'} is of an earlier export" in again.stderr
+    assert json.loads((tmp_path / "two/validating_nbest.json").read_text()) == readings
     assert [entry["reference"] for entry in readings] == [reference for reference, _ in json.loads(pairs)]
     for entry, (_, best) in zip(readings, json.loads(pairs), strict=True):
         texts, scores = zip(*entry["readings"], strict=True)

@@ -43,7 +43,7 @@ def export_typo(
         temporary.write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
     with replacing(train_path) as temporary:
         temporary.write_text("".join(f"{line.text}\n" for line in training), encoding="utf-8")
-    paths = [pairs_path, train_path]
+    paths, nbest_path, notes = [pairs_path, train_path], out / "validating_nbest.json", list(dataset.notes)
     if searching and n_best:
         readings: list[dict[str, Any]] = [{}] * len(lines)
         for batch, logits in model.logits(examples.images):
@@ -51,10 +51,12 @@ def export_typo(
             for i, hypotheses in zip(batch.index.tolist(), found, strict=True):
                 alternatives = [[h.text, round(h.score, 4)] for h in hypotheses]
                 readings[i] = {"reference": lines[i].text, "readings": alternatives}
-        paths.append(out / "validating_nbest.json")
-        with replacing(paths[-1]) as temporary:
+        paths.append(nbest_path)
+        with replacing(nbest_path) as temporary:
             temporary.write_text(json.dumps(readings, ensure_ascii=False), encoding="utf-8")
-    return dataset.notes, paths
+    elif nbest_path.exists():
+        notes.append(f"{nbest_path} is of an earlier export; --n-best would replace it")
+    return notes, paths
 
 
 def _searching(decoder: Decoder, settings: Decode, n_best: int) -> Decoder:

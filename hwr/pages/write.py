@@ -83,7 +83,9 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     if format.rows is not None:
         return Places(file=path, suffix=format.suffix)
     if format.join is None and (len(files) > 1 or len(documents.pages(files[0])) > 1):
-        raise Error(f"{out}: a {kind} file holds one page, and there are several; name a folder with --out")
+        raise Error(
+            f"{out}: a file in the {kind} format holds one page, and there are several; name a folder with --out"
+        )
     return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
 
 
