@@ -16,11 +16,12 @@ These names are imported on first use, so that `import hwr` is fast.
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Error", "Reading", "Recognizer", "Report", "evaluate", "load", "train"]
+__all__ = ["Config", "Error", "PageReading", "Reading", "Recognizer", "Report", "evaluate", "load", "train"]
 
 if TYPE_CHECKING:
     from hwr.config import Config
     from hwr.evaluation.evaluate import Report, evaluate
+    from hwr.pages.page_reading import PageReading
     from hwr.recognizer import Reading, Recognizer, load
     from hwr.training.loop import train
 
@@ -40,6 +41,8 @@ if not TYPE_CHECKING:  # type checkers would take any name for an attribute
                 from hwr import config as module
             case "Report" | "evaluate":
                 from hwr.evaluation import evaluate as module
+            case "PageReading":
+                from hwr.pages import page_reading as module
             case "Reading" | "Recognizer" | "load":
                 from hwr import recognizer as module
             case "train":
