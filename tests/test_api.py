@@ -117,6 +117,8 @@ def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path
     pixels = replace(found, image=Path(), source=Path())
     pixels.save(tmp_path / "pixels.txt")
     assert (tmp_path / "pixels.txt").read_text("utf-8") == found.text + "\n"
+    pixels.save(tmp_path / "pixels.json")
+    assert json.loads((tmp_path / "pixels.json").read_text("utf-8"))["image"] == ""
     with pytest.raises(hwr.Error, match=r"read from pixels, not a file"):
         pixels.save(tmp_path / "x.pdf")
     assert not list(tmp_path.glob("x.*"))

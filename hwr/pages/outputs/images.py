@@ -12,8 +12,8 @@ from hwr.system.terminal import unicode
 
 
 def shown(path: Path) -> str:
-    """A path as text, with bytes that are not UTF-8 replaced."""
-    return unicode(str(path))
+    """A path as text, with bytes that are not UTF-8 replaced; "" if the page was read from pixels."""
+    return "" if path == Path() else unicode(str(path))
 
 
 def of_page(page: PageReading) -> tuple[tuple[int, int], int]:
