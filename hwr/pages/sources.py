@@ -193,7 +193,8 @@ def _apart(files: list[str], folder: Path, out: Path) -> list[str]:
 def _made(results: Path, folder: Path) -> set[Path]:
     """What a folder of results holds of the files in and below `folder`."""
     made = Journal(results, "").outputs_of(folder)
-    pages = [output for output, source in made.items() if documents.page_of(source)]
+    # Beside the XML of a page of a PDF or TIFF lies its image.
+    pages = [output for output, source in made.items() if output.suffix == ".xml" and documents.page_of(source)]
     return {*made, *(output.with_suffix(suffix) for output in pages for suffix in IMAGES)}
 
 

@@ -15,7 +15,7 @@ _TALLEST = 100  # px, from ascenders to descenders
 _STROKE_SHARE = 0.15  # of writers that draw skeletons of letters instead of using a font
 _UPRIGHT_SHARE = 0.6  # of writers; the others slant forwards, as most people did before 1950
 _MIXED_SHARE = 0.5  # of writers with a font that is not joined: some of their letters are of other such fonts
-_LIKE_STROKE = 1.6  # times as thick or as thin as the font's may the strokes of such letters be
+_LIKE_STROKE = 1.6  # the strokes of such letters are at most this many times as thick or as thin
 _CAPITALS_SHARE = 0.12  # of writers who print: they use capitals alone, as do those whose font has nothing else
 _ONE_SIZE_SHARE = 0.4  # of these; the others write small letters as smaller capitals
 
