@@ -541,10 +541,10 @@ def test_typing_never_overwrites_another_window(user: User, other: Other) -> Non
     assert not user.find("dialog")
 
 
-def test_undo_takes_back_no_correction_of_another_window(user: User, other: Other) -> None:
+def move_and_correct(user: User, other: Other) -> None:
+    """Move the first line down, then correct the last one."""
     from selenium.webdriver.common.keys import Keys
 
-    # Own corrections in between do not matter.
     user.choose(0)
     user.click("↓")
     user.wait(lambda: other.lines[1][0] == "one two", "the line to be moved")
@@ -552,6 +552,13 @@ def test_undo_takes_back_no_correction_of_another_window(user: User, other: Othe
     user.type("mine")
     user.keys(Keys.ENTER)
     user.saved()
+
+
+def test_undo_takes_back_no_correction_of_another_window(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # Own corrections in between do not matter.
+    move_and_correct(user, other)
     for line, wanted in ((3, "seven eight"), (1, "three four")):
         user.click("Undo")
         user.wait(lambda line=line, wanted=wanted: other.lines[line][0] == wanted, wanted)
@@ -634,15 +641,7 @@ def test_corrections_are_kept_until_the_server_is_back(user: User, other: Other)
 
 
 def test_undo_works_once_the_server_is_back(user: User, other: Other) -> None:
-    from selenium.webdriver.common.keys import Keys
-
-    user.choose(0)
-    user.click("↓")
-    user.wait(lambda: other.lines[1][0] == "one two", "the line to be moved")
-    user.choose(3)
-    user.type("mine")
-    user.keys(Keys.ENTER)
-    user.saved()
+    move_and_correct(user, other)
     for line, before, wanted in ((3, "mine", "seven eight"), (1, "one two", "three four")):
         user.server.kill()
         user.click("Undo")
