@@ -121,6 +121,9 @@ def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path
     assert json.loads((tmp_path / "pixels.json").read_text("utf-8"))["image"] == ""
     with pytest.raises(hwr.Error, match=r"read from pixels, not a file"):
         pixels.save(tmp_path / "x.pdf")
+    unlocated = replace(found, lines=tuple(replace(line, characters=()) for line in found.lines))
+    with pytest.raises(hwr.Error, match="read it with characters=True"):
+        unlocated.save(tmp_path / "x.json", characters=True)
     assert not list(tmp_path.glob("x.*"))
 
     # The image of a page of a file is written beside XML, and replaces none.

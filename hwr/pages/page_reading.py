@@ -67,7 +67,8 @@ class PageReading:
         Args:
             path: Such as `photo.pdf`; its folder is made.
             format: txt, tsv, json, page, alto, hocr, pdf or html; None: that of the suffix.
-            characters: Whether to add the place and confidence of each character (json, alto, hocr).
+            characters: Whether to add the place and confidence of each character (json, alto, hocr). The page must have been
+                read with `characters=True`.
 
         Raises:
             Error: The format is unknown or can't hold what is asked; the file is the page's own image or XML, or can't be

@@ -181,6 +181,8 @@ def save(page: PageReading, path: Path, kind: str | None, characters: bool) -> N
     _check_installed(kind, f"{path}: the {kind} format")
     if characters and not format.holds_characters:
         raise Error(f"{path}: the {kind} format can't hold characters")
+    if characters and page.text.strip() and not any(line.characters for line in page.lines):
+        raise Error(f"{path}: the characters of this page were not located; read it with characters=True")
     if format.rows is None and page.image == Path():
         raise Error(
             f"{path}: the {kind} format refers to the page's image, and this page was read from pixels, not a file"

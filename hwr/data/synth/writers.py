@@ -38,6 +38,7 @@ class Writer:
         slope: Rise of the base line per unit of width, on average.
         capitals: For writers who use capitals alone: the size of those that stand for small letters, 0.48 to 1, as a share
             of the others'. None for all other writers.
+        mixed: The characters that look as in another font, with that font: so a few fonts give many hands.
     """
 
     font: Font | None
