@@ -7,6 +7,8 @@
     page = model.read_page("photo.jpg", characters=True)
     page.text                                # the lines in reading order
     page.save("photo.pdf")
+    for page in model.read_files(["scans/", "book.pdf"]):
+        print(page.source, page.errors or page.text)
     hwr.evaluate(model, "data/mine").cer
     hwr.train("lines_cpu", out="runs/mine", overrides=["data.root=data/mine"])
 

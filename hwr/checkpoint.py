@@ -257,4 +257,6 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield file, about
     # safetensors raises KeyError and AttributeError for types that NumPy lacks.
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Error(f"{path}: not a complete .safetensors file: {error}") from error
+        named = str(path).endswith(".safetensors")
+        kinds = "" if named else " (checkpoints are .safetensors, .params or .onnx files, and named so)"
+        raise Error(f"{path}: not a complete .safetensors file{kinds}: {error}") from error

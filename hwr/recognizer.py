@@ -1,7 +1,7 @@
 """The recognizer: a checkpoint, an engine and a decoder, which together read lines."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -139,6 +139,18 @@ class Recognizer:
         from hwr.pages import read_page  # a higher layer, imported here for convenience
 
         return read_page(self, image, characters)
+
+    def read_files(
+        self,
+        paths: str | Path | Iterable[str | Path],
+        characters: bool = False,
+        kind: str | None = None,
+        segmenter: str | None = None,
+    ) -> "Iterator[PageReading]":
+        """Read images, PDFs, PAGE and ALTO files, and folders of these: see `hwr.pages.read_files`."""
+        from hwr.pages import read_files
+
+        return read_files(self, paths, characters, kind, segmenter)
 
     def prepare(self, pixels: np.ndarray) -> Prepared:
         """Preprocess a line's pixels, (H, W) uint8; long lines of any width are not squeezed.

@@ -88,6 +88,63 @@ def undated(path: Path) -> object:
     return re.sub(rb"<LastChange>.*?</LastChange>", b"", path.read_bytes())
 
 
+def test_files_are_read_as_predict_reads_them(model: Path, drawn: Path, tmp_path: Path) -> None:
+    """Folders, a PDF and a TIFF of two pages each, a damaged image, and one that is not there."""
+    lines = data.read(config.Data(root=str(drawn))).test[:3]
+    one, *two = [Image.open(line.image).convert("L") for line in lines]
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    one.save(folder / "a.png")
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    for name in ("sheets.tif", "book.pdf"):  # as JPEG, the PDF leaves its options with the picture
+        two[0].save(folder / name, save_all=True, append_images=two[1:])
+    reader, inputs = hwr.load(model), [folder, tmp_path / "gone.png"]
+    pages = list(reader.read_files(inputs, characters=True, kind="line"))
+    done = CliRunner().invoke(
+        main,
+        [str(x) for x in ("predict", *inputs, "--line", "--json", "--characters", "--checkpoint", model)],
+        catch_exceptions=False,
+    )
+    said = [json.loads(row) for row in done.stdout.splitlines()]
+    names = ["a.png", "book.pdf/1", "book.pdf/2", "broken.png", "sheets.tif/1", "sheets.tif/2"]
+    assert [page.source for page in pages] == [*(folder / name for name in names), tmp_path / "gone.png"]
+    assert [bool(page.errors) for page in pages] == [False, False, False, True, False, False, True]
+    for page in pages:
+        assert all(f"hwr: {error}\n" in done.stderr for error in page.errors)
+    good = [page for page in pages if not page.errors]
+    assert [row["image"] for row in said] == [str(page.source) for page in good]
+    assert [row["text"] for row in said] == [page.text for page in good]
+    assert [row["characters"] for row in said] == [[list(c) for c in page.lines[0].characters] for page in good]
+    assert [page.text for page in reader.read_files(str(folder / "a.png"), kind="line")] == [pages[0].text]
+
+
+def test_a_page_of_many_is_named(model: Path, image: Path, tmp_path: Path) -> None:
+    """Pages after the first are not dropped without a word."""
+    reader, picture = hwr.load(model), Image.open(image).convert("L")
+    for name in ("sheets.tif", "book.pdf"):  # as JPEG, the PDF leaves its options with the picture
+        picture.save(tmp_path / name, save_all=True, append_images=[picture])
+        with pytest.raises(
+            hwr.Error, match=rf"has 2 pages; name one of them, \S+{name}/1, or read all with read_files"
+        ):
+            reader.read_page(tmp_path / name)
+        with pytest.raises(hwr.Error, match=rf"name one of (them|its pages): \S+{name}/1"):
+            reader.read(tmp_path / name)
+        assert reader.read(tmp_path / name / "2").text == reader.read(tmp_path / name / "1").text
+
+
+def test_what_read_files_cannot_do_is_refused_before_it_reads(model: Path, image: Path, tmp_path: Path) -> None:
+    reader = hwr.load(model)
+    for paths, more, message in (
+        ([], {}, "there is nothing to read"),
+        (tmp_path, {}, "no images"),
+        (image, {"kind": "word"}, "kind must be 'page', 'line' or None, not 'word'"),
+        (image, {"segmenter": "tesseract"}, "segmenter must be one of rapidocr, kraken, not 'tesseract'"),
+        (image, {"kind": "line", "segmenter": "kraken"}, "kind says that there are none"),
+    ):
+        with pytest.raises(hwr.Error, match=message):
+            reader.read_files(paths, **more)
+
+
 def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path: Path) -> None:
     pytest.importorskip("pikepdf")
     convert(data.read(config.Data(root=str(drawn))), tmp_path / "pages", "page")

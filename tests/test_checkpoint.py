@@ -68,6 +68,9 @@ def test_faults_are_named(tmp_path: Path, tiny: Config) -> None:
             checkpoint.load(path)
     with pytest.raises(Error, match="no such file"):
         checkpoint.load(tmp_path / "gone.safetensors")
+    (tmp_path / "c.pt").write_bytes(whole[:100])
+    with pytest.raises(Error, match=r"c\.pt: not a complete .* \(checkpoints are .*\.onnx files, and named so\)"):
+        load_checkpoint(tmp_path / "c.pt")
     save_file({"a": np.zeros(3, np.float32)}, path)
     with pytest.raises(Error, match="was not written by hwr"):
         checkpoint.load(path)

@@ -312,6 +312,7 @@ def test_the_suffix_of_a_file_chooses_the_format(
     for name, start in (
         ("a.HOCR", "<?xml"),
         ("a.html", "<!doctype html>"),
+        ("a.HTM", "<!doctype html>"),
         ("a.tsv", "image\tline"),
         ("a.jsonl", '{"image"'),
         ("a.json", '{"image"'),
@@ -327,9 +328,13 @@ def test_the_suffix_of_a_file_chooses_the_format(
     Path("c.html").mkdir()
     assert hwr("predict", line, "--line", "--checkpoint", model, "--out", "c.html").exit_code == 0
     assert [path.suffix for path in Path("c.html").iterdir() if path.is_file()] == [".txt"]
-    done = hwr("predict", line, "--line", "--checkpoint", model, "--out", "a.xml")
-    assert (done.exit_code, ".xml may be page or alto; choose with --format" in done.stderr) == (2, True)
-    assert not Path("a.xml").exists()
+    for name, message in (
+        ("a.xml", ".xml may be page or alto; choose with --format"),
+        ("a.docx", ".docx is the suffix of none of txt, tsv, json, page, alto, hocr, pdf, html; choose with --format"),
+    ):
+        done = hwr("predict", line, "--line", "--checkpoint", model, "--out", name)
+        assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+        assert not Path(name).exists()
 
 
 def test_a_file_in_place_of_the_folder_is_named(page: tuple[Path, list[Path]], model: Path, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The command `hwr predict`."""
 
-import re
 import sys
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,12 @@ from hwr.cli.options import (
 )
 from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
 from hwr.system.processes import rank_and_world_size
-from hwr.system.terminal import echo, visible
+from hwr.system.terminal import echo, unicode, visible
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from hwr.pages.archive import Summary, Task
+    from hwr.pages.archive import Summary
     from hwr.pages.page_reading import PageReading
-    from hwr.recognizer import Recognizer
+    from hwr.pages.plan import Plan
 
 
 @click.command(cls=Command)
@@ -114,102 +111,81 @@ def predict(
     """
     from hwr import bundled
     from hwr.loading import default_model, settings_for
-    from hwr.pages import write
-    from hwr.pages.archive import Task
-    from hwr.pages.journal import Journal, fingerprint
-    from hwr.pages.outputs import FORMATS
-    from hwr.pages.segment import chosen
-    from hwr.pages.sources import about_lines, files_in
+    from hwr.pages import archive
+    from hwr.pages.plan import plan
+    from hwr.pages.sources import about_lines
     from hwr.recognizer import Recognizer
     from hwr.system.processes import pool
 
-    kind = _kind(kind, as_json, out)
-    if segmenter and pages == "line":
-        raise Error("--segmenter finds the lines of pages, and --line says that there are none; give only one")
-    format = FORMATS[kind]
-    if characters and not format.holds_characters:
-        names = " or ".join(name for name, other in FORMATS.items() if other.holds_characters)
-        raise Error(f"--characters: the {kind} format can't hold characters; choose --format {names}")
-    if again and out is None:
-        raise Error("--again applies to results in --out, which is not given")
+    if as_json and kind not in (None, "json"):
+        raise Error(f"--json and --format {kind} contradict each other; give only one")
     refuse_unused(overrides, "data.images", "data.normalise", *READING)
     model = default_model() if checkpoint is None else checkpoint
     loaded, settings = settings_for(model, config_path, with_engine((*overrides, *decoding), engine))
-    found = files_in(inputs, settings.data.images, None if out is None else Path(out))
-    files = _part(found.files, part)
-    where = write.places(kind, out, inputs, found.files)
-    if part is not None and where.file is not None:
-        raise Error("--part writes its own share; name a folder with --out")
-    write.check(where, format, found.files)  # also those of the other parts
-    write.check_existing(where, format, files, partial(Journal, where.folder, "", again) if where.folder else None)
-    rank, _ = rank_and_world_size()
-    if not rank:
-        say_what_is_read(found._replace(files=files))
-    reads = ""
-    if out is not None:
-        reads = fingerprint(bundled.model(model), settings, kind, characters, min_confidence, pages, segmenter)
-    recognizer = Recognizer(loaded, settings, lines=about_lines(files, pages == "page"))
-    find = chosen(pages, segmenter, recognizer)
-    task = Task(files, find, settings.data.images, format, where, characters, min_confidence, reads, again)
-    with pool(workers, len(files)) as decoders:
-        summary = _read(recognizer, task, decoders)
-    if not rank:
-        _report(summary, table=out is not None or format.rows is None)
+    planned = plan(
+        inputs,
+        bundled.model(model),
+        settings,
+        out=out,
+        format="json" if as_json else kind,
+        kind=pages,
+        segmenter=segmenter,
+        characters=characters,
+        min_confidence=min_confidence,
+        again=again,
+        part=part,
+    )
+    first = not rank_and_world_size()[0]
+    if first:
+        say_what_is_read(planned.found)
+    recognizer = Recognizer(loaded, settings, lines=about_lines(planned.files, pages == "page"))
+    with pool(workers, len(planned.files)) as decoders, closing(_Screen(planned)) as screen:
+        summary = archive.read(recognizer, planned, screen, decoders)
+    if first:
+        _report(summary, table=out is not None or planned.format.rows is None)
 
 
-def _part(files: list[str], part: str | None) -> list[str]:
-    """The files of --part K/N."""
-    if part is None:
-        return files
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", part)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise Error(f"--part: {part!r} is not K/N with K from 1 to N, such as 2/10")
-    chosen = files[int(found[1]) - 1 :: int(found[2])]
-    if not chosen:
-        raise Error(f"--part {part}: there are only {len(files)} files")
-    return chosen
+class _Screen:
+    """Prints rows and messages, and shows a progress bar where the texts themselves do not go to the terminal."""
 
+    def __init__(self, plan: "Plan") -> None:
+        from tqdm import tqdm
 
-def _read(recognizer: "Recognizer", task: "Task", pool: "Executor") -> "Summary":
-    """Read everything, with a progress bar where the texts themselves do not go to the terminal."""
-    from tqdm import tqdm
+        rank, size = rank_and_world_size()
+        streams = plan.format.rows is not None and plan.where.folder is None
+        self._one_file = plan.where.file is not None
+        self._prints = streams and not self._one_file
+        total = len(plan.files) if streams else len(plan.files[rank::size])
+        quiet = True if rank or (self._prints and sys.stdout.isatty()) else None
+        self._bar = tqdm(desc="reading", total=total, unit="page", disable=quiet)
+        self._broken = 0
 
-    from hwr.pages import archive
-    from hwr.pages.outputs.images import shown
+    def row(self, rows: bytes) -> None:
+        if rows:
+            echo(rows.decode().removesuffix("\n"))
 
-    rank, size = rank_and_world_size()
-    rows = task.format.rows is not None
-    streams = rows and task.where.folder is None
-    total = len(task.files) if streams else len(task.files[rank::size])
-    quiet = True if rank or (streams and task.where.file is None and sys.stdout.isatty()) else None
-    broken = 0
-    with tqdm(desc="reading", total=total, unit="page", disable=quiet) as bar:
+    def page(self, page: "PageReading", errors: list[str], path: Path | None) -> None:
+        self._bar.total = max(self._bar.total or 0, self._bar.n + 1)  # a TIFF counts as one page until it is opened
+        self._bar.update()
+        if errors:
+            self._broken += 1
+            self._bar.set_postfix(broken=self._broken)
+        if self._prints:
+            for reason in errors:
+                echo(f"hwr: {reason}", err=True)
+        if path is not None and not self._one_file:
+            self._bar.write(visible(unicode(str(path))), file=sys.stdout)
 
-        def told(page: "PageReading", errors: list[str], path: Path | None) -> None:
-            nonlocal broken
-            bar.total = max(bar.total or 0, bar.n + 1)  # a TIFF counts as one page until it is opened
-            bar.update()
-            if errors:
-                broken += 1
-                bar.set_postfix(broken=broken)
-            if streams and task.where.file is None:
-                for reason in errors:
-                    echo(f"hwr: {reason}", err=True)
-            if path is not None and task.where.file is None:
-                bar.write(visible(shown(path)), file=sys.stdout)
+    def kept(self) -> None:
+        if not self._bar.disable:
+            self._bar.initial += 1  # it took no time
+        self._bar.update()
 
-        def kept() -> None:
-            if not bar.disable:
-                bar.initial += 1  # it took no time
-            bar.update()
+    def say(self, text: str) -> None:
+        self._bar.write(f"hwr: {text}", file=sys.stderr)
 
-        if streams and task.where.file is None:
-            put = lambda found: echo(found.decode().removesuffix("\n")) if found else None  # noqa: E731
-            return archive.rows(recognizer, task, put, told, pool)
-        if streams:
-            say = lambda text: bar.write(f"hwr: {text}", file=sys.stderr)  # noqa: E731
-            return archive.one_file(recognizer, task, told, say, pool)
-        return archive.each_page(recognizer, task, told, kept, pool)
+    def close(self) -> None:
+        self._bar.close()
 
 
 def _report(summary: "Summary", table: bool) -> None:
@@ -233,18 +209,3 @@ def _report(summary: "Summary", table: bool) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _kind(kind: str | None, as_json: bool, out: str | None) -> str:
-    """The format: as given, or that of the file's suffix."""
-    from hwr.pages.outputs import of_suffix
-    from hwr.pages.write import is_folder
-
-    if as_json and kind not in (None, "json"):
-        raise Error(f"--json and --format {kind} contradict each other; give only one")
-    if as_json or kind is not None or out is None or is_folder(out):
-        return "json" if as_json else kind or "txt"
-    fitting = of_suffix(Path(out))
-    if fitting[1:]:
-        raise Error(f"--out {out}: {Path(out).suffix.lower()} may be {' or '.join(fitting)}; choose with --format")
-    return fitting[0] if fitting else "txt"

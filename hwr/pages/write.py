@@ -75,7 +75,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
     if out is None:
         return Places(suffix=format.suffix)
     path = Path(out)
-    named = format.rows is not None or path.suffix.lower() == format.suffix
+    named = format.rows is not None or path.suffix.lower() in (format.suffix, *format.suffixes)
     if is_folder(out) or not named:
         make_folder(path)
         return Places(folder=path, suffix=format.suffix, roots=roots)

@@ -49,7 +49,7 @@ FORMATS: dict[str, Format] = {
     "alto": Format(".xml", marked.alto, None, holds_characters=True, places_words=True, names_image=True),
     "hocr": Format(".hocr", hocr.write, hocr.join, holds_characters=True, places_words=True),
     "pdf": Format(".pdf", pdf.write, pdf.join, places_words=True, needs="pikepdf"),
-    "html": Format(".html", html.write, html.join),
+    "html": Format(".html", html.write, html.join, suffixes=(".htm",)),
 }
 
 
