@@ -8,17 +8,22 @@ from hwr import bundled, config, networks
 from hwr.checkpoint import Checkpoint, Part
 from hwr.config import decoder_settings
 from hwr.decoding import language_model, lexicon
-from hwr.loading import load_checkpoint, stored_types
+from hwr.loading import check_sizes, load_checkpoint, stored_types
 
 
-def describe(model: str | Path) -> dict[str, Any]:
+def describe(model: str | Path, config_path: str | Path | None = None) -> dict[str, Any]:
     """Everything known about a checkpoint, as JSON values.
 
     Args:
         model: The name of a bundled model, or a file.
+        config_path: The recipe of a bare `.params`, for its image size; None: the original system on IAM lines.
+
+    Raises:
+        Error: The file can't be loaded, or is no bare `.params` and has its own config.
     """
     path = bundled.model(model)
-    loaded = load_checkpoint(path)
+    check_sizes(path, config_path)
+    loaded = load_checkpoint(path, config.load(config_path) if config_path else None)
     scores = {key: value for key, value in loaded.scores.items() if key != "trained_on"}
     trained_on = loaded.scores.get("trained_on", [])
     tree = config.to_dict(loaded.config)

@@ -114,6 +114,12 @@ def check_root(data: Data, name: str) -> None:
         )
 
 
+def check_sizes(path: str | Path, config_path: str | Path | None) -> None:
+    """Refuse a config that is to give the image size of a checkpoint which stores its own."""
+    if config_path is not None and not str(path).endswith(".params"):
+        raise Error(f"--config gives a bare .params its image size; {path} has its own")
+
+
 def _refuse_other_engines(path: Path, given: Given) -> None:
     for key, allowed in (("name", ("onnx", "auto")), ("precision", ("fp32", "auto"))):
         if (value := given.keys("engine").get(key)) is not None and value not in allowed:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import checkpoint, config, data, gluon_params
+from hwr import checkpoint, config, data, engines, gluon_params
 from hwr.cli import main
 from hwr.loading import settings_for
 
@@ -109,6 +109,24 @@ def test_evaluate_takes_a_bare_params(trained: Path, drawn: Path, tmp_path: Path
     wrong = hwr("evaluate", "--checkpoint", tmp_path / "line.params", *sets(f"data.root={drawn}"))
     assert wrong.exit_code == 2
     assert "trained on another image size than 60 x 800; name its config with --config" in wrong.output
+
+
+def test_a_bare_params_of_words_is_described_and_exported(tmp_path: Path) -> None:
+    """Its image size, 30 x 140, is in the recipe only."""
+    network = ["model.hidden=8", "model.layers=1", "model.pretrained=none"]
+    words = config.load("iam_word", network)
+    path, out = tmp_path / "words.params", tmp_path / "words.safetensors"
+    gluon_params.write(path, engines.trainer(words, 81).weights())
+    for command in (["info"], ["export", "--format", "safetensors"]):
+        assert "than 60 x 800; name its config with --config" in hwr(*command, path).stderr
+    assert "height 30, width 140" in hwr("info", path, "--config", "iam_word").stdout
+    assert hwr("export", path, "--config", "iam_word", "--format", "safetensors").exit_code == 0
+    loaded = checkpoint.load(out)
+    assert (loaded.config.image, loaded.config.model) == (words.image, words.model)
+    assert "height 30, width 140" in hwr("info", out).stdout
+    for command in (["info"], ["export", "--format", "safetensors", "--out", tmp_path / "b.safetensors"]):
+        refused = hwr(*command, out, "--config", "iam_word")
+        assert (refused.exit_code, "words.safetensors has its own" in refused.stderr) == (2, True)
 
 
 def test_evaluate_with_another_config_keeps_the_network(trained: Path, drawn: Path, tmp_path: Path) -> None:

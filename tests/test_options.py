@@ -556,6 +556,9 @@ def _augment(world: World) -> None:
     world.refuses("no such folder", "augment", "--config", path, "--out", world.folder / "gone/sheet.png")
 
 
+elsewhere("test_cli.py::test_a_bare_params_of_words_is_described_and_exported", "info --config", "export --config")
+
+
 @check("info checkpoint", "info --json")
 def _info(world: World) -> None:
     assert json.loads(world.hwr("info", world.model, "--json").stdout)["file"] == str(world.model)

@@ -8,25 +8,35 @@ from hwr import Error
 from hwr.cli.options import Command, examples
 from hwr.system.terminal import echo
 
+sizes_option = click.option(
+    "--config",
+    "config_path",
+    metavar="FILE",
+    help="The recipe of a bare .params, for its image size, such as iam_word (default: that of iam_line).",
+)
+
 
 @click.command(cls=Command)
 @click.argument("checkpoint", metavar="CHECKPOINT")
+@sizes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @examples("""
     hwr info runs/iam_line/best.safetensors
     hwr info models/handwriting_line8.params --json
+    hwr info words.params --config iam_word
 """)
-def info(checkpoint: str, as_json: bool) -> None:
+def info(checkpoint: str, config_path: str | None, as_json: bool) -> None:
     """Describe a checkpoint: its network, alphabet, data, scores and decoder."""
     from hwr import describe
     from hwr.system.json_text import to_json
 
-    about = describe.describe(checkpoint)
+    about = describe.describe(checkpoint, config_path)
     echo(to_json(about) if as_json else describe.table(about))
 
 
 @click.command(cls=Command)
 @click.argument("checkpoint", metavar="CHECKPOINT")
+@sizes_option
 @click.option("--format", "kind", type=click.Choice(["onnx", "torchscript", "params", "safetensors"]), required=True)
 @click.option(
     "--out",
@@ -43,9 +53,10 @@ def info(checkpoint: str, as_json: bool) -> None:
     hwr export runs/iam_line/best.safetensors --format onnx
     hwr export runs/iam_line/best.safetensors --format onnx --quantize int8 --out small.onnx
     hwr export runs/iam_line/best.safetensors --format params --out line.params
+    hwr export words.params --config iam_word --format safetensors
     hwr predict --checkpoint runs/iam_line/best.onnx line.png
 """)
-def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -> None:
+def export(checkpoint: str, config_path: str | None, kind: str, out: Path | None, quantize: str | None) -> None:
     """Export a checkpoint for other programs, and check that its outputs stay the same.
 
     ONNX and TorchScript map (N, H, W) uint8 pixels (with arch crnn also (N,) int64 widths) to (N, T, C) logits, for any
@@ -53,15 +64,16 @@ def export(checkpoint: str, kind: str, out: Path | None, quantize: str | None) -
     """
     from hwr.engines.export import FORMATS
     from hwr.engines.export import export as run
-    from hwr.loading import settings_for
+    from hwr.loading import check_sizes, settings_for
 
     if Path(checkpoint).suffix == ".onnx":
         raise Error(f"{checkpoint} is an exported network; export its .safetensors")
+    check_sizes(checkpoint, config_path)
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
     if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
         raise Error(f"{out} is the checkpoint itself; name another file with --out")
     loaded, settings = settings_for(
-        checkpoint, None, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch"), decodes=False
+        checkpoint, config_path, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch"), decodes=False
     )
     away = run(loaded, settings, out, kind, quantize)
     what = "weights" if kind in ("params", "safetensors") else "logits"
