@@ -18,7 +18,7 @@ from hwr.data.formats.xml import children, descendants
 from hwr.decoding.transcript import DOUBTFUL
 from hwr.images import load
 from hwr.pages import segment
-from hwr.pages.align import AlignedPage, Table
+from hwr.pages.align import AlignedPage, table_of_lines
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.predict import on_page
 from hwr.pages.sources import Target
@@ -117,7 +117,7 @@ def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], mod
     assert "exists already" in align(tmp_path, model, "--out", out, "--format", "table", exit_code=2).stderr
     # An interrupted run leaves nothing that reads as a smaller table.
     before = set(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt), Table(tmp_path / "interrupted"):
+    with pytest.raises(KeyboardInterrupt), table_of_lines(tmp_path / "interrupted"):
         raise KeyboardInterrupt
     assert set(tmp_path.iterdir()) == before
 
@@ -210,8 +210,8 @@ def test_turned_lines_are_cut_as_they_are_read(lines: list[Line], tmp_path: Path
     region = corners((0, 0, height - 1, width - 1))
     up = ((height - 6, width - 2), (height - 6, 2))
     line = PageLine(text="text", confidence=1.0, id="l", region=region, baseline=up)
-    with Table(tmp_path / "table") as table:
-        table.add(AlignedPage(tmp_path / "p.png", None, PageReading(tmp_path / "p.png", (line,))))
+    with table_of_lines(tmp_path / "table") as add:
+        add(AlignedPage(tmp_path / "p.png", None, PageReading(tmp_path / "p.png", (line,))))
     (row,) = (tmp_path / "table/metadata.jsonl").read_text().splitlines()
     assert np.array_equal(load.read(tmp_path / "table" / json.loads(row)["file_name"]), pixels)
     target = Target(tmp_path / "p.png", region, up)

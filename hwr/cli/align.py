@@ -131,27 +131,28 @@ def _write(
     from tqdm import tqdm
 
     from hwr.pages import write
-    from hwr.pages.align import Table, kept
+    from hwr.pages.align import kept, table_of_lines
     from hwr.pages.outputs import FORMATS
 
     with contextlib.ExitStack() as stack:
         if kind == _TABLE:
-            table, format, where = stack.enter_context(Table(paths[1])), None, write.Places()
+            add = stack.enter_context(table_of_lines(paths[1]))
         else:
-            table, format = None, FORMATS[kind]
-            where = write.places(kind, f"{paths[1]}/", paths[:1], files)
+            format, where = FORMATS[kind], write.places(kind, f"{paths[1]}/", paths[:1], files)
             write.check(where, format, files)
             write.check_existing(where, format, files)
+
+            def add(page: "AlignedPage") -> None:
+                write.write(where.of(page.source), format, page.page)
+
         done = []
         with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
             for page in pages:
                 bar.update()
                 less = kept(page, min_score)
                 try:
-                    if page.alignment.lines and format is not None:
-                        write.write(where.of(page.source), format, less.page)
-                    elif page.alignment.lines and table is not None:
-                        table.add(less)
+                    if page.alignment.lines:
+                        add(less)
                 except Error as error:
                     page = replace(page, errors=(*page.errors, str(error)))
                 for reason in page.errors:

@@ -1,17 +1,16 @@
 """Page transcripts without line breaks -> the text of each line of the pages."""
 
-import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from hwr import Error
-from hwr.data.formats import writing
+from hwr.data.formats import table, writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import documents, load
@@ -190,8 +189,9 @@ def kept(page: AlignedPage, least: float) -> AlignedPage:
     return replace(page, page=replace(page.page, lines=lines))
 
 
-class Table:
-    """Writes lines with text as a table: metadata.jsonl with line images, as datasets are read.
+@contextmanager
+def table_of_lines(out: Path) -> Iterator[Callable[[AlignedPage], None]]:
+    """Yield a function that adds a page's lines with text to a table: metadata.jsonl with line images, to train on.
 
     The folder appears when the table is complete.
 
@@ -199,34 +199,22 @@ class Table:
         out: An empty or new folder.
 
     Raises:
-        Error: On entering: the folder holds something. On leaving: it can't be written.
+        Error: The folder holds something, or can't be written.
     """
+    rows, names = list[dict[str, Any]](), writing.Names()
+    with new_folder(out) as folder:
+        (folder / "images").mkdir()
 
-    def __init__(self, out: Path) -> None:
-        self.rows, self.names = list[dict[str, Any]](), writing.Names()
-        self._place = new_folder(out)
+        def add(page: AlignedPage) -> None:
+            lines = [line for line in page.page.lines if line.text]
+            stem = documents.display_name(page.source)
+            regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
+            cuts = load.read_lines(page.page.image, regions, page.page.upright, baselines)
+            for line, pixels in zip(lines, cuts, strict=True):
+                id = f"{stem}/{line.id}"
+                name = f"images/{writing.free_name(id, 'line', names)}.png"
+                writing.save_image(pixels, folder / name)
+                rows.append({"file_name": name, "text": line.text, "id": id, "score": round(line.confidence, 4)})
 
-    def __enter__(self) -> "Table":
-        self.out = self._place.__enter__()
-        (self.out / "images").mkdir()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
-            (self.out / "metadata.jsonl").write_text(content, encoding="utf-8", errors="backslashreplace")
-        self._place.__exit__(*error)
-
-    def add(self, page: AlignedPage) -> None:
-        """Write the images of a page's lines, and keep their rows."""
-        lines = [line for line in page.page.lines if line.text]
-        stem = documents.display_name(page.source)
-        regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
-        cuts = load.read_lines(page.page.image, regions, page.page.upright, baselines)
-        for line, pixels in zip(lines, cuts, strict=True):
-            if isinstance(pixels, Error):
-                raise pixels
-            name = f"images/{writing.free_name(f'{stem}-{line.id}', 'line', self.names)}.png"
-            Image.fromarray(pixels).save(self.out / name)
-            row = {"file_name": name, "text": line.text, "id": f"{stem}/{line.id}"}
-            self.rows.append(row | {"score": round(line.confidence, 4)})
+        yield add
+        table.write_rows(folder, rows)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -198,12 +198,18 @@ def _cell(row: dict[str, Any], names: tuple[str, ...], source: str) -> str:
 
 def write(dataset: Dataset, out: Path) -> None:
     """Write a dataset as metadata.jsonl with its images, as Hugging Face's datasets reads it."""
-    names = writing.file_names(dataset)
-    rows = [(part, line) for part in PARTS for line in dataset.part(part)]
+    images = {id: f"images/{name}.png" for id, name in writing.file_names(dataset).items()}
+    rows = [
+        {"file_name": images[line.id], "text": line.text, "split": part, "writer": line.writer, "id": line.id}
+        for part in PARTS
+        for line in dataset.part(part)
+    ]
+    write_rows(out, rows)
+    writing.save_images((line, out / images[line.id]) for line in dataset.lines)
+
+
+def write_rows(out: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write metadata.jsonl; the key `file_name` of a row leads from there to its image."""
     # An id may come from a file name that is not UTF-8; JSON has escapes for it.
     with open(out / "metadata.jsonl", "w", encoding="utf-8", errors="backslashreplace") as file:
-        for part, line in rows:
-            name = f"images/{names[line.id]}.png"
-            row = {"file_name": name, "text": line.text, "split": part, "writer": line.writer, "id": line.id}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    writing.save_images((line, out / f"images/{names[line.id]}.png") for _, line in rows)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
