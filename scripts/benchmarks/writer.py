@@ -15,6 +15,7 @@ from hwr import Error, config
 from hwr.config import Data
 from hwr.data import Line
 from hwr.data import read as read_dataset
+from hwr.data.formats import pairs
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
 from hwr.images import load
@@ -115,7 +116,7 @@ def _tuned(lines: Sequence[Line], more: Sequence[Line], checkpoint: str, overrid
         part.mkdir(parents=True, exist_ok=True)
         path = part / f"{number:04}{line.image.suffix}"
         path.symlink_to(line.image.resolve())
-        path.with_suffix(".gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+        pairs.write_text(path, line.text)
     if len(more) >= LEAST_UNCHECKED and len(lines) * (1 - VALIDATION) <= FEW:
         (folder / "more").mkdir()
         for number, line in enumerate(more):

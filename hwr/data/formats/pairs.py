@@ -96,5 +96,10 @@ def write(dataset: Dataset, out: Path) -> None:
     names = writing.file_names(dataset)
     writing.save_images((line, out / f"{names[line.id]}.png") for line in dataset.lines)
     for line in dataset.lines:
-        (out / f"{names[line.id]}{SUFFIX}").write_text(f"{line.text}\n", encoding="utf-8")
+        write_text(out / f"{names[line.id]}.png", line.text)
     writing.lists(dataset, out, names)
+
+
+def write_text(image: Path, text: str) -> None:
+    """Write the text of a line image beside it."""
+    image.with_suffix(SUFFIX).write_text(f"{text}\n", encoding="utf-8")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hwr import Error
 from hwr.alphabet import Alphabet
 from hwr.data import unusable
+from hwr.data.formats import pairs, writing
 from hwr.images import load, prepare
 from hwr.images.batches import unwritable
 from hwr.recognizer import Recognizer
@@ -103,9 +103,9 @@ def write(lines: Lines, recognizer: Recognizer, out: Path) -> None:
                 if fault or isinstance(cut, Error):
                     skipped.append(f"{page.name}: line {line.id}: {fault}")
                     continue
-                name = f"{page.id}-{number:04}"
-                Image.fromarray(cut).save(out / part / f"{name}.png")
-                (out / part / f"{name}.gt.txt").write_text(f"{line.text}\n", encoding="utf-8")
+                image = out / part / f"{page.id}-{number:04}.png"
+                writing.save_image(cut, image)
+                pairs.write_text(image, line.text)
         if not any((out / part).iterdir()):
             raise Error(f"no line is left to train with: {'; '.join(skipped[:3])}")
     (out / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
@@ -121,7 +121,7 @@ def write_unchecked(lines: Sequence[tuple[PageState, LineState]], out: Path) -> 
         cuts = _cut(own)
         for number, cut in enumerate(cuts):
             if not isinstance(cut, Error):
-                Image.fromarray(cut).save(out / f"{id}-{number:04}.png")
+                writing.save_image(cut, out / f"{id}-{number:04}.png")
 
 
 def _cut(own: Sequence[tuple[PageState, LineState]]) -> list[np.ndarray | Error]:

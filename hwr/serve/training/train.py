@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error, config
+from hwr.data import PARTS, Dataset, formats
 from hwr.evaluation import metrics
 from hwr.evaluation.metrics import Score
 from hwr.images import load
@@ -61,14 +62,15 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
         lines.write_unchecked(lines.unchecked(project, _most(models, len(divided.train))), run / UNCHECKED)
         lines.write(divided, reader.recognizer, run / "lines.new")
         os.replace(run / "lines.new", data)
-    counts: dict[str, Any] = {part: len(list((data / part).glob("*.gt.txt"))) for part in ("train", "val", "test")}
+    dataset = formats.read(config.Data(root=str(data), format="gt"))
+    counts: dict[str, Any] = {part: len(dataset.part(part)) for part in PARTS}
     counts["skipped"] = json.loads((data / "skipped.json").read_text(encoding="utf-8"))
     counts["unchecked"] = len(list((run / UNCHECKED).glob("*.png")))
     minutes = work.job.about.get("minutes")
     overrides = _overrides(models, data, counts, minutes)
     _run(run / "run", overrides, work, counts)
     work.progress({"stage": "judging", **counts})
-    model, content = _judge(models, reader, data, run / "run" / "best.safetensors", counts)
+    model, content = _judge(models, reader, dataset, run / "run" / "best.safetensors")
     models.add(model, content)
     epochs = _history(run / "run")
     if model.accepted:
@@ -184,12 +186,9 @@ def _history(out: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _judge(models: Models, reader: Reader, data: Path, best: Path, counts: dict[str, Any]) -> tuple[Trained, bytes]:
+def _judge(models: Models, reader: Reader, dataset: Dataset, best: Path) -> tuple[Trained, bytes]:
     """Read the lines held back with the model that reads now and with the new one."""
-    texts, cuts = [], []
-    for path in sorted((data / "test").glob("*.gt.txt")):
-        texts.append(path.read_text(encoding="utf-8").strip())
-        cuts.append(load.read(path.with_name(path.name.removesuffix(".gt.txt") + ".png")))
+    texts, cuts = [line.text for line in dataset.test], [load.read(line.image) for line in dataset.test]
     content = best.read_bytes()
     new = _loaded(models, best)
 
@@ -199,7 +198,7 @@ def _judge(models: Models, reader: Reader, data: Path, best: Path, counts: dict[
 
     before = reader.call(read, LATER).result()
     after = reader.call(lambda _: read(new), LATER).result()
-    trained_on = counts["train"] + counts["val"]
+    trained_on = len(dataset.train) + len(dataset.val)
     return judged(models.new_name(), trained_on, before, after, gain(before, after), len(texts)), content
 
 
