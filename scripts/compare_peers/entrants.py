@@ -17,6 +17,7 @@ from compare_peers.task import Entrant, Failed, Task
 from hwr import config
 from hwr.data import Line
 from hwr.data import read as read_dataset
+from hwr.data.formats import writing
 from hwr.evaluation import metrics
 
 
@@ -146,6 +147,6 @@ def few(data: config.Data, out: Path, lines: dict[str, int]) -> list[str]:
     for part, number in lines.items():
         all_: list[Line] = dataset.part(part)
         some = [all_[i].id for i in sorted(set(np.linspace(0, len(all_) - 1, number).astype(int).tolist()))]
-        (out / "lists" / f"{part}.txt").write_text("\n".join(some) + "\n", encoding="utf-8")
+        writing.id_list(out / "lists" / f"{part}.txt", some)
         keys.append(f"data.{part}=[{part}]")
     return keys

@@ -17,7 +17,7 @@ from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line, disk, splits
 from hwr.data.formats import iam_images, writing, xml
 from hwr.data.formats.contents import Contents
-from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, read_forms, transcription
+from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, new_form, read_forms, transcription
 
 LAYOUT = "IAM's: its forms in xml/ and its images in lines/ (`hwr iam download`, `hwr synth`)"
 TAG = "form"
@@ -279,9 +279,7 @@ def write(dataset: Dataset, out: Path) -> None:
     (out / "xml").mkdir()
     ids: dict[str, str] = {}
     for form, lines in tqdm(forms.items(), "writing", unit="form", disable=None, leave=False):
-        root = xml.new(TAG, "")
-        root.attrib.update({"id": form, "writer-id": lines[0].writer})
-        part = xml.add(root, "handwritten-part")
+        root, part = new_form(form, lines[0].writer)
         for number, line in enumerate(lines):
             ids[line.id] = f"{form}-{number:02d}"
             xml.add(part, "line", id=ids[line.id], text=_escaped(line.text))

@@ -192,6 +192,13 @@ def _element(element: Any, path: Path, seen: dict[str, str]) -> Entry:
     return Entry(id, text, source, tuple(_element(word, path, seen) for word in element.iterchildren("word")))
 
 
+def new_form(id: str, writer: str) -> tuple[Any, Any]:
+    """The root element of a new form, and the element in it that the lines belong to."""
+    root = xml.new("form", "")
+    root.attrib.update({"id": id, "writer-id": writer})
+    return root, xml.add(root, "handwritten-part")
+
+
 # --- ascii ---
 
 

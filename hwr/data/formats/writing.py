@@ -84,4 +84,4 @@ def lists(dataset: Dataset, out: Path, ids: Mapping[str, str]) -> None:
 
 def id_list(path: Path, ids: list[str]) -> None:
     """Write a list of ids, one a row."""
-    path.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+    path.write_text("".join(f"{id}\n" for id in ids), encoding="utf-8", newline="\n")

@@ -6,18 +6,20 @@ It is drawn, not written: a model that reads it shows that the program works, an
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from hwr import Error
+from hwr.data.formats import writing, xml
 from hwr.data.formats.iam import LISTS, OFFICIAL
+from hwr.data.formats.iam_forms import new_form
 from hwr.data.synth.lines import Fonts, Sample, Strokes
 from hwr.data.synth.relaid import Relaid
 from hwr.data.synth.text import tokens
-from hwr.system.atomic import new_folder, replacing
+from hwr.system.atomic import new_folder
 from hwr.system.processes import MANY, pool
 
 Source = Strokes | Fonts | Relaid
@@ -129,8 +131,7 @@ def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: 
     form = f"{prefix}-{numbers[0] // LINES_PER_FORM:03d}"
     folder = root / "lines" / prefix / form
     folder.mkdir(parents=True)
-    tree = ElementTree.Element("form", {"id": form, "writer-id": f"w{writer + 1:04d}"})
-    part = ElementTree.SubElement(tree, "handwritten-part")
+    tree, part = new_form(form, f"w{writer + 1:04d}")
     rows: list[str] = []
     top, widest = MARGIN, 0  # top: where the next line stands on the page, px
     for place, number in enumerate(numbers):
@@ -140,8 +141,7 @@ def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: 
         id = f"{form}-{place:02d}"
         quality = [cv2.IMWRITE_WEBP_QUALITY, 90] if suffix == ".webp" else []
         (folder / f"{id}{suffix}").write_bytes(cv2.imencode(suffix, sample.image, quality)[1].tobytes())
-        line = {"id": id, "text": text, "threshold": str(sample.threshold), "segmentation": "ok"}
-        element = ElementTree.SubElement(part, "line", line)
+        element = xml.add(part, "line", id=id, text=text, threshold=sample.threshold, segmentation="ok")
         count = len(text.replace(" ", ""))
         if sample.boxes is not None:
             _add_words(element, id, text, sample.boxes + np.array([MARGIN, top, 0, 0]))
@@ -151,18 +151,17 @@ def _write_form(root: Path, draw: Callable[[int], Sample], suffix: str, writer: 
         top, widest = top + height, max(widest, width)
     tree.set("width", str(widest + 2 * MARGIN))
     tree.set("height", str(top + MARGIN))
-    ElementTree.indent(tree)
-    ElementTree.ElementTree(tree).write(root / "xml" / f"{form}.xml", encoding="UTF-8", xml_declaration=True)
+    (root / "xml" / f"{form}.xml").write_bytes(xml.text(tree))
     return rows
 
 
-def _add_words(line: ElementTree.Element, id: str, text: str, boxes: np.ndarray) -> None:
+def _add_words(line: Any, id: str, text: str, boxes: np.ndarray) -> None:
     done = 0
     for number, token in enumerate(tokens(text)):
         # IAM has the part of speech here; XX is the Penn Treebank's tag for a word whose part is unknown.
-        word = ElementTree.SubElement(line, "word", {"id": f"{id}-{number:02d}", "text": token, "tag": "XX"})
-        for box in boxes[done : done + len(token)]:
-            ElementTree.SubElement(word, "cmp", dict(zip(("x", "y", "width", "height"), map(str, box), strict=True)))
+        word = xml.add(line, "word", id=f"{id}-{number:02d}", text=token, tag="XX")
+        for x, y, width, height in boxes[done : done + len(token)]:
+            xml.add(word, "cmp", x=x, y=y, width=width, height=height)
         done += len(token)
 
 
@@ -177,6 +176,5 @@ def _write_lists(root: Path, rows: list[list[str]]) -> None:
     bounds = [0, train, train + few, train + 2 * few, len(rows)]
     (root / LISTS).mkdir()
     for name, start, end in zip(OFFICIAL, bounds, bounds[1:], strict=False):
-        with replacing(root / LISTS / f"{name}.txt") as temporary:
-            ids = "".join(f"{row.split()[0]}\n" for writer in rows[start:end] for row in writer)
-            temporary.write_text(ids, encoding="utf-8", newline="\n")
+        ids = [row.split()[0] for writer in rows[start:end] for row in writer]
+        writing.id_list(root / LISTS / f"{name}.txt", ids)
