@@ -89,7 +89,7 @@ def test_word_lists(tmp_path: Path) -> None:
     assert lexicon.split("L'ab-été, 12 Ça") == ["l", "ab", "été", "ça"]
     path = tmp_path / "words.txt"
     path.write_text("\ufeffab\nc'a\nzz\n", encoding="utf-8")
-    assert lexicon.read(path, alphabet).is_word.sum() == 3  # ab, c and a; the alphabet can't write zz
+    assert lexicon.read(path, alphabet).trie.is_word.sum() == 3  # ab, c and a; the alphabet can't write zz
     path.write_text("zz\n")
     with pytest.raises(Error, match="no words that the alphabet can write"):
         lexicon.read(path, alphabet)

@@ -271,15 +271,15 @@ def test_words_with_unusual_case_mappings_are_in_the_list() -> None:
     found = lexicon.build(words, alphabet)
 
     def known(word: str) -> bool:
-        at = 0
+        trie, at = found.trie, 0
         for c in word:
-            own = found.letter[alphabet.characters.index(c)]
-            entries = range(found.first[at], found.first[at + 1])
-            node = [found.node[e] for e in entries if found.entry[e] == own]
+            own = trie.letter[alphabet.characters.index(c)]
+            entries = range(trie.first[at], trie.first[at + 1])
+            node = [trie.node[e] for e in entries if trie.entry[e] == own]
             if not node:
                 return False
             at = node[0]
-        return bool(found.is_word[at])
+        return bool(trie.is_word[at])
 
     for word in (*words, "Stra\u1e9ee", "strasse", "fin", "so", "\u03c3\u03c3"):
         assert known(word), word

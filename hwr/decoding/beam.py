@@ -19,7 +19,7 @@ from hwr.alphabet import Alphabet
 from hwr.decoding import compiled as compilation
 from hwr.decoding import lexicon as lexicons
 from hwr.decoding.greedy import check_finite
-from hwr.decoding.lexicon import Lexicon
+from hwr.decoding.lexicon import Lexicon, Trie
 from hwr.decoding.ngram import LM, START
 
 
@@ -56,16 +56,6 @@ class Weights(NamedTuple):
     lm: float
     length_bonus: float
     unknown_penalty: float
-
-
-class Trie(NamedTuple):
-    """A word list; the arrays are those of `Lexicon`."""
-
-    letter: np.ndarray
-    first: np.ndarray
-    entry: np.ndarray
-    node: np.ndarray
-    is_word: np.ndarray
 
 
 class Model(NamedTuple):
@@ -128,26 +118,23 @@ def search(
     if logits.ndim != 3 or logits.shape[2] != alphabet.classes:
         raise Error(f"logits of shape {logits.shape} do not fit an alphabet of {alphabet.classes} classes")
     check_finite(logits)
-    _check(beam, n_best, prune, margin, lm, lm_weight, length_bonus, lexicon, unknown_penalty)
+    if not 0 <= prune < 1:
+        raise Error(f"prune={prune} must be at least 0 and below 1")
+    least = math.log(prune) if prune else -math.inf
+    limits = Limits(beam, n_best, float(margin), least, alphabet.characters.find(" ") if edges else -1)
+    weights = Weights(float(lm_weight), float(length_bonus), float(unknown_penalty))
+    _check(limits, weights, lm, lexicon)
     if not len(logits):
         return []
-    words = lexicon or _no_words(alphabet)
     values = np.ascontiguousarray(logits, np.float32)
-    limits = Limits(
-        beam,
-        n_best,
-        float(margin),
-        math.log(prune) if prune else -math.inf,
-        alphabet.characters.find(" ") if edges else -1,
-    )
-    weights = Weights(float(lm_weight), float(length_bonus), float(unknown_penalty))
-    trie = Trie(words.letter, words.first, words.entry, words.node, words.is_word)
+    trie = (lexicon or _no_words(alphabet)).trie
     if compilation.is_used(len(logits)) if compiled is None else compiled:
         found, lengths, scores = _compiled(values, limits, weights, trie, model(lm, alphabet), threads)
     else:
         from hwr.decoding import beam_arrays
 
-        found, lengths, scores = beam_arrays.search(values, limits, weights, trie, lm, alphabet)
+        arrays = beam_arrays.model(lm, alphabet)
+        found, lengths, scores = beam_arrays.Search(values, limits, weights, trie, arrays).run()
     return [
         [
             Hypothesis(alphabet.decode(found[n, k, : lengths[n, k]]), *map(float, scores[n, k]))
@@ -158,32 +145,20 @@ def search(
     ]
 
 
-def _check(
-    beam: int,
-    n_best: int,
-    prune: float,
-    margin: float,
-    lm: LM | None,
-    lm_weight: float,
-    length_bonus: float,
-    lexicon: Lexicon | None,
-    unknown_penalty: float,
-) -> None:
+def _check(limits: Limits, weights: Weights, lm: LM | None, lexicon: Lexicon | None) -> None:
     """Refuse settings that are out of range or contradict each other."""
-    if not 1 <= n_best <= beam:
-        raise Error(f"the number of readings ({n_best}) must be between 1 and the beam width ({beam})")
-    if unknown_penalty and lexicon is None:
-        raise Error(f"unknown_penalty={unknown_penalty} needs a word list")
-    if not 0 <= unknown_penalty < math.inf:
-        raise Error(f"unknown_penalty={unknown_penalty} must be at least 0")
-    if not (0 <= lm_weight < math.inf and math.isfinite(length_bonus) and 0 <= prune < 1):
-        raise Error(
-            f"lm_weight={lm_weight} must be >= 0, length_bonus={length_bonus} finite, prune={prune} at least 0 and below 1"
-        )
-    if not margin >= 0:
-        raise Error(f"margin={margin} must be at least 0")
-    if lm_weight and lm is None:
-        raise Error(f"lm_weight={lm_weight} needs a language model")
+    if not 1 <= limits.n_best <= limits.beam:
+        raise Error(f"the number of readings ({limits.n_best}) must be between 1 and the beam width ({limits.beam})")
+    if weights.unknown_penalty and lexicon is None:
+        raise Error(f"unknown_penalty={weights.unknown_penalty} needs a word list")
+    if not 0 <= weights.unknown_penalty < math.inf:
+        raise Error(f"unknown_penalty={weights.unknown_penalty} must be at least 0")
+    if not (0 <= weights.lm < math.inf and math.isfinite(weights.length_bonus)):
+        raise Error(f"lm_weight={weights.lm} must be >= 0, length_bonus={weights.length_bonus} finite")
+    if not limits.margin >= 0:
+        raise Error(f"margin={limits.margin} must be at least 0")
+    if weights.lm and lm is None:
+        raise Error(f"lm_weight={weights.lm} needs a language model")
 
 
 def _compiled(

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hwr.alphabet import Alphabet
-from hwr.decoding.beam import Limits, Trie, Weights
+from hwr.decoding.beam import Limits, Weights
+from hwr.decoding.lexicon import Trie
 from hwr.decoding.ngram import END, LM, START
 
 # Columns of `Texts.numbers`. The paths of a text that end with a blank are summed separately from the others. LM_INSIDE is the
@@ -56,26 +57,17 @@ class Model(NamedTuple):
     tokens: np.ndarray
     start: np.ndarray
 
-    @classmethod
-    def of(cls, lm: LM, characters: str) -> "Model":
-        """The model for an alphabet; raises Error like `LM.spelled`."""
-        spelled = lm.spelled(characters)
-        tokens = np.full((len(spelled), max(1, *map(len, spelled))), -1)
-        for row, own in zip(tokens, spelled, strict=True):
-            row[: len(own)] = own
-        return cls(lm, tokens, lm.extend(lm.root, np.full(1, START))[1][0])
-
-
-def search(
-    logits: np.ndarray, limits: Limits, weights: Weights, trie: Trie, lm: LM | None, alphabet: Alphabet
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Search all lines: see `beam_compiled.search`."""
-    return Search(logits, limits, weights, trie, _model(lm, alphabet) if lm else None).run()
-
 
 @functools.lru_cache(maxsize=4)
-def _model(lm: LM, alphabet: Alphabet) -> Model:
-    return Model.of(lm, alphabet.characters)
+def model(lm: LM | None, alphabet: Alphabet) -> Model | None:
+    """Convert the language model for this search, once per model and alphabet; raises Error like `LM.spelled`."""
+    if lm is None:
+        return None
+    spelled = lm.spelled(alphabet.characters)
+    tokens = np.full((len(spelled), max(1, *map(len, spelled))), -1)
+    for row, own in zip(tokens, spelled, strict=True):
+        row[: len(own)] = own
+    return Model(lm, tokens, lm.extend(lm.root, np.full(1, START))[1][0])
 
 
 class Search:

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from hwr.decoding.normal_form import normal_form
 from hwr.system import files
 
 
-@dataclass(frozen=True, eq=False)
-class Lexicon:
-    """A trie for one alphabet. Node 0 is the start of a word.
+class Trie(NamedTuple):
+    """The words of a list. Node 0 is the start of a word.
 
     Attributes:
-        words: Its words, case-folded and sorted.
         letter: (C - 1,) int32: the number of each class's case-folded letter; -1 for characters that separate words
             (spaces, digits, punctuation: `l'eau` is two words, and numbers are not words).
         first: (nodes + 1,) int64: the entries of node n are first[n]:first[n + 1].
@@ -28,12 +26,19 @@ class Lexicon:
         is_word: (nodes,) bool: whether a word may end there.
     """
 
-    words: tuple[str, ...]
     letter: np.ndarray
     first: np.ndarray
     entry: np.ndarray
     node: np.ndarray
     is_word: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """A word list for one alphabet: its words, case-folded and sorted, and their trie."""
+
+    words: tuple[str, ...]
+    trie: Trie
 
 
 def _is_letter(character: str) -> bool:
@@ -82,14 +87,14 @@ def build(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
                 at = children[at][numbers[c]]
             ends.add(at)
     counts = [len(found) for found in children]
-    return Lexicon(
-        tuple(known),
+    trie = Trie(
         np.array(letter, np.int32),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.array([key for found in children for key in found], np.int32),
         np.array([node for found in children for node in found.values()], np.int64),
         np.array([i in ends for i in range(len(children))], bool),
     )
+    return Lexicon(tuple(known), trie)
 
 
 def read(path: str | Path, alphabet: Alphabet) -> Lexicon:
