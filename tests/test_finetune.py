@@ -11,7 +11,7 @@ from hwr.cli import main
 from hwr.config import Config, Decode
 from hwr.decoding import language_model, ngram
 from hwr.images import cache
-from hwr.training import finetune, loop, run_folder, task
+from hwr.training import finetune, loop, run_folder
 from hwr.training.loop import train
 
 from .conftest import TINY, TINY_CRNN
@@ -197,13 +197,13 @@ def test_the_training_texts_are_added_to_the_language_model(tmp_path: Path) -> N
         assert language.model is not None
         return language_model.from_arrays(language.model.arrays, language.model.about).log10("bbbb")
 
-    kept = task._kept(start, known, texts, 0.0, said.append)
-    mixed = task._kept(start, Alphabet(" abcé"), texts, 0.3, said.append)
+    kept = finetune._kept_language(start, known, texts, 0.0, said.append)
+    mixed = finetune._kept_language(start, Alphabet(" abcé"), texts, 0.3, said.append)
     assert log10(mixed) > log10(kept) + 0.5
     assert mixed.model is not None
     assert "é" in language_model.from_arrays(mixed.model.arrays, mixed.model.about).characters
     # Without its texts, a new character can't be expected by the model.
-    assert task._kept(start, Alphabet(" abcé"), texts, 0.0, said.append).model is None
+    assert finetune._kept_language(start, Alphabet(" abcé"), texts, 0.0, said.append).model is None
     assert ["share of 0.3" in line for line in said] == [False, True, False]
 
 
@@ -211,11 +211,11 @@ def test_settings_of_the_decoder_change_the_checkpoints(tmp_path: Path) -> None:
     arrays, about = language_model.to_arrays(ngram.build(["abc acb", "cab bca"] * 5, 3))
     decode = Decode(lm="stored", lm_weight=0.6, length_bonus=1.5, calibration=(1.0, 0.8, 1.0))
     kept = run_folder.Language(decode, Part(arrays, about))
-    assert task._with(kept, {}) is kept
-    wider = task._with(kept, {"beam": 16})
+    assert finetune._with_decoder(kept, {}) is kept
+    wider = finetune._with_decoder(kept, {"beam": 16})
     assert wider.decode == decode.model_copy(update={"beam": 16})
     assert wider.model is kept.model
-    greedy = task._with(kept, {"name": "greedy"})
+    greedy = finetune._with_decoder(kept, {"name": "greedy"})
     assert (greedy.decode.lm, greedy.model) == (None, None)
 
 

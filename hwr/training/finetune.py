@@ -1,18 +1,21 @@
-"""Fine-tuning: initialise from a checkpoint, with its alphabet, a new one, or the union of both."""
+"""Fine-tuning: the config, the alphabet, the weights and the language model of a run that starts from a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwr import Error, alphabet, bundled, config, networks
+from hwr import Error, alphabet, bundled, config, decoding, networks
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint
-from hwr.config import Config, Data
+from hwr.checkpoint import Checkpoint, Part
+from hwr.config import DECODER, Config, Data, Decode, decoder_settings
 from hwr.config.source import Given
+from hwr.decoding import Decoder, language_model, mix
 from hwr.engines import Trainer
 from hwr.loading import load_checkpoint
+from hwr.training import run_folder
+from hwr.training.run_folder import Language
 
 
 def fine_tuning_config(given: Given) -> Config:
@@ -65,8 +68,7 @@ def with_initial_network(settings: Config) -> Config:
         return settings
     if "model" in settings.model_fields_set and settings.model.model_fields_set - {"arch"}:
         return settings
-    path = bundled.model(settings.train.init)
-    own = load_checkpoint(path, settings if path.suffix == ".params" else None).config
+    own = load_checkpoint(bundled.model(settings.train.init), settings).config
     if "model" in settings.model_fields_set and settings.model.arch != own.model.arch:
         return settings  # `load` says what differs
     changes: dict[str, Any] = {"model": own.model, "image": own.image}
@@ -105,8 +107,7 @@ def start(settings: Config, texts: Sequence[str], kept: Path | None = None) -> t
             if getattr(settings.train, key):
                 raise Error(f"train.{key}: applies to fine-tuning only; drop it, or set train.init")
         return alphabet.resolve(settings.data.alphabet, texts), None
-    path = kept or bundled.model(settings.train.init)
-    loaded = load_checkpoint(path, settings if path.suffix == ".params" else None)
+    loaded = load_checkpoint(kept or bundled.model(settings.train.init), settings)
     if loaded.exported:
         raise Error(f"{settings.train.init}: an exported network can't be trained; initialise from its .safetensors")
     known = loaded.alphabet.characters
@@ -155,3 +156,71 @@ def load(engine: Trainer, loaded: Checkpoint, letters: Alphabet) -> None:
         engine.load(weights)
     except Error as error:
         raise Error(f"train.init: the network differs from the checkpoint's: {error}") from None
+
+
+def language(
+    config: Config,
+    out: Path,
+    decoder: Decoder,
+    start: Checkpoint | None,
+    texts: Sequence[str],
+    say: Callable[[str], None],
+) -> Language:
+    """The decoder of the checkpoint that the run starts from, with what the config says of one; or the config's alone.
+
+    It is the config's alone in a run from scratch, or if the config names a language model or a word list. A language
+    model helps a fine-tuned network as it helped before. The validation lines are read without it all the same: they
+    judge the network.
+    """
+    plain = Decode()
+    asked = {key: value for key, value in config.decode.model_dump().items() if value != getattr(plain, key)}
+    if config.train.init and not asked.keys() & {"lm", "words"}:
+        last, share = out / "last.safetensors", config.train.add_texts
+        if start is None and last.exists():
+            start, share = load_checkpoint(last, config), 0.0  # resumed; its language model knows the texts already
+        elif start is None:
+            start = load_checkpoint(run_folder.initial(out) or bundled.model(config.train.init), config)
+        return _with_decoder(_kept_language(start, decoder.alphabet, texts, share, say), asked)
+    changes, model, lexicon = decoding.stored(decoder, config.decode)
+    return Language(config.decode.model_copy(update=changes), model, lexicon)
+
+
+def _with_decoder(language: Language, asked: Mapping[str, Any]) -> Language:
+    """The language with other settings of the decoder."""
+    if not asked:
+        return language
+    own = {key: value for key, value in language.decode.model_dump().items() if value is not None}
+    settings = Decode(**decoder_settings.merge(own, asked, DECODER))
+    return Language(settings, language.model if settings.lm else None, language.lexicon if settings.words else None)
+
+
+def _kept_language(
+    start: Checkpoint, letters: Alphabet, texts: Sequence[str], share: float, say: Callable[[str], None]
+) -> Language:
+    """The decoder of a checkpoint, as far as it suits the characters that the network writes now.
+
+    Args:
+        texts: Added to the language model with weight `share`, 0..1.
+    """
+    decode, model, lexicon = start.config.decode, start.language_model, start.lexicon
+    if share and (model is None or lexicon is not None):
+        say(
+            "note: train.add_texts has no effect: the checkpoint "
+            + ("has a word list" if lexicon else "has no language model")
+        )
+    if model is None and lexicon is None:
+        return Language(decode)
+    old = set(start.alphabet.characters)
+    new = [c for c in letters.characters if c not in old]
+    if model is not None and lexicon is None and share and texts:
+        mixed = mix.add(language_model.from_arrays(model.arrays, model.about), texts, share).lm
+        say(f"the training texts have a share of {share:g} in the checkpoint's language model")
+        return Language(decode, Part(*language_model.to_arrays(mixed)))
+    if new:
+        say(
+            f"note: the language model of the checkpoint is not kept, for it was made without {''.join(new)}; build one with "
+            "hwr lm build, and store it with hwr lm tune"
+        )
+        return Language(Decode(temperature=decode.temperature, greedy_calibration=decode.greedy_calibration))
+    say("the checkpoint's language model is kept; the validation lines are read without it")
+    return Language(decode, model, lexicon)

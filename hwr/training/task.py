@@ -2,24 +2,22 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hwr import Error, alphabet, bundled, data, decoding, engines, networks
+from hwr import Error, alphabet, data, decoding, engines, networks
 from hwr.alphabet import Alphabet
-from hwr.checkpoint import Checkpoint, Part
-from hwr.config import DECODER, Config, Decode, decoder_settings
+from hwr.checkpoint import Checkpoint
+from hwr.config import Config
 from hwr.data import Dataset, Line
 from hwr.data.text import shown
-from hwr.decoding import Decoder, language_model, mix
+from hwr.decoding import Decoder
 from hwr.engines import Trainer
 from hwr.evaluation.evaluate import prepared
 from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
 from hwr.images.geometry import Geometry
-from hwr.loading import load_checkpoint
 from hwr.training import finetune, run_folder, self_training
 from hwr.training.run_folder import Language
 
@@ -125,7 +123,7 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
             + (f"; these characters are new to it: {shown(''.join(new))}" if new else "")
         )
         finetune.load(engine, start, letters)
-    language = _language(config, out, decoder, start, texts, say)
+    language = finetune.language(config, out, decoder, start, texts, say)
     recipe = Recipe(
         geometry, config.train.batch_size, config.train.seed, config.augment, 2 if config.train.consistency else 1
     )
@@ -179,74 +177,6 @@ def _note_squeezed(training: Examples, validation: Examples, geometry: Geometry,
             f"note: {len(lines)} lines are squeezed to image.width, {geometry.width} pixels ({lines[0]}, …); `hwr data summary` "
             "says by how much"
         )
-
-
-def _language(
-    config: Config,
-    out: Path,
-    decoder: Decoder,
-    start: Checkpoint | None,
-    texts: Sequence[str],
-    say: Callable[[str], None],
-) -> Language:
-    """The decoder of the checkpoint that the run starts from, with what the config says of one; or the config's alone.
-
-    It is the config's alone in a run from scratch, or if the config names a language model or a word list. A language
-    model helps a fine-tuned network as it helped before. The validation lines are read without it all the same: they
-    judge the network.
-    """
-    plain = Decode()
-    asked = {key: value for key, value in config.decode.model_dump().items() if value != getattr(plain, key)}
-    if config.train.init and not asked.keys() & {"lm", "words"}:
-        last = out / "last.safetensors"
-        if start is None and last.exists():  # resumed; its language model knows the texts already
-            return _with(_kept(load_checkpoint(last, config), decoder.alphabet, [], 0.0, say), asked)
-        if start is None:
-            start = load_checkpoint(run_folder.initial(out) or bundled.model(config.train.init), config)
-        return _with(_kept(start, decoder.alphabet, texts, config.train.add_texts, say), asked)
-    changes, model, lexicon = decoding.stored(decoder, config.decode)
-    return Language(config.decode.model_copy(update=changes), model, lexicon)
-
-
-def _with(language: Language, asked: Mapping[str, Any]) -> Language:
-    """The language with other settings of the decoder."""
-    if not asked:
-        return language
-    own = {key: value for key, value in language.decode.model_dump().items() if value is not None}
-    settings = Decode(**decoder_settings.merge(own, asked, DECODER))
-    return Language(settings, language.model if settings.lm else None, language.lexicon if settings.words else None)
-
-
-def _kept(
-    start: Checkpoint, letters: Alphabet, texts: Sequence[str], share: float, say: Callable[[str], None]
-) -> Language:
-    """The decoder of a checkpoint, as far as it suits the characters that the network writes now.
-
-    Args:
-        texts: Added to the language model with weight `share`, 0..1.
-    """
-    decode, model, lexicon = start.config.decode, start.language_model, start.lexicon
-    if share and (model is None or lexicon is not None):
-        say(
-            "note: train.add_texts has no effect: the checkpoint "
-            + ("has a word list" if lexicon else "has no language model")
-        )
-    if model is None and lexicon is None:
-        return Language(decode)
-    old = set(start.alphabet.characters)
-    new = [c for c in letters.characters if c not in old]
-    if model is not None and lexicon is None and share and texts:
-        mixed = mix.add(language_model.from_arrays(model.arrays, model.about), texts, share).lm
-        say(f"the training texts have a share of {share:g} in the checkpoint's language model")
-        return Language(decode, Part(*language_model.to_arrays(mixed)))
-    if new:
-        say(
-            f"note: the language model of the checkpoint is not kept, for it was made without {''.join(new)}; build one with "
-            "hwr lm build, and store it with hwr lm tune"
-        )
-        return Language(Decode(temperature=decode.temperature, greedy_calibration=decode.greedy_calibration))
-    say("the checkpoint's language model is kept; the validation lines are read without it")
-    return Language(decode, model, lexicon)
 
 
 def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
