@@ -35,8 +35,6 @@ FEW = 100
 # How the messages of a training begin that say what it does for the next minute.
 STEPS = ("first round", "reading ", "second round")
 
-BATCH_SIZE = 8  # of configs/finetune.yaml
-
 
 def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[str, Any]:
     """Run a training job: train, judge, and use the new model if it reads the lines that were held back better.
@@ -112,7 +110,7 @@ def _overrides(models: Models, data: Path, counts: Mapping[str, Any], minutes: f
     base = models.base if isinstance(models.base, str) else str(models.base.resolve())
     paths = [f"data.root={data}", f"data.cache={data.parent / 'cache'}", f"train.init={base}"]
     limit = [] if minutes is None else [f"train.minutes={minutes}"]
-    size = min(BATCH_SIZE, counts["train"])
+    size = min(config.load(train_process.RECIPE).train.batch_size, counts["train"])
     asked = models.training
     more = [f"self_training.unlabelled={data.parent / UNCHECKED}"] if counts["unchecked"] else []
     if not more and not _names_lines(models):  # no second round, so its other settings have no meaning
