@@ -6,7 +6,7 @@ import { fill, h, percent } from "./dom.js";
 const NAMES = { empty: "not read", unsaved: "not saved" };
 
 /**
- * @param on {accept(text), previous(), uncertain(step), undo(), leave(), changed()}
+ * @param on {accept(text), previous(), next(), uncertain(step), undo(), leave()}
  */
 export function editor(page, alphabet, on) {
   const picture = h("img", { class: "line-picture", alt: "" });
@@ -44,7 +44,6 @@ export function editor(page, alphabet, on) {
   function changed() {
     drawMirror();
     drawAlternatives();
-    on.changed(dirty());
   }
 
   const dirty = () => state.line !== null && input.value !== state.line.text;

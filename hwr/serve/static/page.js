@@ -57,7 +57,7 @@ export async function showPage(bar, main, id) {
   const undoButton = h("button", { title: "Undo (Ctrl Z)", disabled: true, onclick: () => undo() }, "Undo");
   const edit = editor(state.page, model.alphabet, {
     accept: (text) => accept(text), previous: () => step(-1), next: () => step(1), uncertain, undo: () => undo(),
-    leave: () => photo.focus(), changed: () => {},
+    leave: () => photo.focus(),
   });
   const seen = viewer(photo, state.page, api.picture(id, window.innerWidth * devicePixelRatio > 1700 ? 3200 : 1600), {
     choose: (line) => choose(line, true),

@@ -165,7 +165,7 @@ function card(page, view, draw) {
       (page.hits ?? []).slice(0, 3).map((hit) => h("a", { class: "hit", href: `#/page/${page.id}/${encodeURIComponent(hit.id)}` }, hit.text))));
 }
 
-export function jobRow(job) {
+function jobRow(job) {
   const { done = 0, total = 0, stage, epochs = [] } = job.progress;
   const label = job.kind === "read"
     ? `Reading ${total ? `page ${Math.min(done + 1, total)} of ${total}` : "…"}`
