@@ -9,6 +9,7 @@ import pytest
 from hwr import Error, config, decoding
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.decoding import Decoder, Settings, align, beam, greedy, language_model, lexicon, ngram
+from hwr.decoding import decoder as decoder_module
 
 
 def test_the_best_path_against_brute_force(rng: np.random.Generator) -> None:
@@ -201,3 +202,46 @@ def test_more_readings_than_the_decoder_can_give_are_refused() -> None:
     with pytest.raises(Error, match=r"a beam of 4 gives fewer than 5 readings; widen it with --beam 5"):
         Decoder(alphabet, Settings("beam", beam=4)).n_best(logits, 5)
     assert [h.text for h in Decoder(alphabet, Settings("beam")).n_best(logits, 2)[0]] == ["cot", "cat"]
+
+
+def test_readings_that_differ_in_edge_spaces_only_are_one() -> None:
+    """Each is sought as often as it takes to find `n` different ones."""
+    alphabet = Alphabet("ab ")
+    logits = np.zeros((1, 5, 4), np.float32)
+    logits[0, [0, 4], 3] = logits[0, [0, 4], 2] = 5  # a space or nothing at either end
+    logits[0, 1:4] = [[-9, -9, -9, 9], [2, 1, -9, -9], [-9, -9, -9, 9]]
+    decoder = Decoder(alphabet, Settings("beam", beam=16), edge_spaces=True)
+    assert [h.text for h in decoder.n_best(logits, 2)[0]] == ["a", "b"]
+    plain = Decoder(alphabet, Settings("beam", beam=16)).n_best(logits, 4)[0]
+    assert sorted(h.text for h in plain) == [" a", " a ", "a", "a "]
+
+
+def test_improbable_readings_are_given_if_several_are_asked_for() -> None:
+    """The margin of a single reading is 9 nats."""
+    logits = np.array([[[0, -11, -13]]], np.float32)
+    decoder = Decoder(Alphabet("ab"), Settings("beam"))
+    assert [h.text for h in decoder.n_best(logits, 3)[0]] == ["a", "b", ""]
+
+
+@pytest.mark.parametrize(
+    ("seen", "far"),
+    [
+        ({8: "a", 9: "b", 20: "a", 21: "b"}, 4),  # 14 steps for four characters
+        ({8: "a", 10: "b", 12: "a"}, 2),  # at least two
+        ({4: "a", 26: "b"}, 8),  # at most eight
+    ],
+)
+def test_a_language_model_adds_characters_near_what_the_network_sees_only(seen: dict[int, str], far: int) -> None:
+    logits = np.zeros((2, 32, 3), np.float32)
+    logits[:, :, 2] = 3  # blank; the characters are not impossible anywhere
+    for step, character in seen.items():
+        logits[0, step, "ab".index(character)] = 9
+    quiet = decoder_module._quiet(logits, ["".join(seen.values()), ""], 2)
+    near = np.array([min(abs(step - place) for place in seen) <= far for step in range(32)])
+    assert near.any()
+    assert not near.all()
+    assert np.array_equal(quiet[0, near], logits[0, near])
+    assert (quiet[0, ~near].argmax(1) == 2).all()
+    assert (quiet[0, ~near, 2] == 3).all()
+    assert (quiet[0, ~near, :2] < -50).all()
+    assert np.array_equal(quiet[1], logits[1])  # nothing is seen

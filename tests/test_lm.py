@@ -435,6 +435,17 @@ def test_a_pruned_model_is_small_and_sums_to_one(share: float, tmp_path: Path, r
     assert sum(map(small.log10, unseen)) > sum(map(ngram.build(texts, 2).log10, unseen)) or share < 0.5
 
 
+@pytest.mark.parametrize("part", [0.3, 0.8])
+def test_a_pruned_model_sums_to_one_exactly_before_it_is_quantised(part: float, rng: np.random.Generator) -> None:
+    model, times = ngram.count(sentences(rng, 200), 4)
+    losses, below = prune._losses(model, times), prune._below(model)
+    important = losses >= np.quantile(losses[np.isfinite(losses)], part)
+    small = prune._pruned(model, below, prune._kept(model, below, important))
+    assert important.sum() <= sum(small.counts) < sum(model.counts)
+    for state in range(0, len(small.suffix), 10):
+        assert total(small, state) == pytest.approx(1, abs=1e-4)
+
+
 def test_pruning_removes_what_matters_least() -> None:
     """After `a` comes `b`, or anything as often as elsewhere; only the informative n-gram is kept."""
     model, times = ngram.count(["ab" * 30, "cccbaca", "bcacb"], 2)

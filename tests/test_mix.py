@@ -69,6 +69,16 @@ def test_the_best_share_depends_on_the_texts() -> None:
     assert mix.add(lm, NEW[:3], 0.5).share == 0.5
 
 
+def test_the_best_share_is_the_likeliest(rng: np.random.Generator) -> None:
+    """Of all shares, in hundredths."""
+    shares = np.arange(101)[:, None] / 100
+    for power in (1, 3):
+        old, new = rng.uniform(0.01, 1, (2, 2000))
+        new **= power
+        likelihood = np.log((1 - shares) * old + shares * new).mean(1)
+        assert mix._best_share(old, new) == pytest.approx(likelihood.argmax() / 100, abs=0.011)
+
+
 @pytest.mark.parametrize("times", [2, 3])
 def test_repeated_lines_are_held_out_with_their_copies(times: int) -> None:
     """A model knows the lines that it has seen, whatever their share."""

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.decoding import greedy, rough_match, spans, transcript
+from hwr.decoding import greedy, line_breaks, rough_match, spans, transcript
+from hwr.decoding.rough_match import BARRIER
 from hwr.decoding.transcript import Alignment
 
 ALPHABET = Alphabet(ORIGINAL)
@@ -75,6 +76,84 @@ def test_rough_matches(readings: list[str], text: str, expected: list[str | None
     assert [text[span[0] : span[1]].strip() if span else None for span in found] == expected
 
 
+# --- Line breaks
+
+
+def test_no_line_spans_a_barrier(rng: np.random.Generator) -> None:
+    """Even if the line reads just so: the text in between is that of another line."""
+    whole = "the quick brown fox"
+    left = whole.replace("quick ", f"quick{BARRIER}")
+    line = line_breaks.RoughLine(output(whole, rng), len(whole), 0, len(whole))
+    (found,) = line_breaks.decide([line], transcript.prepared(whole, ALPHABET), left, ALPHABET, True)
+    assert found is None or whole[found.start : found.end] in ("the quick", "brown fox")
+    (found,) = line_breaks.decide([line], transcript.prepared(whole, ALPHABET), whole, ALPHABET, True)
+    assert found is not None
+    assert whole[found.start : found.end] == whole
+
+
+Way = tuple[tuple[int, int] | None, ...]
+
+
+def every_way(scored: Sequence[line_breaks._Scored], skips: line_breaks._Skips) -> dict[Way, list[float]]:
+    """The value of each way to give lines parts of the text, for each way to skip the text in between."""
+    last = len(skips.sums) - 1
+    out: dict[Way, list[float]] = {}
+
+    def skipped(start: int, end: int) -> float:
+        cost = skips.sums[end] - skips.sums[start] + skips.parts[start] + skips.parts[end] + line_breaks.SKIP_ANY
+        return 0.0 if start == end else -float(cost)
+
+    def go(place: int, value: float, way: Way) -> None:
+        if len(way) == len(scored):
+            out.setdefault(way, []).append(value + skipped(place, last))
+            return
+        own = scored[len(way)]
+        go(place, value - own.skip, (*way, None))
+        for (s, start), (e, end) in itertools.product(enumerate(own.starts), enumerate(own.nexts)):
+            if place <= start < own.ends[e]:
+                go(int(end), value + skipped(place, int(start)) + own.totals[s, e], (*way, (s, e)))
+
+    go(0, 0.0, ())
+    return out
+
+
+@pytest.mark.parametrize("skip", [4.0, 25.0])
+def test_the_spans_are_the_best_of_all_and_have_their_probability(skip: float, rng: np.random.Generator) -> None:
+    letters, chosen_lines = 7, 0
+    for _ in range(20):
+        scored = []
+        for starts, ends in (([0, 1], [2, 3]), ([2, 3, 4], [4, 5]), ([3, 4, 5], [6, 7])):
+            totals = rng.uniform(-30, 0, (len(starts), len(ends)))
+            totals[np.array(ends) <= np.array(starts)[:, None]] = line_breaks._NEVER
+            hyphens = rng.random(totals.shape) < 0.5
+            ratios = totals + rng.uniform(0, 3, totals.shape)
+            scored.append(
+                line_breaks._Scored(np.array(starts), np.array(ends), np.array(ends), totals, ratios, hyphens, skip)
+            )
+        skips = line_breaks._Skips(
+            line_breaks.SKIP_TEXT * np.arange(letters + 1.0), rng.choice([0.0, line_breaks.SKIP_PART], letters + 1)
+        )
+        ways = every_way(scored, skips)
+        best = line_breaks._best(scored, skips)
+        assert max(ways[tuple(best)]) == pytest.approx(max(map(max, ways.values())))
+        text = transcript.prepared("abcdefg", ALPHABET)
+        total = sum(np.exp(v / line_breaks.TEMPERATURE) for values in ways.values() for v in values)
+        for k, (pick, span) in enumerate(zip(best, line_breaks._probable(scored, best, skips, text), strict=True)):
+            if pick is None:
+                assert span is None
+                continue
+            chosen_lines += 1
+            own = scored[k]
+            assert span is not None
+            assert (span.start, span.end) == (own.starts[pick[0]], own.ends[pick[1]])
+            such = sum(np.exp(v / line_breaks.TEMPERATURE) for way in ways if way[k] == pick for v in ways[way])
+            assert span.sure == pytest.approx(such / total, rel=1e-5)
+            length = span.end - span.start + span.hyphen
+            assert span.fit == pytest.approx(np.exp(own.ratios[pick] / length / line_breaks.TEMPERATURE))
+            assert span.hyphen == own.hyphens[pick]
+    assert chosen_lines > 10
+
+
 # --- Whole pages
 
 
@@ -132,6 +211,15 @@ def test_words_broken_over_lines(rng: np.random.Generator) -> None:
     found = aligned(LINES, " ".join(LINES).replace("sur- vey", "survey"), rng)
     assert texts(found) == LINES
     assert [bool(line.span and line.span.hyphen) for line in found.lines].index(True) == 2
+    # With its hyphen, the line fits as well as if the transcript had it.
+    broken, whole = (
+        aligned(LINES, " ".join(LINES).replace("sur- vey", text), np.random.default_rng(1)).lines[2].span
+        for text in ("survey", "sur- vey")
+    )
+    assert broken is not None
+    assert whole is not None
+    assert (broken.hyphen, whole.hyphen) == (True, False)
+    assert broken.fit == pytest.approx(whole.fit)
     without = [line.replace("sur-", "sur") for line in LINES]
     assert texts(aligned(without, " ".join(LINES).replace("sur- vey", "survey"), rng)) == without
 
