@@ -83,6 +83,19 @@ def test_centred_warps_lose_nothing_of_a_line() -> None:
             assert (out[:, wide:] > 0.99).all()
 
 
+def test_centred_warps_turn_about_the_middle_of_the_line() -> None:
+    """The centre stays, and lines grow and shrink by `scale`, vertically by a quarter of it at most."""
+    warps = centred(still(scale=0.4, shear=0.5, rotate=0.05), np.full(2000, 200), 2000)
+    middle = np.stack([(warps.widths - 1) / 2, np.full(2000, 19.5), np.ones(2000)], 1)
+    np.testing.assert_allclose(np.einsum("nij,nj->ni", warps.matrix, middle), [[99.5, 19.5]] * 2000, atol=1e-3)
+    along, up = 1 / warps.matrix[:, 0, 0], 1 / warps.matrix[:, 1, 1]  # the maps lead back
+    for values, low, high in ((along, 0.6, 1.4), (up, 0.6, 1.1)):
+        assert low - 1e-4 <= values.min() < low + 0.01
+        assert high - 0.01 < values.max() <= high + 1e-4
+    wide = np.ceil(200 * along + 40 * np.abs(warps.matrix[:, 0, 1] * along))
+    assert np.abs(warps.widths - wide).max() <= 1
+
+
 def test_a_lines_warp_does_not_depend_on_the_batch() -> None:
     settings = Augment(p=0.5, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5, rotate=0.1)
     widths = np.array([50, 300, 120])
@@ -133,6 +146,9 @@ def test_the_ranges_of_the_other_augmentations() -> None:
         assert low - 1e-4 <= values.min() < low + 0.02 * (high - low)
         assert high - 0.02 * (high - low) < values.max() <= high + 1e-4
     assert warps.grid.std() == pytest.approx(0.05 * 40, rel=0.02)
+    assert (warps.masks[..., 0] >= 0).all()
+    assert 0.98 * 200 < warps.masks[..., 0].max() <= 200  # anywhere in the line
+    assert warps.masks[..., 0].mean() == pytest.approx(100, rel=0.05)
     # The ends of a long line rise by at most 15 % of the height.
     long = centred(still(rotate=0.3), np.full(500, 2000), 500)
     assert np.abs(long.matrix[:, 1, 0] * 1000).max() == pytest.approx(0.15 * 40, rel=0.02)

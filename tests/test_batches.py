@@ -120,6 +120,10 @@ def test_reading_takes_every_line_once_the_widest_first() -> None:
     assert all(b.warps is None for b in got)
     widths = np.concatenate([b.widths for b in batches.reading(ANY_WIDTH, None, 7, 32)])
     assert widths.tolist() == sorted(WIDE, reverse=True)
+    # Lines that are read in pieces are alone.
+    sizes = [(len(b.index), int(b.widths.max())) for b in batches.reading(ANY_WIDTH, None, 7, 32, widest=692)]
+    assert sizes[:4] == [(1, 713), (1, 706), (1, 699), (7, 692)]
+    assert sum(size for size, _ in sizes) == 100
 
 
 def test_similar_lines_make_the_cheapest_batches() -> None:

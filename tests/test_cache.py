@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_the_cache_is_rebuilt_when_an_input_changes(tmp_path: Path) -> None:
     prepared_images(lines[:3], settings)
     prepared_images(lines, config.load(None, ["image.width=640"]))
     assert len(files(tmp_path)) == 4
+    # Whatever else the pixels depend on: the time of an image of the same size, the place and direction of a line.
+    os.utime(lines[4].image, ns=(1, 1))
+    prepared_images(lines, Config())
+    region, baseline = ((0, 0), (80, 0), (80, 20), (0, 20)), ((0, 15), (80, 15))
+    for changes in (
+        {"region": region},
+        {"region": region, "baseline": baseline},
+        {"region": region, "baseline": baseline[::-1]},
+        {"region": region, "upright": True},
+    ):
+        prepared_images([replace(lines[0], **changes), *lines[1:]], Config())  # type: ignore[arg-type]
+    any_width = networks.geometry(config.load(None, ["model.arch=crnn"]))
+    for geometry in (any_width, replace(any_width, whole=True), replace(any_width, margin=9)):
+        cache.prepared(lines, geometry)
+    assert len(files(tmp_path)) == 4 + 1 + 4 + 3
 
 
 def test_all_broken_images_are_named_and_no_file_is_left(tmp_path: Path) -> None:

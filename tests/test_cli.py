@@ -165,17 +165,13 @@ def test_characters_that_the_network_cannot_write_are_counted(trained: Path, dra
     text = path.read_text(encoding="utf-8")
     first = text.index('text="', text.index(f'"{line.id}"')) + len('text="')
     path.write_text(text[:first] + "é" + text[first:], encoding="utf-8")
-    result = hwr(
-        "evaluate",
-        "--checkpoint",
-        trained / "best.safetensors",
-        *sets(f"data.root={root}"),
-        "--json",
-        tmp_path / "r.json",
-    )
+    run = ("--checkpoint", trained / "best.safetensors")
+    result = hwr("evaluate", *run, *sets(f"data.root={root}"), "--json", tmp_path / "r.json")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["without_loss"] == [line.id]
+    others = hwr("evaluate", *run, *sets(f"data.root={root}", f"data.exclude=[{line.id}]"), "--json", "-")
+    assert report["ctc_loss"] == pytest.approx(json.loads(others.stdout)["ctc_loss"])  # of the lines that have one
     assert report["lines"] == 7
     assert "without loss" in result.output
 

@@ -13,6 +13,7 @@ def test_counts_of_a_known_answer() -> None:
     assert score.characters.units.tolist() == [8, 3]
     assert score.cer == pytest.approx(6 / 11)
     assert score.cer_mean_per_line == pytest.approx((2 / 8 + 4 / 3) / 2)
+    assert score.accuracies.tolist() == [0.75, 0]  # at least 0, although there are more edits than characters
     assert score.casefolded.edits.tolist() == [1, 4]
     assert score.wer == pytest.approx((2 + 2) / 3)
     # The cat . -> the cat: a substitution and a deletion of three tokens.
@@ -53,7 +54,11 @@ def test_the_interval_resamples_writers() -> None:
     assert (low, high) == (0, 1)  # all four draws are equal with probability 1/8
     low, high, over = metrics.score(references, hypotheses).cer_interval(500)
     assert over == "lines"
-    assert 0.4 < low < 0.5 < high < 0.6
+    # Half of 200 lines are wrong: 0.5 and 1.96 standard errors of 0.5 / sqrt(200).
+    assert (low, high) == pytest.approx((0.431, 0.569), abs=0.011)
+    # One writer tells nothing of others, and a line without a writer may be anybody's.
+    for writers in (["w"] * 200, ["", *(f"w{i // 50}" for i in range(199))]):
+        assert metrics.score(references, hypotheses, writers).cer_interval(500) == (low, high, "lines")
 
 
 def test_the_interval_covers_the_truth(rng: np.random.Generator) -> None:

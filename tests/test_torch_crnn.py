@@ -287,6 +287,20 @@ def test_center_loss_pulls_the_features_of_a_character_together(settings: Config
     assert spread[500.0] < 0.7 * spread[0.0]
 
 
+def test_the_shortcut_has_its_weight(noise: Images, with_: With) -> None:
+    """Nothing but its own loss reaches its output, whose gradient is proportional to the weight."""
+    gradients = []
+    for weight in (0.1, 0.3):
+        engine = engine_of(with_(f"model.shortcut={weight}", "model.dropout=0", "model.head_dropout=0"))
+        engine.train_step(batch_of(noise, [0, 1], [[1], [2]]), 0.0)
+        gradients.append({name: p.grad for name, p in engine._net.named_parameters() if name.startswith("shortcut")})
+    one, three = gradients
+    assert one
+    for name, gradient in one.items():
+        assert float(gradient.norm()) > 0
+        assert torch.allclose(3 * gradient, three[name], rtol=1e-4, atol=1e-7), name
+
+
 def test_the_consistency_is_the_mean_divergence_of_two_views(rng: np.random.Generator) -> None:
     logits = rng.normal(0, 2, (6, 5, 4))
     p = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
