@@ -85,6 +85,19 @@ def test_page(tmp_path: Path, page: np.ndarray, version: str) -> None:
     assert band.shape[1] == 281
 
 
+def test_bands_along_baselines_are_as_high_as_the_lines_are_apart(tmp_path: Path, page: np.ndarray) -> None:
+    """Three quarters of the distance above, three tenths below; of lines in the same column."""
+    rows = [
+        f"<TextLine id='l{i}'><Baseline points='{x},{y} {x + 150},{y}'/><TextEquiv><Unicode>text</Unicode></TextEquiv></TextLine>"
+        for i, (x, y) in enumerate(((10, 60), (10, 100), (210, 80), (210, 120), (10, 140), (210, 160)))
+    ]
+    head, _, rest = PAGE_XML.format(version="2019").partition("<TextLine")
+    (tmp_path / "one.xml").write_text(head + "".join(rows) + rest[rest.index("</TextRegion>") :])
+    for line in every(read(tmp_path)):
+        (x, y), _ = line.baseline
+        assert line.region == ((x, y - 30), (x + 150, y - 30), (x + 150, y + 12), (x, y + 12))
+
+
 def test_text_is_normalised_in_one_place(tmp_path: Path, page: np.ndarray) -> None:
     (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
     texts = {form: every(read(tmp_path, f"data.normalise={form}"))[0].text for form in ("NFC", "NFD", "none")}
@@ -171,6 +184,8 @@ def test_a_page_without_the_name_of_its_image_has_the_one_named_like_it(tmp_path
         ("PcGts", "TEI", r"the root element is <TEI>, not <PcGts>"),
         ('imageHeight="200"', "", r"one\.xml:4: <Page> needs imageWidth and imageHeight"),
         ("10,150 200,150 200,180 10,180", "1000,150 1200,150 1200,180", None),
+        ("10,150 200,150 200,180 10,180", "10,250 200,250 200,280", None),
+        ("10,150 200,150 200,180 10,180", "10,-90 200,-90 200,-50", None),
         ('<?xml version="1.0" encoding="UTF-8"?>', "<!DOCTYPE x [<!ENTITY e 'x'>]>", r"declares an XML entity"),
     ],
 )
@@ -715,6 +730,27 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
         ("d", "0.5000", "10", "50"),  # the place of the only String stays
         ("old 2", None, "10", "50"),
     ]
+
+
+def test_what_is_known_of_an_old_word_of_alto_is_removed_with_it() -> None:
+    """And of no other word."""
+    known = '<ALTERNATIVE>x</ALTERNATIVE><Glyph CONTENT="x"/>'
+    strings = "".join(
+        f'<String CONTENT="{word}" HPOS="{x}" VPOS="5" WIDTH="40" HEIGHT="20" CC="111" SUBS_TYPE="HypPart1" '
+        f'SUBS_CONTENT="x" STYLEREFS="s">{known}</String>'
+        for word, x in (("one", 10), ("two", 60))
+    )
+    root = xml.parse_bytes(
+        f"<alto><Layout><Page><TextLine>{strings}</TextLine></Page></Layout></alto>".encode(), Path("a")
+    )
+    letters = tuple((c, 10.0 + 10 * i, 18.0 + 10 * i, 0.9) for i, c in enumerate("one too"))
+    PAGE_FORMATS["alto"].update(root, [Marked("l", "one too", (), (), "", confidence=0.5, characters=letters)])
+    one, two = (dict(string.attrib) for string in xml.descendants(root, "String"))
+    size = {"VPOS": "5", "HEIGHT": "20", "STYLEREFS": "s", "WC": "0.9000"}
+    about = {"CC": "111", "SUBS_TYPE": "HypPart1", "SUBS_CONTENT": "x"}
+    assert one == {"CONTENT": "one", "HPOS": "10", "WIDTH": "40", **size, **about}
+    assert two == {"CONTENT": "too", "HPOS": "50", "WIDTH": "28", **size}
+    assert [len(string) for string in xml.descendants(root, "String")] == [2, 0]
 
 
 @pytest.mark.parametrize(

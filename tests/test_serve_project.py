@@ -145,7 +145,7 @@ def test_a_correction_changes_no_other_byte(project: Project) -> None:
 
 
 def test_the_text_of_a_region_follows_its_lines(project: Project) -> None:
-    text = FOREIGN.replace(">one two<", ">one\ntwo<")
+    text = FOREIGN.replace("<TextEquiv><Unicode>one two<", '<TextEquiv conf="0.9"><Unicode>one\ntwo<')
     only(project).xml.write_text(text, encoding="utf-8")
 
     def region() -> list[str]:
@@ -154,6 +154,8 @@ def test_the_text_of_a_region_follows_its_lines(project: Project) -> None:
 
     page = correct(project, only(project), "l1", "mine")
     assert region() == ["mine\ntwo"]
+    (equivalent,) = xml.children(xml.descendants(root_of(page), "TextRegion")[0], "TextEquiv")
+    assert not equivalent.attrib  # the confidence was that of the old text
     page = edits.move(project, page.id, "l2", None, page.revision)
     assert region() == ["two\nmine"]
     edits.delete(project, page.id, ["l2"], page.revision)
@@ -168,8 +170,49 @@ def test_the_text_of_a_region_follows_its_lines(project: Project) -> None:
 def test_accepting_a_text_keeps_its_words(project: Project) -> None:
     page = correct(project, only(project), "l2", "two")
     assert xml.children(page_edit.find(root_of(page), "l2"), "Word")
+    page = correct(project, page, "l1", "one")
+    assert "conf" not in xml.children(page_edit.find(root_of(page), "l1"), "TextEquiv")[0].attrib  # no prediction now
     page = correct(project, page, "l2", "too")
     assert [xml.local(e) for e in page_edit.find(root_of(page), "l2")] == ["Coords", "TextEquiv", "TextStyle"]
+
+
+def test_marks_on_parts_of_a_text_are_removed_with_it(project: Project) -> None:
+    marks = "abbrev {offset:0; length:2; expansion:one;} person {offset:1; length:1;}"
+    text = FOREIGN.replace("structure {type:heading;}", f"{marks} structure {{type:heading;}}")
+    only(project).xml.write_text(text, encoding="utf-8")
+
+    def custom(page: PageState) -> str:
+        return str(page_edit.find(root_of(page), "l1").get("custom"))
+
+    page = correct(project, only(project), "l1", "one")
+    assert custom(page) == f"readingOrder {{index:0;}} {marks} structure {{type:heading;}} groundTruth {{}}"
+    page = correct(project, page, "l1", "only")
+    assert custom(page) == "readingOrder {index:0;} structure {type:heading;} groundTruth {}"
+
+
+def test_lines_are_moved_between_regions(project: Project) -> None:
+    second = """<TextRegion id="r2"><Coords points="0,0 9,0 9,9"/>
+      <TextLine id="l3" custom="readingOrder {index:0;}"><Coords points="10,60 110,60 110,80"/></TextLine>
+      <TextLine id="l4" custom="readingOrder {index:1;}"><Coords points="10,150 110,150 110,180"/></TextLine>
+    </TextRegion><GraphicRegion"""
+    only(project).xml.write_text(FOREIGN.replace("<GraphicRegion", second), encoding="utf-8")
+    page = only(project)
+    page = edits.move(project, page.id, "l3", "l1", page.revision)
+    assert [line.id for line in page.lines] == ["l1", "l3", "l2", "l4"]
+    regions = xml.descendants(root_of(page), "TextRegion")
+    for region, ids in zip(regions, (["l1", "l3", "l2"], ["l4"]), strict=True):
+        lines = xml.children(region, "TextLine")
+        assert [line.get("id") for line in lines] == ids
+        assert [re.findall(r"index:(\d+)", line.get("custom")) for line in lines] == [[str(i)] for i in range(len(ids))]
+
+
+def test_a_line_loses_its_baseline_if_it_gets_none(project: Project) -> None:
+    page = only(project)
+    line = page.line("l1")
+    assert line.baseline
+    page = edits.set_shape(project, page.id, "l1", line.polygon, (), line.revision)
+    assert (page.line("l1").polygon, page.line("l1").baseline) == (line.polygon, ())
+    assert not xml.children(page_edit.find(root_of(page), "l1"), "Baseline")
 
 
 def test_a_second_window_overwrites_nothing(project: Project) -> None:
@@ -253,6 +296,22 @@ def test_versions_and_undo(project: Project) -> None:
     after = correct(project, page, "l1", "mine")
     back = edits.put_back(project, page.id, "l1", "one", "read", 0.7, after.line("l1").revision)
     assert back.line("l1") == page.line("l1")
+    with pytest.raises(Conflict):
+        project.restore(page.id, project.versions(page.id)[0], page.revision)
+    assert only(project) == back
+    after = correct(project, back, "l2", "too")
+    back = edits.put_back(project, page.id, "l2", "two", "given", 0.7, after.line("l2").revision)
+    assert back.line("l2") == page.line("l2")  # a confidence belongs to predictions only
+
+
+def test_the_oldest_versions_are_deleted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwr.serve.project.folder.MOST_VERSIONS", 3)
+    page, seen = only(project), list[int]()
+    for _ in range(3):
+        for after in (None, "l1"):
+            page = edits.move(project, page.id, "l2", after, page.revision)
+            seen.append(project.versions(page.id)[0])
+    assert project.versions(page.id) == sorted(set(seen))[:-4:-1]
 
 
 @pytest.mark.parametrize(
@@ -290,8 +349,9 @@ def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> Non
     assert shown(page)[:2] == [("l2", "t", "given"), ("hwr_line_2", "wo", "given")]
     assert outlines.box(page.lines[0].polygon) == (10, 100, 100, 140)
     assert outlines.box(page.lines[1].polygon) == (100, 100, 300, 140)
+    page = edits.move(project, page.id, "hwr_line_2", None, page.revision)
     page = edits.merge(project, page.id, ["hwr_line_2", "l2"], page.revision)
-    assert page.lines[0].text == "t wo"
+    assert page.lines[0].text == "t wo"  # from left to right, whichever comes first in the reading order
     assert outlines.box(page.lines[0].polygon) == (10, 100, 300, 140)
     page = edits.delete(project, page.id, [line.id for line in page.lines], page.revision)
     assert not page.lines
@@ -300,6 +360,57 @@ def test_lines_are_added_split_merged_moved_and_deleted(project: Project) -> Non
     for wrong in (((0, 0), (1, 1)), ((5, 5), (5, 9), (5, 7))):
         with pytest.raises(Error, match="outline"):
             edits.add(project, page.id, wrong, (), None, page.revision)
+
+
+def test_split_and_merged_lines_are_as_sure_as_their_parts(project: Project) -> None:
+    page = correct(project, only(project), "l2", "two")
+    page = edits.split(project, page.id, "l2", 100, 0, page.revision)
+    assert shown(page)[1:] == [("l2", "", "empty"), ("hwr_line_1", "two", "checked")]  # an empty text is not checked
+    page = edits.split(project, page.id, "l1", 60, 1, page.revision)
+    assert [(line.text, line.state, line.confidence) for line in page.lines[:2]] == [
+        ("o", "read", 0.7),
+        ("ne", "read", 0.7),
+    ]
+    readings = {"l1": Reading("o", 0.4), "hwr_line_2": Reading("ne", 0.9)}
+    page = edits.read_into(project, page.id, page.lines, readings)
+    page = correct(project, page, "l1", "o")
+    page = edits.merge(project, page.id, ["l1", "hwr_line_2"], page.revision)
+    assert [(line.text, line.state, line.confidence) for line in page.lines[:1]] == [("o ne", "read", 0.9)]
+    page = edits.split(project, page.id, "l1", 60, 1, page.revision)
+    readings = {page.lines[0].id: Reading("o", 0.4), page.lines[1].id: Reading("ne", 0.8)}
+    page = edits.read_into(project, page.id, page.lines, readings)
+    page = edits.merge(project, page.id, list(readings), page.revision)
+    assert page.lines[0].confidence == 0.4  # the lower one
+
+
+def test_slanting_baselines_are_split_and_merged() -> None:
+    left, right = outlines.split_baseline(((0, 100), (40, 90), (100, 60)), 60)
+    assert (left, right) == (((0, 100), (40, 90), (60, 80)), ((60, 80), (100, 60)))
+    assert outlines.merged_baseline([right, left]) == ((0, 100), (40, 90), (60, 80), (100, 60))
+    assert outlines.merged_baseline([right, ()]) == ()
+    assert outlines.split_baseline(((0, 100), (40, 90)), 200) == (((0, 100), (40, 90)), ())
+
+
+def test_an_image_that_was_replaced_is_seen(project: Project) -> None:
+    before = only(project)
+    photo(project.root / "a.png", (800, 400))
+    after = only(project)
+    assert (after.width, after.height) == (800, 400)
+    assert [line.polygon for line in after.lines] == [
+        tuple((2 * x, 2 * y) for x, y in line.polygon) for line in before.lines
+    ]
+
+
+def test_exported_characters_are_those_of_the_text_on_the_page(project: Project) -> None:
+    page = only(project)
+    known = {
+        "l1": ("one", [["o", 0.0, 9.0, 0.5], ["n", 10.0, 19.0, 0.6], ["e", 20.0, 29.0, 0.7]]),
+        "l2": ("tow", [["t", 0.0, 9.0, 0.5], ["o", 10.0, 19.0, 0.6], ["w", 20.0, 29.0, 0.7]]),  # before a correction
+    }
+    first, second = export.reading_of(page, known).lines
+    assert [(c.text, c.left, c.right) for c in first.characters] == [("o", 10, 19), ("n", 20, 29), ("e", 30, 39)]
+    assert second.characters == ()
+    assert (first.confidence, second.confidence) == (0.7, 1)
 
 
 def test_lines_without_ids_or_with_the_same_can_be_edited(project: Project) -> None:
