@@ -97,6 +97,27 @@ def test_words_lie_where_their_characters_are(page: PageReading) -> None:
     assert (word.box, word.start) == ((0, 0, 200, 40), (0, 30))
 
 
+@pytest.mark.parametrize(("level", "top", "bottom"), [(85, 50, 90), (70, 50, 90), (60, 40, 80), (89, 51, 91)])
+def test_the_band_of_a_line_follows_its_baseline(level: int, top: int, bottom: int) -> None:
+    """It is as high as the region, around its middle, but reaches below the baseline, and no further than half its height."""
+    line = PageLine("word", 0.9, (), "l", box(50, 50, 350, 90), ((50, level), (350, level)))
+    assert words(line, SIZE)[0].box == (50, top, 350, bottom)
+
+
+def test_a_slanting_region_without_a_baseline() -> None:
+    """The baseline is at a quarter of its height, and slants as it does."""
+    region = ((0, 90), (200, 50), (200, 90), (0, 130))
+    first, last = words(PageLine("ab cd", 0.9, (), "l", region), SIZE)
+    assert first.start == pytest.approx((0, 120))
+    assert last.end == pytest.approx((200, 80))
+
+
+def test_characters_beyond_the_ends_of_a_baseline() -> None:
+    line = PageLine("ab cd", 0.9, located("ab cd", 0, 500), "l", box(0, 50, 500, 90), ((100, 80), (400, 80)))
+    first, last = words(line, SIZE)
+    assert (first.start, last.end) == (pytest.approx((0, 80)), pytest.approx((500, 80)))
+
+
 def test_words_of_lines_in_other_directions() -> None:
     """The text is spread along the baseline, whichever way it runs."""
     upside_down = PageLine("ab cd", 0.9, (), "l", box(100, 100, 200, 140), ((200, 110), (100, 110)))
@@ -162,6 +183,32 @@ def test_pdfium_finds_the_text_and_shows_only_the_image(page: PageReading) -> No
         apart = np.abs(np.asarray(pixels, int) - np.asarray(image.convert("RGB").resize(pixels.size), int))
     assert np.median(apart) <= 1
     assert apart.mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("baseline", "first", "last"),
+    [
+        (((200, 110), (100, 110)), (160, 100, 200, 140), (100, 100, 140, 140)),  # upside down
+        (((110, 100), (110, 200)), (100, 100, 140, 140), (100, 160, 140, 200)),  # downwards
+        (((130, 200), (130, 100)), (100, 160, 140, 200), (100, 100, 140, 140)),  # upwards
+    ],
+)
+def test_text_in_other_directions_is_found_in_place(
+    baseline: load.Polygon, first: tuple[int, ...], last: tuple[int, ...], tmp_path: Path
+) -> None:
+    pdfium = pytest.importorskip("pypdfium2")
+    pytest.importorskip("pikepdf")
+    Image.new("L", SIZE, 250).save(tmp_path / "a.png", dpi=(72, 72))
+    level = baseline[0][1] == baseline[1][1]
+    region = box(100, 100, 200, 140) if level else box(100, 100, 140, 200)
+    line = PageLine("ab cd", 0.9, (), "l", region, baseline)
+    (shown,) = pdfium.PdfDocument(pdf.write([PageReading(tmp_path / "a.png", (line,), SIZE)]))
+    text, scale = shown.get_textpage(), shown.get_width() / SIZE[0]
+    places = {text.get_text_range(i, 1): text.get_charbox(i, loose=True) for i in range(text.count_chars())}
+    for word, expected in (("ab", first), ("cd", last)):
+        left, bottom, right, top = (np.array(sides) / scale for sides in zip(*map(places.get, word), strict=True))
+        found = (left.min(), SIZE[1] - top.max(), right.max(), SIZE[1] - bottom.min())
+        assert found == pytest.approx(expected, abs=2)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -342,6 +389,24 @@ def test_the_web_page_marks_a_line_on_both_sides(page: PageReading, tmp_path: Pa
     assert mark["x"] - image.rect["x"] == pytest.approx(50 * scale, abs=3)
     assert mark["y"] - image.rect["y"] == pytest.approx(50 * scale, abs=3)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_many_files_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In groups, because a system allows a few hundred open files."""
+    pikepdf = pytest.importorskip("pikepdf")
+    opened: list[int] = []
+    real = pikepdf.open
+    monkeypatch.setattr(pikepdf, "open", lambda path: opened.append(1) or real(path))
+    monkeypatch.setattr(pdf, "MANY", 3)
+    for i in range(7):
+        Image.new("L", (100 + i, 50), 200).save(tmp_path / f"{i}.png", dpi=(72, 72))
+        (tmp_path / f"{i}.pdf").write_bytes(pdf.write([PageReading(tmp_path / f"{i}.png", ())]))
+    pdf.join([tmp_path / f"{i}.pdf" for i in range(7)], tmp_path / "all.pdf")
+    assert len(opened) == 7 + 3
+    with real(tmp_path / "all.pdf") as made, made.open_metadata() as about:
+        shapes = [float(page.mediabox[3]) / float(page.mediabox[2]) for page in made.pages]
+        assert shapes == pytest.approx([50 / (100 + i) for i in range(7)])
+        assert about["pdfaid:part"] == "2"
 
 
 def test_a_page_of_a_pdf_has_a_size_that_pdf_allows(tmp_path: Path) -> None:
