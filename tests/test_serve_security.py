@@ -186,9 +186,7 @@ def test_archives_with_odd_contents(bench: Workbench) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16
     found = stored(("../../up.png", picture), ("/abs.png", picture), (link, b"/etc/passwd"), ("..\\win.png", picture))
-    assert [one.stored for one in found] == ["up.png", "abs.png", "", "win.png"] or sorted(
-        one.stored for one in found
-    ) == ["", "abs.png", "up.png", "win.png"]
+    assert [one.stored for one in found] == ["up.png", "abs.png", "", "win.png"]
     assert not (bench.project.root / "link.png").exists()
     assert "times as large" in stored(("bomb.png", b"\0" * 50_000_000))[0].error
     assert "the limit is" in stored(*((f"{i}.txt", b"") for i in range(uploads.MOST_FILES + 1)))[0].error

@@ -48,7 +48,9 @@ def _split(text: str, texts: set[str]) -> list[str]:
 
 
 def test_every_line_shows_its_ink(made: Path) -> None:
-    for path in made.rglob("*.webp"):
+    paths = list(made.rglob("*.webp"))
+    assert len(paths) == 12
+    for path in paths:
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         assert 20 <= grey.shape[0] <= 64
         dark = grey < np.median(grey) - 20
