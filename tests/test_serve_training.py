@@ -60,6 +60,16 @@ def test_merged_lines_are_held_back_if_a_part_was() -> None:
     assert held_back.merge(decided, "q", ["l1", "l2"]) == {**decided, "q/l1": True}
 
 
+def test_the_parts_of_a_split_line_have_its_decision() -> None:
+    decided = {"p/l1": True, "p/l2": False, "q": False}
+    assert held_back.split(decided, "p", "l1", "new") == {**decided, "p/new": True}
+    assert held_back.split(decided, "p", "l2", "new") == {**decided, "p/new": False}
+    assert held_back.split(decided, "q", "l1", "new") == decided  # its page decides
+    # A deleted line had the id of the second part.
+    assert held_back.split({**decided, "q/new": True}, "q", "l1", "new") == decided
+    assert held_back.split({**decided, "p/new": True}, "p", "l2", "new") == {**decided, "p/new": False}
+
+
 def test_the_gain_has_an_interval_over_the_same_lines() -> None:
     references = ["abcdefghij"] * 40
     before = metrics.score(references, ["abcdefghi"] * 40)

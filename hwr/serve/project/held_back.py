@@ -59,8 +59,9 @@ def is_held_back(decided: Mapping[str, bool], page: str, line: str) -> bool:
 
 def split(known: Mapping[str, bool], page: str, line: str, second: str) -> dict[str, bool]:
     """The decisions after a line was split: what holds for it holds for its second part."""
-    own = known.get(f"{page}/{line}")
-    return dict(known) if own is None else {**known, f"{page}/{second}": own}
+    own, key = known.get(f"{page}/{line}"), f"{page}/{second}"
+    others = {one: held for one, held in known.items() if one != key}  # there may be one of a line that was deleted
+    return others if own is None else {**others, key: own}
 
 
 def merge(known: Mapping[str, bool], page: str, lines: Sequence[str]) -> dict[str, bool]:
