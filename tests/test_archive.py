@@ -322,10 +322,16 @@ def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
 def test_rows_that_never_reached_the_disk_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash of the system the note may be there, and a part of the rows not."""
     monkeypatch.setattr(resumable_file, "INTERVAL", -1)
-    file = Partial(tmp_path / "read.txt", "model", ["a", "b"])
-    file.write(b"first\n", 1)
+    part, synced, fsync = tmp_path / ".read.txt.part", list[bool](), os.fsync
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "fsync", lambda file: synced.append(os.fstat(file).st_ino == part.stat().st_ino) or fsync(file)
+        )
+        file = Partial(tmp_path / "read.txt", "model", ["a", "b"])
+        file.write(b"first\n", 1)
+    assert synced == [True, False]  # the rows, and then the note that they are there
     file.close()
-    os.truncate(tmp_path / ".read.txt.part", 3)
+    os.truncate(part, 3)
     file = Partial(tmp_path / "read.txt", "model", ["a", "b"])
     assert file.done == 0
     file.write(b"again\n", 2)

@@ -102,6 +102,7 @@ class Partial:
             self._file.write(rows)
             if not self._direct and done > self.done and time.monotonic() - self._time > INTERVAL:
                 self._file.flush()
+                os.fsync(self._file.fileno())  # before the note that they are there
                 note = {"model": self._model, "inputs": done, "bytes": self._file.tell(), "noted": noted()}
                 with replacing(self._note) as temporary:
                     temporary.write_text(json.dumps(note | {"digest": self._after(done).hexdigest()}))
