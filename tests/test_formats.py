@@ -318,6 +318,22 @@ def test_no_writer_is_in_two_parts(tmp_path: Path) -> None:
     assert len(seen) == 4
 
 
+def test_documents_stay_whole_and_fit_their_parts(tmp_path: Path) -> None:
+    """The writers do not count if one is unknown. Of 180 lines, 18 are for each part, and a document is at most half too much."""
+    sizes = [2] * 30 + [40] * 3
+    names = [f"d{k}/{n}.png" for k, size in enumerate(sizes) for n in range(size)]
+    pictures(tmp_path, *names)
+    writers = ["", *(f"w{i % 7}" for i in range(len(names) - 1))]
+    rows = [f"{name}\ttext\t{writer}\n" for name, writer in zip(names, writers, strict=True)]
+    (tmp_path / "x.tsv").write_text("image\ttext\twriter\n" + "".join(rows))
+    for seed in range(8):
+        dataset = read(tmp_path / "x.tsv", f"data.seed={seed}", "data.val_share=0.1", "data.test_share=0.1")
+        parts = [[line.id.partition("/")[0] for line in dataset.part(part)] for part in ("train", "val", "test")]
+        assert sum(len(set(part)) for part in parts) == len(sizes)
+        for part in parts[1:]:
+            assert len(set(part)) == 1 or len(part) <= 27
+
+
 def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
     pictures(tmp_path, "a/1.png", "a/2.png", "b/3.png", "b/4.png")
     for name in ("a/1", "a/2", "b/3", "b/4"):

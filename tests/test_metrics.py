@@ -20,6 +20,11 @@ def test_counts_of_a_known_answer() -> None:
     assert (score.tokens.edits.tolist(), score.tokens.units.tolist()) == ([2, 2], [3, 1])
 
 
+def test_each_punctuation_mark_is_a_token() -> None:
+    tokens = metrics.score(["Wait...! l'eau"], ["Wait. l'eau"]).tokens
+    assert (tokens.edits.tolist(), tokens.units.tolist()) == ([3], [8])
+
+
 def test_spaces_count() -> None:
     assert metrics.score(["a b"], ["ab"]).cer == pytest.approx(1 / 3)
 
