@@ -19,9 +19,10 @@ from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
-from hwr.pages import resumable_file, write
+from hwr.pages import archive, resumable_file, write
 from hwr.pages.journal import Journal
 from hwr.pages.outputs import FORMATS
+from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.resumable_file import Partial
 from hwr.pages.sources import files_in
 
@@ -228,6 +229,13 @@ def test_pages_read_in_part_are_listed_again(scans: Path, model: Path, tmp_path:
         assert (done.exit_code, "1 of them before" in done.stderr) == (1, earlier)
         assert "1 of 1 pages could not be read, or only in part:\n  " in done.stderr
         assert "line l2 lies outside the page" in done.stderr
+
+
+def test_lines_at_the_limit_of_confidence_keep_their_text() -> None:
+    lines = (PageLine("at", 0.5), PageLine("below", 0.4999), PageLine("", 0.0, error="no image"))
+    page, unsure = archive._sure(PageReading(Path("a.png"), lines), 0.5)
+    assert [line.text for line in page.lines] == ["at", "", ""]
+    assert (unsure, page.lines[2].error) == (1, "no image")
 
 
 def test_parts_of_the_files(scans: Path, model: Path, tmp_path: Path) -> None:

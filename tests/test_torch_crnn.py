@@ -279,6 +279,13 @@ def test_center_loss_pulls_the_features_of_a_character_together(settings: Config
         with torch.no_grad():
             output = engine._forward(engine._net, *engine._pixels(batch))
         assert output.features is not None
+        if weight:  # neither the space nor a character of no line has a centre of its own
+            assert engine._centers is not None
+            moved = (engine._centers != 0.5).any(1).cpu().numpy()
+            absent = [c not in "".join(line.text for line in lines) for c in ORIGINAL]
+            assert moved[ORIGINAL.index("e")]
+            assert not moved[ORIGINAL.index(" ")]
+            assert not moved[np.array(absent)].any()
         best = output.logits.argmax(2)
         features, classes = torch.sigmoid(output.features)[best != 80], best[best != 80]
         of_e = features[classes == ORIGINAL.index("e")]
@@ -397,21 +404,27 @@ ALL_WARPS = (
 )
 
 
-def test_the_second_view_begins_after_a_part_of_the_run(settings: Config, tmp_path: Path) -> None:
+def test_losses_begin_after_a_part_of_the_run(settings: Config, tmp_path: Path) -> None:
+    """The consistency of a second view after six tenths, and the center loss after three."""
     views: list[bool] = []
+    weights: list[float] = []
     real = TorchTrainer.train_step
 
-    def seen(self: TorchTrainer, batch: Batch, *more: float) -> torch.Tensor:
+    def seen(self: TorchTrainer, batch: Batch, lr: float, center_loss: float) -> torch.Tensor:
         views.append(batch.second is not None)
-        return real(self, batch, *more)
+        weights.append(center_loss)
+        return real(self, batch, lr, center_loss)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchTrainer, "train_step", seen)
         keys = ["train.epochs=2", "train.consistency=0.2", "train.consistency_from=0.6"]
+        keys += ["train.center_loss=0.1", "train.center_from=0.3"]
         train(config.override(config.to_dict(settings), keys), tmp_path / "run", say=lambda line: None)
-    first = views.index(True)
-    assert views == [False] * first + [True] * (len(views) - first)
-    assert first == -(-6 * len(views) // 10)
+    steps = len(views)
+    assert steps > 4
+    for values, value, tenths in ((views, True, 6), (weights, 0.1, 3)):
+        first = -(-tenths * steps // 10)
+        assert values == [0] * first + [value] * (steps - first)
 
 
 def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_path: Path) -> None:
