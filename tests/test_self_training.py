@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,29 @@ def test_a_second_round_trains_on_what_the_first_one_reads(
         again = checkpoint.load(out / "last.safetensors")
         last = checkpoint.load(tmp_path / "run/last.safetensors")
         assert all(np.array_equal(again.weights[name], array) for name, array in last.weights.items())
+
+
+@pytest.mark.parametrize("chosen", [1, 3])
+def test_the_network_of_the_round_that_reads_better_is_kept(
+    model: Path, drawn: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: int
+) -> None:
+    """With the losses given here: the first round has one epoch, the second one two."""
+    losses, real, epochs = {1: [1.0, 2.0, 3.0], 3: [3.0, 4.0, 2.0]}[chosen], loop._validate, list[int]()
+
+    def given(*arguments: Any) -> Any:
+        row, predictions = real(*arguments)
+        epochs.append(row.epoch)
+        value = losses[len(epochs) - 1]
+        return replace(row, val_loss=value, val_cer=value / 10), predictions
+
+    monkeypatch.setattr(loop, "_validate", given)
+    said, out = list[str](), tmp_path / "run"
+    assert train(settings(model, drawn, unlabelled), out, say=said.append)
+    assert epochs == [1, 1, 2]
+    assert checkpoint.load(out / "best.safetensors").scores["val_loss"] == min(losses)
+    assert checkpoint.load(out / "last.safetensors").scores["val_loss"] == losses[-1]
+    kept = "the second round did not read the validation lines better: best.safetensors is the first round's"
+    assert (kept in said) == (chosen == 1)
 
 
 def test_a_run_is_resumed_after_a_move(
