@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -105,6 +106,19 @@ def test_a_decompression_bomb_is_refused() -> None:
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     with pytest.raises(Error, match="10000 megapixels; at most 300 are read"):
         load.read(bytes(png))
+
+
+def test_what_lies_beside_a_line_becomes_its_paper() -> None:
+    """Even if it is most of the crop."""
+    region = ((10, 10), (190, 50), (190, 70), (10, 30))
+    page = np.zeros((100, 200), np.uint8)
+    cv2.fillPoly(page, [np.array(region)], (210.0,))
+    page[30:34, 60:64] = 40  # ink
+    out = load.cut(page, region)
+    assert out.shape == (61, 181)
+    assert np.array_equal(np.argwhere(out == 40).min(0), (20, 50))
+    assert ((out == 210) | (out == 40)).all()
+    assert (out == 40).sum() == 16
 
 
 def test_fit_shrinks_pads_and_makes_paper_white() -> None:

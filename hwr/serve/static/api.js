@@ -1,6 +1,6 @@
 // The server's REST API.
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
