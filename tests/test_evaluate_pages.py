@@ -18,7 +18,7 @@ from hwr.cli import main
 from hwr.data import Line
 from hwr.data.formats import page, xml
 from hwr.data.formats.shapes import Marked
-from hwr.images import load
+from hwr.images import load, orientation
 from hwr.pages import segment
 from hwr.pages.sources import Target
 
@@ -146,6 +146,28 @@ def test_the_order_of_lines_does_not_depend_on_line_breaks_in_the_xml(
         written = data.read(config.load(None, [f"data.root={out}"]).data)
         lines = sorted(written.lines, key=lambda line: line.place)
         assert [line.text for line in lines] == texts
+
+
+def test_lines_found_on_a_turned_photo_are_compared_on_the_stored_one(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The ground truth refers to the pixels as stored, and finders see the photo upright."""
+    root, boxes = pages
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    with Image.open(root / "p1.png") as image:
+        stored = Image.fromarray(np.ascontiguousarray(np.rot90(np.asarray(image))))
+    stored.save(tmp_path / "p1.png", exif=exif)
+    texts = re.findall("<Unicode>(.*?)</Unicode>", (root / "p1.xml").read_text())
+    marked = []
+    for i, (text, (left, top, right, bottom)) in enumerate(zip(texts, boxes["p1"], strict=True)):
+        shapes = (corners((left, top, right, bottom)), ((left, bottom - 9), (right, bottom - 9)))
+        marked.append(Marked(f"l{i}", text, *(orientation.as_stored(x, 6, *stored.size) for x in shapes), ""))
+    xml.write(page.new("p1.png", stored.size, marked), tmp_path / "p1.xml")
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    found, _ = report(tmp_path, model)
+    assert (found["lines"], found["lines_found"], found["lines_extra"]) == (4, 4, 0)
+    assert found["cer_in_order"] == found["cer"] == found["ground_truth_lines"]["cer"]
 
 
 def test_an_image_of_several_pages_is_a_broken_page(

@@ -167,6 +167,13 @@ def test_the_segmenters_are_those_of_the_command() -> None:
             [*(Place(60, 200, 10 * y) for y in range(7)), *(Place(0, 50, y) for y in (1, 11, 21))],
             [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
         ),
+        # Also if the note begins above the block.
+        ([*(Place(60, 200, 10 * y) for y in range(7)), *(Place(0, 50, y) for y in (-3, 7, 17))], [*range(10)]),
+        # An insertion above a line does not end its column.
+        (
+            [*(Place(x, x + 90, y) for y in (0, 10, 20, 30) for x in (0, 110)), Place(40, 50, 17.2)],
+            [0, 2, 4, 6, 8, 1, 3, 5, 7],
+        ),
     ],
 )
 def test_columns_are_read_one_after_the_other_and_the_rest_row_by_row(lines: list[Place], expected: list[int]) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,13 @@ def test_pdfium_finds_the_text_and_shows_only_the_image(page: PageReading) -> No
 @pytest.mark.parametrize(
     ("baseline", "first", "last"),
     [
-        (((200, 110), (100, 110)), (160, 100, 200, 140), (100, 100, 140, 140)),  # upside down
-        (((110, 100), (110, 200)), (100, 100, 140, 140), (100, 160, 140, 200)),  # downwards
-        (((130, 200), (130, 100)), (100, 160, 140, 200), (100, 100, 140, 140)),  # upwards
+        (((100, 135), (200, 135)), (100, 100, 140, 140), (160, 100, 200, 140)),
+        (((200, 105), (100, 105)), (160, 100, 200, 140), (100, 100, 140, 140)),  # upside down
+        (((105, 100), (105, 200)), (100, 100, 140, 140), (100, 160, 140, 200)),  # downwards
+        (((135, 200), (135, 100)), (100, 160, 140, 200), (100, 100, 140, 140)),  # upwards
     ],
 )
-def test_text_in_other_directions_is_found_in_place(
+def test_text_in_any_direction_is_found_in_place(
     baseline: load.Polygon, first: tuple[int, ...], last: tuple[int, ...], tmp_path: Path
 ) -> None:
     pdfium = pytest.importorskip("pypdfium2")
@@ -209,6 +211,21 @@ def test_text_in_other_directions_is_found_in_place(
         left, bottom, right, top = (np.array(sides) / scale for sides in zip(*map(places.get, word), strict=True))
         found = (left.min(), SIZE[1] - top.max(), right.max(), SIZE[1] - bottom.min())
         assert found == pytest.approx(expected, abs=2)
+
+
+def test_words_of_a_slanting_line_are_brought_near_its_level() -> None:
+    """The farthest to the limit, and the others in proportion; a short word counts less for the level."""
+    line = PageLine("abcd ef gh", 0.9, (), "l", ((0, 50), (100, 0), (100, 40), (0, 90)), ((0, 80), (100, 30)))
+    found = words(line, SIZE)
+    levels = [(word.start[1] + word.end[1]) / 2 for word in found]
+    assert levels == pytest.approx([70, 50, 35])
+    mean = (4 * 70 + 2 * 50 + 2 * 35) / 8
+    moved = pdf._levelled(found, 5)
+    assert [(word.start[1] + word.end[1]) / 2 for word in moved] == pytest.approx(
+        [mean + (level - mean) * 5 / (mean - 35) for level in levels]
+    )
+    assert [(word.start[0], word.end[0]) for word in moved] == [(word.start[0], word.end[0]) for word in found]
+    assert pdf._levelled(found, mean - 35) == found
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -341,6 +358,9 @@ def test_hocr_passes_hocr_tools(page: PageReading, tmp_path: Path, capsys: pytes
     assert get_prop(document.xpath("//*[@class='ocr_line']")[2], "baseline").split() == ["-0.1000", "-10.0"]
     assert (get_bbox(word), get_prop(word, "x_wconf")) == ((60, 50, 80, 90), "80")
     assert "".join(document.xpath("//*[@class='ocrx_cinfo']/text()")) == "alineoftext"
+    # The baseline is that at the left edge of the box, wherever its first point is.
+    line = PageLine("word", 0.9, (), "l", box(50, 50, 350, 90), ((150, 80), (350, 60)))
+    assert "bbox 50 50 350 90; baseline -0.1000 0.0;" in hocr.write([replace(page, lines=(line,))]).decode()
 
 
 def test_texts_and_tables_are_joined(page: PageReading, tmp_path: Path) -> None:
