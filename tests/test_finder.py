@@ -169,10 +169,21 @@ def test_the_segmenters_are_those_of_the_command() -> None:
         ),
         # Also if the note begins above the block.
         ([*(Place(60, 200, 10 * y) for y in range(7)), *(Place(0, 50, y) for y in (-3, 7, 17))], [*range(10)]),
-        # An insertion above a line does not end its column.
+        # The short last line of a paragraph is read in its place.
         (
-            [*(Place(x, x + 90, y) for y in (0, 10, 20, 30) for x in (0, 110)), Place(40, 50, 17.2)],
-            [0, 2, 4, 6, 8, 1, 3, 5, 7],
+            [
+                *(Place(0, 10 if y == 30 else 90, y) for y in range(0, 60, 10)),
+                *(Place(110, 200, y + 1) for y in range(0, 60, 10)),
+            ],
+            [*range(12)],
+        ),
+        # An insertion does not end its column, whether it is midway between two lines or right above one.
+        *(
+            (
+                [*(Place(x, x + 90, y) for y in (0, 10, 20, 30) for x in (0, 110)), Place(40, 50, level)],
+                [0, 2, 4, 6, 8, 1, 3, 5, 7],
+            )
+            for level in (15, 16, 17.2)
         ),
     ],
 )

@@ -153,17 +153,19 @@ def _shared(a: Place | Block, b: Place | Block) -> float:
 
 
 def _next(lines: Sequence[Place], i: int, j: int, step: float) -> bool:
-    """Whether line j is right below line i, with nothing between them."""
+    """Whether line j is right below line i, with nothing between them but insertions."""
     a, b = lines[i], lines[j]
     if i == j or not 0.3 * step < b.y - a.y < FAR * step or _shared(a, b) < SHARED:
         return False
     narrow, wide = sorted((a.right - a.left, b.right - b.left))
     if narrow < INSERTION * wide:
         return False
+    # Where lines are further apart, a short one between them is the end of a paragraph.
+    least = INSERTION * narrow if b.y - a.y < 1.5 * step else 0.0
     return not any(
         a.y + 0.3 * step < c.y < b.y - 0.3 * step and _shared(a, c) > 0.2 and _shared(b, c) > 0.2
         for k, c in enumerate(lines)
-        if k not in (i, j)
+        if k not in (i, j) and c.right - c.left >= least
     )
 
 
