@@ -122,6 +122,8 @@ def test_a_page_or_a_line(sheet: tuple[Path, list[Box]], model: Path, tmp_path: 
         ((800, 600), [((10, 20), (790, 20), (790, 90), (10, 90))], True),  # one line on a sheet
         ((800, 200), [((10, 0), (790, 0), (790, 90), (10, 90)), ((10, 100), (790, 100), (790, 190), (10, 190))], True),
         ((800, 200), [((0, 9), (390, 9), (390, 180), (0, 180)), ((410, 9), (790, 9), (790, 180), (410, 180))], False),
+        # The parts of a slanting line are beside each other.
+        ((800, 200), [((0, 9), (390, 9), (390, 90), (0, 90)), ((410, 100), (790, 100), (790, 180), (410, 180))], False),
     ],
 )
 def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Polygon], expected: bool) -> None:

@@ -167,3 +167,12 @@ def test_labelled_lines_are_repeated_until_they_are_the_rest() -> None:
     assert self_training.repeats(45, 225, 0.65) == 3
     assert self_training.repeats(180, 225, 0.65) == 1
     assert self_training.repeats(5, 100, 0.5) == 20
+
+
+def test_the_rounds_share_the_time_limit() -> None:
+    keys = [*TINY_CRNN, "train.init=a.safetensors", "self_training.unlabelled=lines", "self_training.epochs=3"]
+    asked = config.load(None, [*keys, "train.minutes=10"])
+    first = self_training._first(asked)
+    assert (first.train.minutes, first.self_training) == (5, config.SelfTraining())
+    assert self_training.limits(asked) == (3, 5)
+    assert self_training.limits(config.load(None, keys)) == (3, None)
