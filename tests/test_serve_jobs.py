@@ -1,5 +1,6 @@
 """The threads that run the workbench's jobs."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from hwr import Error
 from hwr.serve.jobs import Jobs, Work
+from hwr.serve.project import database
 from hwr.serve.project.database import Store
 
 
@@ -49,7 +51,60 @@ def test_a_job_is_resumed_once(tmp_path: Path) -> None:
         store.close()
 
 
-def test_only_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+def test_waiting_jobs_are_stopped_before_they_begin_and_few_may_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwr.serve.jobs.MOST_WAITING", 2)
+    store, go = Store(tmp_path / "jobs.sqlite"), threading.Event()
+    runs: list[int] = []
+
+    def run(work: Work) -> dict[str, Any]:
+        runs.append(work.job.id)
+        assert go.wait(60)
+        return {}
+
+    jobs = Jobs(store, {"read": run})
+    try:
+        first = jobs.start("read", {})
+        wait(lambda: bool(runs))
+        second, third = jobs.start("read", {}), jobs.start("read", {})
+        with pytest.raises(Error, match="2 jobs are waiting"):
+            jobs.start("read", {})
+        jobs.stop(second.id)
+        go.set()
+        wait(lambda: not jobs.active("read"))
+        wait(lambda: jobs.get(third.id).state == "done")
+        assert [jobs.get(job.id).state for job in (first, second, third)] == ["done", "stopped", "done"]
+        assert runs == [first.id, third.id]
+    finally:
+        jobs.close()
+        store.close()
+
+
+def test_jobs_of_a_server_that_ended_are_stopped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs.sqlite")
+    states = ("waiting", "running", "done", "failed")
+    ids = [store.add_job("read", {}).id for _ in states]
+    for id, state in zip(ids, states, strict=True):
+        store.set_job(id, state)
+    store.close()
+    store = Store(tmp_path / "jobs.sqlite")
+    assert [job.state for job in reversed(store.jobs())] == ["stopped", "stopped", "done", "failed"]
+    store.close()
+
+
+def test_sessions_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = Store(tmp_path / "jobs.sqlite"), [1000.0]
+    monkeypatch.setattr("hwr.serve.project.database.time.time", lambda: now[0])
+    store.add_session("a")
+    now[0] = 1059.0
+    assert (store.has_session("a", 60), store.has_session("b", 60)) == (True, False)
+    now[0] = 1061.0
+    assert not store.has_session("a", 60)
+    store.close()
+
+
+def test_only_a_damaged_database_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, aside = tmp_path / "jobs.sqlite", tmp_path / "jobs.sqlite.damaged"
     store = Store(path)
     job = store.add_job("read", {})
@@ -59,6 +114,15 @@ def test_only_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
         Store(path)
     assert not aside.exists()
     blocked.rmdir()
+
+    def full(path: Path) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_opened", full)
+        with pytest.raises(Error, match=r"jobs\.sqlite: can't be used: database or disk is full"):
+            Store(path)
+    assert not aside.exists()
     store = Store(path)
     assert [one.id for one in store.jobs()] == [job.id]
     store.close()
