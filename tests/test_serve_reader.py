@@ -94,3 +94,20 @@ def test_too_many_lines_are_refused(recognizer: Recognizer, drawn: Path) -> None
         reader._closed = True  # rather than read them
         free.set()
         reader.close()
+
+
+def test_who_waits_is_served_first_and_lines_of_a_batch_are_read_alike(recognizer: Recognizer, drawn: Path) -> None:
+    line = recognizer.prepare(read(serve_pages.lines_of(drawn)[0].image))
+    reader, free, busy = Reader(recognizer, "base"), threading.Event(), threading.Semaphore(0)
+    try:
+        for _ in reader._threads:
+            reader.call(lambda _: busy.release() or free.wait(60))
+        assert all(busy.acquire(timeout=60) for _ in reader._threads)
+        later = [reader.read([line], characters, LATER) for characters in (False, True)]
+        now = [reader.read([line], characters) for characters in (True, False)]
+        with reader._changed:
+            taken = [[item.request.future for item in reader._take()] for _ in range(2)]
+        assert taken == [[now[0], later[1]], [now[1], later[0]]]
+    finally:
+        free.set()
+        reader.close()
