@@ -210,7 +210,7 @@ def test_lines_may_have_any_id(client: Client, id: str) -> None:
 
 
 def test_alternatives_of_words() -> None:
-    texts = ["a hat sat", "the cat sat", "a c at sat", "a cat", "a bat sat"]
+    texts = ["a hat sat", "the cat sat", "the hat sat", "a c at sat", "a cat", "a bat sat"]
     assert of_words(["a", "cat", "sat"], [text.split() for text in texts]) == [["the"], ["hat", "c at", "bat"], []]
 
 

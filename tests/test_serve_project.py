@@ -616,6 +616,22 @@ def test_uploaded_texts_of_images_of_one_stem(tmp_path: Path) -> None:
     (project.root / "a.png").unlink()
     assert sent(project, {"a.png": picture})["a.png"] == "a-2.png"
     assert texts(project)["a-2.png"] == []
+    (project.root / "a.jpg").unlink()  # its texts are in a.xml
+    assert sent(project, {"a.jpg": picture})["a.jpg"] == "a-2.jpg"
+    assert texts(project)["a-2.jpg"] == []
+
+
+def test_the_texts_of_a_page_are_not_replaced_by_an_upload(tmp_path: Path) -> None:
+    picture = photo(tmp_path / "x.png").read_bytes()
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    given = {"a.jpg": picture, "a.xml": marked("a.jpg", "first"), "page/a.xml": marked("a.jpg", "second")}
+    found = sent(project, given)
+    assert found["a.xml"] == "a.xml"
+    assert found["page/a.xml"] == "page/a.xml: a.xml exists already and is kept"
+    assert texts(project) == {"a.jpg": ["first"]}
+    assert "without a PAGE file" in sent(project, {"a.xml": marked("a.jpg", "third")})["a.xml"]
+    assert texts(project) == {"a.jpg": ["first"]}
 
 
 @pytest.fixture
