@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from hwr.images import load
 from hwr.serve.reading.project_pages import of_words
 
 from . import serve_pages
@@ -105,6 +106,13 @@ def test_pages_are_read_corrected_and_searched(client: Client) -> None:
     line = page["lines"][0]
     assert line["state"] == "read"
     assert "".join(character[0] for character in line["characters"]) == line["text"]
+    # Their edges are those in the image of the line, wherever it is on the page.
+    region, baseline = (tuple(map(tuple, line[key])) for key in ("polygon", "baseline"))
+    cut = load.read_line(client.bench.project.root / "a.png", region, True, baseline)
+    alone = client.bench.reader.recognizer.read(cut, characters=True)
+    assert min(x for x, _ in region) > 0
+    for found, character in zip(line["characters"], alone.characters, strict=True):
+        assert found[1:3] == pytest.approx([character.left, character.right], abs=0.2)
     assert 0 < line["confidence"] <= 1
     after = client.correct(page, line, "Überprüft <b>")
     assert after["lines"][0]["text"] == "Überprüft <b>"

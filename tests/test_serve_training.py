@@ -140,6 +140,16 @@ def test_too_few_lines_are_refused(bench: Workbench) -> None:
         bench.start_training(None)
 
 
+def test_the_fewest_lines_are_divided_too(bench: Workbench) -> None:
+    page = bench.project.pages()[0]
+    for line in page.lines[:5]:
+        edits.set_text(bench.project, page.id, line.id, line.text, True, line.revision)
+    assert len(lines.corrected(bench.project)) == 5  # others have texts, but nobody has checked them
+    divided = lines.divide(bench.project)
+    assert (len(divided.train), len(divided.val), len(divided.test)) == (3, 1, 1)
+    assert len({line.id for part in (divided.train, divided.val, divided.test) for _, line in part}) == 5
+
+
 def test_no_part_of_a_held_back_line_is_trained_on(bench: Workbench) -> None:
     accept(bench)
     divided = lines.divide(bench.project)
