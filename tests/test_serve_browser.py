@@ -756,7 +756,7 @@ from hwr.serve.project.folder import Project
 folder = Path(sys.argv[1])
 (page,) = Project(folder).pages()
 known = 0
-for delay in map(float, sys.argv[2:]):
+for number, delay in enumerate(map(float, sys.argv[2:])):
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -767,10 +767,11 @@ for delay in map(float, sys.argv[2:]):
             edits.set_text(project, page.id, "l1", str(count), True, line.revision)
             os.write(write, f"{count}\\n".encode())
     os.close(write)
+    # Every second one is killed at work, however slow the machine is, the others perhaps before.
+    saved = os.read(read, 65536) if number % 2 else b""
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    saved = b""
     while part := os.read(read, 65536):
         saved += part
     os.close(read)
@@ -795,4 +796,4 @@ def test_a_hundred_kills_lose_nothing_that_was_saved(drawn: Path, tmp_path: Path
     command = [sys.executable, "-c", WRITER, str(folder), *map(str, delays)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[1]) > 20  # it was killed at work
+    assert int(done.stdout.split()[1]) >= 50  # corrections
