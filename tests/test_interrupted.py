@@ -215,7 +215,7 @@ def test_running_out_of_memory_says_what_to_lower(
 ) -> None:
     from hwr import describe
 
-    def fail(path: object) -> None:
+    def fail(*arguments: object) -> None:
         raise error
 
     assert memory.is_short(error)
