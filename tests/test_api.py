@@ -50,8 +50,9 @@ def test_read_returns_the_same_text_as_predict(model: Path, image: Path) -> None
         assert reader.read(form).text == reading.text
     with pytest.raises(hwr.Error, match=r"\(H, W\) or \(H, W, 3\) uint8"):
         reader.read(pixels.astype(np.float32))
-    with pytest.raises(hwr.Error, match="nowhere"):
-        reader.read("nowhere.png")
+    for name in ("nowhere.png", "nowhere.pdf"):
+        with pytest.raises(hwr.Error, match=f"{name}: no such file"):
+            reader.read(name)
 
 
 def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,8 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
     page = None if isinstance(source, bytes) else documents.page_of(source)
     if page is not None and page.file.suffix.lower() == documents.PDF:
         return documents.pdf_grey(page)
-    if page is None and name.lower().endswith(documents.PDF) and not isinstance(source, bytes):
+    if page is None and name.lower().endswith(documents.PDF):
+        files.check(name)
         raise Error(f"{name}: is a PDF, and an image is needed; name one of its pages: {name}/1")
     with decoding(name), opened(source) as image:
         if image.width * image.height > MOST_PIXELS:

@@ -55,7 +55,9 @@ def read_files(
     kind: str | None = None,
     segmenter: str | None = None,
 ) -> Iterator[PageReading]:
-    """Read files and folders as `hwr predict` does, in batches over many pages. Memory does not grow with their number.
+    """Read files and folders as `hwr predict` does, in batches over many pages. Of all pages, only the names are in memory.
+
+    Files in folders that are no pages are skipped, and so are METS files and an image that a PAGE or ALTO file describes.
 
     Args:
         paths: Images, PDFs, multi-page TIFFs, PAGE and ALTO files, and folders of these.
@@ -71,12 +73,10 @@ def read_files(
     """
     if kind not in (None, "page", "line"):
         raise Error(f"kind must be 'page', 'line' or None, not {kind!r}")
-    if segmenter is not None and (kind == "line" or segmenter not in SEGMENTERS):
-        raise Error(
-            "segmenter finds the lines of pages, and kind says that there are none"
-            if kind == "line"
-            else f"segmenter must be one of {', '.join(SEGMENTERS)}, not {segmenter!r}"
-        )
+    if segmenter is not None and segmenter not in SEGMENTERS:
+        raise Error(f"segmenter must be one of {', '.join(SEGMENTERS)}, not {segmenter!r}")
+    if segmenter is not None and kind == "line":
+        raise Error("segmenter finds the lines of pages, and kind says that there are none")
     images = recognizer.config.data.images
     inputs = [paths] if isinstance(paths, str | Path) else paths
     files = files_in(map(Path, inputs), images).files

@@ -17,7 +17,7 @@ from hwr.pages import write
 from hwr.pages.journal import Journal, stamp
 from hwr.pages.page_reading import PageReading
 from hwr.pages.plan import Plan
-from hwr.pages.predict import predict, read_files, reading_of
+from hwr.pages.predict import predict, read_shared, reading_of
 from hwr.pages.resumable_file import Partial, alone
 from hwr.pages.segment import chosen
 from hwr.pages.sources import Job, image_of, jobs
@@ -151,7 +151,7 @@ def _each(
     def make(some: Any) -> Iterator[Job]:
         return jobs(some, find, plan.images)
 
-    for page, done in read_files(recognizer, files, make, pool, plan.located):
+    for page, done in read_shared(recognizer, files, make, pool, plan.located):
         page, unsure = _sure(page, plan.min_confidence)
         summary.add(page, unsure, page.errors)
         yield page, page.errors, done

@@ -38,10 +38,10 @@ class Plan:
     segmenter: str | None
     format: Format
     where: Places
-    characters: bool = False
-    min_confidence: float = 0.0
-    model: str = ""
-    again: bool = False
+    characters: bool
+    min_confidence: float
+    model: str
+    again: bool
 
     @property
     def files(self) -> Sequence[str]:
@@ -103,12 +103,19 @@ def plan(
         raise Error("--part writes its own share; name a folder with --out")
     write.check(where, chosen, found.files)  # also those of the other parts
     write.check_existing(where, chosen, files, partial(Journal, where.folder, "", again) if where.folder else None)
-    reads = ""
-    if out is not None:
-        reads = fingerprint(model, settings, name, characters, min_confidence, kind, segmenter)
-    found = found._replace(files=files)
-    choices = (characters, min_confidence, reads, again)
-    return Plan(found, settings.data.images, kind, segmenter, chosen, where, *choices)
+    choices = (characters, min_confidence, kind, segmenter)
+    return Plan(
+        found=found._replace(files=files),
+        images=settings.data.images,
+        kind=kind,
+        segmenter=segmenter,
+        format=chosen,
+        where=where,
+        characters=characters,
+        min_confidence=min_confidence,
+        model="" if out is None else fingerprint(model, settings, name, *choices),
+        again=again,
+    )
 
 
 def _of_file(out: str | None) -> str:

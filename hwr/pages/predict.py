@@ -70,7 +70,7 @@ def predict(
             yield job, [_prediction(*pair, readings) for pair in zip(job.targets, found, strict=True)]
 
 
-def read_files(
+def read_shared(
     recognizer: Recognizer,
     files: Iterable[str],
     jobs: Callable[[Iterable[str]], Iterable[Job]],
