@@ -582,6 +582,69 @@ def test_undo_takes_back_no_correction_of_another_window(user: User, other: Othe
     assert other.lines[2] == ("there", "checked")
 
 
+def test_an_answer_that_is_cut_off_is_none(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # Alternatives of a line that the user leaves before all of the answer is there.
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.asked = 0;
+        window.fetch = async (path, options) => {
+          if (!path.endsWith("/alternatives")) return real(path, options);
+          asked += 1;
+          const leave = (body) => options.signal.addEventListener("abort", () => body.error(options.signal.reason));
+          return new Response(new ReadableStream({ start: leave }));
+        };"""
+    )
+    for number in (1, 2, 1):
+        asked = user.browser.execute_script("return asked")
+        user.choose(number)
+        user.wait(lambda asked=asked: user.browser.execute_script("return asked") > asked, "a request")
+    user.type("typed")
+    user.keys(Keys.ENTER)
+    user.wait(lambda: other.lines[1] == ("typed", "checked"), "the correction")
+    user.saved()
+    assert not user.console()
+
+    # The answer to a correction: it is sent again.
+    user.browser.execute_script(
+        """const before = window.fetch;
+        window.fetch = async (path, options) => {
+          const answer = await before(path, options);
+          if (options?.method !== "PATCH") return answer;
+          window.fetch = before;
+          return new Response(new ReadableStream({ start: (body) => body.error(new TypeError("network error")) }));
+        };"""
+    )
+    user.choose(2)
+    user.type("typed, too")
+    user.keys(Keys.ENTER)
+    user.see("The server does not answer")
+    user.saved()
+    assert other.lines[2] == ("typed, too", "checked")
+    assert not user.find("dialog")
+    assert all("409 (Conflict)" in error for error in user.console())  # the line was changed: by this window
+
+
+def test_corrections_are_saved_although_the_page_cannot_be_shown(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.browser.execute_script(
+        """window.real = Element.prototype.replaceChildren;
+        Element.prototype.replaceChildren = () => { throw new Error("a fault of the page") };"""
+    )
+    user.type("typed 0")
+    user.keys(Keys.ENTER)
+    user.see("a fault of the page")
+    user.browser.execute_script("Element.prototype.replaceChildren = real")
+    assert user.console()
+    user.choose(3)
+    user.type("typed 3")
+    user.keys(Keys.ENTER)
+    user.wait(lambda: other.lines[3] == ("typed 3", "checked"), "the later correction")
+    assert other.lines[0] == ("typed 0", "checked")
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

@@ -7,20 +7,33 @@ class ApiError extends Error {
   }
 }
 
-async function call(method, path, { json, body, revision, signal } = {}) {
+const asJson = (response) => response.json();
+
+/** Send a request and read its answer. One that is cut off is none, whatever its status. */
+async function call(method, path, { json, body, revision, signal, read = asJson } = {}) {
   const headers = {};
   if (json !== undefined) headers["Content-Type"] = "application/json";
   if (revision !== undefined) headers["If-Match"] = `"${revision}"`;
   let response;
+  let found;
   try {
     response = await fetch(path, { method, headers, signal, body: json === undefined ? body : JSON.stringify(json) });
+    found = await (response.ok ? read(response) : response.text());
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The server does not answer. Is hwr serve still running?");
   }
-  const found = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, found.error ?? `The server answered ${response.status}.`);
-  return found;
+  if (response.ok) return found;
+  throw new ApiError(response.status, reason(found) ?? `The server answered ${response.status}.`);
+}
+
+/** What the server says about an error; undefined if the answer comes from something else, such as a proxy. */
+function reason(answer) {
+  try {
+    return JSON.parse(answer).error;
+  } catch {
+    return undefined;
+  }
 }
 
 const enc = encodeURIComponent;
@@ -42,6 +55,9 @@ export const api = {
   versions: (page) => call("GET", `/api/pages/${enc(page)}/versions`),
   alternatives: (page, line, signal) =>
     call("GET", `/api/pages/${enc(page)}/lines/${enc(line)}/alternatives`, { signal }),
+  export: (query) => call("GET", `/api/export?${query}`, {
+    read: async (response) => ({ headers: response.headers, content: await response.blob() }),
+  }),
   jobs: () => call("GET", "/api/jobs"),
   start: (job) => call("POST", "/api/jobs", { json: job }),
   stop: (id) => call("POST", `/api/jobs/${id}/stop`),

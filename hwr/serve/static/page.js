@@ -252,7 +252,7 @@ export async function showPage(bar, main, id) {
       const page = error.status ? await api.page(id).catch(() => null) : null;
       if (page) take(page);
       else if (!state.ended) draw();
-    }).finally(() => {
+    }).catch((error) => console.error(error)).finally(() => { // the next corrections are sent, whatever fails here
       state.saving -= 1;
       tell();
     });

@@ -184,19 +184,18 @@ async function exportPages(view) {
   const query = new URLSearchParams({ format: choice.value });
   for (const id of view.chosen) query.append("page", id);
   try {
-    const response = await fetch(`/api/export?${query}`);
-    if (!response.ok) throw new Error((await response.json()).error);
-    const name = decodeURIComponent((response.headers.get("content-disposition") ?? "").split("''")[1] ?? "export");
-    const address = URL.createObjectURL(await response.blob());
+    const { headers, content } = await api.export(query);
+    const name = decodeURIComponent((headers.get("content-disposition") ?? "").split("''")[1] ?? "export");
+    const address = URL.createObjectURL(content);
     const link = h("a", { href: address, download: name });
     document.body.append(link);
     link.click();
     link.remove();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
     toast(`Exported ${name}`);
-    const broken = Number(response.headers.get("x-broken-count"));
+    const broken = Number(headers.get("x-broken-count"));
     if (!broken) return;
-    const names = response.headers.get("x-broken-pages").split(",").map(decodeURIComponent);
+    const names = headers.get("x-broken-pages").split(",").map(decodeURIComponent);
     toast(`${plural(broken, "broken page")} not exported: ${names.join(", ")}${names.length < broken ? ", …" : ""}`, "error");
   } catch (error) {
     toast(error.message, "error");
