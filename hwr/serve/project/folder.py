@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from hwr import Error
@@ -20,6 +20,7 @@ from hwr.data.formats import alto, marked_pages, page, page_edit, shapes, xml
 from hwr.data.formats.shapes import Page
 from hwr.data.formats.xml_edit import Document
 from hwr.images import load
+from hwr.serve.project import page_files
 from hwr.serve.project.coordinates import Frame, frame_of
 from hwr.serve.project.page_state import Conflict, LineState, Missing, PageState, State, hash_of
 from hwr.system import files
@@ -36,7 +37,7 @@ MOST_VERSIONS = 200
 
 @dataclass
 class _Place:
-    """A page's files, see `_files_of`, and its state as last read."""
+    """A page's files, see `page_files.find`, and its state as last read."""
 
     id: str
     name: str
@@ -98,13 +99,13 @@ class Project:
             found = {}
             self.unlisted.clear()
             taken: set[Path] = set()
-            xmls = functools.cache(_xmls)  # each folder is listed once
+            xmls = functools.cache(page_files.xmls)  # each folder is listed once
             for path in (Path(name) for name in files.below(self.root, self.unlisted)):
                 if path.suffix.lower() not in load.SUFFIXES:
                     continue
                 name = path.relative_to(self.root).as_posix()
                 id = hash_of(os.fsencode(name))[:12]
-                place = self._places.get(id) or _Place(id, unicode(name), path, *_files_of(path, xmls))
+                place = self._places.get(id) or _Place(id, unicode(name), path, *page_files.find(path, xmls))
                 if place.xml in taken:  # a.jpg and a.png in one folder
                     place.xml = place.xml.with_name(f"{path.name}.xml")
                 taken.add(place.xml)
@@ -272,71 +273,6 @@ def page_of_alto(found: Page, image: Path) -> Any:
     size = (found.width, found.height) if found.width and found.height else frame_of(image, found).stored
     turned = found.upright and load.orientation(image) != 1
     return page.new(image.name, size, [line for line in found.lines if line.polygon or line.baseline], turned)
-
-
-def _files_of(image: Path, xmls: Callable[[Path], dict[str, Path]]) -> tuple[Path, Path | None]:
-    """The PAGE file of an image, which may not exist yet, and the ALTO file beside the image, if there is one.
-
-    The PAGE file of a.png is a.png.xml or a.xml, beside the image or in a folder `page` beside it, as Transkribus has it.
-    An ALTO file is left alone: its page gets a PAGE file in `page`.
-
-    Args:
-        xmls: See `_xmls`.
-    """
-    beside, below = image.parent, image.parent / "page"
-    alto_file: Path | None = None
-    for folder, stem in ((beside, image.name), (below, image.name), (below, image.stem), (beside, image.stem)):
-        path = _xml_in(folder, stem, xmls)
-        if path is None:
-            continue
-        tag, named = _root_of(path)
-        if _is_another(named, image):  # a.xml of a.png is not that of a.jpg
-            continue
-        if tag == alto.TAG and folder == beside:
-            alto_file = alto_file or path
-        elif stem == image.stem or tag in ("", page.TAG):  # other programs' notes on an image are called a.png.xml, too
-            return path, alto_file
-    folder = below if alto_file else beside
-    stem = image.stem if _xml_in(folder, image.stem, xmls) is None else image.name
-    return folder / f"{stem}.xml", alto_file
-
-
-def _xmls(folder: Path) -> dict[str, Path]:
-    """The XML files of a folder by their stems in NFC, whatever the case of `.xml`."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return {}
-    return {files.nfc(Path(name).stem): folder / name for name in names if name.lower().endswith(".xml")}
-
-
-def _xml_in(folder: Path, stem: str, xmls: Callable[[Path], dict[str, Path]]) -> Path | None:
-    """The XML file of a stem in a folder, or None."""
-    for path in (folder / f"{stem}.xml", xmls(folder).get(files.nfc(stem))):
-        if path is not None and files.is_regular(path):
-            return path
-    return None
-
-
-def _root_of(path: Path) -> tuple[str, str]:
-    """The name of the root element, and the image that the file names; "" for what can't be read."""
-    tag = ""
-    try:
-        root = xml.parse(path)
-        tag = xml.local(root)
-        parse = {page.TAG: page.parse, alto.TAG: alto.parse}.get(tag)
-        return tag, parse(path, root).image if parse else ""
-    except Error:  # reported when the page is read
-        return tag, ""
-
-
-def _is_another(named: str, image: Path) -> bool:
-    """Whether an XML file names another image in an image's folder."""
-    name = PurePosixPath(named.replace("\\", "/")).name
-    if not name or name == image.name:
-        return False
-    other = files.named(image.parent, name)
-    return files.is_regular(other) and not (image.exists() and other.samefile(image))
 
 
 def _revision(content: bytes | None) -> str:
