@@ -239,6 +239,17 @@ def test_stroke_letters_of_who_writes_in_capitals() -> None:
     assert all(capitals.glyphs[c] is hand.glyphs[c] for c in "M5?")
 
 
+def test_stroke_letters_are_of_all_styles() -> None:
+    font = fonts.Font(SHIPPED / "DejaVuSans.ttf")
+    made = [writers.make_writer([font], 0, number).hand for number in range(300)]
+    small = [[hand.glyphs[c].joins for c in "abcdefghijklmnopqrstuvwxyz"] for hand in made if hand]
+    assert 30 <= len(small) <= 60
+    shares = {style: sum(map(style, small)) / len(small) for style in (all, any)}
+    # Joined: 35 %; joined or mixed: 60 %.
+    assert 0.2 < shares[all] < 0.5
+    assert 0.45 < shares[any] < 0.75
+
+
 def test_who_writes_in_capitals_has_them_in_the_transcription(folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("we went on to other matters\n", "utf-8")

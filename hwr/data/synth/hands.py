@@ -123,9 +123,9 @@ def bend(points: np.ndarray, rng: np.random.Generator, reach: float, shortest: f
     return points + sines @ rng.normal(0, reach / np.sqrt(waves / 2), (waves, 2))
 
 
-def make_hand(seed: int, writer: int) -> Hand:
-    """Draw writer number `writer` of this seed."""
-    rng = rng_of(seed, writer)
+def make_hand(seed: int, *key: int) -> Hand:
+    """Draw the hand of a writer of this seed, see `rng_of`."""
+    rng = rng_of(seed, *key)
     # Small letters printed, joined or some of each. Script capitals are rare even in joined hands, and the script face's
     # digits and signs have thick strokes that are drawn double, so they are always printed.
     style = rng.choice(["print", "script", "mixed"], p=[0.4, 0.35, 0.25])

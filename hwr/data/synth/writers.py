@@ -93,7 +93,8 @@ def make_writer(fonts: Sequence[Font], seed: int, number: int) -> Writer:
     font = None if stroke else fonts[int(rng.integers(len(fonts)))]
     size = size_of(font, rng.uniform(0.85, 1.15)) if font else 0
     capitals = _capitals(font, rng)
-    hand = hands.make_hand(seed, number) if stroke else None
+    # Not from the random numbers above: the one that chose letters of strokes would always choose printed ones, too.
+    hand = hands.make_hand(seed, number, 0, 1) if stroke else None
     if hand and capitals:
         hand = hands.in_capitals(hand, capitals)
     return Writer(
