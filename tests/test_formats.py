@@ -17,6 +17,7 @@ from hwr.data.formats import FORMATS, PAGE_FORMATS, detect, xml
 from hwr.data.formats import page as page_module
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
+from hwr.pages import sources
 
 from .conftest import REPOSITORY, TINY
 
@@ -96,6 +97,21 @@ def test_bands_along_baselines_are_as_high_as_the_lines_are_apart(tmp_path: Path
     for line in every(read(tmp_path)):
         (x, y), _ = line.baseline
         assert line.region == ((x, y - 30), (x + 150, y - 30), (x + 150, y + 12), (x, y + 12))
+
+
+def test_lines_without_text_count_for_the_height_of_bands(tmp_path: Path, page: np.ndarray) -> None:
+    """So a line is cut out for training as it is for reading."""
+    lines = [
+        f"<TextLine id='l{i}'><Baseline points='10,{y} 160,{y}'/><TextEquiv><Unicode>{text}</Unicode></TextEquiv></TextLine>"
+        for i, (y, text) in enumerate(((60, "text"), (80, ""), (100, ""), (120, "text")))
+    ]
+    head, _, rest = PAGE_XML.format(version="2019").partition("<TextLine")
+    (tmp_path / "one.xml").write_text(head + "".join(lines) + rest[rest.index("</TextRegion>") :])
+    found = every(read(tmp_path))
+    assert [(line.id, line.place) for line in found] == [("one/l0", 0), ("one/l3", 1)]
+    targets = sources.job(tmp_path / "one.xml").targets
+    assert [line.region for line in found] == [targets[0].region, targets[3].region]
+    assert found[0].region == ((10, 45), (160, 45), (160, 66), (10, 66))
 
 
 def test_text_is_normalised_in_one_place(tmp_path: Path, page: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import Error, checkpoint, config
+from hwr import Error, checkpoint, config, data
 from hwr.cli import main
 from hwr.config import Config
 from hwr.data import Line
@@ -161,6 +161,24 @@ def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
     skipping = settings(model, drawn, folder, "data.faults=skip")
     assert len(self_training.unlabelled(skipping, [], said.append)) == 10
     assert "1 lines or pages without ground truth can't be read" in said[-1]
+
+
+def test_a_test_line_whose_page_has_lines_without_text_is_no_line_without_ground_truth(
+    model: Path, drawn: Path, tmp_path: Path
+) -> None:
+    """The band along its baseline is the same in the dataset, which has no lines without text, and on its page."""
+    Image.new("L", (400, 200), 255).save(tmp_path / "page.png")
+    rows = (
+        f'<TextLine id="l{i}"><Baseline points="10,{y} 300,{y}"/><TextEquiv><Unicode>{text}</Unicode></TextEquiv></TextLine>'
+        for i, (y, text) in enumerate(((40, "one"), (80, ""), (160, "two")))
+    )
+    page = f'<Page imageFilename="page.png" imageWidth="400" imageHeight="200">{"".join(rows)}</Page>'
+    (tmp_path / "page.xml").write_text(f"<PcGts>{page}</PcGts>", encoding="utf-8")
+    asked = settings(model, drawn, tmp_path)
+    known = data.read(config.Data(root=str(tmp_path))).lines
+    assert len(known) == 2
+    found = self_training.unlabelled(asked, known, lambda line: None)
+    assert [line.id for line in found] == ["page.xml/l1"]
 
 
 def test_labelled_lines_are_repeated_until_they_are_the_rest() -> None:

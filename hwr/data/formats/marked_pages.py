@@ -57,8 +57,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
             pages += 1
             page = parse(path, element)
             empty += [f"{document}/{line.id}" for line in page.lines if text.blank(line.text)]
-            page = replace(page, lines=tuple(line for line in page.lines if not text.blank(line.text)))
-            if not page.lines:
+            if all(text.blank(line.text) for line in page.lines):
                 continue
             image_path, page = with_image(page, path, data.images)
             before = first.setdefault(image_path.resolve(), path)
@@ -67,7 +66,9 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
         except Error as error:
             faults.append(Fault(document, str(error), document))
             continue
-        for place, (line, polygon) in enumerate(zip(page.lines, regions(page), strict=True)):
+        # A band along a baseline is as high as all lines are apart, also those without text.
+        shaped = zip(page.lines, regions(page), strict=True)
+        for place, (line, polygon) in enumerate(pair for pair in shaped if not text.blank(pair[0].text)):
             id = f"{document}/{line.id}"
             if line.fault:
                 faults.append(Fault(id, line.fault, document))
