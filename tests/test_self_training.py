@@ -149,7 +149,8 @@ def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
     known = [Line("a", images[0], "text", "", ""), Line("b", images[1], "text", "", "")]
     asked = settings(model, drawn, unlabelled, "self_training.most=4")
     lines = self_training.unlabelled(asked, known, said.append)
-    assert [line.image for line in lines] == [images[i] for i in (2, 4, 7, 9)]
+    assert [line.image for line in lines] == images[2:]
+    assert [line.image for line in self_training._spread(lines, 4)] == [images[i] for i in (2, 4, 7, 9)]
     assert said == ["2 lines of self_training.unlabelled are in the dataset and therefore not used"]
     with pytest.raises(Error, match="no lines without ground truth"):
         self_training.unlabelled(asked, [Line("", image, "", "", "") for image in images], said.append)
@@ -159,7 +160,7 @@ def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
     with pytest.raises(Error, match=r"page\.png seems to be a page"):
         self_training.unlabelled(settings(model, drawn, folder), [], said.append)
     skipping = settings(model, drawn, folder, "data.faults=skip")
-    assert len(self_training.unlabelled(skipping, [], said.append)) == 10
+    assert len(self_training.unlabelled(skipping, [], said.append)) == 12
     assert "1 lines or pages without ground truth can't be read" in said[-1]
 
 
@@ -179,6 +180,26 @@ def test_a_test_line_whose_page_has_lines_without_text_is_no_line_without_ground
     assert len(known) == 2
     found = self_training.unlabelled(asked, known, lambda line: None)
     assert [line.id for line in found] == ["page.xml/l1"]
+
+
+def test_files_that_come_during_a_run_change_nothing(
+    model: Path, drawn: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(unlabelled, tmp_path / "lines")
+    asked = settings(model, drawn, tmp_path / "lines", "self_training.most=4")
+
+    def lines() -> list[Line]:
+        return self_training.unlabelled(asked, [], lambda line: None)
+
+    chosen = self_training._spread(lines(), 4)
+    rows = [{"id": line.id, "text": "read", "confidence": 0.5} for line in chosen]
+    (tmp_path / "pseudo_labels.json").write_text(json.dumps({"best": 1.0, "lines": rows}), encoding="utf-8")
+    first = min((tmp_path / "lines").iterdir())
+    for name in ("a1", "a2", "a3"):
+        shutil.copy(first, tmp_path / f"lines/{name}.png")
+    assert [line.id for line in self_training._spread(lines(), 4)] != [line.id for line in chosen]
+    second = self_training.second_round(asked, tmp_path, [], lambda line: None)
+    assert second.lines == [replace(line, text="read") for line in chosen]
 
 
 def test_labelled_lines_are_repeated_until_they_are_the_rest() -> None:

@@ -77,7 +77,7 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
     if (out / LABELS).exists():
         return True
     # Before the training, so that a wrong name shows at once.
-    lines = unlabelled(settings, data.read(settings.data).lines, say)
+    lines = _spread(unlabelled(settings, data.read(settings.data).lines, say), settings.self_training.most)
     with run_folder.locked(out):
         run_folder.check(out, settings, resume)  # again, now that no other process can change it
         run_folder.begin(out, settings)
@@ -107,7 +107,7 @@ def _first(settings: Config) -> Config:
 
 
 def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], None]) -> list[Line]:
-    """The lines of `self_training.unlabelled`, at most `self_training.most`, with empty texts.
+    """The lines of `self_training.unlabelled`, with empty texts.
 
     Their ids do not depend on where the files are: a run can be resumed after a move.
 
@@ -145,8 +145,13 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
         say(f"{len(lines) - len(new)} lines of self_training.unlabelled are in the dataset and therefore not used")
     if not new:
         raise Error(f"self_training.unlabelled: {asked}: no lines without ground truth")
-    most = min(settings.self_training.most, len(new))
-    return [new[i * len(new) // most] for i in range(most)]
+    return new
+
+
+def _spread(lines: Sequence[Line], most: int) -> list[Line]:
+    """At most `most` of the lines, spread evenly over all."""
+    most = min(most, len(lines))
+    return [lines[i * len(lines) // most] for i in range(most)]
 
 
 def _fault(path: Path) -> str:
@@ -196,6 +201,7 @@ def second_round(settings: Config, out: Path, known: Sequence[Line], say: Callab
         best = float(found["best"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Error(f"{path}: is damaged ({error}); start a new run with --out") from None
+    # Of all lines: with files that came later, others than in the first round would be chosen.
     lines = [replace(line, text=texts[line.id]) for line in unlabelled(settings, known, say) if line.id in texts]
     if len(lines) < len(texts):
         raise Error(
