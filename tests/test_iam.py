@@ -630,3 +630,12 @@ def test_several_roots_are_one_dataset(tmp_path: Path) -> None:
         read(Data(root=both, exclude=("x",)))
     with pytest.raises(hwr.Error, match=r"data\.root: a: several folders have this name"):
         read(Data(root=(both[0], f"{both[0]}/../a")))
+    # The recipe iam_word excludes two words of IAM, whichever of the folders that is.
+    assert read(Data(root=both, exclude=("r06-022-03-05",))) == together
+    assert not any("images are in several folders" in note for note in together.notes)
+    (tmp_path / "again").mkdir()
+    for path in (tmp_path / "a").iterdir():
+        (tmp_path / "again" / path.name).symlink_to(path)
+    (note,) = (x for x in read(Data(root=(*both, str(tmp_path / "again")))).notes if "images are in several" in x)
+    assert note.startswith("44 images are in several folders of data.root, which are split each by itself")
+    assert str(tmp_path / "a/lines") in note

@@ -1,6 +1,7 @@
 """Data on disk -> a dataset of lines."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -151,24 +152,37 @@ def read_all(data: "Data") -> Dataset:
         raise Error(
             f"data.root: {', '.join(twice)}: several folders have this name, which should tell their lines apart"
         )
-    if strange := [id for id in data.exclude if id.partition("/")[0] not in names]:
+    from hwr.data.splits import DAMAGED_IN_IAM
+
+    damaged = tuple(id for id in data.exclude if id in DAMAGED_IN_IAM)  # of a recipe, for whichever folder is IAM
+    if strange := [id for id in data.exclude if id not in damaged and id.partition("/")[0] not in names]:
         raise Error(
             f"data.exclude: {strange[0]}: with several roots, write FOLDER/ID; the folders are {', '.join(names)}"
         )
     found = []
     for name, root in zip(names, data.root, strict=True):
         own = tuple(id.partition("/")[2] for id in data.exclude if id.startswith(f"{name}/"))
-        found.append(_named(_read(data.model_copy(update={"root": root, "exclude": own})), name))
+        found.append(_named(_read(data.model_copy(update={"root": root, "exclude": (*damaged, *own)})), name))
     return Dataset(
         name=" + ".join(dataset.name for dataset in found),
         train=[line for dataset in found for line in dataset.train],
         val=[line for dataset in found for line in dataset.val],
         test=[line for dataset in found for line in dataset.test],
         excluded=[id for dataset in found for id in dataset.excluded],
-        notes=[note for dataset in found for note in dataset.notes],
+        notes=[*(note for dataset in found for note in dataset.notes), *_shared_images(found)],
         empty=[id for dataset in found for id in dataset.empty],
         faults=[fault for dataset in found for fault in dataset.faults],
     )
+
+
+def _shared_images(datasets: Sequence[Dataset]) -> list[str]:
+    """A note on images that are in several datasets: each is split by itself, so a test line may be a training line, too."""
+    images = (image for each in datasets for image in {files.real(line.image) for line in each.lines})
+    twice = sorted(str(image) for image, number in Counter(images).items() if number > 1)
+    if not twice:
+        return []
+    what = "images are in several folders of data.root, which are split each by itself, so they may be in several parts"
+    return [f"{len(twice)} {what} ({', '.join(twice[:3])}, …)"]
 
 
 def _named(dataset: Dataset, name: str) -> Dataset:
