@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import hwr
-from hwr import config, data
+from hwr import checkpoint, config, data
 from hwr.cli import main
 from hwr.data.convert import convert
 from hwr.pages import segment
@@ -292,6 +292,27 @@ def test_the_lines_of_a_run_are_evaluated_as_the_command_does(drawn: Path, tmp_p
     assert any("may be training lines" in note for note in other.dataset.notes)
     with pytest.raises(hwr.Error, match="does not store where its data is"):
         hwr.evaluate(hwr.load(elsewhere))
+
+
+def test_a_note_names_the_folders_that_were_split_otherwise_in_training(
+    model: Path, drawn: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        convert(data.read(config.Data(root=str(drawn))), tmp_path / name, "gt")
+        shutil.rmtree(tmp_path / name / "lists")
+    scores = {"trained_on": ["a", "b"], "split_name": "a, drawn with seed 0 + b, drawn with seed 0"}
+    trained = tmp_path / "trained.safetensors"
+    checkpoint.save(trained, replace(checkpoint.load(model), scores=scores))
+
+    def noted(root: str | list[str], *more: str) -> list[str]:
+        roots = [str(tmp_path / name) for name in root] if isinstance(root, list) else tmp_path / root
+        report = hwr.evaluate(hwr.load(trained, more), roots)
+        return [note.partition(",")[0] for note in report.dataset.notes if "may be training lines" in note]
+
+    assert noted("a") == []  # trained on with others, and split as now
+    assert noted(["b", "a"]) == []
+    assert noted("a", "data.seed=1") == ["the model was trained on a"]
+    assert noted("b", "data.test_share=0.5") == ["the model was trained on b"]
 
 
 def test_images_of_any_kind_read_alike(model: Path, image: Path, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_no_writer_is_in_two_parts(tmp_path: Path) -> None:
         train, val, test = ({x.writer for x in dataset.part(part)} for part in ("train", "val", "test"))
         assert len(train | val | test) == len(train) + len(val) + len(test) == 20
         assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (70, 20, 10)
-        assert dataset.name.endswith(f"drawn with seed {seed}")
+        assert dataset.name.endswith(f"drawn with seed {seed}, val_share 0.2, test_share 0.1")
         seen.add(tuple(sorted(val)))
         assert read(tmp_path / "x.tsv", f"data.seed={seed}", "data.val_share=0.2").val == dataset.val
     assert len(seen) == 4

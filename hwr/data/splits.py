@@ -89,7 +89,7 @@ def split(
         drawn = _drawn(data, groups)
         parts = [drawn[group] for group in groups]
         _note_shares(data, parts, notes)
-        name = f"{name}, drawn with seed {data.seed}"
+        name = f"{name}, drawn with seed {data.seed}{_unusual_shares(data)}"
     if data.split != "auto":
         name = data.split
     if unlisted := [line.id for line, part in zip(lines, parts, strict=True) if not part]:
@@ -205,6 +205,14 @@ def _drawn(data: Data, groups: Sequence[str]) -> dict[str, str]:
         if part in shares:
             shares[part] -= sizes[group]
     return out
+
+
+def _unusual_shares(data: Data) -> str:
+    """The shares of the parts for the name of a split, because other shares make another one; "" if they are the usual ones."""
+    usual = Data()
+    if (data.val_share, data.test_share) == (usual.val_share, usual.test_share):
+        return ""
+    return f", val_share {data.val_share:g}, test_share {data.test_share:g}"
 
 
 def _note_shares(data: Data, parts: Sequence[str], notes: list[str]) -> None:

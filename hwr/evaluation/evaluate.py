@@ -257,13 +257,22 @@ def evaluate(
 
 
 def _noted(dataset: Dataset, settings: Data, model: Recognizer) -> Dataset:
-    """The dataset, with a note if it is that of the training but split otherwise."""
+    """The dataset, with a note if folders of it are those of the training but split otherwise."""
     scores = model.checkpoint.scores
-    same = set(checkpoint_names(settings.root)) & set(scores.get("trained_on", []))
-    if same and scores.get("split_name") not in (None, dataset.name):
+    if scores.get("split_name") is None:
+        return dataset
+    before = _splits(scores.get("trained_on", []), scores["split_name"])
+    now = _splits(checkpoint_names(settings.root), dataset.name)
+    if changed := [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]:
         note = (
-            f"the model was trained on {', '.join(sorted(same))}, split {scores['split_name']!r}; this split is "
+            f"the model was trained on {', '.join(changed)}, split {scores['split_name']!r}; this split is "
             f"{dataset.name!r}, so its lines may be training lines"
         )
         return replace(dataset, notes=[*dataset.notes, note])
     return dataset
+
+
+def _splits(folders: Sequence[str], name: str) -> dict[str, str]:
+    """The name of each folder's own split, given that of all: see `data.read_all`."""
+    names = name.split(" + ")
+    return dict(zip(folders, names if len(names) == len(folders) else [name] * len(folders), strict=True))
