@@ -25,6 +25,12 @@ def test_each_punctuation_mark_is_a_token() -> None:
     assert (tokens.edits.tolist(), tokens.units.tolist()) == ([3], [8])
 
 
+def test_combining_marks_belong_to_their_words() -> None:
+    """Letters of medieval abbreviations have no composed form, and NFD has none at all."""
+    tokens = metrics.score(["atq\u0303ue, e\u0301te\u0301"], ["atque, e\u0301te\u0301"]).tokens
+    assert (tokens.edits.tolist(), tokens.units.tolist()) == ([1], [3])
+
+
 def test_spaces_count() -> None:
     assert metrics.score(["a b"], ["ab"]).cer == pytest.approx(1 / 3)
 

@@ -1,14 +1,13 @@
 """References and hypotheses -> Score: counts of edits, from which all rates derive."""
 
-import re
+import itertools
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
-
-_PUNCTUATED = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,19 @@ def score(references: Sequence[str], hypotheses: Sequence[str], writers: Sequenc
         characters=counts(str),
         casefolded=counts(str.casefold),
         words=counts(str.split),
-        tokens=counts(_PUNCTUATED.findall),
+        tokens=counts(_tokens),
         writers=np.array(writers if writers is not None else [""] * len(references), dtype=str),
     )
+
+
+def _tokens(text: str) -> list[str]:
+    """Words and single punctuation marks. A combining mark, such as the tilde over a q, belongs to its word."""
+
+    def in_word(character: str) -> bool:
+        return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+
+    out: list[str] = []
+    for word, group in itertools.groupby(text, in_word):
+        characters = list(group)
+        out += ["".join(characters)] if word else [c for c in characters if not c.isspace()]
+    return out
