@@ -13,7 +13,7 @@ from hwr.images import batches
 from hwr.images.batches import Batch, Examples
 from hwr.images.cache import Images
 
-from .conftest import TINY_CRNN, recipe_of
+from .conftest import TINY, TINY_CRNN, recipe_of
 
 NO_DROPOUT = ("model.dropout=0", "model.head_dropout=0")
 
@@ -64,6 +64,19 @@ def test_shares_have_the_gradients_of_the_whole_batch(shares: int, views: tuple[
     )
     assert all(
         np.array_equal(parts.weights()[name], whole.weights()[name]) for name in parts.weights() if "running" in name
+    )
+
+
+def test_a_network_may_have_unused_parameters() -> None:
+    """The original network with a single scale has a downsampler that nothing uses."""
+    fixed = ("model.downsamples=1", "model.dropout=0", "train.freeze_norm=true")
+    whole, parts = (engine_of(config.load(None, [*TINY, *fixed, f"train.shards={n}"])) for n in (1, 2))
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 32, 320), np.uint8)
+    batch = Batch(pixels, np.full(8, 320, np.int32), np.array([[1, 2]] * 8, np.int32), None, np.arange(8))
+    losses = [float(engine.train_step(batch, 1e-3)) for engine in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    np.testing.assert_allclose(
+        gradients(parts), gradients(whole), rtol=1e-3, atol=1e-5 * np.abs(gradients(whole)).max()
     )
 
 

@@ -111,7 +111,7 @@ class Shards:
     @torch.no_grad()
     def _gather(self, parts: Sequence[float]) -> None:
         """Average gradients and running statistics, given each share's part of the lines."""
-        _sum(parts, [[parameter.grad for parameter in net.parameters()] for net in self._nets])
+        _sum(parts, [[p.grad for p in net.parameters() if p.grad is not None] for net in self._nets])
         statistics = [_statistics(net) for net in self._nets]
         _sum(parts, statistics)
         for others in statistics[1:]:
