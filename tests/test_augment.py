@@ -193,6 +193,11 @@ def test_a_second_view_looks_different_in_the_same_places() -> None:
         for view in (one, two):
             assert 0.4 < (view.reshape(400, -1) != still).any(1).mean() < 0.6
         assert two.mean() == pytest.approx(one.mean(), abs=0.1 * float(np.ptp(one)))
+    # Each applies independently of the others, in both views.
+    for view in (first, second):
+        looks = (view.gamma != 1, view.thickness != 0, view.contrast != 1, view.brightness != 0)
+        applied = [*looks, (view.masks[..., 1] > view.masks[..., 0]).any(1)]
+        assert np.abs(np.corrcoef(applied) - np.eye(5)).max() < 0.2
     alone = augment.second_view(
         settings, 40, augment.draw(settings, 40, widths[:1], 7, [(2, 9)], centred=True), 7, [(2, 9)]
     )

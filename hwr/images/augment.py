@@ -125,15 +125,15 @@ def second_view(augment: Augment, height: int, first: Warps, seed: int, lines: S
     # A separate random stream; a zero instead of the one would give that of `draw`, because keys are padded with zeros.
     rngs = [np.random.default_rng((seed, epoch, index, 1)) for epoch, index in lines]
     u = np.array([rng.uniform(-1, 1, 4) for rng in rngs]).reshape(-1, 4)
-    on = np.array([rng.random(4) < augment.p for rng in rngs]).reshape(-1, 4)
+    on = np.array([rng.random(5) < augment.p for rng in rngs]).reshape(-1, 5)
     low, high = augment.gamma
     return Warps(
         np.where(on[:, 0], low + (u[:, 0] + 1) / 2 * (high - low), 1).astype(np.float32),
         first.matrix,
         first.widths,
         first.grid,
-        **_look(augment, u[:, 1:] * on[:, 1:], on[:, 2]),
-        masks=_masks(augment.mask * on[:, 3], height, first.widths, rngs) if augment.mask else None,
+        **_look(augment, u[:, 1:] * on[:, 1:4], on[:, 2]),
+        masks=_masks(augment.mask * on[:, 4], height, first.widths, rngs) if augment.mask else None,
     )
 
 
