@@ -9,8 +9,9 @@ from PIL import Image
 
 import hwr
 from hwr.config import Data
-from hwr.data import read
-from hwr.data.formats import iam
+from hwr.data import lines_of, read
+from hwr.data.convert import convert
+from hwr.data.formats import FORMATS, iam
 from hwr.data.iam_archive import check
 
 REAL = Path(__file__).parents[2] / "shared" / "lines"
@@ -306,6 +307,18 @@ def test_validating_on_the_test_list_is_allowed_with_a_note(root, unit):
     assert any("WARNING: 2 lines are in val and in test" in note for note in data.notes)
     fails(root, "(data.train)", train=("testset",))
     fails(root, "(data.test)", val=("testset",), test=("testset", "testset"))
+
+
+def test_lines_that_are_in_two_parts_are_read_once_and_not_converted(root, tmp_path):
+    settings = Data(root=str(root), val=("testset",))
+    dataset = read(settings)
+    every = [line.id for line in lines_of(dataset, "all", settings)]
+    assert sorted(every) == sorted({line.id for line in dataset.lines})
+    assert len(every) == len(dataset.lines) - 2
+    for kind in FORMATS:
+        with pytest.raises(hwr.Error, match=r"2 lines are in data\.val and in data\.test \(x02-"):
+            convert(dataset, tmp_path / "new", kind)
+    assert not (tmp_path / "new").exists()
 
 
 def test_empty_lists(root):

@@ -120,7 +120,7 @@ def read(data: "Data") -> Dataset:
 
 
 def lines_of(dataset: Dataset, split: str, settings: "Data") -> list[Line]:
-    """The lines (or words) of a split, or of `all` splits.
+    """The lines (or words) of a split, or of `all` splits, each once.
 
     Raises:
         Error: There is no such split, it is empty, or its lines are whole forms, which a line recogniser can't read.
@@ -129,7 +129,7 @@ def lines_of(dataset: Dataset, split: str, settings: "Data") -> list[Line]:
         raise Error(f"{split}: no such split; it is {', '.join(PARTS)} or all")
     if settings.unit == "form":
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
-    lines = dataset.lines if split == "all" else dataset.part(split)
+    lines = list(dict.fromkeys(dataset.lines)) if split == "all" else dataset.part(split)  # some in val and in test
     if not lines:
         remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
         raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))

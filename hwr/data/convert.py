@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hwr import Error
 from hwr.data import Dataset
 from hwr.data.formats import FORMATS, PAGE_FORMATS
 from hwr.system.atomic import new_folder
@@ -18,8 +19,14 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
         What the new dataset lacks, a sentence each.
 
     Raises:
-        Error: The folder exists already, or can't be written; a text that the format can't hold. Then nothing is written.
+        Error: The folder exists already, or can't be written; a text that the format can't hold; a line in two parts.
+            Then nothing is written.
     """
+    if both := {line.id for line in dataset.val} & {line.id for line in dataset.test}:
+        raise Error(
+            f"{len(both)} lines are in data.val and in data.test ({min(both)}, …), and a converted dataset has a line in one "
+            "part only; set data.val to other lists"
+        )
     with new_folder(out) as folder:
         FORMATS[kind].write(dataset, folder)
     lost = []
