@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
-from hwr import Error, config, data
+from hwr import Error, checkpoint, config, data
 from hwr.cli import main
 from hwr.data import Line
 from hwr.data.formats import page, xml
@@ -99,6 +100,18 @@ def test_lines_found_as_they_are_marked(
     low, high = found["cer_ci95"]
     assert low <= found["cer"] <= high
     assert 0 < found["similarity"] <= 1
+
+
+def test_a_model_trained_on_the_same_pages_is_noted(
+    pages: tuple[Path, Boxes], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, boxes = pages
+    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    scores = {"trained_on": [root.name], "split_name": f"{root.name}, drawn with seed 1"}
+    trained = tmp_path / "trained.safetensors"
+    checkpoint.save(trained, replace(checkpoint.load(model), scores=scores))
+    found, _ = report(root, trained)
+    assert any("its lines may be training lines" in note for note in found["notes"])
 
 
 def test_lines_in_another_order_split_merged_and_extra(

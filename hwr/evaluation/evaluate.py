@@ -245,7 +245,7 @@ def evaluate(
         model = model.with_config(config)
     else:
         check_root(config.data, checkpoint or model.name or "the model")
-    dataset = _noted(data.read(config.data), config.data, model)
+    dataset = noted(data.read(config.data), config.data, model)
     lines = data.lines_of(dataset, split, config.data)
     model.decoder.expect(len(lines) // model.engine.group.size)
     geometry = pieces.unsqueezed(model.geometry)
@@ -256,7 +256,7 @@ def evaluate(
     return Report(split, dataset, lines, predictions, score, (low, high), over, model, checkpoint or model.name)
 
 
-def _noted(dataset: Dataset, settings: Data, model: Recognizer) -> Dataset:
+def noted(dataset: Dataset, settings: Data, model: Recognizer) -> Dataset:
     """The dataset, with a note if folders of it are those of the training but split otherwise."""
     scores = model.checkpoint.scores
     if scores.get("split_name") is None:

@@ -13,6 +13,7 @@ from hwr import Error, __version__, data
 from hwr.config import DECODER, decoder_settings
 from hwr.data import Dataset, Line
 from hwr.evaluation import metrics, page_metrics
+from hwr.evaluation.evaluate import noted
 from hwr.evaluation.metrics import Counts
 from hwr.evaluation.page_metrics import PageScore, ScoredLine
 from hwr.images import load, orientation
@@ -157,7 +158,7 @@ def evaluate(model: Recognizer, find: Finder, split: str = "test", checkpoint: s
     """
     config = model.config
     check_root(config.data, checkpoint or model.name or "the model")
-    dataset = data.read(config.data)
+    dataset = noted(data.read(config.data), config.data, model)
     of = _pages(dataset, data.lines_of(dataset, split, config.data))
     timer = _Timer(find)
     start = time.perf_counter()
