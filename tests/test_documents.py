@@ -177,6 +177,49 @@ def test_text_is_laid_over_the_page_of_a_pdf(rotation: int, tmp_path: Path) -> N
     assert (x0, y0, x1, y1) == pytest.approx([v * scale for v in (20, 10, 20 + 100 * 5 / 11, 40)], abs=0.7)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("/CropBox", [-50, -50, 400, 300]),  # beyond the paper, which cuts it off
+        ("/CropBox", [190, 90, 10, 20]),  # from another corner
+        ("/MediaBox", [200, 100, 0, 0]),
+        ("/Rotate", 45),  # which turns nothing
+    ],
+)
+def test_text_is_laid_over_what_is_drawn_of_an_odd_page(key: str, value: Any, tmp_path: Path) -> None:
+    pikepdf = pytest.importorskip("pikepdf")
+    pdfium = pytest.importorskip("pypdfium2")
+    with pikepdf.new() as new:
+        page = new.add_blank_page(page_size=(200, 100))
+        page.obj[key] = value
+        page.contents_add(b"BT Tr ET")  # neither does an operator without its operand
+        new.save(tmp_path / "odd.pdf")
+    source = tmp_path / "odd.pdf/1"
+    width, height = load.size(source)
+    quarter = ((0, 0), (width // 2, 0), (width // 2, height // 2), (0, height // 2))
+    out = tmp_path / "new.pdf"
+    out.write_bytes(pdf.write([PageReading(source, (PageLine("word", 0.9, (), "l", quarter),))]))
+    (page,) = pdfium.PdfDocument(out)
+    assert page.get_textpage().get_text_range().strip() == "word"
+    left, bottom, right, top = page.get_bbox()
+    places = [page.get_textpage().get_charbox(i) for i in range(4)]
+    assert all(left - 1 <= x0 < x1 <= (left + right) / 2 + 1 for x0, _, x1, _ in places)
+    assert all((bottom + top) / 2 - 1 <= y0 < y1 <= top + 1 for _, y0, _, y1 in places)
+
+
+def test_a_broken_page_of_a_pdf_does_not_stop_the_others(book: Path, model: Path, tmp_path: Path) -> None:
+    pikepdf = pytest.importorskip("pikepdf")
+    with pikepdf.open(book, allow_overwriting_input=True) as opened:
+        opened.pages[0].cropbox = [30_000, 30_000, 30_100, 30_100]  # nothing of the page
+        opened.pages[1].obj.Resources.Font = pikepdf.Name.Nonsense
+        opened.save()
+    done = hwr("predict", book, "--checkpoint", model, "--line", "--format", "pdf", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "book.pdf/1: shows nothing: its CropBox lies outside of its MediaBox" in done.stderr
+    assert "book.pdf/2: can't be copied: " in done.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.pdf")] == ["book-0003.pdf"]
+
+
 def test_heic_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heif = pytest.importorskip("pillow_heif")
     pytest.importorskip("pikepdf")

@@ -120,6 +120,8 @@ def _page(page: PageOf) -> Iterator[Any]:
             raise Error(f"{page.file}: has {len(document)} pages, no page {page.number}")
         opened = document[page.number - 1]
         try:
+            if not opened.get_width() or not opened.get_height():
+                raise Error(f"{page.file}/{page.number}: shows nothing: its CropBox lies outside of its MediaBox")
             yield opened
         finally:
             opened.close()
@@ -129,7 +131,7 @@ def _scale(page: Any) -> float:
     """Pixels per point: those of the page's image if it is one large image, so that no detail is lost or made up."""
     import pypdfium2.raw as raw
 
-    x0, y0, x1, y1 = page.get_cropbox()  # without rotation, as the objects' places
+    x0, y0, x1, y1 = page.get_bbox()  # without rotation, as the objects' places
     dpi = float(DPI)
     for found in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
         left, bottom, right, top = found.get_bounds()
@@ -148,6 +150,15 @@ def pdf_size(page: PageOf) -> tuple[int, int]:
     with _page(page) as opened:
         scale = _scale(opened)
         return math.ceil(opened.get_width() * scale), math.ceil(opened.get_height() * scale)
+
+
+def pdf_place(page: PageOf) -> tuple[tuple[float, float, float, float], int]:
+    """Left, bottom, right and top of what is drawn of a page of a PDF, in points, and by how many degrees it is turned, clockwise.
+
+    A file may say these oddly: boxes larger than the paper, or from any corner to its opposite, turns by 45 degrees.
+    """
+    with _page(page) as opened:
+        return opened.get_bbox(), opened.get_rotation()
 
 
 def pdf_image(page: PageOf) -> Image.Image:

@@ -5,7 +5,7 @@ import math
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,12 +46,14 @@ def write(pages: Sequence[PageReading]) -> bytes:
                 _add(pdf, page)
                 continue
             archival = False
-            if drawn.file not in opened:
-                try:
+            try:
+                if drawn.file not in opened:
                     opened[drawn.file] = stack.enter_context(pikepdf.open(drawn.file))
-                except (pikepdf.PdfError, OSError) as error:
-                    raise Error(f"{drawn.file}: can't be copied: {error}") from error
-            _overlay(pdf, page, opened[drawn.file], drawn)
+                _overlay(pdf, page, opened[drawn.file], drawn)
+            except Error:
+                raise
+            except Exception as error:  # pikepdf raises nearly anything on damaged files
+                raise Error(f"{page.image}: can't be copied: {error}") from error
         out = io.BytesIO()
         _save(pdf, out, archival)
         return out.getvalue()
@@ -155,8 +157,7 @@ def _overlay(pdf: Any, page: PageReading, source: Any, drawn: documents.PageOf) 
     new = pdf.pages[-1]
     _remove_hidden_text(pdf, new)
     size = page.size if all(page.size) else documents.pdf_size(drawn)
-    left, bottom, right, top = map(float, new.cropbox)
-    turned = int(new.obj.get("/Rotate", 0)) % 360
+    (left, bottom, right, top), turned = documents.pdf_place(drawn)
     # Points per pixel; pixels are those of the page as it is shown.
     scale = (right - left if turned % 180 == 0 else top - bottom) / size[0]
     placed = {
@@ -189,7 +190,8 @@ def _remove_hidden_text(pdf: Any, page: Any) -> None:
         elif operator == "Q":
             mode = modes.pop() if modes else 0
         elif operator == "Tr":
-            mode = int(instruction.operands[0])
+            with suppress(IndexError, TypeError):  # without a number, it changes nothing
+                mode = int(instruction.operands[0])
         if operator not in ("Tj", "TJ", "'", '"') or mode != 3:
             kept.append(instruction)
     if len(kept) < len(instructions):
