@@ -162,6 +162,7 @@ def test_text_is_laid_over_the_page_of_a_pdf(rotation: int, tmp_path: Path) -> N
     after = PageLine("later words", 0.9, (), "l", box, ((20, 32), (120, 32)))
     out = tmp_path / "new.pdf"
     out.write_bytes(pdf.write([PageReading(source, (after,), size)]))
+    assert out.read_bytes() == pdf.write([PageReading(source, (after,), size)])
     document = pdfium.PdfDocument(out)
     text = document[0].get_textpage().get_text_range()
     assert text.strip() == "later words"

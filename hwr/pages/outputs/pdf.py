@@ -1,6 +1,7 @@
 """Searchable PDF: the page's image with the text in place, invisible, so that viewers find and copy it."""
 
 import io
+import itertools
 import math
 import tempfile
 import warnings
@@ -151,7 +152,7 @@ def _add(pdf: Any, page: PageReading) -> None:
 
 def _overlay(pdf: Any, page: PageReading, source: Any, drawn: documents.PageOf) -> None:
     """Copy the page of a PDF, and lay the text over it."""
-    from pikepdf import Name
+    from pikepdf import Dictionary, Name
 
     pdf.pages.append(source.pages[drawn.number - 1])
     new = pdf.pages[-1]
@@ -168,10 +169,13 @@ def _overlay(pdf: Any, page: PageReading, source: Any, drawn: documents.PageOf) 
     }[turned]
     codes = pdf_font.Codes()
     layer = text_layer(page, size, codes)
-    name = new.add_resource(pdf_font.embed(pdf, codes), Name.Font)
+    # pikepdf would draw a name by lot, and replace whatever has a given one.
+    taken = {name for kind in new.resources.as_dict().values() if isinstance(kind, Dictionary) for name in kind}
+    name = next(name for number in itertools.count() if (name := f"/Hidden{number}") not in taken)
+    new.add_resource(pdf_font.embed(pdf, codes), Name.Font, Name(name))
     # The page's own content may leave any state behind.
     new.contents_add(b"q\n", prepend=True)
-    new.contents_add(f"\nQ q {_numbers(*placed)} cm\n{layer.replace('/Hidden', str(name))}Q\n".encode("ascii"))
+    new.contents_add(f"\nQ q {_numbers(*placed)} cm\n{layer.replace('/Hidden', name)}Q\n".encode("ascii"))
 
 
 def _remove_hidden_text(pdf: Any, page: Any) -> None:
