@@ -384,6 +384,16 @@ def test_page_and_alto_hold_one_page(page: PageReading) -> None:
         assert FORMATS[kind].join is None
 
 
+def test_words_of_an_upside_down_line_have_their_places_in_alto(page: PageReading) -> None:
+    turned = tuple(Character(c, 180.0 - 20 * i, 200.0 - 20 * i, 0.9) for i, c in enumerate("ab cd"))
+    line = PageLine("ab cd", 0.9, turned, "l", box(100, 100, 200, 140), ((200, 110), (100, 110)))
+    found = FORMATS["alto"].write([replace(page, lines=(line,))]).decode()
+    assert re.findall('CONTENT="(..)".* HPOS="(.*?)" WIDTH="(.*?)"', found) == [
+        ("ab", "160", "40"),
+        ("cd", "100", "40"),
+    ]
+
+
 def test_the_web_page_marks_a_line_on_both_sides(page: PageReading, tmp_path: Path, browser: Any) -> None:
     from selenium.webdriver import ActionChains
 

@@ -213,7 +213,8 @@ def _place(characters: Sequence[tuple[str, float, float, float]]) -> dict[str, s
     """The horizontal position of a word, if that of its characters is known."""
     if not characters:
         return {}
-    left, right = round(characters[0][1]), round(characters[-1][2])
+    # On a page that is upside down the first character is the one furthest to the right.
+    left, right = round(min(c[1] for c in characters)), round(max(c[2] for c in characters))
     return {"HPOS": str(left), "WIDTH": str(max(1, right - left))}
 
 
