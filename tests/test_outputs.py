@@ -1,5 +1,6 @@
 """What `hwr predict` writes for pages, read by other programs: poppler, pdfium, hocr-tools, a browser."""
 
+import base64
 import io
 import json
 import re
@@ -392,6 +393,26 @@ def test_words_of_an_upside_down_line_have_their_places_in_alto(page: PageReadin
         ("ab", "160", "40"),
         ("cd", "100", "40"),
     ]
+
+
+def test_images_keep_their_colours_and_clear_paper_is_white(tmp_path: Path) -> None:
+    image = Image.new("RGB", (80, 50), "black")
+    image.paste((200, 0, 0), (40, 0, 80, 50))
+    image.save(tmp_path / "clear.png", transparency=(0, 0, 0))
+    image.convert("P").save(tmp_path / "palette.png")
+    image.convert("P").save(tmp_path / "book.tif", save_all=True, append_images=[image.convert("CMYK")])
+    shown = {}
+    for name in ("clear", "palette"):
+        content = html.write([PageReading(tmp_path / f"{name}.png", ())]).decode()
+        data = content.partition("data:image/jpeg;base64,")[2].partition('"')[0]
+        shown[name] = Image.open(io.BytesIO(base64.b64decode(data)))
+    for number in (1, 2):
+        PageReading(tmp_path / f"book.tif/{number}", ()).save(tmp_path / f"{number}.xml", "page")
+        shown[str(number)] = Image.open(tmp_path / f"{number}.jpg")
+    for name, picture in shown.items():
+        paper, ink = (np.asarray(picture.convert("RGB"), int)[25, x] for x in (10, 70))
+        assert np.abs(paper - (255 if name == "clear" else 0)).max() < 12, name
+        assert np.abs(ink - (200, 0, 0)).max() < 12, name
 
 
 def test_the_web_page_marks_a_line_on_both_sides(page: PageReading, tmp_path: Path, browser: Any) -> None:

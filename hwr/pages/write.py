@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from hwr import Error
 from hwr.images import documents, exif, load
 from hwr.pages.journal import Journal
@@ -217,11 +215,9 @@ def _image(page: PageReading, path: Path) -> Path:
     Black and white pages become PNG, all others JPEG.
     """
     with load.opened(page.image) as image:
-        pixels = exif.turned(image, page.upright)
         bits = image.mode == "1"
         out = path.with_suffix(IMAGES[0] if bits else IMAGES[1])
-        if not bits and pixels.mode not in ("L", "RGB"):
-            pixels = Image.fromarray(load.grey_of(pixels, upright=False, name=str(page.image)))
+        pixels = exif.turned(image, page.upright) if bits else load.plain_of(image, page.upright, str(page.image))
         pixels.info.pop("exif", None)
         with replacing(out) as temporary:
             pixels.save(temporary, "PNG" if bits else "JPEG", **({} if bits else {"quality": QUALITY}))

@@ -4,9 +4,7 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image
-
-from hwr.images import exif, load
+from hwr.images import load
 from hwr.pages.page_reading import PageReading
 from hwr.system.terminal import unicode
 
@@ -39,9 +37,7 @@ def thumbnail(page: PageReading, longest: int, quality: int) -> str:
     """
     with load.decoding(str(page.image)), load.opened(page.image) as opened:
         opened.draft("RGB", (longest, longest))  # decodes a large JPEG at a fraction of its size
-        image = exif.turned(opened, page.upright)
-        if image.mode not in ("L", "RGB"):
-            image = Image.fromarray(load.grey_of(image, upright=False, name=str(page.image)))
+        image = load.plain_of(opened, page.upright, str(page.image))
         image.thumbnail((longest, longest))
         out = io.BytesIO()
         image.save(out, "JPEG", quality=quality)
