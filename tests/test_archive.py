@@ -327,6 +327,22 @@ def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
         assert [path.name for path in copy.iterdir()] == ["read.tsv"]
 
 
+def test_rows_of_a_killed_run_are_not_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that share the files give many rows before their inputs are complete; notes are seldom."""
+    file = Partial(tmp_path / "read.txt", "model", ["a", "b"])
+    monkeypatch.setattr(resumable_file, "INTERVAL", 1e9)
+    file.write(b"a\n", 1)
+    monkeypatch.setattr(resumable_file, "INTERVAL", -1)
+    file.write(b"half of b\n", 1)
+    file.close()
+    file = Partial(tmp_path / "read.txt", "model", ["a", "b"])
+    for number, name in enumerate("ab", 1):
+        if number > file.done:
+            file.write(f"{name}\n".encode(), number)
+    file.finish()
+    assert (tmp_path / "read.txt").read_text() == "a\nb\n"
+
+
 def test_rows_that_never_reached_the_disk_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash of the system the note may be there, and a part of the rows not."""
     monkeypatch.setattr(resumable_file, "INTERVAL", -1)

@@ -100,13 +100,15 @@ class Partial:
         """
         try:
             self._file.write(rows)
-            if not self._direct and done > self.done and time.monotonic() - self._time > INTERVAL:
+            # Only between two inputs: rows after the last complete one would be written again.
+            complete, self.done = done > self.done, done
+            if not self._direct and complete and time.monotonic() - self._time > INTERVAL:
                 self._file.flush()
                 os.fsync(self._file.fileno())  # before the note that they are there
                 note = {"model": self._model, "inputs": done, "bytes": self._file.tell(), "noted": noted()}
                 with replacing(self._note) as temporary:
                     temporary.write_text(json.dumps(note | {"digest": self._after(done).hexdigest()}))
-                self.done, self._time = done, time.monotonic()
+                self._time = time.monotonic()
         except OSError as error:
             raise Error(f"{self._out}: could not be written: {error.strerror or error}") from error
 
