@@ -146,6 +146,9 @@ def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path,
     assert "p2.txt: has no text" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
     (tmp_path / "texts/p2.txt").write_text("a book " * 20_000)
     assert "140,000 characters, too many" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
+    (tmp_path / "texts/p2.txt").write_text("\fA break between two pages\nand a hy\x02phen from a PDF")
+    control = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
+    assert "p2.txt:2: contains the control character U+0002, which no text may contain" in control
     (tmp_path / "texts/p2.txt").write_text("A text about something else entirely, with 100 vegetables & an egg?")
     assert "does this transcript belong to this page?" in align(tmp_path, model, "--out", tmp_path / "out").stdout
 

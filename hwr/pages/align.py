@@ -20,6 +20,7 @@ from hwr.pages.sources import Job
 from hwr.recognizer import Output, Prepared, Recognizer
 from hwr.system import files
 from hwr.system.atomic import new_folder
+from hwr.system.terminal import CONTROL
 
 SUFFIX = ".txt"
 
@@ -137,6 +138,9 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
             text = _normalised(files.read_text(path), recognizer.config.data.normalise)
             if not text.strip():
                 raise Error(f"{path}: has no text")
+            if found := next((i for i, c in enumerate(text) if CONTROL.match(c) and not c.isspace()), None):
+                number, code = text.count("\n", 0, found) + 1, ord(text[found])
+                raise Error(f"{path}:{number}: contains the control character U+{code:04X}, which no text may contain")
             if len(text) > MOST_TEXT:
                 raise Error(f"{path}: has {len(text):,} characters, too many for a page; give each page its own text")
             yield _aligned(recognizer, job, path, text)
