@@ -288,6 +288,17 @@ def test_pages_in_any_direction(sheet: tuple[Path, list[Box]], angle: int) -> No
         assert line.baseline[0][0] < left + 40 < right - 40 < line.baseline[-1][0]
 
 
+def test_lines_at_the_edge_of_a_tilted_page_stay_on_it(sheet: tuple[Path, list[Box]]) -> None:
+    """PAGE and hOCR have no places beyond it."""
+    page = load.read(sheet[0])
+    tilted = deskew.frame(page.shape, 8).turned(page, 235)
+    cut = np.ascontiguousarray(tilted[:, 150:-150])
+    points = np.array([point for line in finder.find(cut) for point in (*line.polygon, *line.baseline)])
+    assert points.min(0).tolist()[0] == 0 <= points.min()
+    assert points.max(0)[0] == cut.shape[1] - 1
+    assert points.max(0)[1] < cut.shape[0]
+
+
 def profile(line: np.ndarray) -> np.ndarray:
     """The ink in each of 64 parts of a line."""
     ink: np.ndarray = 255.0 - cv2.resize(line, (64, 40), interpolation=cv2.INTER_AREA)

@@ -68,7 +68,13 @@ def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
     if upright is not None and found and not upright(_crops(page, found)):
         turned = deskew.frame(grey.shape, turned.angle + 180)
         found = group(np.ascontiguousarray(text[::-1, ::-1]), np.ascontiguousarray(page[::-1, ::-1]))
-    return [Found(turned.on_page(line.baseline), turned.on_page(line.polygon)) for line in found]
+
+    def placed(points: Polygon) -> Polygon:
+        """On the page: a line at the edge of a tilted page would reach beyond it, where PAGE allows no point."""
+        x, y = np.clip(np.transpose(turned.on_page(points)), 0, [[grey.shape[1] - 1], [grey.shape[0] - 1]]).tolist()
+        return tuple(zip(x, y, strict=True))
+
+    return [Found(placed(line.baseline), placed(line.polygon)) for line in found]
 
 
 def light_on_dark(text: np.ndarray, grey: np.ndarray) -> bool:
