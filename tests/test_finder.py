@@ -141,6 +141,14 @@ def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
     finder.detector._session.cache_clear()
 
 
+def test_nobody_is_told_that_a_torn_image_is_a_line(sheet: tuple[Path, list[Box]], tmp_path: Path) -> None:
+    torn = tmp_path / "torn.jpg"
+    Image.open(sheet[0]).save(torn)
+    torn.write_bytes(torn.read_bytes()[:-2000])
+    with pytest.raises(Error, match=r"torn\.jpg: damaged, or not an image: [^;]*$"):
+        segment.decided(segment.lines_of)(torn)
+
+
 def test_the_segmenters_are_those_of_the_command() -> None:
     (option,) = (p for p in main.commands["predict"].params if p.name == "segmenter")
     assert list(option.type.choices) == list(segment.SEGMENTERS)  # type: ignore[attr-defined]

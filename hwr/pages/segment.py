@@ -76,6 +76,7 @@ def decided(find: Callable[[Path], list[Target]]) -> Callable[[Path], list[Targe
         try:
             found = find(path)
         except Error as error:
+            load.read(path)  # an image that can't be read is no line either, and this says why
             raise Error(f"{error}; or say with --line that each image is a line") from error
         return found if is_page(*size, [target.region for target in found]) else line
 
