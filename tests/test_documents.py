@@ -18,6 +18,7 @@ from hwr.images import documents, load
 from hwr.images import exif as exif_tags
 from hwr.pages.outputs import pdf
 from hwr.pages.page_reading import PageLine, PageReading
+from hwr.serve.project import coordinates, tiffs
 
 
 def hwr(*arguments: object) -> Any:
@@ -117,6 +118,22 @@ def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> Non
         "a-0003.png",
     ]
     assert len(hwr("predict", tmp_path / "out", "--checkpoint", model).stdout.splitlines()) == 4
+
+
+def test_smaller_versions_of_a_page_are_no_pages(lines: list[Path], tmp_path: Path) -> None:
+    """As in scans that viewers load piece by piece; a mask of a page is none either."""
+    first, second = (Image.fromarray(load.read(path)) for path in lines[:2])
+    half, mask = first.reduce(2), first.point(lambda v: 255 * (v > 128), "1")
+    half.encoderinfo, mask.encoderinfo = ({"tiffinfo": {254: kind}} for kind in (1, 4))
+    first.save(tmp_path / "one.tif", save_all=True, append_images=[half, mask])
+    assert documents.pages(tmp_path / "one.tif") == [str(tmp_path / "one.tif")]
+    assert np.array_equal(load.read(tmp_path / "one.tif"), load.read(lines[0]))
+    assert not tiffs.is_bundle(tmp_path / "one.tif")
+    assert coordinates.image_size(tmp_path / "one.tif")[:2] == first.size
+    first.save(tmp_path / "two.tif", save_all=True, append_images=[half, second])
+    assert documents.pages(tmp_path / "two.tif") == [f"{tmp_path}/two.tif/1", f"{tmp_path}/two.tif/3"]
+    assert np.array_equal(load.read(tmp_path / "two.tif/3"), load.read(lines[1]))
+    assert len(tiffs.split(tmp_path / "two.tif", tmp_path)) == 2
 
 
 def test_pages_of_a_tiff_overwrite_nothing(lines: list[Path], model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ from hwr.system import files
 PDF = ".pdf"
 TIFF = (".tif", ".tiff")
 
+# TIFF's tag NewSubfileType, and its bits for a smaller version of another image and for a mask of one. Scans that
+# viewers load piece by piece have half a dozen smaller versions.
+_SUBFILE, _NO_PAGE = 254, 0b101
+
 # Dots per inch at which a page is drawn that is not one large image, and the least and most otherwise.
 DPI, LEAST_DPI, MOST_DPI = 300, 150, 600
 
@@ -63,8 +67,8 @@ def pages(path: str | Path) -> list[str]:
             raise Error(f"{path}: has no pages")
         return [f"{path}/{number}" for number in range(1, count + 1)]
     if suffix in TIFF:
-        count = _frames(Path(path))
-        return [str(path)] if count < 2 else [f"{path}/{number}" for number in range(1, count + 1)]
+        numbers = _numbers(Path(path))
+        return [str(path)] if numbers == [1] else [f"{path}/{number}" for number in numbers]
     return [str(path)]
 
 
@@ -77,12 +81,26 @@ def display_name(path: Path) -> str:
 # --- TIFF
 
 
-def _frames(path: Path) -> int:
+def frames(image: Image.Image) -> list[int]:
+    """The numbers of the pages of an opened image, from 1. In a TIFF, smaller versions and masks of a page are none."""
+    count = int(getattr(image, "n_frames", 1))
+    if count == 1 or image.format != "TIFF":
+        return list(range(1, count + 1))
+    found = []
+    for number in range(1, count + 1):
+        image.seek(number - 1)
+        if not image.tag_v2.get(_SUBFILE, 0) & _NO_PAGE:  # type: ignore[attr-defined]
+            found.append(number)
+    image.seek(0)
+    return found or list(range(1, count + 1))
+
+
+def _numbers(path: Path) -> list[int]:
     try:
         with files.open_regular(path) as file, Image.open(file, formats=["TIFF"]) as image:
-            return int(getattr(image, "n_frames", 1))
+            return frames(image)
     except Exception:  # reported on reading; Pillow raises nearly anything on damaged files
-        return 1
+        return [1]
 
 
 # --- PDF
@@ -153,7 +171,7 @@ def pdf_size(page: PageOf) -> tuple[int, int]:
 
 
 def pdf_place(page: PageOf) -> tuple[tuple[float, float, float, float], int]:
-    """Left, bottom, right and top of what is drawn of a page of a PDF, in points, and by how many degrees it is turned, clockwise.
+    """What is drawn of a page of a PDF: left, bottom, right and top in points, and its turn in degrees clockwise.
 
     A file may say these oddly: boxes larger than the paper, or from any corner to its opposite, turns by 45 degrees.
     """

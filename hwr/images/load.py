@@ -67,11 +67,11 @@ def read(source: str | Path | bytes, upright: bool = True) -> np.ndarray:
                 f"{name}: {image.width} x {image.height} are {image.width * image.height // 10**6} megapixels; at most "
                 f"{MOST_PIXELS // 10**6} are read. Scale the image down: a line of handwriting needs a height of 100 pixels"
             )
-        pages = 1 if image.format in PHOTOS else getattr(image, "n_frames", 1)
-        if pages > 1 and page is None:
+        pages = [1] if page is not None or image.format in PHOTOS else documents.frames(image)
+        if pages != [1]:
             tiff = Path(name).suffix.lower() in documents.TIFF
-            remedy = f"name one of them: {name}/1" if tiff else "save the one to read as an image of its own"
-            raise Error(f"{name}: holds {pages} pages; {remedy}")
+            remedy = f"name one of them: {name}/{pages[0]}" if tiff else "save the one to read as an image of its own"
+            raise Error(f"{name}: holds {len(pages)} pages; {remedy}")
         return grey_of(image, upright, name)
 
 

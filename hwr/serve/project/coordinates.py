@@ -6,7 +6,7 @@ from pathlib import Path
 from hwr import Error
 from hwr.data.formats import marked_pages
 from hwr.data.formats.shapes import Page
-from hwr.images import exif, load, orientation
+from hwr.images import documents, exif, load, orientation
 from hwr.images.load import Polygon
 
 # Larger images would take gigabytes of a server's memory in colour; a page of A3 at 600 dpi has 70 million pixels.
@@ -54,7 +54,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     """
     with load.decoding(path.name), load.opened(path) as image:
         (width, height), turn = exif.stored(image)
-        pages = 1 if image.format in load.PHOTOS else getattr(image, "n_frames", 1)
+        pages = 1 if image.format in load.PHOTOS else len(documents.frames(image))
     if width * height > MOST_PIXELS:
         raise Error(f"{path.name}: {width} x {height} pixels are too many; the limit is {MOST_PIXELS:,}")
     if pages > 1:

@@ -17,7 +17,7 @@ def is_bundle(path: Path) -> bool:
         return False
     try:
         with load.opened(path) as image:
-            return getattr(image, "n_frames", 1) > 1
+            return documents.frames(image) != [1]
     except Exception:  # Pillow's decoders raise nearly anything on damaged files
         return False
 
@@ -31,10 +31,10 @@ def split(path: Path, folder: Path) -> list[Path]:
     out: list[Path] = []
     try:
         with load.opened(path) as image:
-            count = getattr(image, "n_frames", 1)
-            if count > MOST_FRAMES:
-                raise Error(f"{path.name}: has {count} pages; the limit is {MOST_FRAMES}. Split it")
-            for number in range(1, count + 1):
+            numbers = documents.frames(image)
+            if len(numbers) > MOST_FRAMES:
+                raise Error(f"{path.name}: has {len(numbers)} pages; the limit is {MOST_FRAMES}. Split it")
+            for number in numbers:
                 image.seek(number - 1)
                 if image.width * image.height > MOST_PIXELS:
                     size = f"{image.width} x {image.height}"
