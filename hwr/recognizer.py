@@ -258,6 +258,8 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
 def pixels_of(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
     """The grey pixels of an image, (H, W) uint8; see `Recognizer.read`."""
     if isinstance(image, Image.Image):
+        if 0 in image.size:  # an empty crop
+            raise Error(f"an image must have pixels, and this one has {image.width} x {image.height}")
         return grey_of(image)
     if isinstance(image, str | Path | bytes):
         return read_image(image)

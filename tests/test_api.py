@@ -23,6 +23,7 @@ from hwr.data.convert import convert
 from hwr.pages import segment
 from hwr.pages.outputs import FORMATS
 from hwr.pages.sources import Target
+from hwr.recognizer import pixels_of
 
 from .conftest import REPOSITORY, TINY_CRNN
 
@@ -342,6 +343,11 @@ def test_other_types_are_refused(model: Path, image: Path, tmp_path: Path) -> No
         hwr.evaluate("hwr-latin", tmp_path)  # type: ignore[arg-type]
     with pytest.raises(hwr.Error, match="train needs a Config, a YAML file or the name of a recipe, not a dict"):
         hwr.train({"train": {"epochs": 1}}, tmp_path / "run")  # type: ignore[arg-type]
+
+
+def test_an_image_without_pixels_is_refused(image: Path) -> None:
+    with Image.open(image) as opened, pytest.raises(hwr.Error, match="must have pixels, and this one has 0 x 7"):
+        pixels_of(opened.crop((10, 3, 10, 10)))
 
 
 def test_results_are_shown_in_a_line(model: Path, drawn: Path) -> None:
