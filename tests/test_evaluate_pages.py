@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ from click.testing import CliRunner
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
-from hwr import Error, checkpoint, config, data
+from hwr import Error, checkpoint, config, data, loading
 from hwr.cli import main
 from hwr.data import Line
 from hwr.data.formats import page, xml
 from hwr.data.formats.shapes import Marked
+from hwr.evaluation import pages as page_evaluation
 from hwr.images import load, orientation
 from hwr.pages import segment
 from hwr.pages.sources import Target
+from hwr.recognizer import Recognizer
 
 Boxes = dict[str, list[tuple[int, int, int, int]]]
 
@@ -100,6 +104,51 @@ def test_lines_found_as_they_are_marked(
     low, high = found["cer_ci95"]
     assert low <= found["cer"] <= high
     assert 0 < found["similarity"] <= 1
+
+
+class Process:
+    """One of several that evaluate at the same time; here, a thread."""
+
+    def __init__(self, rank: int, size: int, barrier: threading.Barrier, sent: dict[tuple[int, int], Any]) -> None:
+        self.rank, self.size, self.barrier, self.sent, self.calls = rank, size, barrier, sent, 0
+
+    def all_gather(self, value: Any) -> list[Any]:
+        self.calls += 1
+        self.sent[self.calls, self.rank] = value
+        self.barrier.wait(300)
+        return [self.sent[self.calls, rank] for rank in range(self.size)]
+
+    def highest(self, values: list[float]) -> list[float]:
+        return [max(each) for each in zip(*self.all_gather(values), strict=True)]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_each_page_is_read_by_one_process(
+    pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    root, boxes = pages
+    seen: list[str] = []
+
+    def find(path: Path) -> list[Target]:
+        seen.append(path.stem)
+        return finder(lambda path, found: found[::-1], boxes)(path, None)
+
+    def evaluated(group: Any) -> dict[str, Any]:
+        reader = Recognizer(
+            *loading.settings_for(model, None, [f"data.root={root}", "engine.name=torch"], dataset=True)
+        )
+        if group is not None:
+            monkeypatch.setattr(reader.engine, "group", group)
+        done = page_evaluation.evaluate(reader, find, "all").to_dict()
+        return {key: value for key, value in done.items() if not key.startswith("seconds")}
+
+    alone = evaluated(None)
+    seen.clear()
+    barrier, sent = threading.Barrier(size), dict[tuple[int, int], Any]()
+    with ThreadPoolExecutor(size) as pool:
+        found = list(pool.map(evaluated, [Process(rank, size, barrier, sent) for rank in range(size)]))
+    assert found == [alone] * size
+    assert sorted(seen) == ["p1", "p2"]
 
 
 def test_a_model_trained_on_the_same_pages_is_noted(

@@ -1,5 +1,6 @@
 """Find and read the lines of pages, and compare them with the ground truth."""
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,7 @@ class PagesReport:
         pages: The pages of the split.
         score: Of the lines found.
         given: Of the ground-truth lines.
-        finding: Seconds spent on finding the lines of all pages; `reading` on reading them.
+        finding: Seconds spent on finding the lines of all pages, by the slowest process; `reading` on reading them.
         model: The recognizer.
         checkpoint: The name of its file.
     """
@@ -149,6 +150,8 @@ def rates(score: PageScore, resamples: int) -> dict[str, Any]:
 def evaluate(model: Recognizer, find: Finder, split: str = "test", checkpoint: str = "") -> PagesReport:
     """Find and read the lines of a split's pages (PAGE or ALTO in `data.root`), read its ground-truth lines, and score both.
 
+    The processes of the engine's group share the pages, and each returns the report of all.
+
     Args:
         split: train, val, test or all.
         checkpoint: The name of the model's file, for the report.
@@ -160,15 +163,21 @@ def evaluate(model: Recognizer, find: Finder, split: str = "test", checkpoint: s
     check_root(config.data, checkpoint or model.name or "the model")
     dataset = noted(data.read(config.data), config.data, model)
     of = _pages(dataset, data.lines_of(dataset, split, config.data))
-    timer = _Timer(find)
+    group, timer = model.engine.group, _Timer(find)
+    own = dict(itertools.islice(of.items(), group.rank, None, group.size))
     start = time.perf_counter()
-    given = list(predict_jobs(model, _given(of)))
-    found = list(predict_jobs(model, (job(image, timer) for image in of)))
+    given = list(predict_jobs(model, _given(own)))
+    found = list(predict_jobs(model, (job(image, timer) for image in own)))
     seconds = time.perf_counter() - start - timer.seconds
-    pages = [
-        _evaluated(image, lines, own, other)
-        for (image, lines), (_, own), other in zip(of.items(), given, found, strict=True)
-    ]
+    parts = group.all_gather(
+        [
+            _evaluated(image, lines, read, other)
+            for (image, lines), (_, read), other in zip(own.items(), given, found, strict=True)
+        ]
+    )
+    pages = [parts[number % group.size][number // group.size] for number in range(len(of))]
+    # The lines were read twice: as given, and as found.
+    finding, reading = group.highest([timer.seconds, seconds / 2])
     truths = [page.truth for page in pages]
     return PagesReport(
         split=split,
@@ -177,8 +186,8 @@ def evaluate(model: Recognizer, find: Finder, split: str = "test", checkpoint: s
         pages=pages,
         score=page_metrics.score(truths, [page.found for page in pages]),
         given=page_metrics.score(truths, [page.given for page in pages]),
-        finding=timer.seconds,
-        reading=seconds / 2,  # the lines were read twice: as given, and as found
+        finding=finding,
+        reading=reading,
         model=model,
         checkpoint=checkpoint or model.name,
     )
