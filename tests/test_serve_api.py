@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from hwr.images import load
+from hwr.serve.reading import project_pages
 from hwr.serve.reading.project_pages import of_words
 
 from . import serve_pages
@@ -303,6 +304,27 @@ def test_a_broken_page_stops_no_job(client: Client) -> None:
     client("GET", "/api/jobs/999", 404)
     client("POST", f"/api/jobs/{job['id']}/stop", 400)
     client("POST", f"/api/jobs/{job['id']}/resume", 400)
+
+
+def test_a_job_that_is_resumed_still_names_the_pages_that_are_broken(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (client.bench.project.root / "c.png").write_bytes(b"nothing")
+    pages, read = client.pages(), project_pages.read_page
+    ids = [pages[name]["id"] for name in ("c.png", "a.png", "b.png")]
+
+    def stopping(*args: Any) -> Any:
+        if args[3] == ids[1]:
+            (job,) = client.bench.store.jobs()
+            client.bench.jobs.stop(job.id)
+        return read(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(project_pages, "read_page", stopping)
+        job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read", "pages": ids}))
+    assert (job["state"], job["progress"]["done"]) == ("stopped", 2)
+    job = client.done(client("POST", f"/api/jobs/{job['id']}/resume", 202))
+    assert (job["state"], len(job["progress"]["faults"])) == ("done", 1)
 
 
 def test_deleting_the_database_loses_no_correction(client: Client, model: Path) -> None:

@@ -165,8 +165,9 @@ class Workbench:
         return [page.id for page in self.project.pages() if page.state not in ("done", "broken")]
 
     def _read(self, work: Work) -> dict[str, Any]:
-        pages, faults = work.job.about["pages"], list[str]()
-        begin = work.job.progress.get("done", 0)  # of a job that is resumed
+        # Of a job that is resumed, what it has done and found wrong so far.
+        begin, faults = work.job.progress.get("done", 0), list(work.job.progress.get("faults", []))
+        pages = work.job.about["pages"]
         for number, id in enumerate(pages[begin:], begin):
             work.progress({"done": number, "total": len(pages), "page": id, "faults": faults})
             try:
