@@ -327,6 +327,29 @@ def test_a_job_that_is_resumed_still_names_the_pages_that_are_broken(
     assert (job["state"], len(job["progress"]["faults"])) == ("done", 1)
 
 
+def test_files_that_can_not_be_read_do_not_fill_the_disk(client: Client) -> None:
+    sent = {"files": [("file", ("x.xml", b"<a/>"))]}
+    assert client.done(client("POST", "/api/read?wait=false", 202, **sent))["state"] == "failed"
+    assert list(client.bench.incoming.iterdir()) == []
+
+
+def test_requests_at_once_forget_old_results_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwr.serve.workbench.MOST_RESULTS", 1)
+    old, listed = client.bench.incoming / "result-0", Path.glob
+    old.write_bytes(b"")
+
+    def glob(folder: Path, pattern: str) -> list[Path]:
+        found = list(listed(folder, pattern))
+        old.unlink(missing_ok=True)  # by another request
+        return found
+
+    sent = {"content": (client.bench.project.root / "b.png").read_bytes(), "headers": {"content-type": "image/png"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", glob)
+        job = client("POST", "/api/read?wait=false", 202, **sent)
+    assert client.done(job)["state"] == "done"
+
+
 def test_deleting_the_database_loses_no_correction(client: Client, model: Path) -> None:
     page = client.page("a.png")
     client.correct(page, page["lines"][0], "kept")

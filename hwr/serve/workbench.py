@@ -1,5 +1,6 @@
 """Everything that a server holds: the project, the models, what reads, and the jobs."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import Error
-from hwr.serve.jobs import Jobs, Work
+from hwr.serve.jobs import Jobs, Stopped, Work
 from hwr.serve.project.database import Job, Store
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import Conflict, Missing
@@ -136,9 +137,10 @@ class Workbench:
         return self.incoming / f"result-{id}"
 
     def _forget_results(self) -> None:
-        kept = sorted(self.incoming.glob("result-*"), key=lambda path: path.stat().st_mtime)
-        for path in kept[: max(0, len(kept) - MOST_RESULTS + 1)]:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another request forgets them at this moment
+            kept = sorted(self.incoming.glob("result-*"), key=lambda path: path.stat().st_mtime)
+            for path in kept[: max(0, len(kept) - MOST_RESULTS + 1)]:
+                path.unlink(missing_ok=True)
 
     def _read_files(self, work: Work) -> dict[str, Any]:
         about = work.job.about
@@ -151,13 +153,19 @@ class Workbench:
         def tell(done: int) -> None:
             work.progress({"done": done, "total": total})
 
-        tell(0)
-        shared = self.reader.shared(LATER)
-        pages = sent_files.read(
-            shared, paths, about["lines"], self.decoders, sent_files.located(kind, characters), tell
-        )
-        with replacing(self.result(work.job.id)) as temporary:
-            temporary.write_bytes(sent_files.write(pages, kind, characters))
+        try:
+            tell(0)
+            shared = self.reader.shared(LATER)
+            pages = sent_files.read(
+                shared, paths, about["lines"], self.decoders, sent_files.located(kind, characters), tell
+            )
+            with replacing(self.result(work.job.id)) as temporary:
+                temporary.write_bytes(sent_files.write(pages, kind, characters))
+        except Stopped:  # it may be resumed
+            raise
+        except BaseException:  # files that can't be read must not fill the disk of a server that runs for months
+            shutil.rmtree(inner.parent, ignore_errors=True)
+            raise
         shutil.rmtree(inner.parent, ignore_errors=True)
         return {"done": total, "total": total}
 
