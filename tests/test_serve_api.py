@@ -327,6 +327,19 @@ def test_a_job_that_is_resumed_still_names_the_pages_that_are_broken(
     assert (job["state"], len(job["progress"]["faults"])) == ("done", 1)
 
 
+def test_reading_lines_again_needs_the_present_revision(client: Client) -> None:
+    page = client.page("a.png")
+    typed = client(
+        "PATCH",
+        f"/api/pages/{page['id']}/lines/l1",
+        json={"text": "typed, not accepted yet", "checked": False},
+        headers={"If-Match": page["lines"][0]["revision"]},
+    )
+    assert "changed in another window" in client.edit(page, {"read": ["l1"]}, 409)["error"]
+    assert client.page("a.png") == typed
+    assert client.edit(typed, {"read": ["l1"]})["lines"][0]["state"] == "read"
+
+
 def test_files_that_can_not_be_read_do_not_fill_the_disk(client: Client) -> None:
     sent = {"files": [("file", ("x.xml", b"<a/>"))]}
     assert client.done(client("POST", "/api/read?wait=false", 202, **sent))["state"] == "failed"

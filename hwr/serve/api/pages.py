@@ -146,7 +146,8 @@ async def edit(request: Request) -> Response:
         case {"check_all": True}:
             call = lambda: edits.check_all(project, id, revision)  # noqa: E731
         case {"read": list(lines)}:
-            call = lambda: project_pages.read_lines(project, bench.store, bench.reader, id, names_of(lines))  # noqa: E731
+            names, store, reader = names_of(lines), bench.store, bench.reader
+            call = lambda: project_pages.read_lines(project, store, reader, id, names, revision)  # noqa: E731
         case {"restore": int(version)}:
             call = lambda: project.restore(id, version, revision)  # noqa: E731
         case _:

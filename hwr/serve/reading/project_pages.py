@@ -14,7 +14,7 @@ from hwr.serve.project import edits
 from hwr.serve.project.database import Store
 from hwr.serve.project.edits import Found
 from hwr.serve.project.folder import Project
-from hwr.serve.project.page_state import LineState, PageState
+from hwr.serve.project.page_state import Conflict, LineState, PageState
 from hwr.serve.reading.reader import LATER, NOW, Reader
 
 Finder = Callable[[PageState, Recognizer], list[Found]]
@@ -78,13 +78,21 @@ def read_page(
     return PageResult(page, tuple(faults))
 
 
-def read_lines(project: Project, store: Store, reader: Reader, id: str, names: Sequence[str]) -> PageState:
+def read_lines(
+    project: Project, store: Store, reader: Reader, id: str, names: Sequence[str], revision: str
+) -> PageState:
     """Read single lines of a page again, for a person who waits. Checked lines stay as they are.
 
+    Args:
+        revision: The page's revision that the person saw: a text that somebody has typed since is not to be replaced.
+
     Raises:
+        Conflict: The page has changed since.
         Error: None of them can be read.
     """
     page = project.page(id)
+    if page.revision != revision:
+        raise Conflict(f"{page.name} has been changed in another window or by another program")
     lines = [line for line in page.lines if line.id in names and line.state != "checked"]
     prepared, faults = prepare(page, lines, reader.recognizer)
     if not prepared:
