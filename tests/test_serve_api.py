@@ -248,7 +248,11 @@ def test_uploads(client: Client) -> None:
     assert not any((folder / "evil.png").exists() for folder in root.parents)
     assert not list(root.glob(".*.tmp"))
     assert "is kept" not in json.dumps(stored)
-    assert "no image" in client.upload(("a.xml", marked), status=400)[0]["error"]
+    refused = [("a.xml", marked), *((f"{name}.exe", b"") for name in "bcdef")]
+    found = client("POST", "/api/pages", 400, files=[("file", one) for one in refused])
+    errors = [one["error"] for one in found["files"]]
+    assert (len(errors), "no image" in errors[-1]) == (6, True)
+    assert found["error"] == f"{'; '.join(errors[:3])}; and 3 more"
 
 
 def test_a_pdf_becomes_pages(client: Client) -> None:

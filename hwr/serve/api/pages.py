@@ -1,7 +1,7 @@
 """Requests about the pages of the project and their lines."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -51,10 +51,12 @@ async def upload(request: Request) -> Response:
             raise Error("send files as multipart/form-data, in fields named file")
         chosen = [uploads.Upload(file.filename or "", file.file) for file in files]
         stored = await run_in_threadpool(uploads.store, workbench(request).project, chosen)
-    failed = [one for one in stored if one.error]
-    return JSONResponse(
-        {"files": [dict(one.__dict__) for one in stored]}, 400 if failed and len(failed) == len(stored) else 200
-    )
+    found: dict[str, Any] = {"files": [dict(one.__dict__) for one in stored]}
+    errors = [one.error for one in stored if one.error]
+    if not errors or len(errors) < len(stored):
+        return JSONResponse(found)
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return JSONResponse({**found, "error": "; ".join(errors[:3]) + more}, 400)
 
 
 def page(request: Request) -> Response:
