@@ -203,6 +203,26 @@ def test_pictures_and_alternatives(client: Client) -> None:
     assert any(found["alternatives"])
 
 
+def test_a_browser_shows_no_picture_of_another_project(client: Client) -> None:
+    """Pages of one name have the same address in all projects that are served one after the other."""
+    from PIL import Image
+
+    page, image = client.page("a.png"), client.bench.project.root / "a.png"
+    for path in ("picture", "lines/l1/picture"):
+        address = f"/api/pages/{page['id']}/{path}"
+        first = client.http.get(address)
+        assert "no-cache" in first.headers["cache-control"]
+        known = {"if-none-match": first.headers["etag"]}
+        same = client.http.get(address, headers=known)
+        assert (same.status_code, same.content) == (304, b"")
+        with Image.open(image) as pixels:
+            turned = pixels.transpose(Image.Transpose.ROTATE_180)
+        turned.save(image)
+        other = client.http.get(address, headers=known)
+        assert other.status_code == 200
+        assert other.content != first.content
+
+
 @pytest.mark.parametrize("id", ["r1/l1", "r1/picture", "l1?a=b#c", "é"])
 def test_lines_may_have_any_id(client: Client, id: str) -> None:
     path = client.bench.project.root / "a.xml"

@@ -23,7 +23,7 @@ from hwr.serve.api.requests import (
 )
 from hwr.serve.api.security import Refused
 from hwr.serve.project import edits, uploads
-from hwr.serve.project.page_state import PageState, State
+from hwr.serve.project.page_state import PageState, State, hash_of
 from hwr.serve.reading import project_pages
 from hwr.serve.training import lines
 
@@ -71,20 +71,23 @@ def picture(request: Request) -> Response:
     width = request.query_params.get("width", str(pictures.WIDTHS[1]))
     if width not in map(str, pictures.WIDTHS):
         raise Error(f"width is one of {', '.join(map(str, pictures.WIDTHS))}")
-    return Response(
-        pictures.page_picture(page, int(width), project.hidden / "pictures"), media_type="image/jpeg", headers=_KEEP
-    )
+    return _picture(request, pictures.page_picture(page, int(width), project.hidden / "pictures"))
 
 
 def line_picture(request: Request) -> Response:
     """The part of a page around a line."""
     page = workbench(request).project.page(_id(request))
     found, box = pictures.line_picture(page, page.line(request.path_params["line"]))
-    return Response(found, media_type="image/jpeg", headers={**_KEEP, "x-box": ",".join(map(str, box))})
+    return _picture(request, found, {"x-box": ",".join(map(str, box))})
 
 
-# A picture's address in the workbench holds a revision, so the browser may keep it.
-_KEEP = {"cache-control": "private, max-age=86400"}
+def _picture(request: Request, content: bytes, more: dict[str, str] | None = None) -> Response:
+    """A picture that the browser may keep but asks for: it may change, and a page of another project has its address."""
+    tag = f'"{hash_of(content)[:16]}"'
+    headers = {"cache-control": "private, no-cache", "etag": tag, **(more or {})}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)
 
 
 def alternatives(request: Request) -> Response:

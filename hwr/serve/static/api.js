@@ -63,5 +63,5 @@ export const api = {
   stop: (id) => call("POST", `/api/jobs/${id}/stop`),
   resume: (id) => call("POST", `/api/jobs/${id}/resume`),
   picture: (page, width) => `/api/pages/${enc(page)}/picture?width=${width}`,
-  linePicture: (page, line) => `/api/pages/${enc(page)}/lines/${enc(line.id)}/picture?of=${line.polygon.flat().join("-").slice(0, 300)}`,
+  linePicture: (page, line) => `/api/pages/${enc(page)}/lines/${enc(line.id)}/picture?of=${line.revision}`,
 };
