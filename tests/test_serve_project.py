@@ -304,6 +304,17 @@ def test_versions_and_undo(project: Project) -> None:
     assert back.line("l2") == page.line("l2")  # a confidence belongs to predictions only
 
 
+def test_the_newest_version_is_first_whatever_the_clock_says(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = only(project)
+    page = edits.move(project, page.id, "l2", None, page.revision)
+    monkeypatch.setattr("hwr.serve.project.folder.time.time", lambda: 1e9)  # the clock is set back
+    page = correct(project, page, "l1", "mine")  # makes a version, too
+    page = edits.delete(project, page.id, ["l1"], page.revision)
+    assert len(project.versions(page.id)) == 3
+    page = project.restore(page.id, project.versions(page.id)[0], page.revision)
+    assert page.line("l1").text == "mine"
+
+
 def test_the_oldest_versions_are_deleted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwr.serve.project.folder.MOST_VERSIONS", 3)
     page, seen = only(project), list[int]()

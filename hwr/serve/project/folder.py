@@ -223,9 +223,11 @@ class Project:
         folder.mkdir(parents=True, exist_ok=True)  # .hwr may be deleted at any time
         kept = sorted(folder.glob("*.xml.gz"))
         now = time.time()
-        if kept and not always and now - int(kept[-1].name.partition(".")[0]) / 1000 < VERSION_SECONDS:
+        if kept and not always and 0 <= now - kept[-1].stat().st_mtime < VERSION_SECONDS:
             return
-        with replacing(folder / f"{int(now * 1000):015}.xml.gz") as temporary:
+        # Undo takes the newest version, which is to have the highest number also after the clock was set back.
+        last = int(kept[-1].name.partition(".")[0]) if kept else 0
+        with replacing(folder / f"{max(int(now * 1000), last + 1):015}.xml.gz") as temporary:
             temporary.write_bytes(gzip.compress(content, 6))
         for old in kept[: max(0, len(kept) + 1 - MOST_VERSIONS)]:
             old.unlink(missing_ok=True)
