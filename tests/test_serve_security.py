@@ -99,7 +99,7 @@ def test_the_token_is_needed_everywhere(bench: Workbench) -> None:
     assert TOKEN not in cookie
     assert http.get("/api/pages").status_code == 200
     http.cookies.clear()
-    http.cookies.set(security.COOKIE, "guessed")
+    http.cookies.set(security.cookie_of("192.168.0.7:8000"), "guessed")
     assert http.get("/api/pages").status_code == 401
 
 
@@ -119,6 +119,14 @@ def test_a_new_token_ends_the_sessions_of_the_old(bench: Workbench, monkeypatch:
     monkeypatch.setattr(security, "SESSION_SECONDS", 0.0)
     assert status(TOKEN) == 401
     assert bench.store._do("SELECT key FROM sessions") == []
+
+
+def test_two_servers_of_a_computer_do_not_end_each_others_sessions(bench: Workbench) -> None:
+    one, other = (client(bench, Rules(TOKEN[::step]), f"192.168.0.7:{8000 + step}") for step in (1, -1))
+    for http, token in ((one, TOKEN), (other, TOKEN[::-1])):
+        assert http.post("/api/session", json={"token": token}).status_code == 200
+    one.cookies.update(other.cookies)  # a browser has one store for all ports
+    assert one.get("/api/pages").status_code == 200
 
 
 def test_a_host_gets_a_token_and_a_short_one_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -119,7 +120,8 @@ class Guard:
             cookie.load(headers.get("cookie", ""))
         except Exception:  # of any kind, for any malformed header
             return False
-        return COOKIE in cookie and self._store.has_session(self._hash(cookie[COOKIE].value), SESSION_SECONDS)
+        name = cookie_of(headers.get("host", ""))
+        return name in cookie and self._store.has_session(self._hash(cookie[name].value), SESSION_SECONDS)
 
     def is_token(self, token: str) -> bool:
         """Whether this is the token, compared in constant time."""
@@ -162,6 +164,12 @@ class Guard:
             return message
 
         return limited
+
+
+def cookie_of(host: str) -> str:
+    """The name of the cookie for a Host header. Browsers send cookies to all ports, where other servers may run."""
+    port = re.search(r":([0-9]+)$", host)
+    return f"{COOKIE}_{port[1]}" if port else COOKIE
 
 
 async def _refuse(send: Send, error: Refused) -> None:

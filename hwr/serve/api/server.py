@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from hwr import Error, __version__
 from hwr.serve.api import answers
 from hwr.serve.api.requests import job_of, json_of, names_of, only, workbench
-from hwr.serve.api.security import COOKIE, SESSION_SECONDS, Guard, Refused
+from hwr.serve.api.security import SESSION_SECONDS, Guard, Refused, cookie_of
 
 
 async def health(request: Request) -> Response:
@@ -24,7 +24,12 @@ async def session(request: Request) -> Response:
     response = JSONResponse({"status": "ok"})
     secure = request.url.scheme == "https"
     response.set_cookie(
-        COOKIE, guard.new_session(), int(SESSION_SECONDS), httponly=True, samesite="strict", secure=secure
+        cookie_of(request.headers.get("host", "")),
+        guard.new_session(),
+        int(SESSION_SECONDS),
+        httponly=True,
+        samesite="strict",
+        secure=secure,
     )
     return response
 
