@@ -645,6 +645,26 @@ def test_corrections_are_saved_although_the_page_cannot_be_shown(user: User, oth
     assert other.lines[0] == ("typed 0", "checked")
 
 
+def test_no_key_that_is_meant_for_the_text_decides_which_text_is_right(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # The question comes while the user types the next line.
+    for number, key in enumerate((Keys.SPACE, Keys.ENTER, Keys.ESCAPE)):
+        user.choose(number)
+        user.type("here")
+        other.correct(number, "there")
+        user.keys(Keys.ENTER)
+        user.see("Which text is right?")
+        user.browser.switch_to.active_element.send_keys(key)
+        if key == Keys.ESCAPE:  # decides nothing
+            user.see("1 not saved")
+            assert user.entries[number][0] == "here"
+            user.click("Retry")
+        user.click("Use mine")
+        user.wait(lambda number=number: other.lines[number] == ("here", "checked"), "the own text")
+        user.saved()
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

@@ -233,11 +233,13 @@ export async function showPage(bar, main, id) {
       take(page);
       throw new Error(`This line was deleted in another window. Its text was: ${one.text}`);
     }
-    one.base.revision = theirs.revision;
     if (theirs.text === one.text && (theirs.state === "checked" || !one.checked)) return page;
-    const content = h("div", {}, h("p", {}, "This line was changed in another window or by another program."),
+    // Somebody may be typing the next line: the focus is on no button, which Space or Enter would press.
+    const content = h("div", { tabindex: "-1", autofocus: true }, h("p", {}, "This line was changed in another window or by another program."),
       h("dl", {}, h("dt", {}, "There"), h("dd", {}, theirs.text || "(empty)"), h("dt", {}, "Here"), h("dd", {}, one.text || "(empty)")));
     const mine = await ask("Which text is right?", content, [["Keep the other", false], ["Use mine", true, "primary"]]);
+    if (mine === null) throw new Error("Not saved: it is open which text is right");
+    one.base.revision = theirs.revision;
     if (mine) return call(theirs.revision);
     forget(one);
     take(page);
