@@ -665,6 +665,40 @@ def test_no_key_that_is_meant_for_the_text_decides_which_text_is_right(user: Use
         user.saved()
 
 
+def test_undo_overwrites_no_later_correction_of_the_line(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def correct(line: int, text: str) -> None:
+        user.choose(line)
+        user.type(text)
+        user.keys(Keys.ENTER)
+        user.saved()
+
+    def undo(wanted: str) -> None:
+        user.click("Undo")
+        user.wait(lambda: other.lines[0][0] == wanted, wanted)
+        user.saved()
+
+    # Own changes of the line in between do not matter.
+    for text in ("one", "two"):
+        correct(0, text)
+    user.choose(0)
+    user.click("Reread")
+    user.see("Checked lines stay as they are")
+    undo("one")
+    correct(0, "three")
+    undo("one")
+    other.correct(0, "there")
+    correct(3, "mine")
+    assert user.entries[0][0] == "there"  # the window has seen it
+    user.click("Undo")
+    user.wait(lambda: other.lines[3][0] == "seven eight", "the own correction of another line to be undone")
+    user.saved()
+    user.click("Undo")
+    user.see("has been changed in another window")
+    assert other.lines[0] == ("there", "checked")
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

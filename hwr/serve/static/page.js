@@ -181,7 +181,7 @@ export async function showPage(bar, main, id) {
       forget(one);
       one.base.revision = find(one.line, done)?.revision;
       own(done, [one.line]);
-      state.undo.push({ line: one.line, restore: one.before });
+      undoableLine(done, one.line, one.before);
       take(done);
     } catch (error) {
       one.error = error;
@@ -213,11 +213,15 @@ export async function showPage(bar, main, id) {
   }
 
   /**
-   * Undo steps of the whole page expect the page as this window left it. Let them expect the answer to its latest change.
-   * The answer to a change of lines may hold another window's changes, which those steps must not take back.
+   * Undo steps expect the line, or the whole page, as this window left it. Let them expect the answer to its latest change.
+   * The answer to a change of lines may hold another window's changes, which steps of the page must not take back.
    */
   function own(page, changed = null) {
     const { lines, revision } = state.page;
+    for (const step of state.undo) {
+      const now = step.line && (changed ?? [step.line]).includes(step.line) ? find(step.line, page) : null;
+      if (now && step.revision === find(step.line)?.revision) step.revision = now.revision;
+    }
     const same = ({ id: line, revision: now }, index) =>
       line === lines[index].id && (changed.includes(line) || now === lines[index].revision);
     if (changed && !(page.lines.length === lines.length && page.lines.every(same))) return;
@@ -298,6 +302,11 @@ export async function showPage(bar, main, id) {
     own(page, changed);
     const { versions } = await api.versions(id);
     if (versions.length) state.undo.push({ version: versions[0], revision: page.revision });
+  }
+
+  /** Add the undo step of a change of a line, which had this text and state before. */
+  function undoableLine(page, line, restore) {
+    state.undo.push({ line, restore, revision: find(line, page)?.revision });
   }
 
   async function readLines(lines) {
@@ -382,7 +391,7 @@ export async function showPage(bar, main, id) {
       await readLines([line.id]);
       const now = find(line.id);
       if (!now || (now.text === text && now.state === status)) return;
-      state.undo.push({ line: line.id, restore: { text, state: status, confidence } });
+      undoableLine(state.page, line.id, { text, state: status, confidence });
       draw();
     });
   }
@@ -427,7 +436,9 @@ export async function showPage(bar, main, id) {
       } else {
         const line = find(last.line);
         if (!line) throw new Error("The line is gone.");
-        const page = await api.setLine(id, last.line, { restore: last.restore }, line.revision).catch(failing);
+        // Somebody else may have written the line since; what the recognizer has read does not matter.
+        const revision = written(line) ? last.revision : line.revision;
+        const page = await api.setLine(id, last.line, { restore: last.restore }, revision).catch(failing);
         own(page, [last.line]);
         take(page);
         choose(last.line, true);
