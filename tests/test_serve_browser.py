@@ -699,6 +699,26 @@ def test_undo_overwrites_no_later_correction_of_the_line(user: User, other: Othe
     assert other.lines[0] == ("there", "checked")
 
 
+def test_a_line_with_a_line_break_stays_until_it_is_corrected(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    path = user.server.folder / "page.xml"
+    path.write_text(path.read_text(encoding="utf-8").replace("one two", "one\ntwo"), encoding="utf-8")
+    user.browser.refresh()
+    user.wait(lambda: user.entries, "the lines")
+    for number in (0, 1, 0, 3):
+        user.choose(number)
+    user.type("mine")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[0] == ("one\ntwo", "given")
+    user.choose(0)
+    assert user.text == "one two"
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[0] == ("one two", "checked")
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

@@ -46,7 +46,9 @@ export function editor(page, alphabet, on) {
     drawAlternatives();
   }
 
-  const dirty = () => state.line !== null && input.value !== state.line.text;
+  /** The text of a line as the field shows it: without line breaks, whose absence is nothing that somebody has typed. */
+  const inField = (line) => line.text.replace(/[\r\n]/g, " ");
+  const dirty = () => state.line !== null && input.value !== inField(state.line);
 
   /** Colour what is still as it was read; characters that were typed have no colour. */
   function drawMirror() {
@@ -137,7 +139,7 @@ export function editor(page, alphabet, on) {
       }
       state.line = line;
       input.disabled = !line;
-      input.value = line?.text ?? "";
+      input.value = line ? inField(line) : "";
       if (!line) {
         picture.removeAttribute("src");
         fill(status);
