@@ -719,6 +719,27 @@ def test_a_line_with_a_line_break_stays_until_it_is_corrected(user: User, other:
     assert other.lines[0] == ("one two", "checked")
 
 
+def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    press = """const event = new KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...arguments[1] });
+        return document.querySelector(arguments[0]).dispatchEvent(event);"""
+    assert not user.browser.execute_script(press, ".photo", {"key": "+"})
+    for key in ("+", "-", "0"):
+        assert user.browser.execute_script(press, ".photo", {"key": key, "ctrlKey": True}), key
+    assert user.browser.execute_script(press, ".photo", {"key": "ArrowLeft", "altKey": True})
+    # On a French keyboard, Alt 1 without Shift is Alt &.
+    word = user.wait(lambda: [chip.text for chip in user.find(".under .chip")], "alternatives")[0]
+    user.browser.execute_script(press, "#text", {"key": "&", "code": "Digit1", "altKey": True})
+    assert word in user.text
+    user.type("typed")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert user.browser.execute_script(press, ".photo", {"key": "Z", "ctrlKey": True, "shiftKey": True})
+    user.saved()
+    assert other.lines[0] == ("typed", "checked")
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

@@ -111,6 +111,9 @@ export function editor(page, alphabet, on) {
     }, 120);
   }
 
+  /** The digit of a key; on a French keyboard Alt 1 is Alt &. */
+  const digit = (event) => [event.key, event.code.replace("Digit", "")].find((one) => /^[1-9]$/.test(one));
+
   input.addEventListener("input", changed);
   input.addEventListener("scroll", () => (mirror.scrollLeft = input.scrollLeft));
   for (const name of ["click", "keyup", "select"]) input.addEventListener(name, drawAlternatives);
@@ -123,7 +126,7 @@ export function editor(page, alphabet, on) {
     } else if (event.key === "Escape") on.leave();
     else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !event.shiftKey && !dirty()) on.undo();
     else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && plain) event.key === "ArrowUp" ? on.previous() : on.next();
-    else if (event.altKey && /^[1-9]$/.test(event.key)) words.children[Number(event.key) - 1]?.click();
+    else if (event.altKey && !event.ctrlKey && digit(event)) words.children[digit(event) - 1]?.click();
     else return;
     event.preventDefault();
   });

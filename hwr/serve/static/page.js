@@ -458,7 +458,7 @@ export async function showPage(bar, main, id) {
 
   const keys = (event) => {
     if (event.target === edit.input || event.target.closest("dialog")) return;
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") {
       event.preventDefault();
       undo();
     }
