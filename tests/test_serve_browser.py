@@ -740,6 +740,22 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     assert other.lines[0] == ("typed", "checked")
 
 
+def test_a_line_without_an_outline_does_not_move_the_photo(user: User, other: Other) -> None:
+    path = user.server.folder / "page.xml"
+    text = path.read_text(encoding="utf-8")
+    bare = re.sub(r"(<TextLine id=.l2.*?>\s*)<Coords [^>]*/>\s*<Baseline [^>]*/>", r"\1", text)
+    assert bare != text
+    path.write_text(bare, encoding="utf-8")
+    user.browser.refresh()
+    user.wait(lambda: user.entries, "the lines")
+    user.choose(0)
+    place = "return document.querySelector('.sheet').style.transform"
+    before = user.wait(lambda: user.browser.execute_script(place), "the photo")
+    user.choose(1)
+    assert user.line == 1
+    assert user.browser.execute_script(place) == before
+
+
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]
 
 

@@ -56,6 +56,7 @@ export function viewer(element, page, source, on) {
 
   /** Bring a line into sight; zoom in only if it would be too small to see. */
   function show(line) {
+    if (!line.polygon.length) return;
     const [left, top, right, bottom] = box(line.polygon);
     const { clientWidth: w, clientHeight: hgt } = element;
     const fitting = (w * 0.94) / Math.max(1, right - left);
