@@ -740,6 +740,17 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     assert other.lines[0] == ("typed", "checked")
 
 
+def test_what_is_typed_on_a_line_that_is_deleted_elsewhere_is_not_lost(user: User, other: Other) -> None:
+    user.choose(2)
+    user.type("typed here")
+    page = other.page
+    other.ask("POST", f"pages/{page['id']}", {"delete": [page["lines"][2]["id"]]}, page["revision"])
+    code = "[...document.querySelectorAll('#bar button')].find((b) => b.textContent === 'Read').click()"
+    user.browser.execute_script(code)
+    user.wait(lambda: len(user.entries) == 3, "the line to be gone")
+    user.see("typed here", 5)
+
+
 def test_a_line_without_an_outline_does_not_move_the_photo(user: User, other: Other) -> None:
     path = user.server.folder / "page.xml"
     text = path.read_text(encoding="utf-8")

@@ -112,7 +112,10 @@ export async function showPage(bar, main, id) {
     const old = current();
     state.page = mark(page);
     if (current() && !unsaved.has(state.current) && edit.dirty()) rebase(current(), old.base);
-    if (at() < 0) state.current = page.lines[0]?.id ?? null;
+    if (at() < 0) {
+      if (edit.dirty()) toast(`The line is gone. What you typed was: ${edit.input.value}`, "error");
+      state.current = page.lines[0]?.id ?? null;
+    }
     draw();
   }
 
