@@ -740,6 +740,29 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     assert other.lines[0] == ("typed", "checked")
 
 
+def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Path) -> None:
+    user.click("← Pages")
+    user.see("1 page")
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.turns = 0;
+        window.fetch = async (path, options) => {
+          if (options.method === "POST") await new Promise((go) => (window.go = go));
+          const answer = await real(path, options);
+          if (path === "/api/jobs") turns += 1;
+          return answer;
+        };"""
+    )
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    user.drop(tmp_path / "broken.png")
+    user.see("Uploading 1 file")
+    user.wait(lambda: user.browser.execute_script("return turns") > 1, "the jobs to be asked for twice")
+    user.see("Uploading 1 file", 1)
+    user.browser.execute_script("go()")
+    user.see("broken.png: ")
+    assert "Uploading" not in user.find("body")[0].text
+
+
 def test_what_is_typed_on_a_line_that_is_deleted_elsewhere_is_not_lost(user: User, other: Other) -> None:
     user.choose(2)
     user.type("typed here")

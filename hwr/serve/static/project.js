@@ -22,6 +22,7 @@ export async function showProject(bar, main) {
   const grid = h("ul", { class: "grid" });
   const counts = h("p", { class: "counts", role: "status" });
   const progress = h("div", { class: "jobs" });
+  const sending = h("div", { class: "jobs" });
   const input = h("input", { type: "file", multiple: true, class: "hidden", "aria-label": "Files to upload",
     accept: "image/*,.pdf,.xml,.zip,.tif,.tiff,.jp2", tabindex: "-1" });
   input.addEventListener("change", () => send([...input.files]).then(() => (input.value = "")));
@@ -49,7 +50,7 @@ export async function showProject(bar, main) {
     h("a", { class: "button primary", href: "#/training" }, "Train"));
   fill(main, h("h1", { class: "visually-hidden" }, "Pages"), input,
     h("div", { class: "row tools" }, search, h("label", { class: "inline" }, h("span", {}, "Sort by"), order)),
-    counts, progress, grid);
+    counts, sending, progress, grid);
 
   const some = () => (view.chosen.size ? [...view.chosen] : null);
 
@@ -93,7 +94,7 @@ export async function showProject(bar, main) {
   async function send(files) {
     if (!files.length) return;
     const note = h("p", { class: "job" }, `Uploading ${plural(files.length, "file")} …`);
-    progress.append(note);
+    sending.append(note);
     try {
       const { files: stored } = await api.upload(files);
       for (const file of stored.filter((one) => one.error)) toast(file.error, "error");
