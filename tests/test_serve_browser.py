@@ -719,6 +719,53 @@ def test_a_line_with_a_line_break_stays_until_it_is_corrected(user: User, other:
     assert other.lines[0] == ("one two", "checked")
 
 
+# The first answer to a request that matches comes when `go` is called. What is shown since is in `shown`.
+LATE = """const real = window.fetch;
+    const [pattern, selector] = arguments;
+    window.shown = [];
+    window.fetch = async (path, options) => {
+      const answer = await real(path, options);
+      if (window.go || options.method !== "GET" || !RegExp(pattern).test(path)) return answer;
+      await new Promise((go) => (window.go = go));
+      const look = () => shown.push(document.querySelector(selector)?.textContent);
+      new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+      return answer;
+    };"""
+
+
+def shown_since(user: User) -> set[str]:
+    """Let the late answer come, and say what is shown until the window has asked for the jobs twice more."""
+    code = "return performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/api/jobs')).length"
+    before = user.browser.execute_script(f"go(); {code}")
+    user.wait(lambda: user.browser.execute_script(code) > before + 1, "the jobs to be asked for")
+    return set(user.browser.execute_script("return shown"))
+
+
+def test_an_outdated_page_is_not_shown(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # While a page is read, the window asks for it. An answer comes after that to a later correction.
+    user.browser.execute_script(LATE, "/api/pages/[^/]+$", ".entry")
+    user.click("Read")
+    user.wait(lambda: user.browser.execute_script("return Boolean(window.go)"), "the page to be asked for")
+    user.choose(0)
+    user.type("typed")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[0] == ("typed", "checked")
+    assert shown_since(user) <= {"typed"}
+    assert user.entries[0][0] == "typed"
+
+
+def test_pages_that_no_longer_match_are_not_shown(user: User, other: Other) -> None:
+    user.browser.execute_script(LATE, "/api/pages$", ".grid")
+    user.click("← Pages")
+    user.wait(lambda: user.browser.execute_script("return Boolean(window.go)"), "the pages to be asked for")
+    user.find("[type=search]")[0].send_keys("nowhere")
+    user.see("No page has this")
+    assert shown_since(user) <= {"No page has this in its text or name."}
+
+
 def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -772,6 +819,30 @@ def test_what_is_typed_on_a_line_that_is_deleted_elsewhere_is_not_lost(user: Use
     user.browser.execute_script(code)
     user.wait(lambda: len(user.entries) == 3, "the line to be gone")
     user.see("typed here", 5)
+
+
+def test_a_job_that_an_outdated_answer_lacks_is_not_forgotten(user: User, other: Other) -> None:
+    user.click("← Pages")
+    user.see("1 page")
+    # The jobs before a reading began are told after those while it runs.
+    user.browser.execute_script(
+        """const job = { id: 1, kind: "read", state: "running", progress: {} };
+        const answers = [[], [job], [{ ...job, state: "done" }]];
+        const real = window.fetch;
+        window.asked = 0;
+        window.fetch = async (path, options) => {
+          if (path !== "/api/jobs") return real(path, options);
+          if (options.method === "POST") return Response.json(job);
+          const jobs = answers[Math.min(asked, 2)];
+          asked += 1;
+          if (asked === 1) await new Promise((go) => (window.go = go));
+          else if (asked === 2) go();
+          return Response.json({ jobs });
+        };"""
+    )
+    user.wait(lambda: user.browser.execute_script("return asked"), "the jobs to be asked for")
+    user.click("Read all")
+    user.see("Reading is done")
 
 
 def test_a_line_without_an_outline_does_not_move_the_photo(user: User, other: Other) -> None:

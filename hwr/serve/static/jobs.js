@@ -6,6 +6,7 @@ import { toast } from "./dom.js";
 const listeners = new Set();
 let known = new Map();
 let timer = 0;
+let turns = 0;
 
 /** Call a function with the jobs now and whenever they change; returns a function that ends this. */
 export function onJobs(listener) {
@@ -23,9 +24,11 @@ export function askNow() {
 }
 
 export async function watchJobs() {
+  const turn = (turns += 1);
   let wait = 4000;
   try {
     const { jobs } = await api.jobs();
+    if (turn < turns) return; // the next answer is newer: this one may lack a job that was started since
     const ended = jobs.filter((job) => !isActive(job) && known.has(job.id) && isActive(known.get(job.id)));
     known = new Map(jobs.map((job) => [job.id, job]));
     for (const job of ended) tell(job);
@@ -34,6 +37,7 @@ export async function watchJobs() {
   } catch {
     wait = 8000;
   }
+  if (turn < turns) return;
   clearTimeout(timer);
   timer = setTimeout(watchJobs, wait);
 }

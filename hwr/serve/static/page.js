@@ -475,11 +475,12 @@ export async function showPage(bar, main, id) {
   const stop = onJobs(async (jobs) => {
     if (!state.saving) retry(failed().filter(({ error }) => error.status === 0)); // the server answers again
     const active = jobs.some((job) => job.kind === "read" && isActive(job));
-    if (active || reading) {
-      const page = await api.page(id).catch(() => null);
-      if (page && page.revision !== state.page.revision && !state.saving) take(page);
-    }
-    reading = active;
+    if (!active && !reading) return;
+    const before = state.page;
+    const page = await api.page(id).catch(() => null);
+    const newest = page && before === state.page && !state.saving; // the answer to a correction may be newer
+    if (newest && page.revision !== before.revision) take(page);
+    reading = active || !newest;
   });
 
   document.title = `${first.name} - hwr`;

@@ -63,9 +63,15 @@ export async function showProject(bar, main) {
     }
   }
 
+  let asked = 0;
+  let shown = 0;
+
   async function load(signal) {
+    const turn = (asked += 1);
     try {
       const found = await api.pages(view.search, signal);
+      if (turn < shown) return; // a later request, perhaps of another search, was answered already
+      shown = turn;
       Object.assign(view, { pages: found.pages, corrected: found.corrected });
       draw();
     } catch (error) {
