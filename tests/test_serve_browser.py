@@ -766,6 +766,41 @@ def test_pages_that_no_longer_match_are_not_shown(user: User, other: Other) -> N
     assert shown_since(user) <= {"No page has this in its text or name."}
 
 
+def test_the_view_is_that_of_the_address(user: User, other: Other, drawn: Path) -> None:
+    serve_pages.write(user.server.folder / "second.png", serve_pages.lines_of(drawn)[:1], ["only this"])
+    user.click("← Pages")
+    user.see("2 pages")
+    # The answer for the first page comes after that for the second.
+    user.browser.execute_script(LATE, "/api/pages/[^/]+$", "#bar h1")
+    user.open("page.png")
+    user.wait(lambda: user.browser.execute_script("return Boolean(window.go)"), "the page to be asked for")
+    user.open("second.png")
+    user.see("only this")
+    assert shown_since(user) <= {"second.png"}
+    assert [text for text, _, _ in user.entries] == ["only this"]
+
+
+def test_a_view_that_can_not_be_shown_says_so(user: User, other: Other) -> None:
+    user.click("← Pages")
+    user.see("1 page")
+    user.server.kill()
+    user.open("page.png")
+    user.wait(lambda: "The server does not answer" in user.find("body")[0].text, "the reason", 5)
+    user.server.start()
+    user.click("Try again")
+    user.wait(lambda: user.entries, "the page")
+    user.server.kill()
+    user.click("Versions")
+    user.see("The server does not answer")
+    for link, wanted in (("← Pages", "1 page"), ("Train", "0 corrected lines")):
+        user.click(link)
+        user.see("The server does not answer")
+        user.server.start()
+        user.see(wanted)
+        user.server.kill()
+    user.server.start()
+
+
 def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -3,13 +3,14 @@
 import { api } from "./api.js";
 import { h, fill } from "./dom.js";
 import { watchJobs } from "./jobs.js";
-import { showPage } from "./page.js";
+import { loadPage, showPage } from "./page.js";
 import { showProject } from "./project.js";
 import { showTraining } from "./training.js";
 
 const bar = document.getElementById("bar");
 const main = document.getElementById("main");
 let leave = () => {};
+let turns = 0;
 
 // Its address would be taken for that of a view.
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -17,14 +18,28 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 
+/** Show the view that the address names. Until it is there, the one before goes on. */
 async function route() {
-  if (leave(true) === false) return;
+  const turn = (turns += 1);
   const [, view, id] = location.hash.split("/");
+  let open;
+  try {
+    const found = view === "page" ? await loadPage(decodeURIComponent(id)) : null;
+    open = () => (found ? showPage(bar, main, found) : view === "training" ? showTraining(bar, main) : showProject(bar, main));
+  } catch (error) {
+    open = () => showError(error);
+  }
+  if (turn < turns) return; // the address has changed again
+  leave();
   window.scrollTo(0, 0);
   document.body.className = `view-${view || "project"}`;
-  if (view === "page") leave = await showPage(bar, main, decodeURIComponent(id));
-  else if (view === "training") leave = await showTraining(bar, main);
-  else leave = await showProject(bar, main);
+  leave = open();
+}
+
+function showError(error) {
+  fill(bar, h("a", { class: "button", href: "#/" }, "← Pages"));
+  fill(main, h("p", { class: "error-text", role: "alert" }, error.message), h("button", { onclick: route }, "Try again"));
+  return () => {};
 }
 
 async function start() {

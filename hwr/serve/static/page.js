@@ -23,8 +23,11 @@ function correct(line, { text, checked, error }) {
   Object.assign(line, { text, state, confidence: null, uncertain: false, characters: [] });
 }
 
-export async function showPage(bar, main, id) {
-  const [first, model] = await Promise.all([api.page(id), api.model()]);
+/** What `showPage` shows. */
+export const loadPage = (id) => Promise.all([api.page(id), api.model()]);
+
+export function showPage(bar, main, [first, model]) {
+  const { id } = first;
   const limit = model.uncertain_below;
   const unsaved = corrections.get(id) ?? new Map();
   corrections.set(id, unsaved);
@@ -450,7 +453,8 @@ export async function showPage(bar, main, id) {
   }
 
   async function showVersions() {
-    const { versions } = await api.versions(id);
+    const { versions } = await api.versions(id).catch((error) => toast(error.message, "error")) ?? {};
+    if (!versions) return;
     if (!versions.length) return toast("This page has no earlier version");
     const field = h("select", { "aria-label": "Version", size: "8" }, versions.map((time) => h("option", { value: time }, new Date(time).toLocaleString())));
     field.value = versions[0];

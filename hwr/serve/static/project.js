@@ -17,7 +17,7 @@ const FORMATS = [
   ["Table (TSV)", "tsv"], ["Training table", "table"],
 ];
 
-export async function showProject(bar, main) {
+export function showProject(bar, main) {
   const view = { pages: [], corrected: 0, search: "", order: sessionStorage.getItem("order") ?? "benefit", chosen: new Set() };
   const grid = h("ul", { class: "grid" });
   const counts = h("p", { class: "counts", role: "status" });
@@ -65,6 +65,7 @@ export async function showProject(bar, main) {
 
   let asked = 0;
   let shown = 0;
+  let failed = false;
 
   async function load(signal) {
     const turn = (asked += 1);
@@ -72,10 +73,13 @@ export async function showProject(bar, main) {
       const found = await api.pages(view.search, signal);
       if (turn < shown) return; // a later request, perhaps of another search, was answered already
       shown = turn;
+      failed = false;
       Object.assign(view, { pages: found.pages, corrected: found.corrected });
       draw();
     } catch (error) {
-      if (error.name !== "AbortError") toast(error.message, "error");
+      if (error.name === "AbortError") return;
+      failed = true;
+      toast(error.message, "error");
     }
   }
 
@@ -135,9 +139,9 @@ export async function showProject(bar, main) {
 
   const stop = onJobs((jobs, ended) => {
     fill(progress, jobs.filter(isActive).map(jobRow));
-    if (ended.length || jobs.some((job) => job.kind === "read" && isActive(job))) load();
+    if (ended.length || failed || jobs.some((job) => job.kind === "read" && isActive(job))) load();
   });
-  await load();
+  load();
   document.title = "hwr";
   return () => {
     stop();

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { fill, h, percent, plural, svg, toast } from "./dom.js";
 import { askNow, isActive, onJobs } from "./jobs.js";
 
-export async function showTraining(bar, main) {
+export function showTraining(bar, main) {
   fill(bar, h("a", { class: "button", href: "#/" }, "← Pages"), h("h1", { class: "name" }, "Training"), h("span", { class: "grow" }));
   const start = h("section", { class: "card panel", "aria-label": "Start a training" });
   const runs = h("section", { class: "panel", "aria-label": "Trainings" });
@@ -14,8 +14,18 @@ export async function showTraining(bar, main) {
     .map(([value, label]) => h("option", { value }, label)));
   minutes.value = "3";
 
+  let failed = false;
+
   async function load() {
-    const [{ corrected }, about] = await Promise.all([api.pages(), api.model()]);
+    let found;
+    try {
+      found = await Promise.all([api.pages(), api.model()]);
+      failed = false;
+    } catch (error) {
+      failed = true;
+      return toast(error.message, "error");
+    }
+    const [{ corrected }, about] = found;
     fill(start, h("h2", {}, "Teach the model this hand"),
       h("p", {}, "Training uses the lines that you have checked. A fifth of them is held back: the new model is used only if it reads these better than the present one. Checked lines are never changed."),
       h("div", { class: "row wrap" },
@@ -88,9 +98,9 @@ export async function showTraining(bar, main) {
 
   const stop = onJobs((jobs, ended) => {
     drawRuns(jobs);
-    if (ended.length) load();
+    if (ended.length || failed) load();
   });
-  await load();
+  load();
   document.title = "Training - hwr";
   return () => stop();
 }
