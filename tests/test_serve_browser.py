@@ -35,10 +35,11 @@ class Server:
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder, self.model, self.port = folder, model, 0
+        self.more: tuple[str, ...] = ()
         self.process: Any = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "hwr", "serve", str(self.folder), "--port", str(self.port)]
+        command = [sys.executable, "-m", "hwr", "serve", str(self.folder), "--port", str(self.port), *self.more]
         settings = ["engine.device=cpu", "engine.threads=1", "augment.p=0"]
         if SCREENSHOTS:  # with the bundled model, which reads
             settings += ["decode.name=greedy", "train.epochs=16", "train.lr=0.001"]
@@ -894,6 +895,31 @@ def test_a_line_without_an_outline_does_not_move_the_photo(user: User, other: Ot
     user.choose(1)
     assert user.line == 1
     assert user.browser.execute_script(place) == before
+
+
+def test_a_link_with_a_new_token_works_in_an_open_window(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.server.kill()
+    user.server.more = ("--token", "0123456789abcdef")
+    user.server.start()
+    user.type("typed")
+    user.keys(Keys.ENTER)
+    user.see("show the token")
+    link = "location.hash = '#token=0123456789abcdef'"
+    user.browser.execute_script(link)
+    user.see("1 page")
+    user.open("page.png")
+    user.wait(lambda: user.find(".saved"), "the page")
+    user.saved()
+    assert "typed" in (user.server.folder / "page.xml").read_text(encoding="utf-8")
+    # Also while the window asks for the token.
+    user.browser.delete_all_cookies()
+    user.browser.refresh()
+    user.see("The token that the server printed")
+    user.browser.execute_script(link)
+    user.see("1 page")
+    user.console()
 
 
 UNSAVED = [("typed 0", True), ("typed 1", True), ("typed 2", True)]

@@ -21,6 +21,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 /** Show the view that the address names. Until it is there, the one before goes on. */
 async function route() {
   const turn = (turns += 1);
+  await showToken(); // of a server that was started again
   const [, view, id] = location.hash.split("/");
   let open;
   try {
@@ -42,12 +43,16 @@ function showError(error) {
   return () => {};
 }
 
-async function start() {
+/** Show the server the token in the address, if there is one. */
+async function showToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    history.replaceState(null, "", location.pathname);
-    await api.session(token).catch(() => {});
-  }
+  if (!token) return;
+  history.replaceState(null, "", location.pathname);
+  await api.session(token).catch(() => {});
+}
+
+async function start() {
+  await showToken();
   try {
     await api.model();
   } catch (error) {
@@ -80,6 +85,7 @@ function login() {
     message, h("button", { class: "primary" }, "Open"));
   fill(main, form);
   field.focus();
+  window.addEventListener("hashchange", () => location.reload()); // a link with the token
 }
 
 start().catch((error) => fill(main, h("p", { class: "error-text", role: "alert" }, error.message)));
