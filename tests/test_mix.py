@@ -1,5 +1,7 @@
 """Adding texts to a language model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,12 @@ def test_a_quantised_model_stays_quantised() -> None:
     assert language_model.is_quantised(found.lm)
     assert language_model.from_arrays(*language_model.to_arrays(found.lm)).counts == found.lm.counts
     assert np.isfinite(found.lm.log10_p).all()
+
+
+def test_contexts_that_leave_nothing_keep_their_back_off_weights() -> None:
+    """The rounded probabilities of a quantised model may sum to more than 1; then no other character becomes likely."""
+    lm = ngram.build(OLD * 20, 4)
+    mixture = mix.mixed(replace(lm, log10_p=lm.log10_p * np.float32(0.95)), ngram.build(NEW, 4), 0.02)
+    for text in ("the", "the ", "on a", "the dog sa"):
+        total = sum(probability(mixture, text, t) for t in range(len(mixture.characters) + 3) if t != ngram.START)
+        assert total == pytest.approx(1, abs=0.1)

@@ -108,7 +108,10 @@ def mixed(one: LM, other: LM, share: float) -> LM:
             p[START] = 0
             p /= p.sum()  # `<unk>` of one model may be several characters of the other
             p[START] = 10.0**NEVER
-        grams.append(Grams(context, token.astype(np.int32), np.log10(p), np.zeros(len(p))))
+        # These weights remain where the n-grams of a context take all the mass, as those of a quantised model may.
+        kept, added = (side.weights(n + 1) for side in sides)
+        weights = np.log10((1 - share) * kept + share * added)
+        grams.append(Grams(context, token.astype(np.int32), np.log10(p), weights))
     return prune.renormalised(assemble(characters, grams))
 
 
@@ -148,3 +151,10 @@ class _Side:
             parts.append(self._lm.extend(self._contexts[context[part]], self._own[token[part]]))
         self._contexts = np.concatenate([after for _, after in parts])
         return np.asarray(np.exp(np.concatenate([ln for ln, _ in parts])))
+
+    def weights(self, length: int) -> np.ndarray:
+        """The model's back-off weights after the n-grams of the latest order, of this length; 1 where it lacks one."""
+        if length >= self._lm.order:
+            return np.ones(len(self._contexts))
+        states = self._contexts[:, length]
+        return np.where(states < 0, 1.0, 10.0 ** self._lm.log10_backoff[states])
