@@ -1,12 +1,13 @@
 """Adding texts to a language model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hwr import Error
-from hwr.decoding import language_model, mix, ngram, prune
+from hwr.decoding import arpa, language_model, mix, ngram, prune
 
 OLD = ["the cat sat on the mat", "a cat and a dog", "the dog sat", "on a mat the cat sat"] * 3
 NEW = [
@@ -107,3 +108,19 @@ def test_contexts_that_leave_nothing_keep_their_back_off_weights() -> None:
     for text in ("the", "the ", "on a", "the dog sa"):
         total = sum(probability(mixture, text, t) for t in range(len(mixture.characters) + 3) if t != ngram.START)
         assert total == pytest.approx(1, abs=0.1)
+
+
+def test_a_model_that_another_program_has_pruned(tmp_path: Path) -> None:
+    """It may lack n-grams without their first token; the probabilities of the mixture sum to 1 all the same."""
+    lm = ngram.build(OLD, 3)
+    arpa.write(tmp_path / "whole.arpa", lm)
+    rows = (tmp_path / "whole.arpa").read_text().splitlines()
+    kept = [row for row in rows if not row.partition("\t")[2].startswith("a t")]
+    gone = [sum(len(row.split("\t")[1].split()) == n for row in {*rows} - {*kept}) for n in (1, 2, 3)]
+    assert gone[0] == 0 < gone[1]
+    header = [f"ngram {n}={count - less}" for n, (count, less) in enumerate(zip(lm.counts, gone, strict=True), 1)]
+    (tmp_path / "pruned.arpa").write_text("\n".join([kept[0], *header, *kept[4:]]))
+    mixture = mix.mixed(arpa.read(tmp_path / "pruned.arpa"), ngram.build(["on a mud"] * 3, 3), 0.3)
+    for text in ("the ca", "a", "on a ma", "the ", "da"):
+        total = sum(probability(mixture, text, t) for t in range(len(mixture.characters) + 3) if t != ngram.START)
+        assert total == pytest.approx(1, abs=1e-4)

@@ -97,7 +97,7 @@ def _kept(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
     """The model of the kept n-grams, with back-off weights renormalised to sum to 1."""
-    context, backoff = _contexts(lm), _backoff(lm, below, keep)
+    context, backoff = _contexts(lm), _backoff(lm, below, keep, lm.log10_backoff)
     grams, done, number = [], 0, np.zeros(0, np.int64)
     for n, count in enumerate(lm.counts):
         mine = np.flatnonzero(keep[done : done + count]) + done
@@ -110,21 +110,40 @@ def _pruned(lm: LM, below: np.ndarray, keep: np.ndarray) -> LM:
 
 def renormalised(lm: LM) -> LM:
     """The model with back-off weights that make the probabilities after every context sum to 1."""
-    backoff = _backoff(lm, _below(lm), np.ones(len(lm.token), bool))
-    backoff[0] = 0  # the empty context never backs off
-    return replace(lm, log10_backoff=backoff.astype(np.float32))
+    below, context, weights = _below(lm), _contexts(lm), lm.log10_backoff
+    gaps = (below >= 0) & (context[below] != lm.suffix[context])
+    # In a model with gaps, a weight depends on those of shorter contexts.
+    for _ in range(lm.order - 1 if gaps.any() else 1):
+        weights = _backoff(lm, below, np.ones(len(lm.token), bool), weights)
+        weights[0] = 0  # the empty context never backs off
+    return replace(lm, log10_backoff=weights.astype(np.float32))
 
 
-def _backoff(lm: LM, below: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """(states,) log10 of the back-off weights with only these n-grams."""
+def _backoff(lm: LM, below: np.ndarray, keep: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """(states,) log10 of the back-off weights with only these n-grams.
+
+    Args:
+        before: (states,) the weights so far, which stay where an order takes all the mass.
+    """
     context = _contexts(lm)
     p = 10 ** lm.log10_p.astype(np.float64)
     states = len(lm.suffix)
-    kept_p, kept_below = np.where(keep, p, 0), np.where(keep & (below >= 0), p[below], 0)
+    kept_p, kept_below = np.where(keep, p, 0), np.where(keep, _p_below(lm, below, before), 0)
     left = 1 - np.bincount(context, kept_p, states)
     left_below = 1 - np.bincount(context, kept_below, states)
     safe = (left > 1e-9) & (left_below > 1e-9)
-    return np.where(safe, np.log10(np.where(safe, left, 1) / np.where(safe, left_below, 1)), lm.log10_backoff)
+    return np.where(safe, np.log10(np.where(safe, left, 1) / np.where(safe, left_below, 1)), before)
+
+
+def _p_below(lm: LM, below: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(entries,) the probability of each n-gram's token after its context without the first token; 0 for 1-grams."""
+    context = _contexts(lm)
+    state, log10_p = lm.suffix[context], lm.log10_p[below].astype(np.float64)
+    # Models that other programs have pruned may have gaps: they lack that n-gram, and back off to an even shorter one.
+    while len(gaps := np.flatnonzero((below >= 0) & (state != context[below]))):
+        log10_p[gaps] += weights[state[gaps]]
+        state[gaps] = lm.suffix[state[gaps]]
+    return np.where(below >= 0, 10**log10_p, 0)
 
 
 def megabytes(lm: LM) -> float:
