@@ -176,6 +176,8 @@ def test_another_tools_pruned_model(tmp_path: Path) -> None:
     assert model.log10("a ") == pytest.approx(-0.2 - 0.05 - 0.2 - 0.7)
     # p(a | <s>); "<s> a a" backs off to "a a"; </s> after "a a": -0.4, then after "a": -0.3
     assert model.log10("aa") == pytest.approx(-0.2 - 0.1 - 0.3 - 0.4 - 0.3 - 0.7)
+    (tmp_path / "windows.arpa").write_bytes(b"\xef\xbb\xbf" + PRUNED.lstrip().replace("\n", "\r\n").encode())
+    assert arpa.read(tmp_path / "windows.arpa").log10("a ") == model.log10("a ")
     (tmp_path / "b.arpa").write_text(PRUNED.replace("ngram 1=5", "ngram 1=4").replace("-1.0 <unk>\n", ""))
     assert arpa.read(tmp_path / "b.arpa").log10("b") == pytest.approx(-0.5 - 100 - 0.7)
 

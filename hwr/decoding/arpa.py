@@ -196,8 +196,8 @@ def read(path: str | Path) -> LM:
         nonlocal number
         for line in file:
             number += 1
-            # Decode line by line, to know which line is not UTF-8.
-            yield f"line {number}", line.decode("utf-8").strip(" \t\r\n")
+            # Decode line by line, to know which line is not UTF-8. The first may start with a byte order mark.
+            yield f"line {number}", line.decode("utf-8" if number > 1 else "utf-8-sig").strip(" \t\r\n")
 
     file = files.open_regular(path)
     try:
