@@ -224,6 +224,18 @@ def test_words_broken_over_lines(rng: np.random.Generator) -> None:
     assert texts(aligned(without, " ".join(LINES).replace("sur- vey", "survey"), rng)) == without
 
 
+def test_a_network_that_writes_no_hyphens(rng: np.random.Generator) -> None:
+    """No line gets one, and breaking a word is as unlikely as it is without one."""
+    alphabet, place = Alphabet(ORIGINAL.replace("-", "")), ORIGINAL.index("-")
+    lines = [line.replace("sur-", "sur") for line in LINES]
+    logits = [output(line, rng) for line in lines]
+    readings = [greedy.greedy(row[None], ALPHABET)[0][0].replace("-", "") for row in logits]
+    without = [np.delete(row, place, 1) for row in logits]
+    found = transcript.align(without, readings, " ".join(lines).replace("sur vey", "survey"), alphabet, True)
+    assert texts(found) == lines
+    assert not any(line.span and line.span.hyphen for line in found.lines)
+
+
 def test_text_that_is_not_on_the_page(rng: np.random.Generator) -> None:
     text = f"Letter 14, page 2 {' '.join(LINES[:3])} this line is on another page {' '.join(LINES[3:])} (end)"
     found = aligned(LINES, text, rng)

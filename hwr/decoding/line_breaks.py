@@ -198,7 +198,7 @@ def _scored(
     found = spans.scores(line.logits, text.ids, text.at[starts], text.at[ends], space, tails).astype(np.float64)
     inside = np.array([_in_word(p, left) for p in ends.tolist()])
     totals = found[0] - np.where(inside, BROKEN_WITHOUT_HYPHEN, 0)
-    hyphens = inside & (found[-1] - BROKEN > totals)
+    hyphens = inside & (found[-1] - BROKEN > totals) & bool(hyphen)
     totals = np.where(hyphens, found[-1] - BROKEN, totals)
     ratios = np.where(hyphens, found[-1], found[0])
     return _Scored(starts, ends, onward[ends], totals, ratios, hyphens, SKIP_ANY + SKIP_LINE * line.length)
