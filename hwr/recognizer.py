@@ -217,7 +217,10 @@ class Recognizer:
         Raises:
             Error: The alphabet lacks a character of the text, or the text does not fit into T time steps.
         """
-        label = self.alphabet.encode(self.geometry.written(text))
+        written = self.geometry.written(text)
+        if missing := self.alphabet.missing(written):
+            raise Error(f"the alphabet lacks {missing!r}, so no place can be found for it")
+        label = self.alphabet.encode(written)
         if steps_needed(label) > len(logits):  # no room for the spaces at the ends
             label = self.alphabet.encode(text)
         calibration = self.decoder.settings.calibration

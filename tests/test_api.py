@@ -56,6 +56,14 @@ def test_read_returns_the_same_text_as_predict(model: Path, image: Path) -> None
             reader.read(name)
 
 
+def test_a_character_that_the_network_can_not_write_is_not_located(model: Path, image: Path) -> None:
+    reader = hwr.load(model)
+    line = reader.prepare(pixels_of(image))
+    (output,) = reader.outputs([line])
+    with pytest.raises(hwr.Error, match="the alphabet lacks '\u6f22'"):
+        reader.locate(output.logits, "a\u6f22", line, output.per_step)
+
+
 def test_read_page_gives_the_lines_in_order(model: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of a page, found by a stand-in for kraken."""
     lines = data.read(config.Data(root=str(drawn))).test[:3]
