@@ -1,6 +1,7 @@
 """Exported networks give the engine's predictions, in onnxruntime and TorchScript."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import checkpoint, config, engines
+from hwr import bundled, checkpoint, config, engines
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.checkpoint import Checkpoint
 from hwr.cli import main
@@ -136,6 +137,18 @@ def test_unsupported_exports_are_refused(model: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "x.params").exists()
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     assert "broken.onnx" in hwr("predict", "x.png", "--checkpoint", tmp_path / "broken.onnx", status=2).output
+
+
+def test_the_bundled_model_is_not_overwritten_by_its_export(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its own folder."""
+    shutil.copy(model, tmp_path / "hwr-latin.safetensors")
+    monkeypatch.setattr(bundled, "_folder", lambda name: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = hwr("export", "hwr-latin", "--format", "safetensors", "--quantize", "fp16", status=2)
+    assert "hwr-latin.safetensors is the checkpoint itself" in done.output
+    assert (tmp_path / "hwr-latin.safetensors").read_bytes() == model.read_bytes()
 
 
 @pytest.mark.parametrize("arguments", [["onnx"], ["safetensors"], ["onnx", "--out", "x.onnx"]])

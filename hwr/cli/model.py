@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.cli.options import Command, examples
 from hwr.system.terminal import echo
 
@@ -70,7 +70,8 @@ def export(checkpoint: str, config_path: str | None, kind: str, out: Path | None
         raise Error(f"{checkpoint} is an exported network; export its .safetensors")
     check_sizes(checkpoint, config_path)
     out = out or Path(checkpoint).with_suffix(FORMATS[kind])
-    if out.exists() and Path(checkpoint).exists() and out.samefile(checkpoint):
+    source = bundled.model(checkpoint)
+    if out.exists() and source.exists() and out.samefile(source):
         raise Error(f"{out} is the checkpoint itself; name another file with --out")
     loaded, settings = settings_for(
         checkpoint, config_path, ("engine.device=cpu", "engine.precision=fp32", "engine.name=torch"), decodes=False
