@@ -392,6 +392,29 @@ def test_folders_named_after_the_parts(tmp_path: Path) -> None:
     assert {line.text.split()[0] for line in dataset.train} == {"train"}
 
 
+def test_folders_named_after_the_parts_in_a_table_without_splits(tmp_path: Path) -> None:
+    """As Hugging Face's image folders with one metadata.jsonl above them."""
+    names = [f"{part}/{n}.png" for part in ("test", "train", "validation") for n in range(3)]
+    pictures(tmp_path, *names)
+    rows = [{"file_name": name, "text": name.partition("/")[0]} for name in names]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = read(tmp_path)
+    assert [[line.text for line in dataset.part(part)] for part in data.PARTS] == [
+        [name] * 3 for name in ("train", "validation", "test")
+    ]
+    rows[0]["split"] = "train"  # a column comes first, and the other lines are in no part
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [line.id for line in read(tmp_path).lines] == ["test/0"]
+
+
+def test_a_part_has_one_table(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        pictures(tmp_path, f"{part}/0.png")
+        (tmp_path / part / "metadata.csv").write_text("file_name,text\n0.png,csv\n")
+        (tmp_path / part / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "jsonl"}\n')
+    assert [line.text for line in read(tmp_path).lines] == ["jsonl", "jsonl"]
+
+
 def test_the_largest_document_is_used_for_training(tmp_path: Path) -> None:
     for folder, number in (("a", 90), ("b", 6), ("c", 4)):
         pictures(tmp_path, *(f"{folder}/{n}.png" for n in range(number)))

@@ -67,7 +67,7 @@ def split(
     known |= faulty
     name = data.folder.resolve().name
     tops = [line.id.partition("/")[0].lower() if "/" in line.id else "" for line in lines]
-    if column is None and set(tops) <= NAMES.keys() and len(set(tops)) > 1:
+    if not any(column or ()) and set(tops) <= NAMES.keys() and len(set(tops)) > 1:  # a table may have no column split
         column = tops
     if data.split in IAM_SPLITS:
         raise Error(f"data.split: {data.split} is a split of IAM, whose sizes are checked; {data.folder} is not IAM")

@@ -120,7 +120,8 @@ def tables(root: Path) -> list[tuple[Path, str]]:
     except OSError as error:
         raise Error(f"{root}: could not be listed: {error.strerror or error}") from error
     parts = [p for p in inside if p.name.lower() in splits.NAMES]
-    if found := [(p / name, p.name) for p in parts for name in MANIFESTS if (p / name).is_file()]:
+    firsts = ((p, next((name for name in MANIFESTS if (p / name).is_file()), None)) for p in parts)
+    if found := [(p / name, p.name) for p, name in firsts if name]:
         return found
     # A table of another name, if it is the only one.
     others = [p for p in inside if named_like_one(p) and p.is_file() and not p.name.startswith(".")]
