@@ -415,6 +415,17 @@ def test_a_part_has_one_table(tmp_path: Path) -> None:
     assert [line.text for line in read(tmp_path).lines] == ["jsonl", "jsonl"]
 
 
+def test_lines_whose_ids_have_slashes_stay_on_their_page(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{page}.png" for page in "abc"))
+    for page in "abc":
+        lines = [Marked(f"r{n}/l", f"{page}{n}", ((0, 0), (29, 0), (29, 19), (0, 19)), (), "") for n in range(4)]
+        xml.write(page_module.new(f"{page}.png", load.size(tmp_path / f"{page}.png"), lines), tmp_path / f"{page}.xml")
+    dataset = read(tmp_path)
+    assert [len({line.text[0] for line in dataset.part(part)}) for part in data.PARTS] == [1, 1, 1]
+    assert not any("documents are in" in note for note in dataset.notes)
+    assert {line.text[0] for line in read(tmp_path, "data.exclude=[a]").lines} == {"b", "c"}
+
+
 def test_the_largest_document_is_used_for_training(tmp_path: Path) -> None:
     for folder, number in (("a", 90), ("b", 6), ("c", 4)):
         pictures(tmp_path, *(f"{folder}/{n}.png" for n in range(number)))

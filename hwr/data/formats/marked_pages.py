@@ -41,6 +41,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
     if root.is_file() and root.suffix.lower() != ".xml":
         raise Error(f"data.root: {root} is neither an XML file nor a folder of XML files")
     lines, faults, repaired = list[Line](), list[Fault](), list[str]()
+    documents: list[str] = []  # of the lines, whose ids may have slashes
     empty: list[str] = []
     first: dict[Path, Path] = {}
     others: list[str] = []
@@ -76,6 +77,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
             repaired += [line.note] * bool(line.note)
             written = line.text.strip()
             lines.append(Line(id, image_path, written, "", line.source, polygon, line.baseline, page.upright, place))
+            documents.append(document)
     faults += disk.unlisted(root, unlisted)
     if others and not pages and not faults:
         raise Error(others[0])
@@ -88,7 +90,7 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
         notes.append(f"{len(repaired)} lines have a damaged outline: {repaired[0]}")
     if not lines and not faults:
         raise Error(f"{root}: no line with text in its pages")
-    return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, faults=faults)
+    return splits.split(data, lines, documents, empty, notes, faults=faults)
 
 
 def write(dataset: Dataset, out: Path, new: Callable[[str, tuple[int, int], Sequence[Marked], bool], Any]) -> None:
