@@ -87,6 +87,13 @@ def test_a_config_is_frozen_and_survives_its_own_yaml(tmp_path: Path) -> None:
     assert config.differences(config.Config(), loaded) == ["data.exclude: [] -> ['x-1']", "train.lr: 0.0001 -> 0.0003"]
 
 
+@pytest.mark.parametrize("text", ["08", "1e-4", "+.5", "1_0e3", "1:30", "yes", "null", "\udcff", ""])
+def test_a_text_that_looks_like_a_number_survives_its_own_yaml(tmp_path: Path, text: str) -> None:
+    """PyYAML quotes what it would read as a number itself; a config has more kinds of them."""
+    loaded = config.from_dict({"data": {"exclude": [text], "split": text}})
+    assert config.load(write(tmp_path, config.dump(loaded))) == loaded
+
+
 def test_no_such_file() -> None:
     with pytest.raises(Error, match=r"nowhere\.yaml: no such config file"):
         config.load("nowhere.yaml")

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from hwr import Error
-from hwr.config import decoder_settings, fields
+from hwr.config import decoder_settings, fields, yaml_lines
 from hwr.config.records import DECODER, RENAMED, Config
 from hwr.config.source import Given, read
 
@@ -154,7 +153,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def dump(config: Config) -> str:
     """The config as YAML, with every key."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml_lines.dump(to_dict(config))
 
 
 def differences(a: Config, b: Config) -> list[str]:

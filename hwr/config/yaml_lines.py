@@ -36,6 +36,12 @@ for _letter, _resolvers in list(_Loader.yaml_implicit_resolvers.items()):
     _Loader.yaml_implicit_resolvers[_letter] = sorted(_resolvers, key=lambda r: r[0].endswith(":float"))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as a text: PyYAML writes the text `1e-4` as it is, and `08`."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 @dataclass(frozen=True)
 class Mapping:
     """A YAML mapping.
@@ -88,6 +94,11 @@ def texts(text: str) -> Any:
         Error: It is not YAML.
     """
     return _value(text, yaml.BaseLoader)
+
+
+def dump(tree: dict[str, Any]) -> str:
+    """A mapping as YAML, which `read` reads back."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _value(text: str, kind: Any) -> Any:
