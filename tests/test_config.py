@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hwr import Error, config
+from hwr.cli.options import decoder_setting
 
 
 def write(folder: Path, text: str) -> Path:
@@ -92,6 +93,12 @@ def test_a_text_that_looks_like_a_number_survives_its_own_yaml(tmp_path: Path, t
     """PyYAML quotes what it would read as a number itself; a config has more kinds of them."""
     loaded = config.from_dict({"data": {"exclude": [text], "split": text}})
     assert config.load(write(tmp_path, config.dump(loaded))) == loaded
+
+
+def test_a_path_on_the_command_line_may_have_any_characters() -> None:
+    """A file name that is not UTF-8 has halves of UTF-16 pairs in Python, which YAML refuses."""
+    for path in ("\udcff.arpa", "\U0001f600 \x7f\u202e.arpa", 'it\'s "one".arpa', "08", "null"):
+        assert config.load(None, [decoder_setting("lm", path)]).decode.lm == path
 
 
 def test_no_such_file() -> None:

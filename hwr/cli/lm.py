@@ -1,13 +1,12 @@
 """`hwr lm`: language models for reading."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from hwr import Error, bundled
-from hwr.cli.options import Group, config_option, engine_option, examples, load, set_option
+from hwr.cli.options import Group, config_option, decoder_setting, engine_option, examples, load, set_option
 from hwr.system.terminal import echo
 
 if TYPE_CHECKING:
@@ -188,11 +187,7 @@ def tune(
     for text in overrides:
         if text.partition("=")[0].partition(".")[0] == "decode":
             raise Error(f"--set {text}: tuning finds the decoder's settings; give --lm, --words and --beam")
-    given = [
-        f"decode.{key}={json.dumps(value, ensure_ascii=False)}"
-        for key, value in (("lm", lm_path), ("words", words))
-        if value
-    ]
+    given = [decoder_setting(key, value) for key, value in (("lm", lm_path), ("words", words)) if value]
     loaded, settings = load(checkpoint, config_path, (*overrides, *given), engine)
     if loaded.exported:
         raise Error(f"{checkpoint} is an exported network; tune its .safetensors, then export that")

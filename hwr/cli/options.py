@@ -204,10 +204,15 @@ def decoder_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 _warn_renamed(f"--{option.old}", _flag(key))
                 value = old
             if value is not None:
-                settings.append(f"decode.{key}={json.dumps(value, ensure_ascii=False)}")
+                settings.append(decoder_setting(key, value))
         return function(*args, decoding=settings, **kwargs)
 
     return click.option("--decoder-options", cls=_DecoderOptions, expose_value=False)(gathered)
+
+
+def decoder_setting(key: str, value: Any) -> str:
+    """A setting of the decoder as an override. YAML refuses the bytes of a path that are not UTF-8, unless escaped."""
+    return f"decode.{key}={visible(json.dumps(value, ensure_ascii=False))}"
 
 
 class _DecoderOptions(click.Option):
