@@ -357,6 +357,18 @@ def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None
     assert "1 other files" in result.stderr
 
 
+def test_shares_of_a_config_and_of_set_are_checked_together(tmp_path: Path) -> None:
+    for n in range(20):
+        Image.new("L", (60, 20), 200).save(tmp_path / f"{n}.png")
+        (tmp_path / f"{n}.gt.txt").write_text("text")
+    (tmp_path / "c.yaml").write_text("data:\n  val_share: 0.05\n  test_share: 0.05\n")
+    done = hwr("data", "summary", tmp_path, "--config", tmp_path / "c.yaml", "--set", "data.val_share=0.95", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["train"] == 0
+    done = hwr("data", "summary", tmp_path, "--set", "data={root: x}")
+    assert "give the dataset as PATH only" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [

@@ -38,8 +38,7 @@ def _settings(path: str, kind: str | None, config_path: str | None, overrides: t
 
     refuse_unused(overrides, "data", *used)
     settings = config.load(config_path, overrides)
-    own = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "data"]
-    given = config.load(None, own).data.model_fields_set
+    given = config.given(None, overrides).keys("data")
     if "root" in given:
         raise Error(f"--set: data.root is {settings.data.root} but PATH is {path}; give the dataset as PATH only")
     if kind and "format" in given and settings.data.format != kind:
