@@ -374,8 +374,10 @@ def _serve(world: World) -> None:
         sets = ["--set", "train.epochs=2", "engine.threads=1", "decode.name=greedy"]
         net = ["--host", "0.0.0.0", "--port", 9, "--token", "x" * 16, "--max-upload", 3]
         world.hwr("serve", folder, *world.named, *sets, *net)
+        world.hwr("serve", folder, "--set", "train={epochs: 2}", "--set", "engine={threads: 1}")
     reading, training = ["engine.threads=1", "decode.name=greedy"], ["train.epochs=2", "engine.threads=1"]
-    assert asked[:-1] == [folder, str(world.model), reading, training, "0.0.0.0", 9, "x" * 16, 3_000_000]
+    assert asked[:8] == [folder, str(world.model), reading, training, "0.0.0.0", 9, "x" * 16, 3_000_000]
+    assert asked[11:13] == [["engine={threads: 1}"], ["train={epochs: 2}", "engine={threads: 1}"]]
     world.refuses("--token: needs at least 16 characters", "serve", folder, "--token", "short")
     world.refuses("no such folder", "serve", world.folder / "gone", "--port", 0)
     world.refuses("this command does not use data.root", "serve", folder, "--set", "data.root=x")

@@ -66,6 +66,10 @@ def serve(
         from hwr.serve import run
     except ImportError as error:
         raise Error(f"hwr serve needs the extra serve: pip install 'hwr[serve]' ({error})") from None
-    training = [key for key in overrides if key.partition(".")[0] in (*TRAINING, "engine")]
-    reading = [key for key in overrides if key.partition(".")[0] not in TRAINING]
+
+    def of(text: str) -> str:
+        return text.partition("=")[0].partition(".")[0]  # the section, also of train={epochs: 20}
+
+    training = [text for text in overrides if of(text) in (*TRAINING, "engine")]
+    reading = [text for text in overrides if of(text) not in TRAINING]
     run.run(folder, checkpoint, reading, training, host, port, token, max_upload * 1_000_000, say)
