@@ -556,6 +556,16 @@ def _augment(world: World) -> None:
     for more in (["--split", "test"], ["--set", "augment.shear=0.1"]):
         assert not np.array_equal(sheet("--lines", 2, "--times", 2, *more), usual)
     world.refuses("no such folder", "augment", "--config", path, "--out", world.folder / "gone/sheet.png")
+    # As in training, no line becomes too narrow for its text: here 10 letters and 2 spaces, and 4 pixels a time step.
+    Image.new("L", (60, 48), 200).save(world.folder / "line.png")
+    table = world.file("lines.csv", "image,text,split\nline.png,abcdefghij,train\n")
+    narrow = ["--times", 30, "--set", f"data.root={table}", "image.straighten=false"]
+    narrow += ["--set", "augment={p: 1, scale: 0.9}"]
+    world.hwr("augment", "--config", "lines_cpu", "--out", world.folder / "sheet.png", *narrow)
+    with Image.open(world.folder / "sheet.png") as image:
+        widths = (np.array(image)[24::50] != 128).sum(1)
+    assert len(widths) == 31
+    assert min(widths) >= 48
 
 
 elsewhere("test_cli.py::test_a_bare_params_of_words_is_described_and_exported", "info --config", "export --config")

@@ -21,12 +21,22 @@ def spread(lines: Sequence[Line], number: int) -> list[Line]:
     return [lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, number).astype(int))]
 
 
-def write(path: str | Path, images: Images, ranges: Augment, seed: int, times: int, *, centred: bool) -> None:
+def write(
+    path: str | Path,
+    images: Images,
+    ranges: Augment,
+    seed: int,
+    times: int,
+    *,
+    centred: bool,
+    least: np.ndarray | None,
+) -> None:
     """Draw prepared lines, each followed by `times` augmented versions, as in training.
 
     Args:
         ranges: The ranges of the augmentation.
         centred: As in `augment.draw`.
+        least: (lines,) as in `augment.draw`.
     """
     rows: list[np.ndarray] = []
     for i in range(len(images)):
@@ -39,6 +49,7 @@ def write(path: str | Path, images: Images, ranges: Augment, seed: int, times: i
             seed,
             drawn,
             centred=centred,
+            least=None if least is None else least[index],
         )
         warped = np.rint(augment.apply(images.batch(index), warps) * 255).astype(np.uint8)
         rows.append(images[i])
