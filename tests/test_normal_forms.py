@@ -14,8 +14,10 @@ from PIL import Image
 from hwr import config, data
 from hwr.alphabet import Alphabet
 from hwr.cli import main
-from hwr.data.formats import PAGE_FORMATS, xml
+from hwr.data.formats import PAGE_FORMATS, iam, xml
+from hwr.data.formats.iam_forms import new_form
 from hwr.data.formats.shapes import Marked
+from hwr.data.iam_archive.check import check
 from hwr.decoding import beam, lexicon, ngram
 
 from .conftest import REPOSITORY
@@ -108,6 +110,29 @@ def test_names_of_files(tmp_path: Path, on_disk: object, in_text: object) -> Non
         assert len(ids(root, f"data.exclude=['{in_text(first)[:-1]}*']")) == 2
         done = json.loads(invoke("data", "summary", root, "--json").stdout)
         assert not done["faults"]
+
+
+@pytest.mark.parametrize(("on_disk", "in_text"), [(nfd, nfc), (nfc, nfd)])
+def test_names_of_files_in_the_layout_of_iam(tmp_path: Path, on_disk: object, in_text: object) -> None:
+    assert callable(on_disk)
+    assert callable(in_text)
+    forms = [f"{word}-{i}" for i, word in enumerate(("\u00e9t\u00e9", "No\u00ebl", "\u00c5ngstr\u00f6m"))]
+    (tmp_path / "xml").mkdir()
+    (tmp_path / iam.LISTS).mkdir()
+    for form, name in zip(forms, ("trainset", "validationset1", "testset"), strict=True):
+        root, part = new_form(in_text(form), "w")
+        xml.add(part, "line", id=in_text(f"{form}-00"), text="text")
+        xml.write(root, tmp_path / on_disk(f"xml/{form}.xml"))
+        folder = tmp_path / on_disk(f"lines/{form.partition('-')[0]}/{form}")
+        folder.mkdir(parents=True)
+        Image.new("L", (80, 30), 230).save(folder / on_disk(f"{form}-00.png"))
+        (tmp_path / iam.LISTS / f"{name}.txt").write_text(in_text(f"{form}-00\n"), encoding="utf-8")
+    lists = "data.val=[validationset1]"
+    assert ids(tmp_path, lists) == [f"{form}-00" for form in forms]
+    for normal in (nfc, nfd):
+        assert ids(tmp_path, lists, f"data.exclude=['{normal(forms[1])}']") == [f"{forms[i]}-00" for i in (0, 2)]
+    found = check(tmp_path, progress=False)
+    assert (found.missing, found.damaged, found.problems) == ((), (), ())
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -18,6 +18,7 @@ from hwr.data import PARTS, Dataset, Fault, Line, disk, splits
 from hwr.data.formats import iam_images, writing, xml
 from hwr.data.formats.contents import Contents
 from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, new_form, read_forms, transcription
+from hwr.system import files
 
 LAYOUT = "IAM's: its forms in xml/ and its images in lines/ (`hwr iam download`, `hwr synth`)"
 TAG = "form"
@@ -221,11 +222,12 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
     left: list[str] = []
     used: set[str] = set()
     kept: _Split = {part: [] for part in PARTS}
-    foreign = [entry for entry in data.exclude if not splits.is_pattern(entry) and not forms.has(entry)]
+    unwanted = [files.nfc(entry) for entry in data.exclude]
+    foreign = [entry for entry in unwanted if not splits.is_pattern(entry) and not forms.has(entry)]
     if strange := [entry for entry in foreign if entry not in splits.DAMAGED_IN_IAM]:
         raise Error(f"data.exclude: {strange[0]} is not the id of a line, a word or a form in {data.root}")
-    plain = set(data.exclude)
-    patterns = {entry: splits.excluder([entry]) for entry in data.exclude if splits.is_pattern(entry)}
+    plain = set(unwanted)
+    patterns = {entry: splits.excluder([entry]) for entry in unwanted if splits.is_pattern(entry)}
     for part, s in _all(samples):
         ids = {s.entry.id, s.line.id, s.form.id}
         if hit := (plain & ids) | {entry for entry, matches in patterns.items() if any(map(matches, ids))}:
@@ -233,7 +235,7 @@ def _exclude(data: Data, samples: _Split, forms: Forms, notes: list[str]) -> tup
             left.append(s.entry.id)
         else:
             kept[part].append(s)
-    if idle := [id for id in data.exclude if id not in used and id not in foreign]:
+    if idle := [id for id in unwanted if id not in used and id not in foreign]:
         notes.append(f"data.exclude: nothing to exclude for {', '.join(idle)}: no listed {data.unit} belongs to it")
     return kept, list(dict.fromkeys(left))  # an id may be in val and in test
 

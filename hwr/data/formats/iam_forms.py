@@ -156,7 +156,7 @@ def _xml_forms(root: Path) -> Forms:
     paths = xml_files(folder)
     if not paths:
         raise Error(f"{folder}: no .xml file in it, there should be one for each form")
-    return Forms({path.stem: path for path in paths})
+    return Forms({files.nfc(path.stem): path for path in paths})
 
 
 def xml_files(folder: Path) -> list[Path]:
@@ -174,7 +174,7 @@ def parse_form(path: Path) -> Form:
     root = xml.parse(path)
     if root.tag != "form":
         raise Error(f"{path}:{root.sourceline}: the root element is <{root.tag}>, expected <form>")
-    if (id := root.get("id", path.stem)) != path.stem:
+    if (id := files.nfc(root.get("id", path.stem))) != files.nfc(path.stem):
         raise Error(f"{path}:{root.sourceline}: this is form {id!r}; its file should be called {id}.xml")
     seen: dict[str, str] = {}
     lines = tuple(_element(line, path, seen) for line in root.iter("line"))
@@ -186,7 +186,7 @@ def _element(element: Any, path: Path, seen: dict[str, str]) -> Entry:
     id, text = element.get("id"), element.get("text")
     if id is None or text is None:
         raise Error(f"{source}: <{element.tag}> has no {'id' if id is None else 'text'} attribute")
-    if check_id(id, source) in seen:
+    if (id := check_id(id, source)) in seen:
         raise Error(f"{source}: {id} already occurs at {seen[id]}")
     seen[id] = source
     return Entry(id, text, source, tuple(_element(word, path, seen) for word in element.iterchildren("word")))
@@ -225,8 +225,8 @@ def _ascii_writers(root: Path, form_ids: Iterable[str]) -> dict[str, str]:
     """Form id -> writer id, from forms.txt (its first two columns) or else from the XML."""
     if (path := root / "ascii/forms.txt").is_file():
         rows = (line.split() for line, _ in disk.read_rows(path) if not line.startswith("#"))
-        return {row[0]: row[1] for row in rows if len(row) > 1}
-    paths = {id: root / "xml" / f"{id}.xml" for id in form_ids}
+        return {files.nfc(row[0]): row[1] for row in rows if len(row) > 1}
+    paths = {id: files.named(root / "xml", f"{id}.xml") for id in form_ids}
     return {id: parse_form(path).writer for id, path in paths.items() if path.is_file()}
 
 
@@ -245,11 +245,11 @@ def _table(path: Path) -> Iterator[Entry]:
 
 
 def check_id(id: str, place: str) -> str:
-    """Return an id that is fit to be a file's name.
+    """Return an id that is fit to be a file's name, in Unicode's composed form: names of files may be in either.
 
     Raises:
         Error: It is empty or could lead out of the dataset's folder; names `place`.
     """
     if not id or id.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", id):
         raise Error(f"{place}: {id!r} is not an id: an id is the name of an image without folders and extension")
-    return id
+    return files.nfc(id)

@@ -10,7 +10,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Map image ids to files for one folder, hidden files skipped; empty if there is no such folder.
+    """Map image ids (NFC) to files for one folder, hidden files skipped; empty if there is no such folder.
 
     Raises:
         Error: Two images of one id, as in `a.png` beside `a.jpg`; the folder is unreadable.
@@ -24,7 +24,7 @@ def images_in(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise Error(f"{folder}: could not be read: {error.strerror or error}") from error
     for name in names:
-        if other := found.get(stem := name.rpartition(".")[0]):
+        if other := found.get(stem := files.nfc(name.rpartition(".")[0])):
             raise Error(f"{folder / name}: {other.name} exists too; an id must have one image")
         found[stem] = folder / name
     return found
@@ -32,7 +32,7 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 def image_folder(root: Path, unit: str, form_id: str) -> Path:
     """The folder with the images of a form's lines or words: `lines/a01/a01-000u`."""
-    return root / f"{unit}s" / form_id.partition("-")[0] / form_id
+    return files.named(root / f"{unit}s", f"{form_id.partition('-')[0]}/{form_id}")
 
 
 def page_images(root: Path) -> dict[str, Path]:

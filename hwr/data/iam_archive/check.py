@@ -9,6 +9,7 @@ from hwr import Error
 from hwr.data.formats import iam, iam_images
 from hwr.data.formats.iam_forms import Form, looks_like_iam, parse_form, transcription, xml_files
 from hwr.data.splits import DAMAGED_IN_IAM
+from hwr.system import files
 
 # The numbers on the database's web page (version 3.0).
 FORMS, LINES, WORDS, WRITERS = 1539, 13353, 115320, 657
@@ -75,7 +76,7 @@ def check(root: Path, *, images: bool = True, progress: bool = True) -> Report:
         problems.append(f"{root / 'xml'}: no XML files, which have the texts")
     is_iam = looks_like_iam(path.stem for path in paths)
     forms = _forms(paths, problems)
-    lists = _lists(root, forms, {path.stem for path in paths}, is_iam, problems)
+    lists = _lists(root, forms, {files.nfc(path.stem) for path in paths}, is_iam, problems)
     found, missing = _images(root, forms, problems)
     damaged, known = _decode(found, progress) if images else ([], [])
     lines = [line for form in forms for line in form.lines]
