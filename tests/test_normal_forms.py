@@ -112,6 +112,18 @@ def test_names_of_files(tmp_path: Path, on_disk: object, in_text: object) -> Non
         assert not done["faults"]
 
 
+def test_names_of_several_folders(tmp_path: Path) -> None:
+    for form, name in ((nfd, "\u00e9t\u00e9"), (nfc, "No\u00ebl")):
+        (tmp_path / form(name)).mkdir()
+        Image.new("L", (80, 30), 230).save(tmp_path / form(name) / "0.png")
+        (tmp_path / form(name) / "0.gt.txt").write_text("text", encoding="utf-8")
+    settings = config.Data(root=tuple(map(str, sorted(tmp_path.iterdir()))))
+    for form in (nfc, nfd):
+        for gone, left in (("No\u00ebl", "\u00e9t\u00e9"), ("\u00e9t\u00e9", "No\u00ebl")):
+            found = data.read(settings.model_copy(update={"exclude": (form(f"{gone}/0"),)}))
+            assert [line.id for line in found.lines] == [f"{left}/0"]
+
+
 @pytest.mark.parametrize(("on_disk", "in_text"), [(nfd, nfc), (nfc, nfd)])
 def test_names_of_files_in_the_layout_of_iam(tmp_path: Path, on_disk: object, in_text: object) -> None:
     assert callable(on_disk)

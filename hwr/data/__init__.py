@@ -147,21 +147,22 @@ def read_all(data: "Data") -> Dataset:
     """`read`, with the lines that can't be read in the dataset's `faults`."""
     if isinstance(data.root, str):
         return _read(data)
-    names = [Path(root).resolve().name for root in data.root]
+    names = [files.nfc(Path(root).resolve().name) for root in data.root]
+    exclude = [files.nfc(id) for id in data.exclude]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Error(
             f"data.root: {', '.join(twice)}: several folders have this name, which should tell their lines apart"
         )
     from hwr.data.splits import DAMAGED_IN_IAM
 
-    damaged = tuple(id for id in data.exclude if id in DAMAGED_IN_IAM)  # of a recipe, for whichever folder is IAM
-    if strange := [id for id in data.exclude if id not in damaged and id.partition("/")[0] not in names]:
+    damaged = tuple(id for id in exclude if id in DAMAGED_IN_IAM)  # of a recipe, for whichever folder is IAM
+    if strange := [id for id in exclude if id not in damaged and id.partition("/")[0] not in names]:
         raise Error(
             f"data.exclude: {strange[0]}: with several roots, write FOLDER/ID; the folders are {', '.join(names)}"
         )
     found = []
     for name, root in zip(names, data.root, strict=True):
-        own = tuple(id.partition("/")[2] for id in data.exclude if id.startswith(f"{name}/"))
+        own = tuple(id.partition("/")[2] for id in exclude if id.startswith(f"{name}/"))
         found.append(_named(_read(data.model_copy(update={"root": root, "exclude": (*damaged, *own)})), name))
     return Dataset(
         name=" + ".join(dataset.name for dataset in found),
