@@ -164,7 +164,7 @@ def _lists(root: Path, forms: list[Form], form_ids: set[str], is_iam: bool, prob
     unread = form_ids - {form.id for form in forms}
     sizes: dict[str, int] = {}
     seen: dict[str, str] = {}
-    for name in iam.OFFICIAL if is_iam else sorted(path.stem for path in folder.glob("*.txt")):
+    for name in iam.OFFICIAL if is_iam else sorted(path.stem for path in folder.glob("[!.]*.txt")):
         if not (path := folder / f"{name}.txt").is_file():
             problems.append(f"{path}: no such list")
             continue
