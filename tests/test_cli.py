@@ -357,6 +357,25 @@ def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None
     assert "1 other files" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", ""],
+        ["data", "summary", ""],
+        ["train", "--config", "finetune", "--init", ""],
+        ["train", "--config", "finetune", "--init="],
+        ["lm", "tune", "--checkpoint", "hwr-latin", "--out", "x.safetensors", "--lm", ""],
+    ],
+)
+def test_an_empty_argument_is_refused(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is not set, in quotes: it was the current folder, or as if the option were not given."""
+    monkeypatch.chdir(tmp_path)
+    done = hwr(*arguments)
+    assert done.exit_code == 2
+    assert "an argument is empty" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_shares_of_a_config_and_of_set_are_checked_together(tmp_path: Path) -> None:
     for n in range(20):
         Image.new("L", (60, 20), 200).save(tmp_path / f"{n}.png")

@@ -58,6 +58,9 @@ class Command(_Shown):
         self._params = params
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        # Of a path, it would be the current folder; of --init, that nothing is fine-tuned.
+        if any(arg == "" or re.fullmatch("--[a-z-]+=", arg) for arg in args):
+            raise click.UsageError("an argument is empty; is a variable of the shell not set?")
         spread: list[str] = []
         for arg in args:
             after_set = spread[-2:-1] == ["--set"] or (spread[-1:] and spread[-1].startswith("--set="))
