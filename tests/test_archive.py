@@ -20,7 +20,7 @@ from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
 from hwr.pages import archive, resumable_file, write
-from hwr.pages.journal import Journal
+from hwr.pages.journal import Journal, stamp
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.resumable_file import Partial
@@ -370,7 +370,7 @@ def test_the_latest_row_of_a_page_counts_whichever_file_it_is_in(tmp_path: Path)
         path.touch()
     for model in ("old", "new"):
         journal = Journal(out, model)
-        journal.add(source, out / "a.txt", 1, 0.5, 0, [])
+        journal.add(source, out / "a.txt", stamp(source), 1, 0.5, 0, [])
         journal.close()
     old, new = sorted((out / ".hwr").iterdir(), key=lambda path: json.loads(path.read_text())["time"])
     for names in (("1.jsonl", "2.jsonl"), ("2.jsonl", "1.jsonl")):
@@ -394,6 +394,30 @@ def test_rows_of_changed_inputs_are_read_again(scans: Path, tmp_path: Path, monk
         file = Partial(tmp_path / "read.txt", "model", names)
         assert file.done == expected
         file.close()
+
+
+@pytest.mark.parametrize("out", ["out", "read.tsv"])
+@pytest.mark.parametrize("kind", ["image", "XML"])
+def test_an_input_that_changes_while_it_is_read_is_read_again(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, kind: str
+) -> None:
+    monkeypatch.setattr(resumable_file, "INTERVAL", -1)
+    if kind == "XML":
+        assert hwr("predict", scans, "--line", "--checkpoint", model, "--format", "page", "--out", scans).exit_code == 0
+    command = ["predict", scans, "--checkpoint", model, "--out", tmp_path / out, *([] if kind == "XML" else ["--line"])]
+    read = load.read_lines
+
+    def changing(image: Path, *arguments: Any) -> Any:
+        found = read(image, *arguments)
+        os.utime(image, ns=(1, 1))  # scanned again, after it was opened and before it is noted
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "read_lines", changing)
+        patch.setattr(Partial, "finish", Partial.close)  # as if it was killed just before
+        assert hwr(*command).exit_code == 0
+    done = hwr(*command).stderr
+    assert "before" not in done, done
 
 
 @pytest.mark.parametrize("out", ["out", "read.tsv"])

@@ -117,10 +117,10 @@ def test_two_predictions_into_one_folder(drawn: Path, model: Path, tmp_path: Pat
     for path in (tmp_path / "out").glob("*.txt"):
         path.unlink()
     # CliRunner can't run in threads; a second journal is what a second process has.
-    from hwr.pages.journal import Journal
+    from hwr.pages.journal import Journal, stamp
 
     other = Journal(tmp_path / "out", "another model")
-    other.add(lines[0], tmp_path / "out" / f"{lines[0].stem}.txt", 1, 0.5, 0, [])
+    other.add(lines[0], tmp_path / "out" / f"{lines[0].stem}.txt", stamp(lines[0]), 1, 0.5, 0, [])
     assert hwr(*arguments).exit_code == 0
     other.close()
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.txt")} == alone

@@ -5,7 +5,7 @@ A run that was interrupted continues where it stopped. Several processes, of one
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -130,7 +130,7 @@ def _one_file(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Execut
             watcher.say(f"continuing after {start:,} of {len(plan.files):,} files (--again begins anew)")
         elif file:
             file.write(plan.format.header, 0)
-        for page, errors, done in _each(recognizer, plan, plan.files[start:], summary, pool):
+        for page, errors, done in _each(recognizer, plan, file.rest() if file else plan.files[start:], summary, pool):
             if file:
                 file.write(plan.format.rows([page], **plan.more), start + done, lambda: asdict(summary))  # type: ignore[misc]
                 watcher.page(page, errors, None)
@@ -143,7 +143,7 @@ def _one_file(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Execut
 
 
 def _each(
-    recognizer: Recognizer, plan: Plan, files: Sequence[str], summary: Summary, pool: Executor | None
+    recognizer: Recognizer, plan: Plan, files: Iterable[str], summary: Summary, pool: Executor | None
 ) -> Iterator[tuple[PageReading, list[str], int]]:
     """Read files, and count what is read. Yields pages, why they could not be read, and the number of complete files."""
     find = chosen(plan.kind, plan.segmenter, recognizer)
@@ -203,15 +203,16 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
     try:
         for found in predict(recognizer, jobs(own, find, plan.images, skip), pool, plan.located):
             page, unsure = _sure(reading_of(*found), plan.min_confidence)
+            seen = found[0].stamp
             # A new file is noted before it appears: it must not seem to be somebody else's if this process is killed.
             new = not where.of(page.source).exists()
             if journal and new and _legible(page):
-                _note(journal, page, where.of(page.source), unsure)
+                _note(journal, page, seen, where.of(page.source), unsure)
             path, errors = _write(plan, page)
             summary.add(page, unsure, errors)
             watcher.page(page, errors, path)
             if journal and path and not new:
-                _note(journal, page, path, unsure)
+                _note(journal, page, seen, path, unsure)
     finally:
         if journal:
             journal.close()
@@ -221,11 +222,11 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
     return summary
 
 
-def _note(journal: Journal, page: PageReading, path: Path, unsure: int) -> None:
+def _note(journal: Journal, page: PageReading, seen: tuple[int, ...], path: Path, unsure: int) -> None:
     last = Summary()
     last.add(page, unsure, page.errors)
     image = page.image if page.kind else None
-    journal.add(page.source, path, last.lines, last.confidence, unsure, page.errors, image)
+    journal.add(page.source, path, seen, last.lines, last.confidence, unsure, page.errors, image)
 
 
 def _legible(page: PageReading) -> bool:

@@ -111,6 +111,7 @@ class Journal:
         self,
         source: Path,
         output: Path,
+        seen: tuple[int, ...],
         lines: int,
         confidence: float,
         unsure: int,
@@ -120,13 +121,14 @@ class Journal:
         """Note that a page was read and written, or will be at once.
 
         Args:
+            seen: The `stamp` of the source, and of `image`, before they were read: what changes meanwhile is read again.
             image: The page's image, if the source is XML.
 
         Raises:
             Error: The journal can't be written.
         """
         name = os.path.relpath(output, self.folder)
-        read = (stamp(source, image), self.model, lines, confidence, unsure, tuple(errors))
+        read = (seen, self.model, lines, confidence, unsure, tuple(errors))
         beside = os.path.relpath(image, source.parent) if image else ""
         entry = Entry(name, *read, time.time_ns(), os.path.abspath(source), beside)
         try:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +54,7 @@ class Partial:
         self._note = real.with_name(f".{real.name}.part.json")
         self._direct = real.exists() and not real.is_file()
         self._digest = hashlib.sha256()
+        self._seen: deque[object] = deque()
         self._time = time.monotonic()
         self.done, self.noted = 0, dict[str, Any]()
         try:
@@ -84,9 +86,17 @@ class Partial:
     def _after(self, inputs: int) -> Any:
         """The digest of the names and states of the first inputs."""
         for name in self._inputs[self._hashed : inputs]:
-            self._digest.update(os.fsencode(name) + f"\0{self._state(name)}\0".encode())
+            state = self._seen.popleft() if self._seen else self._state(name)
+            self._digest.update(os.fsencode(name) + f"\0{state}\0".encode())
         self._hashed = inputs
         return self._digest
+
+    def rest(self) -> Iterator[str]:
+        """The inputs that are left, each as it is to be read: the note has the state from before, so that a change is noticed."""
+        for name in self._inputs[self.done :]:
+            if not self._direct:
+                self._seen.append(self._state(name))
+            yield name
 
     def write(self, rows: bytes, done: int, noted: Callable[[], dict[str, Any]] = dict) -> None:
         """Append rows.

@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, shapes, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
-from hwr.pages.journal import Journal
+from hwr.pages.journal import Journal, stamp
 from hwr.pages.write import IMAGES
 from hwr.system.files import below, read_bytes, real, walk
 
@@ -49,6 +49,7 @@ class Job:
         xml: The content of that XML.
         error: Why it can't be read, else "".
         last: Whether it is the last of its file.
+        stamp: Of the file, and of the image that XML names, before they were read: see `journal.stamp`.
     """
 
     source: Path
@@ -58,6 +59,7 @@ class Job:
     xml: bytes = b""
     error: str = ""
     last: bool = True
+    stamp: tuple[int, ...] = ()
 
 
 class Found(NamedTuple):
@@ -260,12 +262,14 @@ def job(path: Path, segment: Callable[[Path], list[Target]] | None = None, image
             next(walk(path))  # a folder that can't be listed says why
         if path.suffix.lower() == ".xml":
             return _marked(path, images)
-        return Job(path, path, [Target(path)] if segment is None else segment(path))
+        before = stamp(path)
+        return Job(path, path, [Target(path)] if segment is None else segment(path), stamp=before)
     except Error as error:
         return Job(path, path, error=str(error))
 
 
 def _marked(path: Path, images: str | None) -> Job:
+    before = stamp(path)
     content = read_bytes(path)
     root = xml.parse_bytes(content, path)
     kind = _kind(root)
@@ -277,4 +281,4 @@ def _marked(path: Path, images: str | None) -> Job:
         Target(picture, region, line.baseline, line.id, line.fault, page.upright)
         for line, region in zip(page.lines, shapes.regions(page), strict=True)
     ]
-    return Job(path, picture, targets, kind, content)
+    return Job(path, picture, targets, kind, content, stamp=(*before, *stamp(picture)))
