@@ -363,6 +363,21 @@ def test_rows_that_never_reached_the_disk_are_read_again(tmp_path: Path, monkeyp
     assert (tmp_path / "read.txt").read_bytes() == b"again\n"
 
 
+def test_rows_of_another_model_are_not_taken_for_those_of_an_earlier_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with another model was stopped before its first note."""
+    out = tmp_path / "read.txt"
+    for model, interval in (("first", -1), ("second", 1e9)):
+        monkeypatch.setattr(resumable_file, "INTERVAL", interval)
+        file = Partial(out, model, ["a", "b"])
+        file.write(f"{model}\n".encode(), 1)
+        file.close()
+    file = Partial(out, "first", ["a", "b"])
+    assert file.done == 0
+    file.close()
+
+
 def test_the_latest_row_of_a_page_counts_whichever_file_it_is_in(tmp_path: Path) -> None:
     source, out = tmp_path / "a.png", tmp_path / "out"
     out.mkdir()

@@ -63,6 +63,8 @@ class Partial:
                 return
             self._file = _locked(self._part, out)
             self.done, size, self.noted = (0, 0, {}) if again else self._found()
+            if not self.done:  # a note of other rows must not be taken for one of those to come
+                self._note.unlink(missing_ok=True)
             self._file.truncate(size)
             self._file.seek(size)
         except OSError as error:
