@@ -1,9 +1,11 @@
 """The workbench's folder: PAGE files edited in place, conflicts, versions, turned photos."""
 
+import errno
 import gzip
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -662,16 +664,16 @@ def listed(folder: Path) -> list[str]:
 
 
 def test_a_pdf_is_added_as_a_whole_or_not_at_all(tmp_path: Path, book: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = adding.replacing
+    move = adding._move
 
-    def full(path: Path) -> Any:
+    def full(file: Path, path: Path) -> None:
         if "-002" in path.name:
             raise Error(f"{path}: could not be written: No space left on device.")
-        return write(path)
+        move(file, path)
 
     project = Project(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(adding, "replacing", full)
+        patch.setattr(adding, "_move", full)
         (refused,) = uploads.store(project, [Upload("book.pdf", io.BytesIO(book))])
     assert "No space left" in refused.error
     assert listed(tmp_path) == []
@@ -688,8 +690,8 @@ def test_the_next_server_adds_the_pages_that_a_killed_one_left(tmp_path: Path, b
         from pathlib import Path
         from hwr.serve.project import adding, uploads
         from hwr.serve.project.folder import Project
-        write = adding.replacing
-        adding.replacing = lambda path: os._exit(9) if "-002" in path.name else write(path)
+        flush, pages = os.fsync, iter((1, 2))
+        os.fsync = lambda file: os._exit(9) if next(pages) == 2 else flush(file)
         with open(sys.argv[2], "rb") as file:
             uploads.store(Project(Path(sys.argv[1])), [uploads.Upload("book.pdf", file)])"""
     assert subprocess.run([sys.executable, "-c", code, root, tmp_path / "book.pdf"]).returncode == 9
@@ -701,6 +703,33 @@ def test_the_next_server_adds_the_pages_that_a_killed_one_left(tmp_path: Path, b
     assert listed(root) == [f"book-00{n}.jpg" for n in (1, 2, 3)] + ["book.pdf"]
     (root / "book-002.jpg").unlink()
     assert adding.add_pdfs(Project(root)) == []  # a page that the user deleted does not come back
+
+
+def test_pages_of_a_folder_on_another_disk_are_copied(
+    tmp_path: Path, book: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def refused(old: Path, new: Path) -> None:
+        if old.suffix == ".jpg":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", refused)
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box/book.pdf").write_bytes(book)
+    assert [one.stored for one in adding.add_pdfs(Project(tmp_path))] == [f"book-00{n}.jpg" for n in (1, 2, 3)]
+    assert listed(tmp_path) == [f"box/book-00{n}.jpg" for n in (1, 2, 3)] + ["box/book.pdf"]
+
+
+def test_pages_of_a_pdf_that_got_other_names_are_not_added_again(tmp_path: Path, book: bytes) -> None:
+    """Those of a TIFF of its name are in the folder, with their texts."""
+    for number in (1, 2, 3):
+        photo(tmp_path / f"book-00{number}.png")
+        (tmp_path / f"book-00{number}.xml").touch()
+    (tmp_path / "book.pdf").write_bytes(book)
+    assert [one.stored for one in adding.add_pdfs(Project(tmp_path))] == [f"book-00{n}-2.jpg" for n in (1, 2, 3)]
+    assert adding.add_pdfs(Project(tmp_path)) == []
 
 
 def test_pdfs_are_found_in_either_case_and_in_folders_below(tmp_path: Path, book: bytes) -> None:

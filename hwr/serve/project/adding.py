@@ -1,7 +1,7 @@
 """New files of a project: free names for them, and the pages of a PDF or TIFF, which are added as a whole or not at all."""
 
-import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -58,10 +58,20 @@ def _moved(project: Project, staged: Path) -> Iterator[Path]:
     folder = project.root / staged.relative_to(project.hidden / ADDING).parent
     for file in sorted(staged.iterdir()):
         path = free(folder, file.name)
-        with replacing(path) as temporary:
-            shutil.move(file, temporary)  # the folder may be a link to another disk
+        _move(file, path)
         yield path
     staged.rmdir()
+
+
+def _move(file: Path, path: Path) -> None:
+    try:
+        with open(file, "rb+") as ready:
+            os.fsync(ready.fileno())
+        os.rename(file, path)  # at once: after a kill it is at one of the two places
+    except OSError:  # the folder may be a link to another disk
+        with replacing(path) as temporary:
+            shutil.copyfile(file, temporary)
+        file.unlink()
 
 
 def add_pdfs(project: Project) -> list[Stored]:
@@ -70,7 +80,8 @@ def add_pdfs(project: Project) -> list[Stored]:
     for pdf in (Path(name) for name in files.below(project.root, {})):
         if pdf.suffix.lower() != documents.PDF:
             continue
-        if any(pdf.parent.glob(f"{glob.escape(pdf.stem)}-[0-9][0-9][0-9].jpg")):
+        # letters-001.jpg; or letters-001-2.jpg where another page had that name, see `free`.
+        if any(re.fullmatch(rf"{re.escape(pdf.stem)}-\d{{3}}(-\d+)?\.jpg", name) for name in os.listdir(pdf.parent)):
             continue
         name = pdf.relative_to(project.root).as_posix()
         try:
