@@ -208,6 +208,17 @@ def test_unchecked_lines_are_spread_evenly_and_the_settings_decide(bench: Workbe
     assert train._most(models, 5) == 0
 
 
+def test_self_training_takes_no_line_that_is_held_back(bench: Workbench) -> None:
+    """Neither one of a page that judges trainings, which somebody may correct later, nor one that was corrected once."""
+    accept(bench)
+    page, line = lines.divide(bench.project).test[0]
+    edits.set_text(bench.project, page.id, line.id, line.text, False, line.revision)
+    assert [page.name for page, _ in lines.unchecked(bench.project, 300)] == ["unread.png"] * 4
+    (unread,) = {page.id for page, _ in lines.unchecked(bench.project, 300)}
+    held_back.update(bench.project.hidden, lambda known: {**known, unread: True})
+    assert lines.unchecked(bench.project, 300) == []
+
+
 def test_a_training_is_stopped_resumed_and_judged(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "LEAST_UNCHECKED", 4)
     accept(bench)

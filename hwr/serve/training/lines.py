@@ -70,12 +70,14 @@ def divide(project: Project) -> Lines:
 
 
 def unchecked(project: Project, most: int) -> list[tuple[PageState, LineState]]:
-    """At most `most` lines that nobody has checked, spread evenly over the pages."""
+    """At most `most` lines that nobody has checked, spread evenly over the pages. Those of pages held back are none of them."""
+    decided = held_back.update(project.hidden, dict)  # as they are
     lines = [
         (page, line)
         for page in project.pages()
         for line in page.lines
         if line.state != "checked" and line.polygon and not line.fault
+        if not held_back.is_held_back(decided, page.id, line.id)
     ]
     most = min(most, len(lines))
     return [lines[i * len(lines) // most] for i in range(most)]
