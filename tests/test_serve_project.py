@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import tracemalloc
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -613,6 +614,25 @@ def test_a_damaged_file_of_an_archive_stops_no_other(tmp_path: Path) -> None:
     stored = uploads.store(Project(tmp_path), [Upload("x.zip", io.BytesIO(damaged))])
     assert {one.name: one.stored for one in stored} == {"a.png": "a.png", "b.png": "", "c.png": "c.png"}
     assert "b.png: can't be unpacked: Bad CRC-32" in next(one.error for one in stored if one.error)
+
+
+def test_files_of_an_archive_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("padding.txt", np.random.default_rng(0).bytes(1 << 19))  # else it is refused as a whole
+        for name in ("a.jpg", "a.xml"):
+            archive.writestr(name, bytes(48 << 20))
+    monkeypatch.setattr(uploads, "MOST_XML", 1 << 20)
+    tracemalloc.start()
+    try:
+        found = uploads.store(Project(tmp_path), [Upload("all.zip", content)])
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    said = {one.name: one.error for one in found}
+    assert "a.jpg" in said["a.jpg"]
+    assert said["a.xml"] == "a.xml: the XML files of an upload may have 1,048,576 bytes together"
+    assert listed(tmp_path) == []
 
 
 def test_uploaded_texts_of_images_of_one_stem(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Files from clients -> pages of the project. A name never leaves the folder, and one bad file never stops the others."""
 
-import io
 import lzma
 import os
 import re
@@ -32,6 +31,9 @@ from hwr.system.atomic import replacing
 # Files in an archive, and how much larger than the archive they may be together.
 MOST_FILES = 2000
 MOST_TIMES = 200
+
+# Bytes of all XML files of an upload, which are in memory until its images are there.
+MOST_XML = 500_000_000
 
 # What zipfile raises on damaged archives.
 _DAMAGED = (
@@ -105,7 +107,8 @@ def _store(project: Project, uploads: Iterable[Upload]) -> list[Stored]:
         try:
             suffix = PurePosixPath(safe_name(name)).suffix
             if suffix == ".xml":
-                pages.append((name, folder, _read(content)))
+                left = MOST_XML - sum(len(xml_content) for *_, xml_content in pages)
+                pages.append((name, folder, _read(name, content, left)))
             elif suffix == ".pdf":
                 stored += [Stored(name, path.name) for path in _store_pdf(project, name, content)]
             elif suffix in documents.TIFF and (bundled := _store_tiff(project, name, content)):
@@ -153,7 +156,7 @@ def _slashes(name: str) -> str:
 
 
 def _unpacked(upload: Upload, refused: list[Stored]) -> Iterator[tuple[str, IO[bytes]]]:
-    """The files of an archive, in memory one after the other. In the project they all lie in one folder."""
+    """The files of an archive, on the disk one after the other. In the project they all lie in one folder."""
     size = upload.file.seek(0, os.SEEK_END)
     upload.file.seek(0)
     with zipfile.ZipFile(upload.file) as archive:
@@ -166,17 +169,18 @@ def _unpacked(upload: Upload, refused: list[Stored]) -> Iterator[tuple[str, IO[b
             if (member.external_attr >> 16) & 0o170000 == 0o120000:
                 refused.append(Stored(member.filename, error=f"{member.filename}: a link, which is not followed"))
                 continue
-            try:
-                with archive.open(member) as file:
-                    # The size in the directory may be a lie.
-                    content = file.read(member.file_size + 1)
-                if len(content) > member.file_size:
-                    raise Error("it is larger than the archive says")
-            except _DAMAGED as error:
-                reason = f"{member.filename}: can't be unpacked: {error or type(error).__name__}"
-                refused.append(Stored(member.filename, error=reason))
-                continue
-            yield member.filename, io.BytesIO(content)
+            with tempfile.TemporaryFile() as content:
+                try:
+                    with archive.open(member) as file:
+                        while part := file.read(1 << 20):
+                            content.write(part)
+                            if content.tell() > member.file_size:  # the size in the directory may be a lie
+                                raise Error("it is larger than the archive says")
+                except _DAMAGED as error:
+                    reason = f"{member.filename}: can't be unpacked: {error or type(error).__name__}"
+                    refused.append(Stored(member.filename, error=reason))
+                    continue
+                yield member.filename, content
 
 
 def _hidden(name: str) -> bool:
@@ -185,7 +189,9 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) and part not in ("..", ".") for part in parts)
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _read(name: str, file: IO[bytes], most: int) -> bytes:
+    if file.seek(0, os.SEEK_END) > most:
+        raise Error(f"{name}: the XML files of an upload may have {MOST_XML:,} bytes together")
     file.seek(0)
     return file.read()
 
