@@ -34,6 +34,7 @@ from hwr.serve.project.edits import Found
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import Conflict, Missing, PageState
 from hwr.serve.project.uploads import Upload
+from hwr.serve.reading import sent_files
 
 PAGES = Path(__file__).parents[2] / "shared/pages"
 FOREIGN = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
@@ -681,6 +682,20 @@ def listed(folder: Path) -> list[str]:
     """The files of a project."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if not name.startswith(".hwr/versions"))
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "tif"])
+def test_pages_that_are_sent_replace_no_other_file(tmp_path: Path, book: bytes, suffix: str) -> None:
+    if suffix == "tif":
+        first, second = Image.new("L", (60, 40), 100), Image.new("L", (60, 40), 150)
+        first.save(content := io.BytesIO(), "TIFF", save_all=True, append_images=[second])
+        book = content.getvalue()
+    photo(tmp_path / "photo.png")
+    kind = "jpg" if suffix == "pdf" else "png"
+    contents = {f"book-0001.{kind}": (tmp_path / "photo.png").read_bytes(), f"book.{suffix}": book}
+    (inner := tmp_path / "files").mkdir()
+    with pytest.raises(Error, match=rf"book\.{suffix}: another file has the name of its page book-0001"):
+        sent_files.place([Upload(name, io.BytesIO(content)) for name, content in contents.items()], inner)
 
 
 def test_a_pdf_is_added_as_a_whole_or_not_at_all(tmp_path: Path, book: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

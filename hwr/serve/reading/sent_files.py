@@ -72,14 +72,13 @@ def place(uploads: Sequence[Upload], inner: Path) -> list[str]:
         upload.file.seek(0)
         with open(path, "wb") as file:
             shutil.copyfileobj(upload.file, file)
-        if path.suffix == ".pdf":
+        if path.suffix == ".pdf" or tiffs.is_bundle(path):
             (pages := inner / f"{path.stem} pages").mkdir()
-            for picture in pdfs.render(path, pages):
-                found.append(picture.rename(inner / f"{path.stem}-{picture.name}"))
-            pages.rmdir()
-        elif tiffs.is_bundle(path):
-            (pages := inner / f"{path.stem} pages").mkdir()
-            found += [picture.rename(inner / f"{path.stem}-{picture.name}") for picture in tiffs.split(path, pages)]
+            for picture in pdfs.render(path, pages) if path.suffix == ".pdf" else tiffs.split(path, pages):
+                own = inner / f"{path.stem}-{picture.name}"
+                if own.exists():
+                    raise Error(f"{upload.name}: another file has the name of its page {own.name}")
+                found.append(picture.rename(own))
             pages.rmdir()
         elif path.suffix in load.SUFFIXES:
             image_size(path)
