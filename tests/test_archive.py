@@ -295,6 +295,22 @@ def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None
     assert "3.png: damaged, or not an image: cannot identify image file (and 2 more reasons)" in done.stderr
 
 
+def test_a_page_that_broke_after_a_killed_run_is_missing_in_the_file(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "book.hocr"
+    command = ["predict", scans, "--line", "--checkpoint", model, "--out", out]
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_join", lambda *arguments: sys.exit(9))
+        assert hwr(*command).exit_code == 9
+    (scans / "3.png").write_bytes(b"no image")
+    done = hwr(*command)
+    assert (done.exit_code, "1 of 4 pages could not be read" in done.stderr) == (1, True)
+    assert [name in out.read_text() for name in ("box1/1.png", "box1/2.png", "box2/1.png", "3.png")] == [True] * 3 + [
+        False
+    ]
+
+
 def test_rows_of_a_killed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable_file, "INTERVAL", -1)
     out, names = tmp_path / "read.tsv", [f"{i}.png" for i in range(5)]

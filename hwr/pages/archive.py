@@ -236,14 +236,16 @@ def _legible(page: PageReading) -> bool:
 
 def _write(plan: Plan, page: PageReading) -> tuple[Path | None, list[str]]:
     """Write a page; returns its file, None if there is nothing to write, and why it could not be read or written."""
-    if not _legible(page):
-        return None, page.errors
-    path = plan.where.of(page.source)
-    try:
-        write.write(path, plan.format, page, **plan.more)
-    except (Error, OSError) as error:
-        return None, [*page.errors, str(error)]
-    return path, page.errors
+    path, errors = plan.where.of(page.source), page.errors
+    if _legible(page):
+        try:
+            write.write(path, plan.format, page, **plan.more)
+            return path, errors
+        except (Error, OSError) as error:
+            errors = [*errors, str(error)]
+    if plan.where.file is not None:  # what a killed run read, before the page was changed, is not to be joined
+        path.unlink(missing_ok=True)
+    return None, errors
 
 
 def _join(out: Path, folder: Path, plan: Plan, summary: Summary) -> None:
