@@ -406,6 +406,26 @@ def test_slanting_baselines_are_split_and_merged() -> None:
     assert outlines.split_baseline(((0, 100), (40, 90)), 200) == (((0, 100), (40, 90)), ())
 
 
+def test_lines_that_are_upside_down_are_split_and_merged_in_their_direction(project: Project) -> None:
+    page = only(project)
+    box = ((10, 100), (300, 100), (300, 140), (10, 140))
+    page = edits.add(project, page.id, box, ((300, 110), (150, 112), (10, 110)), "l2", page.revision)
+    page = correct(project, page, "hwr_line_1", "ab cd")
+    page = edits.split(project, page.id, "hwr_line_1", 100, 2, page.revision)
+    first, second = page.line("hwr_line_1"), page.line("hwr_line_2")
+    assert (first.text, outlines.box(first.polygon)) == ("ab", (100, 100, 300, 140))
+    assert (second.text, outlines.box(second.polygon)) == ("cd", (10, 100, 100, 140))
+    assert first.baseline == ((300, 110), (150, 112), (100, 111))
+    assert second.baseline == ((100, 111), (10, 110))
+    page = edits.merge(project, page.id, [second.id, first.id], page.revision)
+    assert page.line(first.id).text == "ab cd"
+    assert page.line(first.id).baseline == ((300, 110), (150, 112), (100, 111), (10, 110))
+    # A line of ordinary text whose baseline was drawn from its end.
+    assert outlines.split_baseline(((300, 90), (10, 90)), 100) == (((100, 90), (10, 90)), ((300, 90), (100, 90)))
+    merged = outlines.merged_baseline([((90, 9), (10, 9)), ((100, 9), (300, 9))])
+    assert merged == ((10, 9), (90, 9), (100, 9), (300, 9))
+
+
 def test_an_image_that_was_replaced_is_seen(project: Project) -> None:
     before = only(project)
     photo(project.root / "a.png", (800, 400))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hwr import Error
 from hwr.data import CONTROL
 from hwr.data.formats import page_edit
+from hwr.images import direction
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
 from hwr.serve.project import held_back, outlines
@@ -184,7 +185,7 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
 
     Args:
         x: In pixels of the upright image.
-        at: Characters of the text that stay with the left part.
+        at: Characters of the text that stay with the first part: the left one, unless the line is upside down.
     """
 
     def change(draft: Draft) -> None:
@@ -195,6 +196,8 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
         if len(left) < 3 or len(right) < 3:
             raise Error(f"the column {x:g} does not lie inside line {line}")
         below = outlines.split_baseline(old.baseline, x)
+        if _upside_down(old):  # its text begins at the right
+            left, right, below = right, left, below[::-1]
         texts = old.text[:at].strip(), old.text[at:].strip()
         to_page, checked = draft.frame.to_page, old.state == "checked"
         page_edit.set_shape(draft.root, line, to_page(left), to_page(below[0]))
@@ -207,7 +210,7 @@ def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -
 
 
 def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:
-    """Merge lines into the first of them, from left to right."""
+    """Merge lines into the first of them, from left to right, or in the direction of their text if all are upside down."""
     if len(set(lines)) < 2:
         raise Error("merging needs at least two lines")
 
@@ -217,7 +220,8 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
             raise Error(f"the page has no line {sorted(set(lines) - {line.id for line in old})[0]!r}")
         if bare := [line.id for line in old if not line.polygon]:
             raise Error(f"line {bare[0]} has no outline; draw it first")
-        ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0])
+        turned = all(map(_upside_down, old))
+        ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0], reverse=turned)
         first, to_page = old[0], draft.frame.to_page
         polygon, baseline = (
             outlines.merged([x.polygon for x in old]),
@@ -233,6 +237,10 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         held_back.update(project.hidden, lambda known: held_back.merge(known, page, [line.id for line in old]))
 
     return project.edit(page, change, rev)
+
+
+def _upside_down(line: LineState) -> bool:
+    return abs(direction.angle(line.baseline, line.polygon)) > 90
 
 
 def _same(draft: Draft, line: str, revision: str) -> None:

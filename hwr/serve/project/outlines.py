@@ -26,6 +26,9 @@ def _clipped(polygon: Polygon, limit: float, keep_left: bool) -> Polygon:
 
 def split_baseline(baseline: Polygon, x: float) -> tuple[Polygon, Polygon]:
     """The parts of a baseline to the left and to the right of a column; () for a part of fewer than two points."""
+    if _backwards(baseline):
+        before, after = split_baseline(baseline[::-1], x)
+        return before[::-1], after[::-1]
     left: list[Point] = [p for p in baseline if p[0] <= x]
     right: list[Point] = [p for p in baseline if p[0] > x]
     if left and right:
@@ -54,13 +57,19 @@ def merged(polygons: Sequence[Polygon]) -> Polygon:
 
 
 def merged_baseline(baselines: Sequence[Polygon]) -> Polygon:
-    """Several baselines as one from left to right; () if one is missing."""
+    """Several baselines as one from left to right, or from right to left if all are so; () if one is missing."""
     if not all(baselines):
         return ()
     out: list[tuple[int, int]] = []
-    for baseline in sorted(baselines):
+    for baseline in sorted(one[::-1] if _backwards(one) else one for one in baselines):
         out += [point for point in baseline if not out or point[0] > out[-1][0]]
-    return tuple(out) if len(out) > 1 else ()
+    found = tuple(out) if len(out) > 1 else ()
+    return found[::-1] if all(map(_backwards, baselines)) else found
+
+
+def _backwards(baseline: Polygon) -> bool:
+    """Whether a baseline runs from right to left: as that of a line that is upside down."""
+    return len(baseline) > 1 and baseline[0][0] > baseline[-1][0]
 
 
 def box(polygon: Polygon) -> tuple[int, int, int, int]:
