@@ -330,6 +330,25 @@ def test_a_broken_page_stops_no_job(client: Client) -> None:
     client("POST", f"/api/jobs/{job['id']}/resume", 400)
 
 
+def test_a_busy_server_ends_no_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, read, reader = client.pages(), project_pages.read_page, client.bench.reader
+    ids = [pages[name]["id"] for name in ("a.png", "b.png")]
+
+    def busy(*args: Any) -> Any:
+        waiting = 20_000 if args[3] == ids[0] else 0  # lines of others
+        reader.waiting += waiting
+        try:
+            return read(*args)
+        finally:
+            reader.waiting -= waiting
+
+    monkeypatch.setattr(project_pages, "read_page", busy)
+    job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read", "pages": ids}))
+    assert (job["state"], job["progress"]["done"]) == ("done", 2)
+    assert job["progress"]["faults"] == ["a.png: 20000 lines are waiting to be read; try again later"]
+    assert client.pages()["b.png"]["state"] == "read"
+
+
 def test_a_job_that_is_resumed_still_names_the_pages_that_are_broken(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

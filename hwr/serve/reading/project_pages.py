@@ -15,7 +15,7 @@ from hwr.serve.project.database import Store
 from hwr.serve.project.edits import Found
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import Conflict, LineState, PageState
-from hwr.serve.reading.reader import LATER, NOW, Reader
+from hwr.serve.reading.reader import LATER, NOW, Busy, Reader
 
 Finder = Callable[[PageState, Recognizer], list[Found]]
 
@@ -71,7 +71,11 @@ def read_page(
     open_ = ("empty", "read", "given") if given else ("empty", "read")
     lines = [line for line in page.lines if line.state in open_]
     prepared, faults = prepare(page, lines, reader.recognizer)
-    readings = dict(zip(prepared, reader.read(list(prepared.values()), True, LATER).result(), strict=True))
+    try:
+        found = reader.read(list(prepared.values()), True, LATER).result()
+    except Busy as error:
+        raise Error(f"{page.name}: {error}") from None
+    readings = dict(zip(prepared, found, strict=True))
     if readings:
         page = edits.read_into(project, id, lines, readings, given)
         store.set_characters(id, _located(page.lines, prepared, readings))
