@@ -566,6 +566,22 @@ def test_a_page_file_belongs_to_the_image_that_it_names(tmp_path: Path) -> None:
     assert (tmp_path / "page/a.xml").read_bytes() == given
 
 
+def test_xml_that_comes_after_its_image_is_that_of_the_page(tmp_path: Path) -> None:
+    """As when an export is copied into the folder of a server that runs."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        photo(tmp_path / name)
+    project = Project(tmp_path)
+    assert [page.state for page in project.pages()] == ["new"] * 3
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/a.xml").write_bytes(marked("a.jpg", "of a"))
+    (tmp_path / "b.xml").write_bytes(marked("b.jpg", "of b", alto))
+    expected = {"a.jpg": ["of a"], "b.jpg": ["of b"], "c.jpg": []}
+    assert texts(project) == texts(Project(tmp_path)) == expected
+    page, _, _ = project.pages()
+    correct(project, page, page.lines[0].id, "mine")
+    assert texts(project) == texts(Project(tmp_path)) == expected | {"a.jpg": ["mine"]}
+
+
 def test_alto_of_another_image_is_not_shown(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         photo(tmp_path / name)

@@ -106,6 +106,7 @@ class Project:
                 name = path.relative_to(self.root).as_posix()
                 id = hash_of(os.fsencode(name))[:12]
                 place = self._places.get(id) or _Place(id, unicode(name), path, *page_files.find(path, xmls))
+                _find_again(place, xmls)
                 if place.xml in taken:  # a.jpg and a.png in one folder
                     place.xml = place.xml.with_name(f"{path.name}.xml")
                 taken.add(place.xml)
@@ -264,6 +265,19 @@ class Project:
                 raise Error(f"this version of {place.name} is damaged; choose another one") from error
             self._replace(place, now, content, version=True)
             return self.page(id)
+
+
+def _find_again(place: _Place, xmls: Callable[[Path], dict[str, Path]]) -> None:
+    """Look for XML of a page that had none, as when the server starts: it may have come after the image."""
+    if place.lock.acquire(blocking=False):  # else it is being read or edited
+        try:
+            state = place.state if place.alto is None else None
+            if state and (state.revision == "new" or state.error) and page_files.is_some(place.image, xmls):
+                found = page_files.find(place.image, xmls)
+                if found != (place.xml, None):
+                    (place.xml, place.alto), place.state = found, None
+        finally:
+            place.lock.release()
 
 
 def page_of_alto(found: Page, image: Path) -> Any:
