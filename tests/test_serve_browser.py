@@ -486,6 +486,26 @@ def test_what_is_typed_counts_when_lines_change(user: User, other: Other) -> Non
     assert other.lines[0] == ("unsaved", "checked")
 
 
+def test_a_line_that_is_upside_down_is_split_from_its_right_end(user: User, other: Other) -> None:
+    page = other.page
+    line = page["lines"][0]
+    xs, ys = zip(*line["polygon"], strict=True)
+    right_to_left = [[max(xs), min(ys) + 5], [min(xs), min(ys) + 5]]
+    body = {"polygon": line["polygon"], "baseline": right_to_left}
+    other.ask("PATCH", f"pages/{page['id']}/lines/{line['id']}", body, line["revision"])
+    user.browser.refresh()
+    user.wait(lambda: len(user.entries) == len(TEXTS), "the lines")
+    user.choose(0)
+    user.wait(lambda: user.text == "one two", "the text")
+    user.browser.execute_script("document.querySelector('#text').setSelectionRange(2, 2)")
+    user.click("Split")
+    user.wait(lambda: [text for text, _ in other.lines[:2]] == ["on", "e two"], "the parts")
+    first, second = ([x for x, _ in line["polygon"]] for line in other.page["lines"][:2])
+    assert max(first) == max(xs)
+    assert min(first) == pytest.approx(max(xs) - (max(xs) - min(xs)) * 2 / 7, abs=2)
+    assert max(second) == pytest.approx(min(first), abs=2)
+
+
 def test_reading_again_can_be_undone(user: User, other: Other) -> None:
     user.choose(1)
     user.type("typed")

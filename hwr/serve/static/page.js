@@ -354,8 +354,10 @@ export function showPage(bar, main, [first, model]) {
     if (count && (place === 0 || place >= count)) return toast("Put the cursor where the line is to be split");
     const [left, , right] = box(line.polygon);
     const here = line.characters?.[place];
+    const turned = line.baseline.length > 1 && line.baseline[0][0] > line.baseline.at(-1)[0]; // upside down: begins at the right
     // A line without a text is split in its middle.
-    const x = here ? left + here[1] : left + (right - left) * (count ? place / count : 0.5);
+    const part = (right - left) * (count ? place / count : 0.5);
+    const x = here ? left + here[turned ? 2 : 1] : turned ? right - part : left + part;
     change({ split: { line: line.id, x: Math.round(x), at: place } }, (page, added) => {
       if (!written(line)) return readLines([line.id, ...added.map((one) => one.id)]);
     });
