@@ -242,8 +242,9 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
     """Load a model for reading.
 
     It runs on this machine's best device and in a suitable precision, whatever it was trained on. The caller's random
-    generators and torch's global flags are not changed. Threads may share a model. To read in several processes, start
-    them by `spawn`, or load the model in each: PyTorch hangs in a process that was forked after it has computed.
+    generators and torch's global flags are not changed, except that `engine.threads`, if given, is PyTorch's number of
+    threads from then on. Threads may share a model. To read in several processes, start them by `spawn`, or load the
+    model in each: PyTorch hangs in a process that was forked after it has computed.
 
     Args:
         model: A `.safetensors`, `.params` or `.onnx` file, or the name of a bundled model; None: $HWR_MODEL, else the
