@@ -272,7 +272,7 @@ def _find_again(place: _Place, xmls: Callable[[Path], dict[str, Path]]) -> None:
     if place.lock.acquire(blocking=False):  # else it is being read or edited
         try:
             state = place.state if place.alto is None else None
-            if state and (state.revision == "new" or state.error) and page_files.is_some(place.image, xmls):
+            if state and (state.revision == "new" or state.error) and page_files.any_named_like(place.image, xmls):
                 found = page_files.find(place.image, xmls)
                 if found != (place.xml, None):
                     (place.xml, place.alto), place.state = found, None

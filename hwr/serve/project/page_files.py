@@ -36,7 +36,7 @@ def find(image: Path, listing: Callable[[Path], dict[str, Path]]) -> tuple[Path,
     return folder / f"{stem}.xml", alto_file
 
 
-def is_some(image: Path, listing: Callable[[Path], dict[str, Path]]) -> bool:
+def any_named_like(image: Path, listing: Callable[[Path], dict[str, Path]]) -> bool:
     """Whether any XML file has the name of an image: quicker than `find`."""
     names = (files.nfc(image.name), files.nfc(image.stem))
     return any(name in listing(folder) for folder in (image.parent, image.parent / "page") for name in names)
