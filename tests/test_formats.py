@@ -374,6 +374,37 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
     assert [len(read(tmp_path).part(part)) for part in ("train", "val", "test")] == [2, 2, 0]
 
 
+def test_keys_without_effect_are_noted(drawn: Path, tmp_path: Path) -> None:
+    pairs, table, folders = tmp_path / "pairs", tmp_path / "x.tsv", tmp_path / "folders"
+    names = [f"{part}/{n}.png" for part in ("train", "val", "test") for n in range(3)]
+    for root in (pairs, folders):
+        pictures(root, *(name.replace("/", "" if root is pairs else "/") for name in names))
+        for image in root.rglob("*.png"):
+            image.with_suffix(".gt.txt").write_text("text")
+    _table(table, 4, 5)
+
+    def notes(root: Path, *keys: str) -> list[str]:
+        return [note for note in read(root, *keys).notes if "no effect" in note]
+
+    unusual = ["data.seed=1", "data.val_share=0.2", "data.train=[mine]", "data.images=scans"]
+    assert [*map(notes, (pairs, table, folders, drawn))] == [[]] * 4
+    assert notes(pairs, *unusual, "data.text=ascii") == [
+        "data.train has no effect because the split is drawn, without data.lists",
+        "data.images and data.text have no effect in the gt format",
+    ]
+    assert notes(folders, *unusual[:3]) == [
+        "data.seed and data.val_share and data.train have no effect because the folders split the lines"
+    ]
+    assert notes(drawn, *unusual[:2]) == ["data.seed and data.val_share have no effect because lists split the lines"]
+    (pairs / "lists").mkdir()
+    for part in data.PARTS:
+        (pairs / f"lists/{part}.txt").write_text("".join(f"{part}{n}\n" for n in range(3)))
+    assert notes(pairs, "data.seed=1") == [f"data.seed has no effect because {pairs / 'lists'} splits the lines"]
+    assert notes(
+        pairs, "data.seed=1", "data.lists=lists", "data.train=[train]", "data.val=[val]", "data.test=[test]"
+    ) == ["data.seed has no effect because data.lists splits the lines"]
+
+
 @pytest.mark.parametrize("name", ["official", "aachen"])
 def test_splits_of_iam_are_refused_for_other_data(tmp_path: Path, name: str) -> None:
     _table(tmp_path / "x.tsv", 4, 5)

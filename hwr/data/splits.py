@@ -20,6 +20,9 @@ DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
 # Values of `data.split` that name a split of IAM.
 IAM_SPLITS = ("official", "aachen")
 
+# The keys of `data` that only drawing uses.
+DRAWING = ("seed", "val_share", "test_share")
+
 # A part that differs from its share by more than this fraction of it is noted.
 SHARE_OFF = 0.5
 
@@ -73,12 +76,17 @@ def split(
         raise Error(f"data.split: {data.split} is a split of IAM, whose sizes are checked; {data.folder} is not IAM")
     if data.lists is not None:
         parts = _listed(data, lines, documents, known)
+        note_unused(data, DRAWING, "because data.lists splits the lines", notes)
     elif own := _own_lists(data):
         lists = {"lists": str(own), **{part: (part,) for part in PARTS}}
         parts = _listed(data.model_copy(update=lists), lines, documents, known)
+        note_unused(data, (*DRAWING, *PARTS), f"because {own} splits the lines", notes)
     elif column is not None and any(column):
         parts = [part_named(value, line) for value, line in zip(column, lines, strict=True)]
+        what = "the folders split" if column is tops else "the column split splits"
+        note_unused(data, (*DRAWING, *PARTS), f"because {what} the lines", notes)
     else:
+        note_unused(data, PARTS, "because the split is drawn, without data.lists", notes)
         by_writer = all(line.writer for line in lines) and len({line.writer for line in lines}) > 2
         groups = [line.writer for line in lines] if by_writer else list(documents)
         if len(set(groups)) < 3:
@@ -100,6 +108,12 @@ def split(
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
     out = [line.id for line, out in zip(lines, left_out, strict=True) if out]
     return Dataset(name, train, val, test, [*out, *unwanted], notes, list(empty), wanted)
+
+
+def note_unused(data: Data, keys: Iterable[str], why: str, notes: list[str]) -> None:
+    """Note keys of `data` that have no effect, if they are set to another value than their default."""
+    if unused := [f"data.{key}" for key in keys if getattr(data, key) != Data.model_fields[key].default]:
+        notes.append(f"{' and '.join(unused)} {'have' if unused[1:] else 'has'} no effect {why}")
 
 
 def _own_lists(data: Data) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from hwr import Error
 from hwr.config import Data
-from hwr.data import Dataset
+from hwr.data import Dataset, splits
 from hwr.data.formats import alto, iam, page, pairs, table
 from hwr.data.formats.contents import Contents, hint, look
 from hwr.data.formats.shapes import Marked, Page
@@ -25,6 +25,8 @@ class Format(Protocol):
     """The root element of its XML; "" if it has none."""
     UNITS: tuple[str, ...]
     """The values of `data.unit` that it has."""
+    USES: tuple[str, ...]
+    """The keys of `data` that it uses and not all formats do."""
     KEEPS_WRITERS: bool
     """Whether a dataset written in it keeps its writers."""
 
@@ -95,4 +97,7 @@ def read(data: Data) -> Dataset:
     format = FORMATS[name]
     if data.unit not in format.UNITS:
         raise Error(f"data.unit: {name} has lines only, no {data.unit}s")
-    return format.read(data)
+    dataset = format.read(data)
+    others = {key for other in FORMATS.values() for key in other.USES} - {*format.USES}
+    splits.note_unused(data, sorted(others), f"in the {name} format", dataset.notes)
+    return dataset

@@ -17,6 +17,7 @@ from hwr.images.load import Polygon
 LAYOUT = "ALTO XML, in pixels, with page images beside it or in the folder above"
 TAG = "alto"
 UNITS: tuple[str, ...] = ("line",)
+USES: tuple[str, ...] = ("images",)
 KEEPS_WRITERS = False
 # The Processing step of a page whose positions refer to the image as EXIF rotates it. ALTO has no element for it.
 TURNED = "EXIF orientation applied"

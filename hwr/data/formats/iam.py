@@ -23,6 +23,7 @@ from hwr.system import files
 LAYOUT = "IAM's: its forms in xml/ and its images in lines/ (`hwr iam download`, `hwr synth`)"
 TAG = "form"
 UNITS: tuple[str, ...] = ("line", "word", "form")
+USES: tuple[str, ...] = ("text",)
 KEEPS_WRITERS = True
 LISTS = "largeWriterIndependentTextLineRecognitionTask"
 # Lines per list of the official task, and lines per part of the split named after the RWTH in Aachen.
@@ -73,6 +74,7 @@ def read(data: Data) -> Dataset:
     faults: list[Fault] = []
     listed, sizes = _listed(data, forms, faults)
     name = _split_name(data, looks_like_iam(forms.ids), listed, sizes, notes)
+    splits.note_unused(data, splits.DRAWING, "because lists split the lines", notes)
     _note_shared(listed, notes)
     samples, excluded = _exclude(data, _units(data.unit, listed, notes), forms, notes)
     images = _images(root, data.unit, samples, faults)

@@ -19,6 +19,7 @@ from hwr.images.load import Polygon
 LAYOUT = "PAGE XML with page images beside it or in the folder above"
 TAG = "PcGts"
 UNITS: tuple[str, ...] = ("line",)
+USES: tuple[str, ...] = ("images",)
 KEEPS_WRITERS = False
 # The attribute `custom` of a Page whose positions refer to the image as EXIF rotates it. PAGE has no element for it.
 TURNED = "exifOrientation {applied:true;}"

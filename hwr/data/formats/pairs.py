@@ -14,6 +14,7 @@ from hwr.system import files
 LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
 TAG = ""
 UNITS: tuple[str, ...] = ("line",)
+USES: tuple[str, ...] = ()
 KEEPS_WRITERS = False
 SUFFIX = ".gt.txt"
 

@@ -19,6 +19,7 @@ from hwr.system.files import is_regular
 LAYOUT = "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl, a manifest.tsv or a single such file"
 TAG = ""
 UNITS: tuple[str, ...] = ("line",)
+USES: tuple[str, ...] = ()
 KEEPS_WRITERS = True
 
 # Names of the columns; the first one found counts.
