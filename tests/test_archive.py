@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from hwr import config
 from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
-from hwr.pages import archive, resumable_file, write
+from hwr.pages import archive, plan, resumable_file, write
 from hwr.pages.journal import Journal, stamp
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
@@ -205,14 +206,18 @@ def test_a_result_belongs_to_one_input(scans: Path, model: Path, tmp_path: Path)
     assert "(1 of them before)" in read(scans / "box1").stderr
 
 
-def test_broken_pages_are_listed_at_the_end_and_tried_again(scans: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["html", "txt"])
+def test_broken_pages_are_listed_at_the_end_and_tried_again(
+    scans: Path, model: Path, tmp_path: Path, kind: str
+) -> None:
     (scans / "box1/2.png").write_bytes(b"no image")
-    command = ["predict", scans, "--line", "--checkpoint", model, "--format", "html", "--out", tmp_path / "out"]
+    command = ["predict", scans, "--line", "--checkpoint", model, "--format", kind, "--out", f"{tmp_path / 'out'}/"]
     for _ in range(2):
         done = hwr(*command)
         assert done.exit_code == 1
         assert "1 of 4 pages could not be read, or only in part:\n  " in done.stderr
         assert done.stderr.count("box1/2.png: damaged, or not an image") == 1
+        assert len(list(tmp_path.glob(f"out/**/*.{kind}"))) == 3
     assert "(3 of them before)" in done.stderr
     shutil.copy(scans / "3.png", scans / "box1/2.png")
     assert hwr(*command).exit_code == 0
@@ -229,6 +234,7 @@ def test_pages_read_in_part_are_listed_again(scans: Path, model: Path, tmp_path:
         assert (done.exit_code, "1 of them before" in done.stderr) == (1, earlier)
         assert "1 of 1 pages could not be read, or only in part:\n  " in done.stderr
         assert "line l2 lies outside the page" in done.stderr
+        assert ", 1 line, mean confidence 0." in done.stderr
 
 
 def test_lines_at_the_limit_of_confidence_keep_their_text() -> None:
@@ -392,6 +398,16 @@ def test_rows_of_another_model_are_not_taken_for_those_of_an_earlier_note(
     file = Partial(out, "first", ["a", "b"])
     assert file.done == 0
     file.close()
+
+
+def test_results_of_other_choices_are_not_those_asked_for(scans: Path, model: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    settings, found = config.load(None, [f"decode.words={words}"]), set()
+    some: tuple[dict[str, Any], ...] = ({}, {"characters": True}, {"min_confidence": 0.5}, {"kind": "line"})
+    for text in ("a\n", "b\n"):
+        words.write_text(text)
+        found |= {plan.plan([scans], model, settings, f"{tmp_path}/out/", "json", **more).model for more in some}
+    assert len(found) == 2 * len(some)
 
 
 def test_the_latest_row_of_a_page_counts_whichever_file_it_is_in(tmp_path: Path) -> None:

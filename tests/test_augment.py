@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -115,17 +116,19 @@ def test_a_lines_warp_does_not_depend_on_the_batch() -> None:
 def test_each_augmentation_applies_with_its_probability() -> None:
     settings = Augment(p=0.3, elastic=0.05, thickness=1, contrast=0.5, brightness=0.2, mask=0.5)
     warps = centred(settings, np.full(4000, 200), 4000)
-    for values, nothing in (
-        (warps.gamma, 1),
-        (warps.thickness, 0),
-        (warps.contrast, 1),
-        (warps.brightness, 0),
-        (np.abs(warps.grid).max((1, 2, 3)), 0),  # type: ignore[arg-type]
-        ((warps.masks[..., 1] - warps.masks[..., 0]).max(1), 0),  # type: ignore[index]
-        (warps.matrix[:, 0, 1], 0),
-    ):
-        assert values is not None
-        assert np.mean(values != nothing) == pytest.approx(0.3, abs=0.03)
+    applied = [
+        warps.gamma != 1,
+        warps.thickness != 0,
+        warps.contrast != 1,
+        warps.brightness != 0,
+        np.abs(warps.grid).max((1, 2, 3)) != 0,  # type: ignore[arg-type]
+        (warps.masks[..., 1] - warps.masks[..., 0]).max(1) != 0,  # type: ignore[index]
+        warps.matrix[:, 0, 1] != 0,
+    ]
+    for one in applied:
+        assert np.mean(one) == pytest.approx(0.3, abs=0.03)
+    for one, other in itertools.combinations(applied, 2):
+        assert np.mean(one & other) == pytest.approx(0.3**2, abs=0.02)
 
 
 def test_the_ranges_of_the_other_augmentations() -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,9 +65,10 @@ def test_the_cache_is_rebuilt_when_an_input_changes(tmp_path: Path) -> None:
     ):
         prepared_images([replace(lines[0], **changes), *lines[1:]], Config())  # type: ignore[arg-type]
     any_width = networks.geometry(config.load(None, ["model.arch=crnn"]))
-    for geometry in (any_width, replace(any_width, whole=True), replace(any_width, margin=9)):
-        cache.prepared(lines, geometry)
-    assert len(files(tmp_path)) == 4 + 1 + 4 + 3
+    changed: tuple[dict[str, Any], ...] = ({}, {"whole": True}, {"margin": 9}, {"straighten": not any_width.straighten})
+    for changes in changed:
+        cache.prepared(lines, replace(any_width, **changes))
+    assert len(files(tmp_path)) == 4 + 1 + 4 + 4
 
 
 def test_all_broken_images_are_named_and_no_file_is_left(tmp_path: Path) -> None:

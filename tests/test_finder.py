@@ -124,6 +124,7 @@ def test_a_page_or_a_line(sheet: tuple[Path, list[Box]], model: Path, tmp_path: 
         ((800, 200), [((0, 9), (390, 9), (390, 180), (0, 180)), ((410, 9), (790, 9), (790, 180), (410, 180))], False),
         # The parts of a slanting line are beside each other.
         ((800, 200), [((0, 9), (390, 9), (390, 90), (0, 90)), ((410, 100), (790, 100), (790, 180), (410, 180))], False),
+        ((800, 200), [((0, 9), (430, 9), (430, 150), (0, 150)), ((400, 40), (790, 40), (790, 180), (400, 180))], False),
     ],
 )
 def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Polygon], expected: bool) -> None:
@@ -195,6 +196,29 @@ def test_the_segmenters_are_those_of_the_command() -> None:
             )
             for level in (15, 16, 17.2)
         ),
+        # A note is read after the block that it is beside, not at the end of its column.
+        (
+            [
+                Place(x, right, y + top)
+                for top in (0, 110)
+                for x, right, n in ((60, 200, 7), (0, 50, 3))
+                for y in range(0, 10 * n, 10)
+            ],
+            [*range(20)],
+        ),
+        # Text in paragraphs beside narrow columns: each column is read to its end.
+        (
+            [Place(x, right, y + top) for x, right in ((0, 200), (220, 270)) for top in (0, 90) for y in (0, 10, 20)],
+            [*range(12)],
+        ),
+        # Also after the short last line of a paragraph.
+        (
+            [
+                *(Place(0, 20 if y == 40 else 200, y) for y in range(0, 80, 10)),
+                *(Place(220, 270, y) for y in range(0, 80, 10)),
+            ],
+            [*range(16)],
+        ),
     ],
 )
 def test_columns_are_read_one_after_the_other_and_the_rest_row_by_row(lines: list[Place], expected: list[int]) -> None:
@@ -230,6 +254,22 @@ def test_a_table_is_read_by_rows_if_its_entries_stand_apart_and_else_by_columns(
     assert [cells[i] for i in reading_order(lines, 10)] == head + sorted(body, key=lambda c: (c[1], c[0]))
 
 
+def test_lines_in_two_pieces_do_not_look_like_entries() -> None:
+    pieces: list[tuple[Place, tuple[int, int, int]]] = []
+    for line, (row, k) in zip(*register(24, entry=3, apart=0), strict=True):
+        x = 60 + 5 * row
+        halves = [line._replace(right=x - 4), line._replace(left=x + 4)] if k == 2 and row >= 0 else [line]
+        pieces += [(half, (k, row, i)) for i, half in enumerate(halves)]
+    order = [pieces[i][1] for i in reading_order([place for place, _ in pieces], 10)]
+    assert order[4:] == sorted(order[4:])  # after the head, by columns
+
+
+def test_three_columns_with_specks_between_two_are_no_table() -> None:
+    left, middle, right = ([Place(x, x + 90, 10 * k + 10 * (k > 3)) for k in range(8)] for x in (0, 130, 230))
+    specks = [Place(105, 115, 35), Place(105, 115, 75)]
+    assert reading_order([*left, *middle, *specks, *right], 10) == [*range(26)]
+
+
 def test_facing_pages_are_read_one_after_the_other_under_a_line_that_spans_both() -> None:
     left = [Place(0, 95, 10 * k) for k in range(10)]
     left[4:5] = [Place(10, 45, 40), Place(60, 95, 44)]  # a correction and the end of a verse
@@ -242,6 +282,13 @@ def test_facing_pages_are_read_one_after_the_other_under_a_line_that_spans_both(
     # A column of notes does not make two pages.
     text, notes = [Place(60, 200, 10 * k) for k in range(16)], [Place(0, 50, 10 * k + 1) for k in range(2, 9)]
     assert reading_order([*text, *notes], 10) == list(range(23))
+    assert columns.respected([*text, *notes], 10) == []
+    # Nor do a few wide ones: each is read with its line.
+    dated = [place for k in range(28) for place in (Place(0, 61, 10 * k + 1), Place(60, 200, 10 * k))[k % 4 > 0 :]]
+    assert reading_order(dated, 10) == list(range(35))
+    # Nor do lines at the right below those at the left.
+    blocks = ((0, 95, 0), (105, 200, 100), (0, 95, 200))
+    assert reading_order([Place(x, end, y + 10 * k) for x, end, y in blocks for k in range(8)], 10) == list(range(24))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def test_light_ink_without_paper_gets_a_dark_one(mode: str, ink: tuple[int, ...]
     drawn = np.zeros((40, 100), np.uint8)
     drawn[10:30, 20:24] = drawn[10:14, 20:60] = 255
     bands = [Image.new("L", (100, 40), value) for value in ink]
+    for band in bands:
+        band.putpixel((20, 10), 60)  # a dark edge
     image = Image.merge(mode, [*bands, Image.fromarray(drawn)])
     found = load.read(saved(image if kind == "PNG" else image.convert("RGBA"), kind, lossless=True))
     assert found[20, 80] == 0
@@ -288,6 +290,14 @@ def test_a_slanting_line_is_levelled_and_cropped() -> None:
     assert np.ptp(bottoms) <= 2  # they were 39 apart
     assert out.min() >= 20
     assert out.max() == 240
+
+
+def test_a_single_stroke_is_not_levelled() -> None:
+    """Nothing tells a slash, or a 1, from a line that climbs."""
+    page = np.full((100, 110), 240, np.uint8)
+    for x in range(20, 90):
+        page[92 - x : 100 - x, x : x + 5] = 20
+    assert prepare.straighten(page).shape[0] > 70
 
 
 def test_prepared_pixels_are_the_same_with_every_version_of_the_libraries() -> None:

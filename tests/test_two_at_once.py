@@ -1,11 +1,10 @@
 """Two commands in one folder: each refuses, or both are safe."""
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from hwr.cli import main
 from hwr.config import Data
 from hwr.data import synth
 from hwr.data.convert import convert
-from hwr.pages import archive
+from hwr.pages import archive, resumable_file
 from hwr.pages.resumable_file import Partial, alone
 from hwr.training import run_folder
 from hwr.training.loop import train
@@ -94,14 +93,14 @@ def test_a_file_that_is_moved_away_is_not_written_to(tmp_path: Path, monkeypatch
     out = tmp_path / "read.txt"
     first = Partial(out, "model", ["a"])
     first.write(b"one\n", 1)
-    same = os.path.samestat
+    real = resumable_file.lock
 
-    def ends_first(one: os.stat_result, other: os.stat_result) -> bool:
-        monkeypatch.setattr(os.path, "samestat", same)
-        return False
+    def ends_first(file: IO[bytes]) -> bool:
+        monkeypatch.setattr(resumable_file, "lock", real)
+        first.finish()
+        return real(file)
 
-    first.finish()
-    monkeypatch.setattr(os.path, "samestat", ends_first)
+    monkeypatch.setattr(resumable_file, "lock", ends_first)
     second = Partial(out, "model", ["a"])
     assert out.read_bytes() == b"one\n"
     second.write(b"two\n", 1)
