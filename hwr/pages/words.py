@@ -69,12 +69,7 @@ def band(line: PageLine, size: tuple[int, int]) -> Band:
         baseline = None
     area, centre = _area(region)
     if baseline is None:
-        low, high = region.min(0), region.max(0)
-        if not line.region or _rectangle(region):
-            y = high[1] - FEET * (high[1] - low[1])
-            baseline = np.array([[low[0], y], [max(high[0], low[0] + 1), y]])
-        else:
-            baseline = _along(region)
+        baseline = _along(region)
         tall = max(area / _length(baseline), 1.0)
         return Band(baseline, (1 - FEET) * tall, FEET * tall)
     tall = max(area / _length(baseline), 1.0)
@@ -174,10 +169,6 @@ def _area(region: np.ndarray) -> tuple[float, Point]:
     if abs(area) < 1:
         return 1.0, (float(x.mean()), float(y.mean()))
     return abs(area), (float(((x + x2) * cross).sum() / (6 * area)), float(((y + y2) * cross).sum() / (6 * area)))
-
-
-def _rectangle(region: np.ndarray) -> bool:
-    return len(region) == 4 and len(np.unique(region[:, 0])) == 2 and len(np.unique(region[:, 1])) == 2
 
 
 def _along(region: np.ndarray) -> np.ndarray:
