@@ -25,7 +25,7 @@ from hwr.pages.journal import Journal, stamp
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.resumable_file import Partial
-from hwr.pages.sources import files_in
+from hwr.pages.sources import Target, files_in, job
 
 from .test_torch_parallel import TORCHRUN
 
@@ -465,6 +465,17 @@ def test_an_input_that_changes_while_it_is_read_is_read_again(
         assert hwr(*command).exit_code == 0
     done = hwr(*command).stderr
     assert "before" not in done, done
+
+
+def test_a_page_that_changes_while_its_lines_are_found_is_read_again(scans: Path) -> None:
+    page = scans / "3.png"
+    before = stamp(page)
+
+    def find(path: Path) -> list[Target]:
+        os.utime(path, ns=(1, 1))
+        return [Target(path)]
+
+    assert job(page, find).stamp == before != stamp(page)
 
 
 @pytest.mark.parametrize("out", ["out", "read.tsv"])

@@ -1,5 +1,7 @@
 import contextlib
+import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ from safetensors.numpy import save_file
 
 from hwr import Error, checkpoint, gluon_params
 from hwr.alphabet import ORIGINAL, Alphabet
-from hwr.checkpoint import Checkpoint
-from hwr.config import Config, Data
+from hwr.checkpoint import Checkpoint, Part
+from hwr.config import Config, Data, Decode
 from hwr.loading import load_checkpoint
 from hwr.networks.original import spec
 
@@ -32,6 +34,26 @@ def test_a_checkpoint_is_restored_completely(tmp_path: Path, tiny: Config) -> No
     assert all(np.array_equal(loaded.weights[n], a) for n, a in saved.weights.items())
 
 
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        (Data(root="/a", lists="/a/lists", split="mine", train=("a",), val=("b",), test=("c",)), Data()),
+        (Data(images="/a", cache="/a/cache", alphabet="/a/letters.txt"), Data()),
+        (Data(train=("lists/a",), val=("C:\\lists\\b", "b"), test=("c",)), Data(test=("c",))),
+        (Data(alphabet="original", normalise="NFD", split="official"), None),
+    ],
+)
+def test_a_checkpoint_names_no_files(tmp_path: Path, tiny: Config, named: Data, kept: Data | None) -> None:
+    network = tiny.model.model_copy(update={"pretrained": "/a/resnet.params"})
+    tuned = tiny.train.model_copy(update={"init": "/a/best.safetensors"})
+    decode = Decode(lm="/a/lm.bin", temperature=1.2)
+    changed = tiny.model_copy(update={"data": named, "model": network, "train": tuned, "decode": decode})
+    checkpoint.save(tmp_path / "c.safetensors", replace(sample(tiny), config=changed))
+    found = checkpoint.load(tmp_path / "c.safetensors").config
+    assert (found.data, found.model, found.train) == (kept or named, tiny.model, tiny.train)
+    assert found.decode == Decode(temperature=1.2)
+
+
 def test_arrays_of_any_memory_layout_are_written_correctly(tmp_path: Path, tiny: Config) -> None:
     saved = sample(tiny)
     saved.weights["decoder.weight"] = np.asfortranarray(saved.weights["decoder.weight"])
@@ -39,6 +61,11 @@ def test_arrays_of_any_memory_layout_are_written_correctly(tmp_path: Path, tiny:
     assert np.array_equal(
         checkpoint.load(tmp_path / "c.safetensors").weights["decoder.weight"], saved.weights["decoder.weight"]
     )
+    counts = np.asfortranarray(np.arange(6).reshape(2, 3))
+    about = checkpoint.about(replace(saved, language_model=Part({"counts": counts}, {})))
+    found = checkpoint.from_metadata("c.onnx", {}, json.loads(about)).language_model
+    assert found is not None
+    assert np.array_equal(found.arrays["counts"], counts)
 
 
 def test_sizes_of_a_bare_params_come_from_its_shapes(tmp_path: Path, tiny: Config) -> None:

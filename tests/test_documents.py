@@ -18,6 +18,7 @@ from hwr.images import documents, load
 from hwr.images import exif as exif_tags
 from hwr.pages.outputs import pdf
 from hwr.pages.page_reading import PageLine, PageReading
+from hwr.pages.sources import files_in, jobs
 from hwr.serve.project import coordinates, tiffs
 
 
@@ -92,6 +93,12 @@ def test_xml_of_a_books_pages_is_read_again(book: Path, model: Path, tmp_path: P
     assert sum(a == b for a, b in zip(alone, again, strict=True)) >= 2  # JPEG may change a letter of a weak network
 
 
+def test_a_pdf_beside_an_image_of_the_same_name_is_its_copy(tmp_path: Path) -> None:
+    for name in ("letter.pdf", "letter.jpg", "book.pdf"):
+        (tmp_path / name).touch()
+    assert files_in([tmp_path]).files == [str(tmp_path / "book.pdf"), str(tmp_path / "letter.jpg")]
+
+
 def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> None:
     images = [Image.fromarray(load.read(path)) for path in lines]
     exif = Image.Exif()
@@ -118,6 +125,17 @@ def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> Non
         "a-0003.png",
     ]
     assert len(hwr("predict", tmp_path / "out", "--checkpoint", model).stdout.splitlines()) == 4
+
+
+def test_a_book_is_complete_with_its_last_page(tmp_path: Path) -> None:
+    """A run that was killed in the middle of a book reads all of it again."""
+    book, other = tmp_path / "book.tif", tmp_path / "line.png"
+    page = Image.new("L", (90, 20), 255)
+    page.save(book, save_all=True, append_images=[page, page])
+    page.save(other)
+    found = list(jobs([str(book), str(other)]))
+    assert [str(job.source) for job in found] == [*(f"{book}/{n}" for n in (1, 2, 3)), str(other)]
+    assert [job.last for job in found] == [False, False, True, True]
 
 
 def test_smaller_versions_of_a_page_are_no_pages(lines: list[Path], tmp_path: Path) -> None:

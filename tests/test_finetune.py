@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hwr import Error, checkpoint, config, engines, networks
+from hwr import Error, checkpoint, config, decoding, engines, networks
 from hwr.alphabet import Alphabet
 from hwr.checkpoint import Checkpoint, Part
 from hwr.cli import main
@@ -190,7 +191,8 @@ def test_without_init_there_is_no_checkpoint(tiny: Config) -> None:
 def test_the_training_texts_are_added_to_the_language_model(tmp_path: Path) -> None:
     arrays, about = language_model.to_arrays(ngram.build(["abc acb", "cab bca", "bac"] * 5, 3))
     known = Alphabet(" abc")
-    start = Checkpoint({}, config.load(None, TINY_CRNN), known, {}, language_model=Part(arrays, about))
+    calibrated = config.load(None, TINY_CRNN).model_copy(update={"decode": Decode(lm="stored", temperature=1.3)})
+    start = Checkpoint({}, calibrated, known, {}, language_model=Part(arrays, about))
     texts, said = ["bbbb ébbb", "bbb"], list[str]()
 
     def log10(language: run_folder.Language) -> float:
@@ -203,8 +205,21 @@ def test_the_training_texts_are_added_to_the_language_model(tmp_path: Path) -> N
     assert mixed.model is not None
     assert "é" in language_model.from_arrays(mixed.model.arrays, mixed.model.about).characters
     # Without its texts, a new character can't be expected by the model.
-    assert finetune._kept_language(start, Alphabet(" abcé"), texts, 0.0, said.append).model is None
+    without = finetune._kept_language(start, Alphabet(" abcé"), texts, 0.0, said.append)
+    assert (without.model, without.decode) == (None, Decode(temperature=1.3))
     assert ["share of 0.3" in line for line in said] == [False, True, False]
+
+
+def test_a_run_that_is_resumed_adds_the_texts_no_second_time(tmp_path: Path) -> None:
+    path = trained(tmp_path, TINY_CRNN, "zab c")
+    arrays, about = language_model.to_arrays(ngram.build(["abc acb", "cab bca", "bac"] * 5, 3))
+    last = replace(checkpoint.load(path), language_model=Part(arrays, about))
+    checkpoint.save(tmp_path / "last.safetensors", last)
+    settings = config.load(None, [*TINY_CRNN, f"train.init={path}", "train.add_texts=0.3"])
+    decoder = decoding.build(settings.decode, last.alphabet, settings.model.edge_spaces)
+    found = finetune.language(settings, tmp_path, decoder, None, ["bbbb"], lambda line: None)
+    assert found.model is not None
+    assert all(np.array_equal(found.model.arrays[name], array) for name, array in arrays.items())
 
 
 def test_settings_of_the_decoder_change_the_checkpoints(tmp_path: Path) -> None:

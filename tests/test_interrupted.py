@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,9 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         (folder / "file").write_text("x")
         assert not out.exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b", "file"]
-    with pytest.raises(Error, match="exists already"), new_folder(out):
-        pass
+    for there in (out, out / "file"):
+        with pytest.raises(Error, match="exists already"), new_folder(there):
+            pass
     with pytest.raises(ValueError, match="half"), new_folder(tmp_path / "c") as folder:  # noqa: PT012
         (folder / "file").write_text("x")
         raise ValueError("half")
@@ -81,9 +83,21 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
     with replacing(tmp_path / "out") as held:
         with replacing(tmp_path / "out") as temporary:  # what is still being written stays
             temporary.write_text("new")
+        assert held.exists()
         held.write_text("newer")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out").read_text() == "newer"
+
+
+def test_a_young_temporary_file_may_be_one_that_has_lost_its_lock(tmp_path: Path) -> None:
+    """As some libraries replace the file that they write to."""
+    young = tmp_path / ".out.01234567.tmp"
+    young.touch()
+    for left, changed in ((True, time.time()), (False, 1)):
+        os.utime(young, (changed, changed))
+        with replacing(tmp_path / "out") as temporary:
+            temporary.write_text("new")
+        assert young.exists() is left
 
 
 def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_the_walk(tmp_path: Path) -> None:
         hidden.touch()
     (root / "b/up").symlink_to(root)
     (root / "a again").symlink_to(root / "a")
+    (root / "a link").symlink_to(root / "b")
     (root / "c").symlink_to(outside)
     (root / "c again").symlink_to(outside)
     (root / "d").symlink_to(root / ".hidden")

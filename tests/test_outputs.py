@@ -82,7 +82,10 @@ def test_words_lie_where_their_characters_are(page: PageReading) -> None:
     assert [word.text for word in first] == ["a", "line", "of", "text"]
     assert [(word.box[0], word.box[2]) for word in first] == [(60, 80), (100, 180), (200, 240), (260, 340)]
     assert {(word.box[1], word.box[3]) for word in first} == {(50, 90)}
-    assert first[0].confidence == 0.8
+    # A word is as sure as its least sure character.
+    unsure = tuple(c._replace(confidence=0.3) if c.text == "n" else c for c in LINES[0].characters)
+    found = words(replace(LINES[0], characters=unsure), SIZE)
+    assert [word.confidence for word in found] == [0.8, 0.3, 0.8, 0.8]
     assert [word.text for word in amp] == [
         "Ähre",
         "&",
@@ -93,6 +96,9 @@ def test_words_lie_where_their_characters_are(page: PageReading) -> None:
     (word,) = slanted
     assert word.start == pytest.approx((50, 380))
     assert word.end == pytest.approx((250, 360))
+    (left, top, right, bottom), (xs, ys) = word.box, zip(*word.corners, strict=True)
+    assert left <= min(xs) < max(xs) <= right
+    assert top <= min(ys) < max(ys) <= bottom
     assert words(page.lines[3], SIZE) == []
     # Without a region the line is the image; without a baseline it lies at a quarter of the height.
     (word,) = words(PageLine("word", 0.9), (200, 40))
@@ -127,7 +133,8 @@ def test_words_of_lines_in_other_directions() -> None:
     assert first.start == pytest.approx((200, 110))
     assert last.end == pytest.approx((100, 110))
     assert first.box[0] > last.box[0]
-    upwards = PageLine("ab cd", 0.9, (), "l", box(100, 100, 140, 200), ((130, 200), (130, 100)))
+    located_across = located("ab cd", 100, 140)  # which tells nothing of a place along the line
+    upwards = PageLine("ab cd", 0.9, located_across, "l", box(100, 100, 140, 200), ((130, 200), (130, 100)))
     first, last = words(upwards, SIZE)
     assert first.box[1] > last.box[1]
     assert (first.box[0], first.box[2]) == (100, 140)

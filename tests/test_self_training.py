@@ -13,6 +13,7 @@ from hwr import Error, checkpoint, config, data
 from hwr.cli import main
 from hwr.config import Config
 from hwr.data import Line
+from hwr.evaluation import evaluate
 from hwr.training import loop, self_training
 from hwr.training.loop import train
 
@@ -40,10 +41,22 @@ def test_a_second_round_trains_on_what_the_first_one_reads(
 ) -> None:
     said: list[str] = []
     asked = settings(model, drawn, unlabelled)
-    assert train(asked, tmp_path / "run", say=said.append)
+    read, real = list[evaluate.Predictions](), evaluate.read_with
+
+    def seen(*arguments: Any) -> evaluate.Predictions:
+        read.append(real(*arguments))
+        return read[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "read_with", seen)
+        assert train(asked, tmp_path / "run", say=said.append)
     found = json.loads((tmp_path / "run/pseudo_labels.json").read_text(encoding="utf-8"))
     assert 0 < len(found["lines"]) <= 8  # three quarters of ten
     assert all(row["text"] and 0 <= row["confidence"] <= 1 for row in found["lines"])
+    sure = [c for text, c in zip(read[0].texts, read[0].confidences.tolist(), strict=True) if text.strip()]
+    assert [row["confidence"] for row in found["lines"]] == pytest.approx(
+        [c for c in sure if c >= sorted(sure)[-len(found["lines"])]], abs=1e-4
+    )
     history = (tmp_path / "run/history.csv").read_text(encoding="utf-8").splitlines()
     assert len(history) == 3
     assert [line for line in said if line.startswith(("first round", "reading 10 lines", "second round"))][2:]
@@ -78,7 +91,8 @@ def test_a_second_round_trains_on_what_the_first_one_reads(
 def test_the_network_of_the_round_that_reads_better_is_kept(
     model: Path, drawn: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: int
 ) -> None:
-    """With the losses given here: the first round has one epoch, the second one two."""
+    """With the losses and CERs given here: the first round has one epoch, the second one two."""
+    best = {1: "cer", 3: "loss"}[chosen]
     losses, real, epochs = {1: [1.0, 2.0, 3.0], 3: [3.0, 4.0, 2.0]}[chosen], loop._validate, list[int]()
 
     def given(*arguments: Any) -> Any:
@@ -89,7 +103,7 @@ def test_the_network_of_the_round_that_reads_better_is_kept(
 
     monkeypatch.setattr(loop, "_validate", given)
     said, out = list[str](), tmp_path / "run"
-    assert train(settings(model, drawn, unlabelled), out, say=said.append)
+    assert train(settings(model, drawn, unlabelled, f"train.best={best}"), out, say=said.append)
     assert epochs == [1, 1, 2]
     assert checkpoint.load(out / "best.safetensors").scores["val_loss"] == min(losses)
     assert checkpoint.load(out / "last.safetensors").scores["val_loss"] == losses[-1]
@@ -200,6 +214,9 @@ def test_files_that_come_during_a_run_change_nothing(
     assert [line.id for line in self_training._spread(lines(), 4)] != [line.id for line in chosen]
     second = self_training.second_round(asked, tmp_path, [], lambda line: None)
     assert second.lines == [replace(line, text="read") for line in chosen]
+    chosen[1].image.unlink()
+    with pytest.raises(Error, match=r"1 lines that .*pseudo_labels\.json names are gone"):
+        self_training.second_round(asked, tmp_path, [], lambda line: None)
 
 
 def test_labelled_lines_are_repeated_until_they_are_the_rest() -> None:

@@ -66,7 +66,9 @@ def test_the_contents_of_a_run_folder(unbroken: Path) -> None:
     best = checkpoint.load(unbroken / "best.safetensors")
     assert best.scores["val_loss"] == min(losses)
     assert best.scores["split_name"] == "drawn"
-    assert checkpoint.load(unbroken / "last.safetensors").scores["epoch"] == 3
+    last = checkpoint.load(unbroken / "last.safetensors").scores
+    assert last["epoch"] == 3
+    assert last["lines_per_second"] * last["seconds"] == pytest.approx(8 * (last["updates"] - int(rows[1]["updates"])))
 
 
 def test_tensorboard_reads_the_events(unbroken: Path) -> None:
@@ -75,6 +77,8 @@ def test_tensorboard_reads_the_events(unbroken: Path) -> None:
         assert [step for step, _ in read["scalars"][name]] == [1, 2, 3]
         values = [value for _, value in read["scalars"][name]]
         assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    weighted = [0.2 * float(row["val_loss"]) for row in rows]  # the original's
+    assert [value for _, value in read["scalars"]["val_loss_weighted"]] == pytest.approx(weighted, rel=1e-6)
     ((step, width, *_),) = read["images"]["validation_lines"]
     assert step == 3
     assert width > 300
@@ -381,11 +385,16 @@ def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
 def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 0.05)  # seconds; read twice per batch
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
-    settings = with_(tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine")
+    settings = with_(
+        tiny, "train.minutes=0.03", "train.epochs=100000", "train.schedule=cosine", "train.save_minutes=0.02"
+    )
     said: list[str] = []
+    saved, real = list[int](), run_folder.save_state
+    monkeypatch.setattr(run_folder, "save_state", lambda *arguments: saved.append(1) or real(*arguments))
     assert train(settings, tmp_path / "run", say=said.append)
     rows = history(tmp_path / "run")
     assert 1 <= len(rows) < 1000
+    assert len(rows) <= len(saved) <= len(rows) + 1  # at the end of each epoch; the run lasts 1.8 seconds
     assert float(rows[-1]["lr"]) < 0.5 * settings.train.lr
     assert "min)" in "\n".join(said)
     assert (tmp_path / "run/best.safetensors").exists()
@@ -393,6 +402,19 @@ def test_a_run_ends_at_its_time_limit(tiny: Config, tmp_path: Path, monkeypatch:
     more = with_(settings, "train.minutes=0.05")
     assert train(more, tmp_path / "run", resume=True, say=said.append)
     assert len(history(tmp_path / "run")) > len(rows)
+
+
+def test_the_time_limit_includes_the_validation(tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, real = [0.0], loop.read
+
+    def read(*arguments: Any, **more: Any) -> Any:
+        now[0] += 25
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "read", read)
+    assert train(with_(tiny, "train.minutes=1", "train.epochs=9"), tmp_path / "run", say=lambda line: None)
+    assert len(history(tmp_path / "run")) == 3
 
 
 @pytest.mark.parametrize(("best", "chosen"), [("loss", 2), ("cer", 4)])
