@@ -95,9 +95,7 @@ def _text(element: Any) -> str:
             case "HYP":
                 parts.append(parts.pop() + child.get("CONTENT", "-") if parts else child.get("CONTENT", "-"))
     # Some programs omit the spaces.
-    strings = [child for child in element if local(child) == "String"]
-    spaced = any(local(child) == "SP" for child in element) or len(strings) < 2
-    return "".join(parts) if spaced else " ".join(parts)
+    return ("" if children(element, "SP") else " ").join(parts)
 
 
 def _content(string: Any) -> str:
