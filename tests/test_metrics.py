@@ -50,9 +50,12 @@ def test_against_the_textbook_distance(rng: np.random.Generator) -> None:
 
 
 def test_empty_references() -> None:
-    score = metrics.score(["", ""], ["", "x"])
+    score = metrics.score(["", ""], ["", "xyz"])
     assert math.isnan(score.cer)
     assert score.cer_mean_per_line == 0.5
+    assert all(math.isnan(end) for end in score.cer_interval(20)[:2])
+    # Resamples that draw only the empty reference have no rate.
+    assert metrics.score(["", "x"], ["", "y"]).cer_interval(20)[:2] == (1, 1)
 
 
 def test_the_interval_resamples_writers() -> None:

@@ -39,6 +39,7 @@ def test_words_without_order() -> None:
 
 def test_the_similarity_ignores_what_the_leaderboard_ignores() -> None:
     assert page_metrics.loosely("**Über-\nmut** , Herr X\u2019s \u2013 ½") == "übermut, herr x's - 1\u20442"
+    assert page_metrics.loosely("- 7 -\n---\nshort-\nhand -") == "7 - shorthand"
     np.testing.assert_allclose(scored().similarities[2:], [0, 1])
     page = [ScoredLine((), "kitten")], [ScoredLine((), "Sitting")]
     assert page_metrics.score([page[0]], [page[1]]).similarity == pytest.approx(1 - 3 / 7)
@@ -65,6 +66,13 @@ LINES = [box(0, 30 * i, 99, 30 * i + 19) for i in range(3)]
         ([LINES[0], box(2, 2, 6, 6), *LINES[1:]], LineMatches(3, 3, 0, 0, 0, 4, 0)),
         # two parts that cover less than half of a line
         ([box(0, 0, 19, 19), box(80, 0, 99, 19), *LINES[1:]], LineMatches(3, 2, 0, 0, 1, 4, 0)),
+        # with a blot over the part between them
+        (
+            [*LINES[:2], box(0, 60, 19, 79), box(80, 60, 99, 79), box(30, 60, 69, 179)],
+            LineMatches(3, 2, 0, 0, 1, 5, 1),
+        ),
+        # a line in an area of 2.5 times its height
+        ([*LINES[:2], box(0, 60, 99, 109)], LineMatches(3, 2, 0, 0, 1, 3, 0)),
     ],
 )
 def test_lines_found_split_and_merged(found: list[Polygon], expected: LineMatches) -> None:
