@@ -329,3 +329,8 @@ def test_a_language_model_writes_nothing_where_the_network_sees_nothing() -> Non
     assert something[0].text == texts[1]
     assert len(something) == 3
     assert sure[0] == pytest.approx(decoder.settings.calibration.apply(np.array([1 / (1 + 3 * np.exp(-2.0))]))[0])
+    # Nothing but the space that the network writes at the edges of a text is nothing, too.
+    logits[0, 4, 2] = 0.5
+    edges = Decoder(letters, settings, edge_spaces=True, lm=decoder.lm)
+    assert edges(logits[:1])[0] == [""]
+    assert [hypothesis.text for hypothesis in edges.n_best(logits[:1], 3)[0]] == [""]

@@ -205,15 +205,18 @@ def test_more_readings_than_the_decoder_can_give_are_refused() -> None:
 
 
 def test_readings_that_differ_in_edge_spaces_only_are_one() -> None:
-    """Each is sought as often as it takes to find `n` different ones."""
+    """Each is sought as often as it takes to find `n` different ones, and has the score of the best."""
     alphabet = Alphabet("ab ")
     logits = np.zeros((1, 5, 4), np.float32)
-    logits[0, [0, 4], 3] = logits[0, [0, 4], 2] = 5  # a space or nothing at either end
+    logits[0, [0, 4], 3], logits[0, [0, 4], 2] = 4.9, 5  # a space or nothing at either end
     logits[0, 1:4] = [[-9, -9, -9, 9], [2, 1, -9, -9], [-9, -9, -9, 9]]
     decoder = Decoder(alphabet, Settings("beam", beam=16), edge_spaces=True)
-    assert [h.text for h in decoder.n_best(logits, 2)[0]] == ["a", "b"]
+    found = decoder.n_best(logits, 2)[0]
+    assert [h.text for h in found] == ["a", "b"]
     plain = Decoder(alphabet, Settings("beam", beam=16)).n_best(logits, 4)[0]
     assert sorted(h.text for h in plain) == [" a", " a ", "a", "a "]
+    assert plain[0].text == " a "
+    assert found[0].score == pytest.approx(plain[0].score, abs=1e-6)
 
 
 def test_improbable_readings_are_given_if_several_are_asked_for() -> None:
@@ -227,7 +230,7 @@ def test_improbable_readings_are_given_if_several_are_asked_for() -> None:
     ("seen", "far"),
     [
         ({8: "a", 9: "b", 20: "a", 21: "b"}, 4),  # 14 steps for four characters
-        ({8: "a", 10: "b", 12: "a"}, 2),  # at least two
+        ({8: "a", 9: "b", 10: "a"}, 2),  # at least two
         ({4: "a", 26: "b"}, 8),  # at most eight
     ],
 )
