@@ -36,3 +36,11 @@ def test_a_file_of_characters(tmp_path: Path) -> None:
         resolve(str(path), [])
     with pytest.raises(Error, match=r"data\.alphabet: nowhere\.txt is neither original nor auto"):
         resolve("nowhere.txt", [])
+
+
+@pytest.mark.parametrize(
+    ("characters", "message"), [("", "at least one character"), ("ab\0", r"U\+0000"), ("aba", "'a'")]
+)
+def test_unusable_alphabets(characters: str, message: str) -> None:
+    with pytest.raises(Error, match=message):
+        Alphabet(characters)
