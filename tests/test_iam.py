@@ -134,6 +134,8 @@ def test_image_types(tmp_path, extension):
 def test_two_images_of_one_id(root):
     touch(root / "lines/x01/x01-000/x01-000-00.jpg")
     fails(root, "x01-000-00.png", "x01-000-00.jpg exists too")
+    touch(root / "formsE-H/x01-000.png")
+    fails(root, "formsE-H/x01-000.png", "formsA-D/x01-000.png exists too", unit="form")
 
 
 def test_missing_images(root):
@@ -465,6 +467,11 @@ def test_official_sizes_are_checked(iam_folder, tmp_path):
     for split in ("auto", "official"):
         message = fails(iam_folder, f"{path}: 939 lines", "940", "data.split=NAME", lists=str(tmp_path), split=split)
         assert "aachen" not in message
+    # A line that can't be read counts: it is named, and the size of its list is right.
+    write(path, "\n".join(["z99-000u-00", *lists["validationset2.txt"][1:]]))
+    data = iam.read(short)
+    assert (data.name, [fault.id for fault in data.faults]) == ("official", ["z99-000u-00"])
+    write(path, "\n".join(lists["validationset2.txt"][1:]))
     mine = short.model_copy(update={"split": "mine"})
     data = iam.read(mine)
     assert data.name == "mine"
@@ -494,6 +501,12 @@ def test_names_of_custom_splits(tmp_path):
     fails(root, "trainset.txt: 2 lines", "6161", split="official")
     fails(root, "data.train: 2 lines", "6482", split="aachen")
     fails(root, "data.split", split="")
+
+
+def test_data_with_few_ids_like_those_of_iam_is_not_iam(tmp_path):
+    form = SMALL["x01-000"]
+    root = make(tmp_path / "own", {**SMALL, "a01-000u": form}, {**SMALL_LISTS, "validationset2": ["a01-000u-00"]})
+    assert iam.read(Data(root=str(root))).name == "own"
 
 
 def test_shared_writers_are_noted_unknown_ones_are_not(tmp_path):
