@@ -169,6 +169,11 @@ def test_the_text_of_a_region_follows_its_lines(project: Project) -> None:
     assert region() == ["one two"]
     correct(project, page, "l1", "mine")
     assert region() == []
+    # Of several texts, none would be true.
+    several = text.replace("    </TextRegion>", "<TextEquiv><Unicode>old</Unicode></TextEquiv></TextRegion>")
+    only(project).xml.write_text(several, encoding="utf-8")
+    correct(project, only(project), "l1", "mine")
+    assert region() == []
 
 
 def test_accepting_a_text_keeps_its_words(project: Project) -> None:
@@ -177,6 +182,42 @@ def test_accepting_a_text_keeps_its_words(project: Project) -> None:
     page = correct(project, page, "l1", "one")
     assert "conf" not in xml.children(page_edit.find(root_of(page), "l1"), "TextEquiv")[0].attrib  # no prediction now
     page = correct(project, page, "l2", "too")
+    assert [xml.local(e) for e in page_edit.find(root_of(page), "l2")] == ["Coords", "TextEquiv", "TextStyle"]
+
+
+def test_the_confidence_of_a_line() -> None:
+    """It is between 0 and 1, whatever scale another program has; nothing that is read is a prediction, too."""
+    found = {}
+    for stated in ("0.7", "87.5", "-1", "high"):
+        content = FOREIGN.replace('conf="0.7"', f'conf="{stated}"').encode()
+        found[stated] = page_edit.parse(content, Path("a.xml"))[2][0].confidence
+    assert found == {"0.7": 0.7, "87.5": 1.0, "-1": 0.0, "high": None}
+    content = FOREIGN.replace('<TextEquiv conf="0.7"><Unicode>one</Unicode></TextEquiv>', "").encode()
+    document, _, (before, _) = page_edit.parse(content, Path("a.xml"))
+    page_edit.set_text(document.root, "l1", "", 0.25, checked=False)
+    _, _, (after, _) = page_edit.parse(document.content(), Path("a.xml"))
+    assert (before.confidence, after.confidence) == (None, 0.25)
+
+
+def test_a_line_before_all_others_and_without_it() -> None:
+    """The lines are numbered as Transkribus does."""
+    document, _, _ = page_edit.parse(FOREIGN.encode(), Path("a.xml"))
+
+    def places() -> list[tuple[str, str]]:
+        lines = xml.descendants(document.root, "TextLine")
+        return [(line.get("id"), *re.findall(r"index:(\d+)", line.get("custom"))) for line in lines]
+
+    new = page_edit.add(document.root, ((0, 0), (9, 0), (9, 9)))
+    assert places() == [(new, "0"), ("l1", "1"), ("l2", "2")]
+    page_edit.delete(document.root, new)
+    assert places() == [("l1", "0"), ("l2", "1")]
+
+
+def test_the_first_text_of_a_line_comes_before_its_style(project: Project) -> None:
+    """As the schema has it."""
+    text = FOREIGN.replace("<TextEquiv><Unicode>two</Unicode></TextEquiv><TextStyle", "<TextStyle")
+    only(project).xml.write_text(text, encoding="utf-8")
+    page = correct(project, only(project), "l2", "too")
     assert [xml.local(e) for e in page_edit.find(root_of(page), "l2")] == ["Coords", "TextEquiv", "TextStyle"]
 
 
