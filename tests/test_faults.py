@@ -199,6 +199,8 @@ def test_invisible_characters_are_named(tmp_path: Path) -> None:
         "\u2060",
         "\u3164",
         "\ufe0f",
+        "\U000e0100",
+        "\u2800",
         "\ue000",
         "\ufffd",
         "\u2009",
@@ -243,6 +245,13 @@ def test_a_drawn_split_has_the_parts_that_are_asked_for(tmp_path: Path, val: flo
     assert abs(len(found.val) / 100 - val) <= 0.1
     assert abs(len(found.test) / 100 - test) <= 0.1
     assert bool(found.train) == (val + test < 1)
+
+
+def test_brackets_in_patterns_stand_for_themselves(tmp_path: Path) -> None:
+    Image.new("L", (80, 30), 230).save(tmp_path / "a.png")
+    rows = [json.dumps({"image": "a.png", "text": "good", "id": id}) for id in ("scan[1]/l0", "scan1/l0", "scan2/l0")]
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    assert ids(read(tmp_path / "x.jsonl", "data.exclude=['scan[1]*']")) == ["scan1/l0", "scan2/l0"]
 
 
 def test_impossible_shares_are_refused_and_poor_ones_noted(tmp_path: Path) -> None:

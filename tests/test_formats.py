@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,10 +88,10 @@ def test_page(tmp_path: Path, page: np.ndarray, version: str) -> None:
 
 
 def test_bands_along_baselines_are_as_high_as_the_lines_are_apart(tmp_path: Path, page: np.ndarray) -> None:
-    """Three quarters of the distance above, three tenths below; of lines in the same column."""
+    """Three quarters of the usual distance above, three tenths below; of lines in the same column, which may touch another."""
     rows = [
         f"<TextLine id='l{i}'><Baseline points='{x},{y} {x + 150},{y}'/><TextEquiv><Unicode>text</Unicode></TextEquiv></TextLine>"
-        for i, (x, y) in enumerate(((10, 60), (10, 100), (210, 80), (210, 120), (10, 140), (210, 160)))
+        for i, (x, y) in enumerate(((10, 60), (10, 100), (150, 80), (150, 120), (10, 140), (150, 160), (10, 155)))
     ]
     head, _, rest = PAGE_XML.format(version="2019").partition("<TextLine")
     (tmp_path / "one.xml").write_text(head + "".join(rows) + rest[rest.index("</TextRegion>") :])
@@ -130,11 +131,26 @@ def test_alto(tmp_path: Path, page: np.ndarray, version: str) -> None:
     assert (first.baseline, second.baseline) == (((10, 45), (110, 45)), ())
 
 
+def test_the_box_of_a_baseline_is_no_outline(tmp_path: Path, page: np.ndarray) -> None:
+    """The line is cut out along its baseline."""
+    old = 'HPOS="20.0" VPOS="80" WIDTH="280" HEIGHT="30" BASELINE="104"'
+    new = 'HPOS="20" VPOS="104" WIDTH="280" HEIGHT="0" BASELINE="20,104 300,104"'
+    content = ALTO_XML.format(version="4", unit="pixel")
+    assert old in content
+    (tmp_path / "one.xml").write_text(content.replace(old, new))
+    _, line = every(read(tmp_path))
+    ys = [y for _, y in line.region]
+    assert min(ys) < 100 < 104 < max(ys)
+
+
 def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: np.ndarray) -> None:
     for folder in (tmp_path / "xml files", tmp_path / "deep/er"):
         folder.mkdir(parents=True)
         (folder / "one.xml").write_text(PAGE_XML.format(version="2019"))
     assert every(read(tmp_path / "xml files", "data.format=page"))[0].image == tmp_path / "a page.png"
+    beside = tmp_path / "xml files/a page.png"
+    Image.fromarray(page).save(beside)
+    assert every(read(tmp_path / "xml files"))[0].image == beside
     with pytest.raises(Error, match=r"deep/er/one\.xml:4: its image a page\.png is in none of .*data\.images"):
         read(tmp_path / "deep", "data.format=page")
     assert len(every(read(tmp_path / "deep", f"data.images={tmp_path}"))) == 3
@@ -216,6 +232,14 @@ def test_bad_pages(tmp_path: Path, page: np.ndarray, old: str, new: str, message
         read(tmp_path)
 
 
+def test_a_line_whose_outline_lies_outside_the_page_is_cut_along_its_baseline(tmp_path: Path, page: np.ndarray) -> None:
+    text = PAGE_XML.format(version="2019").replace("10,10 110,10 60,50", "10,310 110,310 60,350")
+    (tmp_path / "one.xml").write_text(text)
+    first = every(read(tmp_path))[0]
+    ys = [y for _, y in first.region]
+    assert min(ys) < 45 < max(ys) < 200
+
+
 def test_wrong_encodings(tmp_path: Path, page: np.ndarray) -> None:
     path = tmp_path / "one.xml"
     path.write_bytes(PAGE_XML.format(version="2019").replace("\u0301", "").replace("two", "tw\u00e9").encode("latin-1"))
@@ -246,7 +270,7 @@ def pictures(root: Path, *names: str) -> None:
 
 
 def test_pairs(tmp_path: Path) -> None:
-    pictures(tmp_path, "a/1.png", "a/2.bin.png", "a/2.nrm.png", "b/3.tif", "c/4.jpg", "c/alone.png")
+    pictures(tmp_path, "a/1.bin.png", "a/1.png", "a/2.bin.png", "a/2.nrm.png", "b/3.tif", "c/4.jpg", "c/alone.png")
     for name, text in (("a/1", "one\n"), ("a/2", "\ufefftwo"), ("b/3", "three"), ("c/4", "")):
         (tmp_path / f"{name}.gt.txt").write_text(text)
     dataset = read(tmp_path)
@@ -272,7 +296,7 @@ def test_pairs(tmp_path: Path) -> None:
 
 def test_tables(tmp_path: Path) -> None:
     pictures(tmp_path, *(f"i/{n}.png" for n in range(4)))
-    rows = [("i/0.png", 'a "quoted", one', "train"), ("i/1.png", "b", "dev"), ("i/2.png", "c", "test")]
+    rows = [("i/0.png", 'a "quoted", one', "train"), ("i/1.png", "b", "Dev"), ("i/2.png", "c", "test")]
     (tmp_path / "lines.tsv").write_text("image\ttext\tsplit\n" + "".join("\t".join(row) + "\n" for row in rows))
     (tmp_path / "lines.csv").write_text(
         'text,file_name,split\n"a ""quoted"", one",i/0.png,train\nb,i/1.png,dev\nc,i/2.png,test\n'
@@ -312,6 +336,22 @@ def test_bad_tables(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "x.tsv").write_text(content)
     with pytest.raises(Error, match=message):
         read(tmp_path / "x.tsv")
+
+
+def test_no_writer_and_files_of_macos_beside_a_table(tmp_path: Path) -> None:
+    pictures(tmp_path, "0.png")
+    (tmp_path / "x.jsonl").write_text('{"image": "0.png", "text": "one", "writer": null}')
+    (tmp_path / "._x.jsonl").write_bytes(b"\0")
+    assert [line.writer for line in read(tmp_path).lines] == [""]
+
+
+def test_a_table_made_on_windows_leads_to_no_file_outside_its_folder(tmp_path: Path) -> None:
+    pictures(tmp_path, "x.png", "t/i/x.png")
+    (tmp_path / "t/x.tsv").write_text("image\ttext\ni\\x.png\tinside\n")
+    assert [line.image for line in read(tmp_path / "t").lines] == [tmp_path / "t/i/x.png"]
+    (tmp_path / "t/x.tsv").write_text("image\ttext\n..\\x.png\toutside\n")
+    with pytest.raises(Error, match=r"x\.tsv:2: no such image"):
+        read(tmp_path / "t")
 
 
 def _table(path: Path, writers: int, each: int) -> None:
@@ -361,6 +401,7 @@ def test_lists_of_lines_and_documents(tmp_path: Path) -> None:
     dataset = read(tmp_path, *more)
     assert [[x.id for x in dataset.part(p)] for p in ("train", "val", "test")] == [["a/1", "a/2"], ["b/3"], ["b/4"]]
     assert [x.id for x in read(tmp_path, *more, "data.exclude=[a/2]").train] == ["a/1"]
+    assert read(tmp_path, *more, "data.exclude=[a01-117-05-02]").excluded == []  # as recipes for IAM have it
     with pytest.raises(Error, match=r"data\.exclude: c/1 is not the id"):
         read(tmp_path, *more, "data.exclude=[c/1]")
     (tmp_path / "lists/val.txt").write_text("b/9\n")
@@ -405,6 +446,38 @@ def test_keys_without_effect_are_noted(drawn: Path, tmp_path: Path) -> None:
     ) == ["data.seed has no effect because data.lists splits the lines"]
 
 
+def test_the_list_of_a_line_comes_before_that_of_its_document(tmp_path: Path) -> None:
+    """And no id is in two lists; that of a line without text may be in one."""
+    pictures(tmp_path, "a/1.png", "a/2.png", "b/3.png", "c/4.png")
+    for name, text in (("a/1", "one"), ("a/2", "two"), ("b/3", "three"), ("c/4", "")):
+        (tmp_path / f"{name}.gt.txt").write_text(text)
+    (tmp_path / "lists").mkdir()
+    for part, ids in (("train", "a\nc/4\n"), ("val", "b\n"), ("test", "a/2\n")):
+        (tmp_path / f"lists/{part}.txt").write_text(ids)
+    assert [[x.id for x in read(tmp_path).part(part)] for part in data.PARTS] == [["a/1"], ["b/3"], ["a/2"]]
+    (tmp_path / "lists/test.txt").write_text("b\n")
+    with pytest.raises(Error, match=r"test\.txt:1: b is in data\.val already"):
+        read(tmp_path)
+
+
+def test_what_is_drawn_if_there_are_few_writers_or_documents(tmp_path: Path) -> None:
+    """Of two writers, whole documents are drawn; of two documents, lines, with a note."""
+    names = [f"d{k}/{n}.png" for k in range(10) for n in range(3)]
+    pictures(tmp_path, *names)
+    rows = [f"{name}\ttext\tw{i % 2}\n" for i, name in enumerate(names)]
+    (tmp_path / "x.tsv").write_text("image\ttext\twriter\n" + "".join(rows))
+    dataset = read(tmp_path / "x.tsv")
+    assert [len({line.id[:2] for line in dataset.part(part)}) for part in data.PARTS] == [8, 1, 1]
+    assert not any("share writers and pages" in note for note in dataset.notes)
+    rows = [f"{name}\ttext\t\n" for name in names[:6]]
+    (tmp_path / "x.tsv").write_text("image\ttext\twriter\n" + "".join(rows))
+    dataset = read(tmp_path / "x.tsv")
+    assert [len(dataset.part(part)) for part in data.PARTS] == [4, 1, 1]
+    assert any("share writers and pages" in note for note in dataset.notes)
+    # A part of so few lines can't be nearer to its share.
+    assert not any("data.val_share is" in note for note in dataset.notes)
+
+
 @pytest.mark.parametrize("name", ["official", "aachen"])
 def test_splits_of_iam_are_refused_for_other_data(tmp_path: Path, name: str) -> None:
     _table(tmp_path / "x.tsv", 4, 5)
@@ -421,6 +494,9 @@ def test_folders_named_after_the_parts(tmp_path: Path) -> None:
     dataset = read(tmp_path)
     assert [len(dataset.part(part)) for part in ("train", "val", "test")] == [6, 2, 1]
     assert {line.text.split()[0] for line in dataset.train} == {"train"}
+    for part in ("val", "test"):  # what has a folder train and no other is not split yet
+        shutil.rmtree(tmp_path / part)
+    assert [len(read(tmp_path).part(part)) for part in data.PARTS] == [4, 1, 1]
 
 
 def test_folders_named_after_the_parts_in_a_table_without_splits(tmp_path: Path) -> None:
@@ -436,6 +512,13 @@ def test_folders_named_after_the_parts_in_a_table_without_splits(tmp_path: Path)
     rows[0]["split"] = "train"  # a column comes first, and the other lines are in no part
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [line.id for line in read(tmp_path).lines] == ["test/0"]
+
+
+def test_lines_without_a_folder_share_no_document(tmp_path: Path) -> None:
+    pictures(tmp_path, "0.png", "1.png", "2.png")
+    rows = [f"{n}.png\ttext\t{part}\n" for n, part in enumerate(data.PARTS)]
+    (tmp_path / "x.tsv").write_text("image\ttext\tsplit\n" + "".join(rows))
+    assert read(tmp_path).notes == []
 
 
 def test_a_part_has_one_table(tmp_path: Path) -> None:
@@ -474,6 +557,7 @@ def test_resized_and_rotated_pages(tmp_path: Path, page: np.ndarray) -> None:
         PAGE_XML.format(version="2019").replace('"400"', '"800"').replace('"200"', '"400"')
     )
     assert every(read(tmp_path))[0].region == ((5, 5), (55, 5), (30, 25))
+    assert every(read(tmp_path))[0].baseline == ((5, 22), (55, 22))
     # EXIF orientation: pixels and size are rotated.
     turned = Image.fromarray(page.T[:, ::-1])
     exif = turned.getexif()
@@ -537,6 +621,19 @@ def test_from_page_to_alto_and_back(tmp_path: Path, page: np.ndarray) -> None:
         assert [(x.text, x.region, x.baseline) for x in one.part(part)] == [
             (x.text, x.region, x.baseline) for x in third.part(part)
         ]
+
+
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_lines_of_a_page_in_several_parts_keep_their_order(tmp_path: Path, page: np.ndarray, kind: str) -> None:
+    source = tmp_path / "source"
+    (source / "lists").mkdir(parents=True)
+    (tmp_path / "a page.png").rename(source / "a page.png")
+    (source / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    for part, n in (("train", 3), ("val", 2), ("test", 1)):
+        (source / f"lists/{part}.txt").write_text(f"one/l{n}\n")
+    assert invoke("data", "convert", source, tmp_path / "out", "--to", kind).exit_code == 0
+    lines = sorted(read(tmp_path / "out").lines, key=lambda line: line.place)
+    assert [line.text for line in lines] == ["café & co", "by its baseline", "two words"]
 
 
 def test_a_network_trains_on_pages(drawn: Path, tmp_path: Path) -> None:
@@ -716,6 +813,7 @@ EQUIVALENTS = {
     "plain text": "<TextEquiv><PlainText>To</PlainText></TextEquiv>",
     "plain text beside an empty one": "<TextEquiv><PlainText>To</PlainText><Unicode></Unicode></TextEquiv>",
     "an alternative": "<TextEquiv index='0'><Unicode>\u200b</Unicode></TextEquiv><TextEquiv index='1'><Unicode>To</Unicode></TextEquiv>",
+    "no number": "<TextEquiv index='first'><Unicode>To</Unicode></TextEquiv><TextEquiv index='1'><Unicode>Too</Unicode></TextEquiv>",
 }
 
 
@@ -829,6 +927,22 @@ def test_predictions_are_written_into_a_page(kind: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["new", ""])
+@pytest.mark.parametrize(
+    "old",
+    [
+        "<Word><TextEquiv><Unicode>old</Unicode></TextEquiv></Word><TextEquiv><Unicode/></TextEquiv>",
+        "<TextEquiv><Unicode>old<!-- ? --> text</Unicode></TextEquiv>",
+        "<TextEquiv><Unicode>old</Unicode><Unicode> text</Unicode></TextEquiv>",
+    ],
+)
+def test_nothing_remains_of_an_old_text_of_page(old: str, text: str) -> None:
+    root = xml.parse_bytes(f"<PcGts><Page><TextLine>{old}</TextLine></Page></PcGts>".encode(), Path("a"))
+    PAGE_FORMATS["page"].update(root, [Marked("l", text, (), (), "", confidence=0.5)])
+    (element,) = xml.descendants(root, "TextLine")
+    assert page_module.text_of(element) == text
+
+
 def test_what_is_known_of_an_old_word_of_alto_is_removed_with_it() -> None:
     """And of no other word."""
     known = '<ALTERNATIVE>x</ALTERNATIVE><Glyph CONTENT="x"/>'
@@ -848,6 +962,17 @@ def test_what_is_known_of_an_old_word_of_alto_is_removed_with_it() -> None:
     assert one == {"CONTENT": "one", "HPOS": "10", "WIDTH": "40", **size, **about}
     assert two == {"CONTENT": "too", "HPOS": "50", "WIDTH": "28", **size}
     assert [len(string) for string in xml.descendants(root, "String")] == [2, 0]
+
+
+def test_glyphs_that_are_the_text_of_a_word_of_alto_stay_if_it_is_predicted() -> None:
+    glyphs = '<String CONTENT=""><Glyph CONTENT="a"/><Glyph CONTENT="b"/></String>'
+    root = xml.parse_bytes(
+        f"<alto><Layout><Page><TextLine>{glyphs}</TextLine></Page></Layout></alto>".encode(), Path("a")
+    )
+    PAGE_FORMATS["alto"].update(root, [Marked("l", "ab", (), (), "", confidence=0.5)])
+    (string,) = xml.descendants(root, "String")
+    assert [glyph.get("CONTENT") for glyph in string] == ["a", "b"]
+    assert string.get("WC") == "0.5000"
 
 
 @pytest.mark.parametrize(
