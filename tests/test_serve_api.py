@@ -136,6 +136,19 @@ def test_pages_are_read_corrected_and_searched(client: Client) -> None:
     assert back["lines"][0] == line
 
 
+@pytest.mark.parametrize("text", ["a\tb\nc", "a\u2028b"])
+def test_a_text_of_a_file_can_be_put_back(client: Client, text: str) -> None:
+    page = client.page("a.png")
+    after = client.correct(page, page["lines"][0], "ab")
+    back = client(
+        "PATCH",
+        f"/api/pages/{page['id']}/lines/{page['lines'][0]['id']}",
+        json={"restore": {"text": text, "state": "given", "confidence": None}},
+        headers={"If-Match": after["lines"][0]["revision"]},
+    )
+    assert (back["lines"][0]["text"], back["lines"][0]["state"]) == (text, "given")
+
+
 @pytest.mark.parametrize("text", ["a\tb", "a\u2028b", "a\ufffeb", "a\uffffb"])
 def test_characters_that_no_line_can_hold_are_refused(client: Client, text: str) -> None:
     page = client.page("a.png")
@@ -511,6 +524,7 @@ def test_bodies_are_obeyed_or_refused(client: Client) -> None:
         {"text": "other", "checked": True, "polygon": shape},
         {"polygon": away},
         {"restore": {"text": "other", "state": "done", "confidence": None}},
+        {"restore": {"text": "\x00", "state": "given", "confidence": None}},
         {"restore": {"text": "other", "state": "read", "confidence": None, "checked": True}},
     ):
         assert post(f"{address}/lines/l1", json.dumps(body), "PATCH", line["revision"]).status_code == 400, body

@@ -720,11 +720,12 @@ def test_undo_overwrites_no_later_correction_of_the_line(user: User, other: Othe
     assert other.lines[0] == ("there", "checked")
 
 
-def test_a_line_with_a_line_break_stays_until_it_is_corrected(user: User, other: Other) -> None:
+@pytest.mark.parametrize("between", ["\n", "\t"])
+def test_a_line_with_a_break_stays_until_it_is_corrected(user: User, other: Other, between: str) -> None:
     from selenium.webdriver.common.keys import Keys
 
     path = user.server.folder / "page.xml"
-    path.write_text(path.read_text(encoding="utf-8").replace("one two", "one\ntwo"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("one two", f"one{between}two"), encoding="utf-8")
     user.browser.refresh()
     user.wait(lambda: user.entries, "the lines")
     for number in (0, 1, 0, 3):
@@ -732,12 +733,25 @@ def test_a_line_with_a_line_break_stays_until_it_is_corrected(user: User, other:
     user.type("mine")
     user.keys(Keys.ENTER)
     user.saved()
-    assert other.lines[0] == ("one\ntwo", "given")
+    assert other.lines[0] == (f"one{between}two", "given")
     user.choose(0)
     assert user.text == "one two"
     user.keys(Keys.ENTER)
     user.saved()
     assert other.lines[0] == ("one two", "checked")
+    user.click("Undo")
+    user.wait(lambda: other.lines[0] == (f"one{between}two", "given"), "the text of the file")
+
+
+def test_a_pasted_tab_is_a_space(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    user.choose(0)
+    user.type("")
+    user.browser.execute_script("document.execCommand('insertText', false, 'name\tplace')")
+    user.keys(Keys.ENTER)
+    user.saved()
+    assert other.lines[0] == ("name place", "checked")
 
 
 # The first answer to a request that matches comes when `go` is called. What is shown since is in `shown`.

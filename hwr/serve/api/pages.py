@@ -118,8 +118,7 @@ async def set_line(request: Request) -> Response:
             only(asked["restore"], "text", "state", "confidence")
             if state not in get_args(State):
                 raise Error(f"state is one of {', '.join(get_args(State))}")
-            old = edits.checked_text(text)
-            done = await run_in_threadpool(edits.put_back, project, id, line, old, state, sure, revision)
+            done = await run_in_threadpool(edits.put_back, project, id, line, text, state, sure, revision)
         case _:
             raise Error('send {"text": "…", "checked": true} or {"polygon": [[x, y], …], "baseline": [[x, y], …]}')
     return _page(request, done)

@@ -1,5 +1,6 @@
 """The edits of a page: texts of lines by people and by the recognizer, and lines added, split, merged, moved, deleted."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ def put_back(
 
     Raises:
         Conflict: The line has changed since.
+        Error: It can't have had this text.
     """
+    checked_text(re.sub("[\t\r\n\x85\u2028\u2029]", " ", text))  # nobody can type these, but a file may hold them
+    text = unicodedata.normalize("NFC", text).strip()
 
     def change(draft: Draft) -> None:
         _same(draft, line, revision)

@@ -46,8 +46,8 @@ export function editor(page, alphabet, on) {
     drawAlternatives();
   }
 
-  /** The text of a line as the field shows it: without line breaks, whose absence is nothing that somebody has typed. */
-  const inField = (line) => line.text.replace(/[\r\n]/g, " ");
+  /** The text of a line as the field shows it: without tabs and line breaks, whose absence is nothing that somebody has typed. */
+  const inField = (line) => line.text.replace(/[\t\r\n]/g, " ");
   const dirty = () => state.line !== null && input.value !== inField(state.line);
 
   /** Colour what is still as it was read; characters that were typed have no colour. */

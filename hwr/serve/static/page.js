@@ -166,7 +166,7 @@ export function showPage(bar, main, [first, model]) {
   function save(line, text, checked) {
     const older = unsaved.get(line.id);
     const before = older?.error ? older.before : { text: line.text, state: line.state, confidence: line.confidence };
-    const tidy = text.normalize("NFC").trim();
+    const tidy = text.normalize("NFC").replace(/\t/g, " ").trim(); // tabs come from the clipboard
     edit.input.value = tidy;
     if (tidy === line.text && checked === (line.state === "checked")) return;
     const one = { line: line.id, text: tidy, checked, base: line.base, before, error: null };
