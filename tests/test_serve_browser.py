@@ -754,6 +754,16 @@ def test_a_pasted_tab_is_a_space(user: User, other: Other) -> None:
     assert other.lines[0] == ("name place", "checked")
 
 
+def test_no_message_pushes_out_an_error(user: User, other: Other) -> None:
+    code = """const [done] = arguments;
+      import("/static/dom.js").then(({ toast }) => {
+        for (const number of [1, 2, 2, 3, 4, 5, 6]) toast(`error ${number}`, "error");
+        for (const number of [1, 2, 3, 4, 5]) toast(`note ${number}`);
+        done([...document.querySelectorAll(".toast.error span")].map((one) => one.textContent));
+      });"""
+    assert user.browser.execute_async_script(code) == [f"error {number}" for number in range(1, 7)]
+
+
 # The first answer to a request that matches comes when `go` is called. What is shown since is in `shown`.
 LATE = """const real = window.fetch;
     const [pattern, selector] = arguments;

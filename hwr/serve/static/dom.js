@@ -38,13 +38,14 @@ export function fill(element, ...children) {
 const named = (element) =>
   element.dataset.line ?? element.getAttribute("aria-label") ?? element.getAttribute("href") ?? element.textContent;
 
-/** Show a message for a few seconds; errors stay until they are dismissed. */
+/** Show a message for a few seconds; errors stay until they are dismissed, each once, however many there are. */
 export function toast(message, kind = "note") {
   const box = document.getElementById("toasts");
   const close = kind === "error" ? h("button", { class: "plain", "aria-label": "Dismiss", onclick: () => item.remove() }, "×") : "";
   const item = h("div", { class: `toast ${kind}` }, h("span", {}, message), close);
-  while (box.children.length > 3) box.firstChild.remove();
+  for (const one of [...box.children]) if (one.className === item.className && one.textContent === item.textContent) one.remove();
   box.append(item);
+  box.scrollTop = box.scrollHeight;
   if (kind !== "error") setTimeout(() => item.remove(), 4000);
 }
 
