@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -287,3 +288,22 @@ def test_a_training_that_fails_says_why(bench: Workbench) -> None:
     assert job.state == "failed"
     assert "diverged" in job.error
     assert bench.models.current == BASE
+
+
+def test_a_training_that_ends_after_it_added_its_model_adds_no_second_one(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(bench)
+    add = bench.models.add
+
+    def cut_off(*model: Any) -> None:
+        add(*model)
+        raise Error("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.models, "add", cut_off)
+        job = ended(bench, bench.start_training(None).id)
+    assert job.error == "killed"
+    job = ended(bench, bench.jobs.resume(job.id).id)
+    assert job.state == "done", job.error
+    assert [model.name for model in bench.models.trained()] == [job.progress["model"]["name"]]

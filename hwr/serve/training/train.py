@@ -1,6 +1,7 @@
 """Train on a project's corrected lines, and judge the result on those that were held back."""
 
 import csv
+import filecmp
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from hwr.evaluation.metrics import Score
 from hwr.images import load
 from hwr.recognizer import Recognizer
 from hwr.serve.jobs import Stopped, Work
+from hwr.serve.project.database import Job
 from hwr.serve.project.folder import Project
 from hwr.serve.reading.reader import LATER, Reader
 from hwr.serve.training import lines, train_process
@@ -68,8 +70,10 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     overrides = _overrides(models, data, counts, minutes)
     _run(run / "run", overrides, work, counts)
     work.progress({"stage": "judging", **counts})
-    model, content = _judge(models, reader, dataset, run / "run" / "best.safetensors")
-    models.add(model, content)
+    model = _judged_before(models, work.job, run / "run" / "best.safetensors")
+    if model is None:
+        model, content = _judge(models, reader, dataset, run / "run" / "best.safetensors")
+        models.add(model, content)
     epochs = _history(run / "run")
     if model.accepted:
         use(models, reader, model.name)
@@ -198,6 +202,12 @@ def _judge(models: Models, reader: Reader, dataset: Dataset, best: Path) -> tupl
     after = reader.call(lambda _: read(new), LATER).result()
     trained_on = len(dataset.train) + len(dataset.val)
     return judged(models.new_name(), trained_on, before, after, gain(before, after), len(texts)), content
+
+
+def _judged_before(models: Models, job: Job, best: Path) -> Trained | None:
+    """The model that this job added before it was killed."""
+    added = (model for model in models.trained() if model.created >= job.created)
+    return next((model for model in added if filecmp.cmp(models.file(model.name), best, shallow=False)), None)
 
 
 def _loaded(models: Models, path: Path) -> Recognizer:
