@@ -146,6 +146,8 @@ def test_what_read_files_cannot_do_is_refused_before_it_reads(model: Path, image
     reader = hwr.load(model)
     for paths, more, message in (
         ([], {}, "there is nothing to read"),
+        (None, {}, "read_files needs paths, not NoneType"),
+        ([np.zeros((60, 300), np.uint8)], {}, "not ndarray; read pixels with read or read_page"),
         (tmp_path, {}, "no images"),
         (image, {"kind": "word"}, "kind must be 'page', 'line' or None, not 'word'"),
         (image, {"segmenter": "tesseract"}, "segmenter must be one of rapidocr, kraken, not 'tesseract'"),
