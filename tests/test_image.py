@@ -304,3 +304,9 @@ def test_prepared_pixels_are_the_same_with_every_version_of_the_libraries() -> N
     """The bundled model reads the same text everywhere: the tests run with NumPy 1 and 2, OpenCV 4 and 5."""
     out = prepare.scale(prepare.straighten(climbing()), 40, 2000, 8)
     assert hashlib.sha256(out.tobytes()).hexdigest()[:16] == "dfde809e0c709acc"
+
+
+def test_an_empty_file_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(Error, match=r"a\.png: is empty$"):
+        load.read(tmp_path / "a.png")

@@ -121,7 +121,7 @@ def test_predict(tree: Path, model: Path) -> None:
     assert [os.path.relpath(path, tree).removesuffix(".png") for path in read] == READ
     for reason in FAULTS.values():
         assert reason in done.stderr
-    assert f"1 files are read more than once ({tree}/b/6.png is {tree}/a/1.png, …)" in done.stderr
+    assert f"1 files are read more than once ({tree}/b/6.png is {tree}/a/1.png)" in done.stderr
     assert "4 of 8 pages could not be read" in done.stderr
     again = hwr("predict", "--checkpoint", model, "--line", tree / "a", tree / "a/1.png")
     assert "1.png is named twice" in again.stderr
@@ -179,7 +179,7 @@ def test_a_page_that_is_read_twice_is_reported(exported: Path, model: Path) -> N
     (exported / "page2").mkdir()
     (exported / "page2/one.xml").write_text(PAGE.format("one.png"))
     done = hwr("predict", "--checkpoint", model, exported)
-    assert f"1 images are read again with another XML file ({exported / 'page2/one.xml'}, …)" in done.stderr
+    assert f"1 images are read again with another XML file ({exported / 'page2/one.xml'})" in done.stderr
 
 
 def test_a_page_exported_in_two_formats_is_one_page(exported: Path, model: Path, tmp_path: Path) -> None:

@@ -220,3 +220,8 @@ def test_a_traceback_shows_control_characters(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
     assert "\x1b" not in said
+
+
+def test_only_names_that_are_left_out_are_dots() -> None:
+    assert [terminal.some(["a", "b", "c"], most) for most in (1, 2, 3, 4)] == ["a, …", "a, b, …", "a, b, c", "a, b, c"]
+    assert terminal.some([]) == ""

@@ -19,7 +19,7 @@ from hwr.cli.options import (
     with_engine,
 )
 from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
-from hwr.system.terminal import echo
+from hwr.system.terminal import echo, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def align(
     files = found.files
     paths, unused = aligning.transcripts(texts, files)
     if unused:
-        echo(f"hwr: {len(unused)} texts belong to no page ({unused[0]}, …)", err=True)
+        echo(f"hwr: {len(unused)} texts belong to no page ({some(unused)})", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
     read = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
     aligned = aligning.align(recognizer, read, paths)

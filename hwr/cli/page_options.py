@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hwr.system.terminal import echo
+from hwr.system.terminal import echo, some
 
 if TYPE_CHECKING:
     from hwr.pages.sources import Found
@@ -36,11 +36,9 @@ def say_what_is_read(found: "Found") -> None:
 
     files, others = found.files, found.others
     if others:
-        echo(f"hwr: skipped {len(others)} other files in the folders ({others[0]}, …)", err=True)
+        echo(f"hwr: skipped {len(others)} other files in the folders ({some(others)})", err=True)
     if twice := several_names(files):
-        name, first = twice[0]
-        same = "is named twice" if name == first else f"is {first}"
-        echo(f"hwr: {len(twice)} files are read more than once ({name} {same}, …)", err=True)
+        named = [f"{name} is {'named twice' if name == first else first}" for name, first in twice]
+        echo(f"hwr: {len(twice)} files are read more than once ({some(named)})", err=True)
     if found.twice:
-        one = found.twice[0]
-        echo(f"hwr: {len(found.twice)} images are read again with another XML file ({one}, …)", err=True)
+        echo(f"hwr: {len(found.twice)} images are read again with another XML file ({some(found.twice)})", err=True)

@@ -183,7 +183,7 @@ def _shared_images(datasets: Sequence[Dataset]) -> list[str]:
     if not twice:
         return []
     what = "images are in several folders of data.root, which are split each by itself, so they may be in several parts"
-    return [f"{len(twice)} {what} ({', '.join(twice[:3])}, …)"]
+    return [f"{len(twice)} {what} ({terminal.some(twice, 3)})"]
 
 
 def _named(dataset: Dataset, name: str) -> Dataset:

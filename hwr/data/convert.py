@@ -6,6 +6,7 @@ from hwr import Error
 from hwr.data import Dataset
 from hwr.data.formats import FORMATS, PAGE_FORMATS
 from hwr.system.atomic import new_folder
+from hwr.system.terminal import some
 
 
 def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
@@ -22,9 +23,9 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
         Error: The folder exists already, or can't be written; a text that the format can't hold; a line in two parts.
             Then nothing is written.
     """
-    if both := {line.id for line in dataset.val} & {line.id for line in dataset.test}:
+    if both := sorted({line.id for line in dataset.val} & {line.id for line in dataset.test}):
         raise Error(
-            f"{len(both)} lines are in data.val and in data.test ({min(both)}, …), and a converted dataset has a line in one "
+            f"{len(both)} lines are in data.val and in data.test ({some(both)}), and a converted dataset has a line in one "
             "part only; set data.val to other lists"
         )
     with new_folder(out) as folder:

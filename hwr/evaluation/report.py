@@ -13,6 +13,7 @@ from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
 from hwr.system.atomic import replacing
+from hwr.system.terminal import some
 
 
 def table(report: dict[str, Any]) -> str:
@@ -48,8 +49,8 @@ def table(report: dict[str, Any]) -> str:
     if report["excluded"]:
         rows.append(("excluded", f"{len(report['excluded'])} by data.exclude"))
     if report["without_loss"]:
-        ids = ", ".join(report["without_loss"][:3])
-        rows.append(("without loss", f"{len(report['without_loss'])} lines that the network can't write ({ids}, …)"))
+        ids = report["without_loss"]
+        rows.append(("without loss", f"{len(ids)} lines that the network can't write ({some(ids, 3)})"))
     lines = [f"{name:<20}{value}" for name, value in rows]
     if report["worst"]:
         lines += ["", "worst lines"]

@@ -105,6 +105,9 @@ def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
     name = "image" if isinstance(source, bytes) else str(source)
     content = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(page.file if page else source)
     with content as file:
+        if not file.read(1):
+            raise Error(f"{name}: is empty")
+        file.seek(0)
         known = (*FORMATS, "HEIF") if _is_heic(file, name) else FORMATS
         with _open(file, known) as image:
             if page is not None:

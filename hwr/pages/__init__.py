@@ -78,7 +78,7 @@ def read_files(
     if segmenter is not None and kind == "line":
         raise Error("segmenter finds the lines of pages, and kind says that there are none")
     images = recognizer.config.data.images
-    inputs = [paths] if isinstance(paths, str | Path) else list(paths) if isinstance(paths, Iterable) else [paths]
+    inputs = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
     for path in inputs:
         if not isinstance(path, str | Path):
             raise Error(f"read_files needs paths, not {type(path).__name__}; read pixels with read or read_page")

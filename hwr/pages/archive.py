@@ -23,6 +23,7 @@ from hwr.pages.segment import chosen
 from hwr.pages.sources import Job, image_of, jobs
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import make_folder, replacing
+from hwr.system.terminal import some
 
 
 @dataclass
@@ -259,7 +260,7 @@ def _join(out: Path, folder: Path, plan: Plan, summary: Summary) -> None:
     broken = {source for source, _ in summary.broken}
     if missing := [x for x in sources if str(x) not in broken and not plan.where.of(x).is_file()]:
         raise Error(
-            f"{out}: not written, because {len(missing)} of {len(sources)} pages are gone from {folder} ({missing[0]}, …); "
+            f"{out}: not written, because {len(missing)} of {len(sources)} pages are gone from {folder} ({some(missing)}); "
             "start the command again, and it reads them"
         )
     if not found:

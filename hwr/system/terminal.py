@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 
 # What turns or isolates the direction of the text around it, so that `gpj.exe` is shown as `exe.jpg`.
@@ -39,6 +40,11 @@ def unicode(text: str) -> str:
 def cell(text: str) -> str:
     """The text as a cell of a TSV: tabs and line breaks become spaces, other control characters as in `visible`."""
     return visible(_BREAK.sub(" ", text))
+
+
+def some(names: Sequence[object], most: int = 1) -> str:
+    """The first names for a message, with `…` for the others."""
+    return ", ".join([*map(str, names[:most]), *["…"][: len(names) - most]])
 
 
 def echo(message: object, err: bool = False) -> None:

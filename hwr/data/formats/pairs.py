@@ -10,6 +10,7 @@ from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
 from hwr.images import load
 from hwr.system import files
+from hwr.system.terminal import some
 
 LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
 TAG = ""
@@ -65,7 +66,7 @@ def read(data: Data) -> Dataset:
                 empty.append(id)
     faults += disk.unlisted(root, unlisted)
     if not lines and not faults and empty:
-        raise Error(f"{root}: all texts are empty ({len(empty)}: {empty[0]}{SUFFIX}, …)")
+        raise Error(f"{root}: all texts are empty ({len(empty)}: {some([id + SUFFIX for id in empty])})")
     if not lines and not faults:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
     notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
