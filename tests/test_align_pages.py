@@ -149,6 +149,9 @@ def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path,
     (tmp_path / "texts/p2.txt").write_text("\fA break between two pages\nand a hy\x02phen from a PDF")
     control = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
     assert "p2.txt:2: contains the control character U+0002, which no text may contain" in control
+    (tmp_path / "texts/p2.txt").write_text("\x02At the very beginning")
+    control = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
+    assert "p2.txt:1: contains the control character U+0002" in control
     (tmp_path / "texts/p2.txt").write_text("A text about something else entirely, with 100 vegetables & an egg?")
     assert "does this transcript belong to this page?" in align(tmp_path, model, "--out", tmp_path / "out").stdout
 

@@ -28,7 +28,6 @@ SUFFIX = ".txt"
 # of 100,000 in 10,000 lines they were 14 GB and five minutes.
 MOST_TEXT = 50_000
 
-
 NOTHING = Alignment((), (), 0)
 
 
@@ -111,11 +110,10 @@ def transcripts(texts: Path, pages: Sequence[str]) -> tuple[list[Path | None], l
     if not found:
         raise Error(f"{texts}: no {SUFFIX} files in this folder")
     first: dict[str, str] = {}
-    for page in pages:
-        name = files.nfc(documents.display_name(Path(page)))
+    names = [files.nfc(documents.display_name(Path(page))) for page in pages]
+    for name, page in zip(names, pages, strict=True):
         if first.setdefault(name, page) != page and name in found:
             raise Error(f"{first[name]} and {page} have the same name, so it is unclear to which {found[name]} belongs")
-    names = [files.nfc(documents.display_name(Path(page))) for page in pages]
     return [found.get(name) for name in names], [str(found[name]) for name in sorted(set(found) - set(first))]
 
 
@@ -138,8 +136,9 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
             text = _normalised(files.read_text(path), recognizer.config.data.normalise)
             if not text.strip():
                 raise Error(f"{path}: has no text")
-            if found := next((i for i, c in enumerate(text) if CONTROL.match(c) and not c.isspace()), None):
-                number, code = text.count("\n", 0, found) + 1, ord(text[found])
+            bad = next((i for i, c in enumerate(text) if CONTROL.match(c) and not c.isspace()), None)
+            if bad is not None:
+                number, code = text.count("\n", 0, bad) + 1, ord(text[bad])
                 raise Error(f"{path}:{number}: contains the control character U+{code:04X}, which no text may contain")
             if len(text) > MOST_TEXT:
                 raise Error(f"{path}: has {len(text):,} characters, too many for a page; give each page its own text")
