@@ -51,15 +51,13 @@ def _stored(loaded: Checkpoint) -> dict[str, Any]:
     """The language model and word list stored in it, checked."""
     found: dict[str, Any] = {}
     if loaded.language_model:
-        lm, size = (
-            language_model.from_arrays(loaded.language_model.arrays, loaded.language_model.about),
-            _size(loaded.language_model),
-        )
+        part = loaded.language_model
+        lm = language_model.from_arrays(part.arrays, part.about)
         found["language_model"] = {
             "order": lm.order,
             "counts": list(lm.counts),
             "characters": lm.characters,
-            "megabytes": size,
+            "megabytes": _size(part),
         }
     if loaded.lexicon:
         words = lexicon.from_arrays(loaded.lexicon.arrays, loaded.alphabet).words

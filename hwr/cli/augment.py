@@ -21,8 +21,6 @@ from hwr.system.terminal import echo
 """)
 def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out: str, lines: int, times: int) -> None:
     """Draw lines as the network sees them, each followed by augmented versions."""
-    import numpy as np
-
     from hwr import config, data, networks
     from hwr.images import cache
     from hwr.images.contact_sheet import spread, write
@@ -35,8 +33,5 @@ def augment(config_path: str | None, overrides: tuple[str, ...], split: str, out
     geometry = networks.geometry(settings)
     chosen = spread(data.lines_of(data.read(settings.data), split, settings.data), lines)
     images = cache.prepared(chosen, geometry, settings.data.cache, progress=True)
-    # With any alphabet, a text needs as many time steps.
-    labels = [np.array([*map(ord, geometry.written(line.text))]) for line in chosen]
-    least = geometry.least_widths(labels)
-    write(out, images, settings.augment, settings.train.seed, times, centred=geometry.any_width, least=least)
+    write(out, chosen, images, geometry, settings.augment, settings.train.seed, times)
     echo(out)

@@ -74,8 +74,9 @@ def synth(
     if processes and not (fonts or ink):
         raise Error("--processes needs --fonts or --ink: a single process draws the stroke fonts")
     processes = processes or (usable_cores() if fonts or ink else 1)
-    more = {"fonts": fonts, "texts": texts, "ink": ink}
-    skipped = write(Path(out), lines, writers, seed, **more, processes=processes, progress=True)  # type: ignore[arg-type]
+    skipped = write(
+        Path(out), lines, writers, seed, fonts=fonts, texts=texts, ink=ink, processes=processes, progress=True
+    )
     echo(f"{lines} lines by {writers} drawn writers in {out}")
     if skipped:
         for reason in list(skipped.values())[:SHOWN]:

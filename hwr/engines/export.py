@@ -46,7 +46,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     if out.suffix in foreign or (kind != "torchscript" and out.suffix != FORMATS[kind]):
         raise Error(f"{out}: --format {kind} needs a file name that ends in {FORMATS[kind]}")
     if kind == "safetensors":
-        return _safetensors(loaded, config, out, quantize)
+        return _safetensors(loaded, out, quantize)
     if kind == "params":
         networks.check_gluon(config, out)
         gluon_params.write(out, loaded.weights)
@@ -75,7 +75,7 @@ def export(loaded: Checkpoint, config: Config, out: Path, kind: str, quantize: s
     return away
 
 
-def _safetensors(loaded: Checkpoint, config: Config, out: Path, quantize: str | None) -> float:
+def _safetensors(loaded: Checkpoint, out: Path, quantize: str | None) -> float:
     weights = loaded.weights
     if quantize:
         weights = {name: array.astype(np.float16) for name, array in weights.items()}

@@ -33,11 +33,13 @@ def table(report: dict[str, Any]) -> str:
         *(
             (title, f"{_with_interval(report, key):<36}{_with_interval(given, key)}")
             for key, title in (
-                *(("cer", "page CER"), ("cer_in_order", "  in true order")),
-                *(("wer", "page WER"), ("bag_of_words", "  without order")),
+                ("cer", "page CER"),
+                ("cer_in_order", "  in true order"),
+                ("wer", "page WER"),
+                ("bag_of_words", "  without order"),
+                ("similarity", "similarity"),
             )
         ),
-        ("similarity", f"{_with_interval(report, 'similarity'):<36}{_with_interval(given, 'similarity')}"),
         ("CER ratio", f"{report['cer_ratio']:.2f}   lines found / ground-truth lines"),
         (
             "lines",

@@ -10,6 +10,7 @@ from hwr.config import Augment
 from hwr.data import Line
 from hwr.images import augment
 from hwr.images.cache import Images
+from hwr.images.geometry import Geometry
 from hwr.system.atomic import replacing
 
 GAP = 2  # pixels between two lines
@@ -23,33 +24,33 @@ def spread(lines: Sequence[Line], number: int) -> list[Line]:
 
 def write(
     path: str | Path,
+    lines: Sequence[Line],
     images: Images,
+    geometry: Geometry,
     ranges: Augment,
     seed: int,
     times: int,
-    *,
-    centred: bool,
-    least: np.ndarray | None,
 ) -> None:
-    """Draw prepared lines, each followed by `times` augmented versions, as in training.
+    """Draw lines, each followed by `times` augmented versions, as in training (PNG).
 
     Args:
+        images: The lines, prepared for this geometry.
         ranges: The ranges of the augmentation.
-        centred: As in `augment.draw`.
-        least: (lines,) as in `augment.draw`.
     """
     rows: list[np.ndarray] = []
-    for i in range(len(images)):
+    for i, line in enumerate(lines):
         drawn = [(epoch, i) for epoch in range(times)]
         index = np.full(times, i)
+        # With any alphabet, a text needs as many time steps.
+        label = np.array([*map(ord, geometry.written(line.text))])
         warps = augment.draw(
             ranges,
             images.height,
             images.widths[index],
             seed,
             drawn,
-            centred=centred,
-            least=None if least is None else least[index],
+            centred=geometry.any_width,
+            least=geometry.least_widths([label] * times),
         )
         warped = np.rint(augment.apply(images.batch(index), warps) * 255).astype(np.uint8)
         rows.append(images[i])

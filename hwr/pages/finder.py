@@ -133,15 +133,11 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     centres = [centres[i] for i in order.reading_order(places, step)]
     edges = outlines.polygons(centres, text.shape, step)
     scale = (grey.shape[1] / text.shape[1], grey.shape[0] / text.shape[0])
-    return [_found(centre, edge, 0.25 * step, scale, step) for centre, edge in zip(centres, edges, strict=True)]
+    return [_found(centre, edge, scale, step) for centre, edge in zip(centres, edges, strict=True)]
 
 
 def _found(
-    centre: outlines.Centre,
-    edges: tuple[np.ndarray, np.ndarray, int],
-    drop: float,
-    scale: tuple[float, float],
-    step: float,
+    centre: outlines.Centre, edges: tuple[np.ndarray, np.ndarray, int], scale: tuple[float, float], step: float
 ) -> Found:
     """Turn columns into points, in pixels of the page."""
     top, bottom, left = edges
@@ -152,4 +148,4 @@ def _found(
         return [(round((start + x + 0.5) * scale[0]), round((y[x] + 0.5) * scale[1])) for x in columns]
 
     polygon = (*points(top, left), *reversed(points(bottom, left)))
-    return Found(tuple(points(centre.y + drop, centre.left)), polygon)
+    return Found(tuple(points(centre.y + 0.25 * step, centre.left)), polygon)

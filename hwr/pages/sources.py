@@ -155,7 +155,9 @@ def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
     copies = _copies(looks)
     # Among pages, unknown XML may be a damaged page, and reading it reports that.
     pages = any(look.tag in ("", *_tags()) for look in looks.values())
-    stems = {os.path.splitext(name)[0] for name in files if os.path.splitext(name)[1].lower() in load.SUFFIXES}
+    photos = {name for name in files if os.path.splitext(name)[1].lower() in load.SUFFIXES}
+    described = {name for name in photos if os.path.realpath(name) in shown}
+    stems = {os.path.splitext(name)[0] for name in photos}
 
     def wanted(name: str) -> bool:
         if look := looks.get(name):
@@ -164,21 +166,13 @@ def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() == documents.PDF:
             return stem not in stems
-        return suffix.lower() in load.SUFFIXES and os.path.realpath(name) not in shown
+        return name in photos and name not in described
 
     found = [name for name in files if wanted(name)]
-    read = {
-        *found,
-        *(
-            name
-            for name in files
-            if os.path.splitext(name)[1].lower() in load.SUFFIXES and os.path.realpath(name) in shown
-        ),
-    }
     first: dict[str, str] = {}
     chosen = {name: os.path.realpath(look.image) for name in found if (look := looks.get(name)) and look.image}
     twice = [name for name, image in chosen.items() if first.setdefault(image, name) != name]
-    return Found([*found, *unlisted], sorted(set(everything) - read), twice)
+    return Found([*found, *unlisted], sorted(set(everything) - {*found, *described}), twice)
 
 
 def _apart(files: list[str], folder: Path, out: Path) -> list[str]:

@@ -140,8 +140,7 @@ def new(image: str, size: tuple[int, int], lines: Sequence[Marked], turned: bool
     if turned:
         page.set("custom", TURNED)
     region = xml.add(page, "TextRegion", id="region")
-    corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
-    xml.add(region, "Coords", points=shapes.points_text(corners))
+    xml.add(region, "Coords", points=shapes.points_text(shapes.whole(size)))
     for line in lines:
         element = xml.add(region, "TextLine", id=line.id)
         xml.add(element, "Coords", points=shapes.points_text(shapes.outline(line, size)))

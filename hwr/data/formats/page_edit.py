@@ -6,7 +6,7 @@ Transkribus keep.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,14 +71,19 @@ def set_image(root: Any, name: str) -> None:
 
 def _name_all(root: Any) -> None:
     """Give an id to each line that has none, or one that has occurred before: edits name lines by their ids."""
-    used = {element.get("id") for element in root.iter() if isinstance(element.tag, str)}
-    free = (id for n in itertools.count(1) if (id := f"hwr_line_{n}") not in used)
+    free = _free_ids(root, "hwr_line")
     taken: set[str] = set()
     for line in xml.descendants(root, "TextLine"):
         if (id := line.get("id")) and id not in taken:
             taken.add(id)
         else:
             line.set("id", next(free))
+
+
+def _free_ids(root: Any, start: str) -> Iterator[str]:
+    """Ids with a number at the end that no element has."""
+    used = {element.get("id") for element in root.iter() if isinstance(element.tag, str)}
+    return (id for number in itertools.count(1) if (id := f"{start}_{number}") not in used)
 
 
 def _status(line: Any) -> Status:
@@ -173,8 +178,7 @@ def add(root: Any, polygon: Polygon, baseline: Polygon = (), after: str | None =
     Raises:
         Error: There is no line `after`.
     """
-    taken = {element.get("id") for element in root.iter() if isinstance(element.tag, str)}
-    id = next(id for number in range(1, len(taken) + 2) if (id := f"hwr_line_{number}") not in taken)
+    id = next(_free_ids(root, "hwr_line"))
     if after is None:
         line = xml.add(_region(root), "TextLine", id=id)
         _first(line)
@@ -226,12 +230,9 @@ def _region(root: Any) -> Any:
     (element,) = xml.children(root, "Page")
     if regions := xml.descendants(element, "TextRegion"):
         return regions[0]
-    taken = {e.get("id") for e in root.iter() if isinstance(e.tag, str)}
-    id = next(id for number in range(1, len(taken) + 2) if (id := f"hwr_region_{number}") not in taken)
     width, height = int(element.get("imageWidth")), int(element.get("imageHeight"))
-    region = xml.add(element, "TextRegion", id=id)
-    corners = ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
-    xml.add(region, "Coords", points=shapes.points_text(corners))
+    region = xml.add(element, "TextRegion", id=next(_free_ids(root, "hwr_region")))
+    xml.add(region, "Coords", points=shapes.points_text(shapes.whole((width, height))))
     return region
 
 

@@ -71,8 +71,13 @@ class Page:
 
 def outline(line: Marked, size: tuple[int, int]) -> Polygon:
     """The polygon of a line to be written; the whole image if it has none."""
+    return line.polygon or whole(size)
+
+
+def whole(size: tuple[int, int]) -> Polygon:
+    """The outline of an image of this width and height, in pixels."""
     width, height = size
-    return line.polygon or ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
+    return ((0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1))
 
 
 def points_text(points: Polygon, between: str = ",") -> str:

@@ -171,10 +171,8 @@ class Document:
     def _new(self, element: Any, indent: str, scope: _Scope) -> list[Any]:
         """An element that is not in the source."""
         prefix = next((p for p in (element.prefix, *scope) if scope.get(p) == _namespace(element.tag)), None)
-        name, attributes = (
-            xml.local(element),
-            "".join(f' {k}="{_escaped(v, _QUOTE)}"' for k, v in element.attrib.items()),
-        )
+        name = xml.local(element)
+        attributes = "".join(f' {k}="{_escaped(v, _QUOTE)}"' for k, v in element.attrib.items())
         if prefix is not None:
             name = f"{prefix}:{name}"
         elif scope.get(None, "") != _namespace(element.tag):

@@ -50,9 +50,8 @@ def make_camera(rng: np.random.Generator) -> Camera:
 
 def photograph(ink: Ink, sheet: Sheet, camera: Camera, characters: int, rng: np.random.Generator) -> np.ndarray:
     """Put a line's ink on its sheet and take its picture: see `take`."""
-    own = replace(
-        sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper))
-    )  # no pen is equally dark
+    # No pen is equally dark.
+    own = replace(sheet, ink=float(np.clip(sheet.ink + rng.normal(0, 8), 0, 0.8 * sheet.paper)))
     return take(lay(ink, own, rng), own.ink, own.paper, camera, characters, rng)
 
 
@@ -76,9 +75,8 @@ def take(
     if camera.uneven > 0.01:
         grey = grey * _light(grey.shape, camera.uneven, rng)
     if camera.kind != "grey":
-        ink = max(
-            ink, float(np.percentile(grey, 5))
-        )  # thin, faded strokes are lighter than their ink, and have to stay
+        # Thin, faded strokes are lighter than their ink, and have to stay.
+        ink = max(ink, float(np.percentile(grey, 5)))
     if camera.kind == "binary":
         grey = _binary(grey, ink, paper, camera.uneven, rng)
     elif camera.kind == "cleaned":

@@ -133,7 +133,7 @@ def _pikepdf() -> Any:
 
 def _add(pdf: Any, page: PageReading) -> None:
     placed = pdf_image.add(pdf, page.image, page.upright)
-    from pikepdf import Dictionary, Name
+    from pikepdf import Dictionary
 
     width, height = placed.size
     scale = min(72 / placed.dpi, LARGEST / max(width, height))
@@ -147,7 +147,6 @@ def _add(pdf: Any, page: PageReading) -> None:
     new.Contents = pdf.make_stream(content.encode("ascii"))
     fonts = Dictionary({"/Hidden": pdf_font.embed(pdf, codes)})
     new.Resources = Dictionary(XObject=Dictionary(Image=placed.image), Font=fonts)
-    assert new.Type == Name.Page
 
 
 def _overlay(pdf: Any, page: PageReading, source: Any, drawn: documents.PageOf) -> None:

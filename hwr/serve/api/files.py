@@ -45,12 +45,8 @@ _RAW = {
 async def read(request: Request) -> Response:
     """Read files, without adding them to the project."""
     bench, query = workbench(request), request.query_params
-    kind, lines, characters = (
-        _choice(query, "format", sent_files.KINDS),
-        _lines(query),
-        _flag(query, "characters", False),
-    )
-    wait = _flag(query, "wait", True)
+    kind, lines = _choice(query, "format", sent_files.KINDS), _lines(query)
+    characters, wait = _flag(query, "characters", False), _flag(query, "wait", True)
     type_ = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     single = type_.startswith("image/") and type_ != "image/tiff"  # which may hold several pages
     if single and lines == "line" and kind == sent_files.JSON and wait:

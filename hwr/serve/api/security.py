@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import json
 import re
 import secrets
 import time
@@ -173,8 +174,6 @@ def cookie_of(host: str) -> str:
 
 
 async def _refuse(send: Send, error: Refused) -> None:
-    import json
-
     body = json.dumps({"error": str(error)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers.append((b"connection", b"close"))  # the rest of the body is not read

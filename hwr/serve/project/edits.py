@@ -227,10 +227,8 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         turned = all(map(_upside_down, old))
         ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0], reverse=turned)
         first, to_page = old[0], draft.frame.to_page
-        polygon, baseline = (
-            outlines.merged([x.polygon for x in old]),
-            outlines.merged_baseline([x.baseline for x in ordered]),
-        )
+        polygon = outlines.merged([x.polygon for x in old])
+        baseline = outlines.merged_baseline([x.baseline for x in ordered])
         page_edit.set_shape(draft.root, first.id, to_page(polygon), to_page(baseline))
         sure = [line.confidence for line in old if line.confidence is not None]
         text = " ".join(line.text for line in ordered if line.text)

@@ -1,4 +1,4 @@
-"""Outlines of lines: split at a column, merged, made from a baseline."""
+"""Outlines and baselines of lines: split at a column, and merged."""
 
 from collections.abc import Sequence
 

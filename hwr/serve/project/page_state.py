@@ -15,7 +15,7 @@ class Conflict(Exception):
 
 
 class Missing(Exception):
-    """There is no such page, line or version."""
+    """There is no such page, line, version, job or model."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ _DAMAGED = (
 # Names that Windows can't store.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 
-
 # Two uploads must not choose the same free name.
 _LOCK = threading.Lock()
 
@@ -196,8 +195,8 @@ def _read(name: str, file: IO[bytes], most: int) -> bytes:
     return file.read()
 
 
-def _copied(content: IO[bytes], path: Path) -> Path:
-    """Write a whole upload to a path, which is returned."""
+def copied(content: IO[bytes], path: Path) -> Path:
+    """Write the whole content of an upload to a path, and return the path."""
     content.seek(0)
     with open(path, "wb") as file:
         shutil.copyfileobj(content, file)
@@ -207,7 +206,7 @@ def _copied(content: IO[bytes], path: Path) -> Path:
 def _store_image(project: Project, name: str, content: IO[bytes]) -> Path:
     path = adding.free(project.root, safe_name(name))
     with replacing(path) as temporary:
-        _copied(content, temporary)
+        copied(content, temporary)
         try:
             image_size(temporary)
             load.read(temporary)  # decodes it: a damaged file is refused now
@@ -219,7 +218,7 @@ def _store_image(project: Project, name: str, content: IO[bytes]) -> Path:
 def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
     """Keep a PDF, and add its pages as images: letters.pdf, letters-001.jpg, …"""
     with tempfile.TemporaryDirectory() as folder:
-        path = _copied(content, Path(folder) / safe_name(name))
+        path = copied(content, Path(folder) / safe_name(name))
         (rendered := Path(folder) / "pages").mkdir()
         pictures = pdfs.render(path, rendered)
         return adding.add_pages(project, adding.free(project.root, path.name), pictures, path)
@@ -228,7 +227,7 @@ def _store_pdf(project: Project, name: str, content: IO[bytes]) -> list[Path]:
 def _store_tiff(project: Project, name: str, content: IO[bytes]) -> list[Path]:
     """Add the pages of a TIFF as images: letters.tif becomes letters-001.png, … An image of one page gives none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = _copied(content, Path(folder) / safe_name(name))
+        path = copied(content, Path(folder) / safe_name(name))
         if not tiffs.is_bundle(path):
             return []
         (pages := Path(folder) / "pages").mkdir()

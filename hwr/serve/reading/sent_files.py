@@ -1,6 +1,6 @@
 """Files of clients -> predictions, in JSON or any output format, without the project."""
 
-import shutil
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -18,7 +18,7 @@ from hwr.pages.sources import jobs
 from hwr.recognizer import Recognizer
 from hwr.serve.project import pdfs, tiffs
 from hwr.serve.project.coordinates import image_size
-from hwr.serve.project.uploads import Upload, safe_name
+from hwr.serve.project.uploads import Upload, copied, safe_name
 
 Lines = Literal["auto", "page", "line"]
 
@@ -69,9 +69,7 @@ def place(uploads: Sequence[Upload], inner: Path) -> list[str]:
         path = inner / safe_name(upload.name)
         if path.exists():
             raise Error(f"{upload.name}: two files have this name")
-        upload.file.seek(0)
-        with open(path, "wb") as file:
-            shutil.copyfileobj(upload.file, file)
+        copied(upload.file, path)
         if path.suffix == ".pdf" or tiffs.is_bundle(path):
             (pages := inner / f"{path.stem} pages").mkdir()
             for picture in pdfs.render(path, pages) if path.suffix == ".pdf" else tiffs.split(path, pages):
@@ -127,8 +125,6 @@ def write(pages: Sequence[PageReading], kind: str, characters: bool) -> bytes:
         Error: The format can't hold them.
     """
     if kind == JSON:
-        import json
-
         return json.dumps({"pages": [as_json(page, characters) for page in pages]}, ensure_ascii=False).encode()
     format = FORMATS[kind]
     more = {"characters": True} if characters and format.holds_characters else {}

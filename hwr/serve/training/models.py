@@ -90,9 +90,15 @@ class Models:
             Missing: There is no such model.
             Error: It can't be loaded.
         """
-        path = self.file(name)
-        checkpoint, config = settings_for(path, None, self.overrides)
-        return Recognizer(checkpoint, config, str(path))
+        return self.load_file(self.file(name))
+
+    def load_file(self, path: str | Path) -> Recognizer:
+        """Load a file with the settings for reading.
+
+        Raises:
+            Error: It can't be loaded.
+        """
+        return Recognizer(*settings_for(path, None, self.overrides), str(path))
 
     def file(self, name: str) -> str | Path:
         """The file, or the name of a bundled model, that a model is loaded from.

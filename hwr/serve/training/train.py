@@ -192,7 +192,7 @@ def _judge(models: Models, reader: Reader, dataset: Dataset, best: Path) -> tupl
     """Read the lines held back with the model that reads now and with the new one."""
     texts, cuts = [line.text for line in dataset.test], [load.read(line.image) for line in dataset.test]
     content = best.read_bytes()
-    new = _loaded(models, best)
+    new = models.load_file(best)
 
     def read(recognizer: Recognizer) -> Score:
         readings = recognizer.read_prepared([recognizer.prepare(cut) for cut in cuts])
@@ -208,12 +208,6 @@ def _judged_before(models: Models, job: Job, best: Path) -> Trained | None:
     """The model that this job added before it was killed."""
     added = (model for model in models.trained() if model.created >= job.created)
     return next((model for model in added if filecmp.cmp(models.file(model.name), best, shallow=False)), None)
-
-
-def _loaded(models: Models, path: Path) -> Recognizer:
-    from hwr.loading import settings_for
-
-    return Recognizer(*settings_for(path, None, models.overrides), str(path))
 
 
 def gain(before: Score, after: Score) -> tuple[float, float, float]:
