@@ -329,7 +329,8 @@ def try_keys(user: User, texts: list[str]) -> None:
     user.saved()
     assert user.entries[0][0] == "wrong"
     user.keys(Keys.CONTROL, "z", Keys.NULL)
-    user.wait(lambda: user.entries[0][0].strip() == first, "the correction to be undone")
+    # The list shows several spaces as one.
+    user.wait(lambda: user.entries[0][0].split() == first.split(), "the correction to be undone")
     user.saved()
     user.choose(0)
     uncertain = [i for i, (_, classes, _) in enumerate(user.entries) if "uncertain" in classes]
@@ -855,6 +856,13 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     for key in ("+", "-", "0"):
         assert user.browser.execute_script(press, ".photo", {"key": key, "ctrlKey": True}), key
     assert user.browser.execute_script(press, ".photo", {"key": "ArrowLeft", "altKey": True})
+    # Which alternatives the small network has depends on the processor.
+    user.browser.execute_script(
+        """const real = window.fetch, found = { words: ["three", "four"], alternatives: [["tree"], ["for"]] };
+        window.fetch = async (path, options) =>
+          path.endsWith("/alternatives") ? Response.json(found) : real(path, options);"""
+    )
+    user.choose(1)
     # On a French keyboard, Alt 1 without Shift is Alt &.
     word = user.wait(lambda: [chip.text for chip in user.find(".under .chip")], "alternatives")[0]
     user.browser.execute_script(press, "#text", {"key": "&", "code": "Digit1", "altKey": True})
@@ -864,7 +872,7 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     user.saved()
     assert user.browser.execute_script(press, ".photo", {"key": "Z", "ctrlKey": True, "shiftKey": True})
     user.saved()
-    assert other.lines[0] == ("typed", "checked")
+    assert other.lines[1] == ("typed", "checked")
 
 
 def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Path) -> None:
