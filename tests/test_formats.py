@@ -431,12 +431,12 @@ def test_keys_without_effect_are_noted(drawn: Path, tmp_path: Path) -> None:
     assert [*map(notes, (pairs, table, folders, drawn))] == [[]] * 4
     assert notes(pairs, *unusual, "data.text=ascii") == [
         "data.train has no effect because the split is drawn, without data.lists",
-        "data.images and data.text have no effect in the gt format",
+        "data.images, data.text have no effect in the gt format",
     ]
     assert notes(folders, *unusual[:3]) == [
-        "data.seed and data.val_share and data.train have no effect because the folders split the lines"
+        "data.seed, data.val_share, data.train have no effect because the folders split the lines"
     ]
-    assert notes(drawn, *unusual[:2]) == ["data.seed and data.val_share have no effect because lists split the lines"]
+    assert notes(drawn, *unusual[:2]) == ["data.seed, data.val_share have no effect because lists split the lines"]
     (pairs / "lists").mkdir()
     for part in data.PARTS:
         (pairs / f"lists/{part}.txt").write_text("".join(f"{part}{n}\n" for n in range(3)))

@@ -114,7 +114,7 @@ def split(
 def note_unused(data: Data, keys: Iterable[str], why: str, notes: list[str]) -> None:
     """Note keys of `data` that have no effect, if they are set to another value than their default."""
     if unused := [f"data.{key}" for key in keys if getattr(data, key) != Data.model_fields[key].default]:
-        notes.append(f"{' and '.join(unused)} {'have' if unused[1:] else 'has'} no effect {why}")
+        notes.append(f"{', '.join(unused)} {'have' if unused[1:] else 'has'} no effect {why}")
 
 
 def _own_lists(data: Data) -> Path | None:

@@ -44,7 +44,7 @@ def cell(text: str) -> str:
 
 def some(names: Sequence[object], most: int = 1) -> str:
     """The first names for a message, with `…` for the others."""
-    return ", ".join([*map(str, names[:most]), *["…"][: len(names) - most]])
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
 def echo(message: object, err: bool = False) -> None:
