@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ from hwr.images.cache import Images
 
 # One thread: these networks are tiny, and results then do not depend on the load of the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A background job of a shell ignores Ctrl-C, and so do the programs that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = [
@@ -62,6 +66,14 @@ TINY_CRNN = [
 ]
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    if importlib.util.find_spec("mxnet") is None:
+        return
+    for item in items:
+        if item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.skip("runs in the environment without MXNet"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep module fixtures out of the user's cache and state."""
@@ -92,11 +104,10 @@ def model(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("model")
     # With AdamW it learns too little for these tests on some processors.
-    more = ["train.epochs=160", "train.lr=0.006", "train.optimizer=muon", "augment.p=0", f"data.root={drawn}"]
-    more += ["train.schedule=cosine"]
-    settings = config.load(None, [*TINY_CRNN, *more, f"data.cache={folder}"])
-    assert train(settings, folder / "run", say=lambda line: None)
-    return folder / "run/best.safetensors"
+    more = ["train.epochs=60", "train.lr=0.01", "train.batch_size=4", "train.optimizer=muon", "train.schedule=cosine"]
+    more += ["augment.p=0", "train.images_every=60", f"data.root={drawn}", f"data.cache={folder}"]
+    assert train(config.load(None, [*TINY_CRNN, *more]), folder / "run", say=lambda line: None)
+    return folder / "run/last.safetensors"  # the best by the loss is of an early epoch
 
 
 @pytest.fixture

@@ -124,7 +124,11 @@ def test_files_are_read_as_predict_reads_them(model: Path, drawn: Path, tmp_path
     good = [page for page in pages if not page.errors]
     assert [row["image"] for row in said] == [str(page.source) for page in good]
     assert [row["text"] for row in said] == [page.text for page in good]
-    assert [row["characters"] for row in said] == [[list(c) for c in page.lines[0].characters] for page in good]
+    for row, page in zip(said, good, strict=True):
+        for one, other in zip(row["characters"], page.lines[0].characters, strict=True):
+            assert one[0] == other[0]
+            # Lines are read in other batches, and so rounded differently.
+            assert one[1:] == pytest.approx(other[1:], abs=1e-3)
     assert [page.text for page in reader.read_files(str(folder / "a.png"), kind="line")] == [pages[0].text]
 
 

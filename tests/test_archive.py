@@ -494,6 +494,7 @@ def test_a_changed_image_of_xml_is_read_again(
     assert ("before" not in done) if kind == "tsv" else ("4 pages (3 of them before)" in done), done
 
 
+@pytest.mark.once
 def test_a_killed_run_continues(drawn: Path, model: Path, tmp_path: Path) -> None:
     """Into a folder, and into one file."""
     images = sorted(drawn.rglob("*.png"))
@@ -539,6 +540,7 @@ def test_a_killed_run_continues(drawn: Path, model: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.glob(".read*")] == []
 
 
+@pytest.mark.once
 def test_each_page_is_read_by_one_of_two_processes(scans: Path, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (scans / "box1/2.png").write_bytes(b"no image")

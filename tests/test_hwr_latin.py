@@ -48,6 +48,7 @@ def test_the_bundled_model_reads_synthetic_lines(drawn: Path) -> None:
     assert cer(drawn, "train") < 0.2
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not LINES.is_dir(), reason="no ../shared/lines")
 @pytest.mark.parametrize(
     ("source", "name"), [("copiste-fr", "Copiste d'un jour"), ("poilus-fr", "Testaments de Poilus")]

@@ -87,6 +87,7 @@ from hwr.cli import main
 """
 
 
+@pytest.mark.once
 def test_training_without_modules_that_windows_lacks(drawn: Path, tmp_path: Path) -> None:
     """No fcntl, no SIGHUP, and no flushing of read-only handles."""
     pytest.importorskip("torch")

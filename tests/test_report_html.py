@@ -124,6 +124,7 @@ def test_the_page_without_colours_a_mouse_or_eyes(browser: Any, tmp_path: Path) 
     assert browser.find_element("id", "count").aria_role == "status"
 
 
+@pytest.mark.once
 def test_thousands_of_lines_stay_usable(browser: Any, tmp_path: Path) -> None:
     browser.get(written(tmp_path, 1000).as_uri())
     assert browser.find_element("id", "count").text == "5000 of 5000 lines"

@@ -18,7 +18,7 @@ import pytest
 
 from hwr.data.formats import page_edit, xml
 
-from . import serve_pages
+from . import forked, serve_pages
 from .conftest import REPOSITORY
 
 for module in ("starlette", "uvicorn", "multipart", "rapidocr", "onnxruntime", "pikepdf"):
@@ -37,35 +37,35 @@ class Server:
         self.folder, self.model, self.port = folder, model, 0
         self.more: tuple[str, ...] = ()
         self.process: Any = None
+        self.said = folder.with_name("serve.log")
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "hwr", "serve", str(self.folder), "--port", str(self.port), *self.more]
+        command = ["-m", "hwr", "serve", self.folder, "--port", self.port, *self.more]
         settings = ["engine.device=cpu", "engine.threads=1", "augment.p=0"]
         if SCREENSHOTS:  # with the bundled model, which reads
             settings += ["decode.name=greedy", "train.epochs=16", "train.lr=0.001"]
         else:
-            command += ["--checkpoint", str(self.model)]
+            command += ["--checkpoint", self.model]
             settings += ["train.epochs=40", "train.lr=0.006", "train.patience=40"]
         command += [part for key in settings for part in ("--set", key)]
-        self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        said = ""
-        for line in self.process.stdout:
-            said += line
-            if found := re.search(r"open http://127.0.0.1:(\d+)/", line):
+        self.said.unlink(missing_ok=True)
+        self.process = forked.start(self.said, *command)
+        while self.process.exitcode is None:
+            said = self.said.read_text() if self.said.exists() else ""
+            if found := re.search(r"open http://127.0.0.1:(\d+)/.*\n", said):
                 self.port = int(found[1])
                 return
-        raise AssertionError(said)
+            self.process.join(0.02)
+        raise AssertionError(self.said.read_text())
 
     def kill(self) -> None:
         self.process.kill()
         self.end()
 
     def end(self) -> None:
-        with self.process:
-            self.process.terminate()
-            self.process.wait(120)
+        self.process.terminate()
+        self.process.join(120)
+        assert self.process.exitcode is not None
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from hwr.serve.workbench import Workbench
 
 from . import serve_pages
 
+pytestmark = pytest.mark.once
+
 SETTINGS = ["engine.device=cpu", "engine.threads=1"]
 
 

@@ -74,6 +74,7 @@ def test_one_core_computes_one_batch_after_the_other() -> None:
 
 def test_few_batches_wait_in_memory() -> None:
     engine, begun = _Engine(cores=2), list[int]()
+    engine.together = threading.Barrier(1)
     running = side_by_side.logits(engine, _batches(100, begun), GEOMETRY, 4)
     next(running)
     assert len(begun) == 3
@@ -82,6 +83,7 @@ def test_few_batches_wait_in_memory() -> None:
 def test_an_error_reaches_the_caller_and_the_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "MOST", 2)
     engine = _Engine(fails_at=3)
+    engine.together = threading.Barrier(1)
     running = side_by_side.logits(engine, _batches(8), GEOMETRY, 4)
     assert [int(next(running)[0].index[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(Error, match="out of memory"):

@@ -190,6 +190,7 @@ def test_padding_has_no_gradient(noise: Images, device: str, with_: With) -> Non
     assert (pixels.grad[0, ..., :33] != 0).any()
 
 
+@pytest.mark.once
 def test_learns_eight_lines_by_heart(settings: Config) -> None:
     dataset = data.read(settings.data)
     lines = dataset.train[:8]
@@ -265,6 +266,7 @@ def test_frozen_norms_keep_their_statistics_and_learn_their_scales(noise: Images
     assert not np.array_equal(before["norm.weight"], after["norm.weight"])
 
 
+@pytest.mark.once
 def test_center_loss_pulls_the_features_of_a_character_together(settings: Config, with_: With) -> None:
     lines = data.read(settings.data).train[:8]
     images, alphabet = prepared_images(lines, settings), Alphabet(ORIGINAL)
@@ -468,6 +470,7 @@ def test_an_interrupted_run_resumes_exactly(settings: Config, device: str, tmp_p
             assert_same(two.weights[key], array, device)
 
 
+@pytest.mark.once
 def test_memory_does_not_grow_with_the_widths_seen() -> None:
     """Batch widths are rounded up, so that the memory that a library keeps per shape is bounded."""
     code = """

@@ -157,6 +157,7 @@ def test_the_original_has_its_number_of_parameters() -> None:
     assert spec.step_sizes(Config().model, Config().image) == [1200, 280]
 
 
+@pytest.mark.once
 def test_eight_lines_are_learnt_by_heart(tiny: Config, drawn: Path) -> None:
     from hwr import data
 

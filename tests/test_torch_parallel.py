@@ -1,7 +1,6 @@
 """Two real processes over gloo: in the engine, and from the command line with torchrun."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -19,32 +18,39 @@ from hwr import Error, checkpoint, config
 from hwr.alphabet import ORIGINAL, Alphabet
 from hwr.images import batches
 
+from . import forked
 from .conftest import TINY, TINY_CRNN, whole
 
 torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.once
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "hwr"]
 
 
 def _together(work: Callable[..., None], size: int, *arguments: object) -> None:
     """Call a function of this module in `size` new processes, with rank, size and further arguments."""
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    each = [(work, rank, size, port, *arguments) for rank in range(size)]
-    processes = [context.Process(target=_as, args=one, daemon=True) for one in each]
+    each = [(work, variables, rank, size, *arguments) for rank, variables in enumerate(_variables(size))]
+    processes = [forked.CONTEXT.Process(target=_as, args=one, daemon=True) for one in each]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+        assert forked.end(process) == 0
 
 
-def _as(work: Callable[..., None], rank: int, size: int, port: int, *arguments: object) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    work(rank, size, *arguments)
+def _as(work: Callable[..., None], variables: dict[str, str], *arguments: object) -> None:
+    os.environ |= variables
+    work(*arguments)
+
+
+def _variables(size: int) -> list[dict[str, str]]:
+    """What torchrun tells each of its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    each = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(size)]
+    return [{name: str(value) for name, value in variables.items()} for variables in each]
 
 
 def test_only_gloo_waits_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,18 +168,14 @@ def test_the_end_of_another_process_is_reported_without_a_traceback() -> None:
     _together(_lose, 2)
 
 
-def _hwr(*arguments: object) -> list[str]:
-    return [*TORCHRUN, *map(str, arguments)]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(_hwr(*arguments), capture_output=True, text=True, timeout=300, env=_environment())
-    assert done.returncode == 0, done.stderr
-    return done
+def _hwr(folder: Path, *arguments: object) -> tuple[int, str]:
+    """Run hwr in two processes. Returns the higher exit status, and what both said."""
+    said = [folder / f"said-{rank}" for rank in (0, 1)]
+    started = [
+        forked.start(out, "-m", "hwr", *arguments, environment=one)
+        for out, one in zip(said, _variables(2), strict=True)
+    ]
+    return max(map(forked.end, started)), "".join(out.read_text() for out in said)
 
 
 @pytest.fixture
@@ -192,12 +194,13 @@ def recipe(tmp_path: Path, drawn: Path) -> Path:
 
 
 def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path) -> None:
-    done = _run("train", "--config", recipe, "--out", tmp_path / "unbroken")
-    assert done.stdout.count("epoch   1/20") == 1
-    assert "2 processes" in done.stdout
-    # Interrupted in the middle and resumed, it gives the same result, to the bit.
-    command = _hwr("train", "--config", recipe, "--out", tmp_path / "broken")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
+    status, said = _hwr(tmp_path, "train", "--config", recipe, "--out", tmp_path / "unbroken")
+    assert status == 0, said
+    assert said.count("epoch   1/20") == 1
+    assert "2 processes" in said
+    # Interrupted in the middle, by torchrun, and resumed, it gives the same result, to the bit.
+    command = [*TORCHRUN, "train", "--config", recipe, "--out", tmp_path / "broken"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         watch = threading.Timer(300, process.kill)  # in case the two wait for each other forever
         watch.start()
@@ -209,28 +212,29 @@ def test_two_processes_train_from_the_command_line(recipe: Path, tmp_path: Path)
         watch.cancel()
     assert "interrupted and saved" in told
     assert not list((tmp_path / "broken").glob(".*.tmp"))
-    again = _run("train", "--resume", "--out", tmp_path / "broken")
-    assert "resuming after" in again.stdout
+    status, said = _hwr(tmp_path, "train", "--resume", "--out", tmp_path / "broken")
+    assert status == 0, said
+    assert "resuming after" in said
     one, other = (checkpoint.load(tmp_path / name / "last.safetensors") for name in ("unbroken", "broken"))
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
-    alone = subprocess.run(
-        [sys.executable, "-m", "hwr", "train", "--resume", "--out", str(tmp_path / "broken")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert alone.returncode == 2
-    assert "was trained by 2 processes, not 1" in alone.stderr
+    status, said = forked.run(tmp_path / "alone", "-m", "hwr", "train", "--resume", "--out", tmp_path / "broken")
+    assert status == 2
+    assert "was trained by 2 processes, not 1" in said
 
 
 def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> None:
+    def alone(*arguments: object) -> tuple[int, str]:
+        return forked.run(tmp_path / "alone", "-m", "hwr", *arguments)
+
+    def together(*arguments: object) -> tuple[int, str]:
+        return _hwr(tmp_path, *arguments)
+
     arguments = ["evaluate", "--checkpoint", model, "--split", "train", "--set", "evaluate.batch_size=3", "--json"]
     reports = []
-    for name, launcher in (("one", [sys.executable, "-m", "hwr"]), ("two", TORCHRUN)):
-        path = tmp_path / f"{name}.json"
-        command = [*launcher, *map(str, arguments), str(path)]
-        subprocess.run(command, check=True, timeout=120, env=_environment(), capture_output=True)
-        reports.append(json.loads(path.read_text()))
+    for run in (alone, together):
+        status, said = run(*arguments, tmp_path / "report.json")
+        assert status == 0, said
+        reports.append(json.loads((tmp_path / "report.json").read_text()))
     one, two = ({k: v for k, v in report.items() if k != "lines_per_second"} for report in reports)
     assert one == two
     paths = sorted(drawn.rglob("*.png"))[:21]
@@ -239,12 +243,11 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
     # One line at a time, with the same library: onnxruntime would read so few lines.
     more = ["--set", "evaluate.batch_size=1", "--engine", "torch"]
     found = []
-    for launcher in ([sys.executable, "-m", "hwr"], TORCHRUN):
-        command = [*launcher, *map(str, arguments), *more]
-        done = subprocess.run(command, timeout=120, env=_environment(), capture_output=True, text=True)
-        assert done.returncode == 1  # nothing.png
-        assert done.stderr.count("nothing.png") == 1 or launcher is TORCHRUN, done.stderr
-        found.append([json.loads(line) for line in done.stdout.splitlines()])
+    for run in (alone, together):
+        status, said = run(*arguments, *more)
+        assert status == 1  # nothing.png
+        assert "nothing.png: " in said
+        found.append([json.loads(line) for line in said.splitlines() if line.startswith("{")])
     assert [line["image"] for line in found[0]] == [str(path) for path in paths]
     assert found[0] == found[1]
 
@@ -252,17 +255,14 @@ def test_every_line_is_read_once(model: Path, drawn: Path, tmp_path: Path) -> No
 def test_commands_that_refuse_several_processes(recipe: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["synth", "--out", tmp_path / "x"], "hwr synth runs in one process"),
-        (["train", "--config", recipe, "--set", "train.batch_size=7"], "can't be split evenly among 2 processes"),
+        (
+            ["train", "--config", recipe, "--set", "train.batch_size=7", "--out", tmp_path / "run"],
+            "can't be split evenly among 2 processes",
+        ),
     ):
-        done = subprocess.run(
-            _hwr(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" else [])),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=_environment(),
-        )
-        assert done.returncode
-        assert words in done.stderr
+        status, said = _hwr(tmp_path, *arguments)
+        assert status
+        assert words in said
 
 
 def test_without_torchrun_the_group_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

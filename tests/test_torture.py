@@ -1,6 +1,5 @@
 """scripts/torture in short, and the damaged files that it once found a fault with."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def test_changes_depend_on_nothing_else() -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
-@pytest.mark.skipif(importlib.util.find_spec("mxnet") is not None, reason="runs in the environment without MXNet")
+@pytest.mark.once
 def test_the_short_version_finds_nothing() -> None:
     """Kills, damaged and hostile files, a few of each."""
     pytest.importorskip("torch")

@@ -22,6 +22,7 @@ from hwr.training import interrupt, loop, run_folder
 from hwr.training.loop import train
 from hwr.training.run_folder import Epoch
 
+from . import forked
 from .conftest import TINY, events
 
 
@@ -128,7 +129,7 @@ def test_interrupted_runs_resume_exactly(
     assert_same_run(unbroken, tmp_path / "run")
 
 
-def killed(out: Path, drawn: Path, code: str) -> None:
+def killed(out: Path, drawn: Path, code: str, *overrides: str) -> None:
     """Run a training that kills itself with SIGKILL where `code` says."""
     program = (
         "import os, sys\nfrom hwr import checkpoint, config, engines\nfrom hwr.training.loop import train\n"
@@ -136,9 +137,9 @@ def killed(out: Path, drawn: Path, code: str) -> None:
         f"{code}\n"
         "train(config.load(None, sys.argv[2:]), sys.argv[1], resume=os.path.exists(sys.argv[1]))\n"
     )
-    arguments = [str(out), *TINY, "train.epochs=3", f"data.root={drawn}"]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    arguments = [str(out), *TINY, "train.epochs=3", f"data.root={drawn}", *overrides]
+    status, said = forked.run(out.with_name("said"), "-c", program, *arguments)
+    assert status == -signal.SIGKILL, said
 
 
 IN_MID_EPOCH = """
@@ -178,6 +179,7 @@ run.save_state = save_state
 IN_THE_FIRST_SAVES = BETWEEN_SAVES.replace("== 2", "== 1")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("code", [IN_MID_EPOCH, IN_MID_SAVE, BETWEEN_SAVES, IN_THE_FIRST_SAVES])
 def test_killed_runs_resume_exactly(unbroken: Path, drawn: Path, tmp_path: Path, code: str) -> None:
     out = tmp_path / "run"
@@ -207,16 +209,14 @@ def test_ignored_signals_stay_ignored() -> None:
 def test_a_long_epoch_is_saved_on_the_way(unbroken: Path, drawn: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = [*TINY, "train.epochs=3", "train.save_minutes=1e-9", f"data.root={drawn}"]
-    program = IN_MID_EPOCH.replace("== 4", "== 1")
-    code = f"import os, sys\nfrom hwr import config\nfrom hwr.training.loop import train\ndef die(): os.kill(os.getpid(), 9)\n{program}\n"
-    code += "train(config.load(None, sys.argv[2:]), sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(out), *arguments], capture_output=True, timeout=120)
+    killed(out, drawn, IN_MID_EPOCH.replace("== 4", "== 1"), "train.save_minutes=1e-9")
     _, about = checkpoint.read_arrays(out / "state.safetensors")
     assert (about["progress"]["epoch"], about["progress"]["batch"]) == (0, 1)
     train(config.load(None, arguments), out, resume=True, say=lambda line: None)
     assert_same_run(unbroken, out)
 
 
+@pytest.mark.once
 def test_ctrl_c_in_a_real_terminal_program(drawn: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     sets = [f"--set={override}" for override in [*TINY, "train.epochs=500", f"data.root={drawn}"]]
@@ -373,6 +373,7 @@ def test_two_processes_cannot_train_in_one_folder(tiny: Config, tmp_path: Path) 
         train(tiny, tmp_path / "run", say=lambda line: None)
 
 
+@pytest.mark.once
 def test_a_closed_pipe_stops_nothing(drawn: Path, tmp_path: Path) -> None:
     sets = " ".join(f"--set {override}" for override in [*TINY, "train.epochs=3", f"data.root={drawn}"])
     command = f"{sys.executable} -m hwr train --config configs/iam_line.yaml {sets} --out {tmp_path / 'run'} | head -1"

@@ -68,7 +68,7 @@ def test_the_best_weights_are_stored(model: Path, language: Path, drawn: Path, t
     assert about["parameters"] == sum(int(np.prod(shape)) for name, shape in shapes.items() if "running" not in name)
     said = hwr("info", tuned).output
     assert "arch crnn" in said
-    assert "train.lr: 0.0001 -> 0.006" in said
+    assert "train.lr: 0.0001 -> 0.01" in said
 
 
 def test_options_of_the_decoder(model: Path, language: Path, drawn: Path, tmp_path: Path) -> None:

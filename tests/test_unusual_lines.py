@@ -194,6 +194,7 @@ def dusty(rng: np.random.Generator, kind: str) -> np.ndarray:
 
 
 # Of 100 papers, how many may have a text: a blot may look like an ellipsis or an o.
+@pytest.mark.once
 @pytest.mark.parametrize(("kind", "most"), [("dust", 2), ("specks", 4), ("blots", 20), ("stains", 10)])
 def test_specks_on_empty_paper_are_seldom_read(model: Recognizer, kind: str, most: int) -> None:
     rng = np.random.default_rng(7)

@@ -16,6 +16,8 @@ setuptools = pytest.importorskip("setuptools")
 if int(setuptools.__version__.split(".")[0]) < 77:
     pytest.skip("setuptools is older than pyproject.toml needs", allow_module_level=True)
 
+pytestmark = pytest.mark.once
+
 
 def run(folder: Path, *command: object, **variables: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HWR_", "PYTHON"))}
