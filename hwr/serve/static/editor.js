@@ -6,7 +6,7 @@ import { fill, h, percent } from "./dom.js";
 const NAMES = { empty: "not read", unsaved: "not saved" };
 
 /**
- * @param on {accept(text), previous(), next(), uncertain(step), undo(), leave()}
+ * @param on {accept(), previous(), next(), uncertain(step), undo(), leave()}
  */
 export function editor(page, alphabet, on) {
   const picture = h("img", { class: "line-picture", alt: "" });
@@ -120,7 +120,7 @@ export function editor(page, alphabet, on) {
   input.addEventListener("keydown", (event) => {
     const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
     if (event.isComposing) return;
-    if (event.key === "Enter" && plain) event.shiftKey ? on.previous() : on.accept(input.value);
+    if (event.key === "Enter" && plain) event.shiftKey ? on.previous() : on.accept();
     else if (event.key === "Tab" && plain) {
       if (!on.uncertain(event.shiftKey ? -1 : 1)) return;
     } else if (event.key === "Escape") on.leave();
@@ -159,6 +159,8 @@ export function editor(page, alphabet, on) {
       drawAlternatives();
       loadAlternatives(line);
     },
+    /** What is typed, as it is saved. */
+    tidy: () => (input.value = input.value.normalize("NFC").replace(/\t/g, " ").trim()), // tabs come from the clipboard
     forget: (id) => state.alternatives.delete(id),
     focus: () => input.focus(),
   };

@@ -18,9 +18,19 @@ export function onJobs(listener) {
 export const isActive = (job) => job.state === "waiting" || job.state === "running";
 
 /** Ask now rather than at the next turn. */
-export function askNow() {
+function askNow() {
   clearTimeout(timer);
   return watchJobs();
+}
+
+/** Do something that changes the jobs, and ask for them then. */
+export async function act(action) {
+  try {
+    await action();
+    await askNow();
+  } catch (error) {
+    toast(error.message, "error");
+  }
 }
 
 export async function watchJobs() {

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { ask, fill, h, percent, plural, toast } from "./dom.js";
-import { askNow, isActive, onJobs } from "./jobs.js";
+import { act, isActive, onJobs } from "./jobs.js";
 
 const ORDERS = {
   benefit: ["Where correcting helps most", (a, b) => b.expected_errors - a.expected_errors || b.left - a.left],
@@ -42,7 +42,7 @@ export function showProject(bar, main) {
   } }, Object.entries(ORDERS).map(([key, [label]]) => h("option", { value: key }, label)));
   order.value = view.order;
 
-  const read = h("button", { onclick: () => run({ kind: "read", pages: some() }) }, "Read");
+  const read = h("button", { onclick: () => act(() => api.start({ kind: "read", pages: some() })) }, "Read");
   const exporting = h("button", { onclick: () => exportPages(view) }, "Export");
   fill(bar, h("a", { class: "brand", href: "#/" }, h("img", { src: "/static/icon.svg", alt: "" }), "hwr"),
     h("span", { class: "grow" }),
@@ -53,15 +53,6 @@ export function showProject(bar, main) {
     counts, sending, progress, grid);
 
   const some = () => (view.chosen.size ? [...view.chosen] : null);
-
-  async function run(job) {
-    try {
-      await api.start(job);
-      await askNow();
-    } catch (error) {
-      toast(error.message, "error");
-    }
-  }
 
   let asked = 0;
   let shown = 0;
@@ -182,7 +173,7 @@ function jobRow(job) {
     ? `Reading ${total ? `page ${Math.min(done + 1, total)} of ${total}` : "…"}`
     : job.kind === "files" ? "Reading sent files"
     : `Training${epochs.length ? `, epoch ${epochs.length}` : stage ? `: ${stage}` : ""}`;
-  const stop = h("button", { class: "small", onclick: () => api.stop(job.id).then(askNow, (error) => toast(error.message, "error")) }, "Stop");
+  const stop = h("button", { class: "small", onclick: () => act(() => api.stop(job.id)) }, "Stop");
   const bar = total ? h("progress", { max: total, value: done, "aria-label": label }) : h("progress", { "aria-label": label });
   return h("div", { class: "job" }, h("span", {}, label), bar, stop);
 }

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { fill, h, percent, plural, svg, toast } from "./dom.js";
-import { askNow, isActive, onJobs } from "./jobs.js";
+import { act, isActive, onJobs } from "./jobs.js";
 
 export function showTraining(bar, main) {
   fill(bar, h("a", { class: "button", href: "#/" }, "← Pages"), h("h1", { class: "name" }, "Training"), h("span", { class: "grow" }));
@@ -35,14 +35,7 @@ export function showTraining(bar, main) {
     drawModels(about);
   }
 
-  async function begin() {
-    try {
-      await api.start({ kind: "train", minutes: minutes.value ? Number(minutes.value) : null });
-      await askNow();
-    } catch (error) {
-      toast(error.message, "error");
-    }
-  }
+  const begin = () => act(() => api.start({ kind: "train", minutes: minutes.value ? Number(minutes.value) : null }));
 
   function drawModels(about) {
     const rows = [...about.trained.map((model) => ({ ...model, label: model.name.replace("model-", "Model ") })),
@@ -58,24 +51,11 @@ export function showTraining(bar, main) {
       h("p", { class: "quiet" }, "Errors: character error rate on the lines held back, with 95 % intervals."));
   }
 
-  async function use(model) {
-    try {
-      await api.useModel(model.name);
-      toast(`${model.label} is in use; lines that are not checked are read again`);
-      await Promise.all([load(), askNow()]);
-    } catch (error) {
-      toast(error.message, "error");
-    }
-  }
-
-  const act = (action) => async () => {
-    try {
-      await action();
-      await askNow();
-    } catch (error) {
-      toast(error.message, "error");
-    }
-  };
+  const use = (model) => act(async () => {
+    await api.useModel(model.name);
+    toast(`${model.label} is in use; lines that are not checked are read again`);
+    load();
+  });
 
   function drawRuns(jobs) {
     fill(runs, jobs.filter((job) => job.kind === "train").slice(0, 3).map((job) => {
@@ -85,8 +65,8 @@ export function showTraining(bar, main) {
         ?? (model ? verdict(model) : now ? `Epoch ${epochs.length}: ${percent(now.cer, 1)} errors on validation lines` : message ?? "Starting …");
       return h("div", { class: "card run", "data-state": job.state },
         h("div", { class: "row" }, h("h2", {}, `Training ${job.id}`), h("span", { class: `pill ${job.state}` }, stage === "judging" ? stage : job.state), h("span", { class: "grow" }),
-          isActive(job) ? h("button", { class: "small", onclick: act(() => api.stop(job.id)) }, "Stop") : null,
-          job.state === "stopped" || job.state === "failed" ? h("button", { class: "small", onclick: act(() => api.resume(job.id)) }, "Resume") : null),
+          isActive(job) ? h("button", { class: "small", onclick: () => act(() => api.stop(job.id)) }, "Stop") : null,
+          job.state === "stopped" || job.state === "failed" ? h("button", { class: "small", onclick: () => act(() => api.resume(job.id)) }, "Resume") : null),
         h("p", { class: job.state === "failed" ? "error-text" : "" }, facts),
         job.progress.skipped?.length ? h("p", { class: "quiet" }, `${plural(job.progress.skipped.length, "line")} left out: ${job.progress.skipped[0]}`) : null,
         epochs.length > 1 ? curve(epochs.map((epoch) => epoch.cer)) : null,

@@ -1,0 +1,97 @@
+// The lines of a page as the toolbar changes them: added, reshaped, split, merged, moved, read again, deleted.
+
+import { h, toast } from "./dom.js";
+import { written } from "./corrections.js";
+import { box } from "./viewer.js";
+
+/** A button of a toolbar. */
+export const tool = (label, title, action, pressed) => h("button", { class: "small", type: "button", title, onclick: action,
+  "aria-pressed": pressed, "aria-label": /\w/.test(label) ? null : title }, label); // nobody can say an arrow
+
+/**
+ * @param view {current(): the line that is chosen or null, choose(id, focus), keep(): save what is typed, mode(name): of the photo}
+ */
+export function lineTools(corrections, edit, view) {
+  const drawTool = tool("Add", "Draw a new line on the photo", () => mode(drawTool, "draw"), "false");
+  const shapeTool = tool("Shape", "Drag the corners of the current line", () => mode(shapeTool, "shape"), "false");
+
+  /** Do something with the current line, if there is one. Its neighbours are those in the reading order. */
+  const act = (action) => () => {
+    const { lines } = corrections.page;
+    const line = view.current();
+    if (line) action(line, lines.indexOf(line), lines);
+  };
+
+  function mode(button, name) {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    for (const one of [drawTool, shapeTool]) one.setAttribute("aria-pressed", String(one === button && on));
+    view.mode(on ? name : "look");
+  }
+
+  function add([x0, y0, x1, y1]) {
+    mode(drawTool, "draw");
+    const polygon = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
+    const above = corrections.page.lines.filter((line) => line.polygon.length && box(line.polygon)[1] <= y0);
+    corrections.change({ add: { polygon, after: above.at(-1)?.id ?? null } }, async (page, added) => {
+      if (added.length) view.choose(added[0].id, true);
+      await corrections.read(added.map((line) => line.id));
+    });
+  }
+
+  const reshape = (line, polygon) => corrections.reshape(line, polygon, (before) => {
+    if (!written(before)) return corrections.read([line]);
+  });
+
+  function split(line) {
+    // The server counts code points of the text as it is saved.
+    const place = [...edit.input.value.slice(0, edit.input.selectionStart).normalize("NFC").trimStart()].length;
+    view.keep();
+    const count = [...line.text].length;
+    if (count && (place === 0 || place >= count)) return toast("Put the cursor where the line is to be split");
+    const [left, , right] = box(line.polygon);
+    const here = line.characters?.[place];
+    const turned = line.baseline.length > 1 && line.baseline[0][0] > line.baseline.at(-1)[0]; // upside down: begins at the right
+    // A line without a text is split in its middle.
+    const part = (right - left) * (count ? place / count : 0.5);
+    const x = here ? left + here[turned ? 2 : 1] : turned ? right - part : left + part;
+    corrections.change({ split: { line: line.id, x: Math.round(x), at: place } }, (page, added) => {
+      if (!written(line)) return corrections.read([line.id, ...added.map((one) => one.id)]);
+    });
+  }
+
+  function merge(line, at, lines) {
+    const next = lines[at + 1];
+    if (!next) return toast("There is no next line to merge with");
+    corrections.change({ merge: [line.id, next.id] }, () => {
+      if (!written(line) && !written(next)) return corrections.read([line.id]);
+    });
+  }
+
+  const move = (by) => (line, at, lines) => {
+    if (!lines[at + by]) return;
+    const after = by > 0 ? lines[at + 1].id : lines[at - 2]?.id ?? null;
+    corrections.change({ move: { line: line.id, after } });
+  };
+
+  function remove(line, at, lines) {
+    const next = lines[at + 1] ?? lines[at - 1];
+    corrections.change({ delete: [line.id] }, () => {
+      if (next) view.choose(next.id);
+      toast("Line deleted; Undo brings it back");
+    });
+  }
+
+  function reread(line) {
+    if (line.state === "checked") return toast("Checked lines stay as they are");
+    corrections.reread(line);
+  }
+
+  return {
+    add, reshape,
+    buttons: [drawTool, shapeTool,
+      tool("Split", "Split the current line at the cursor", act(split)), tool("Merge", "Merge the current line with the next", act(merge)),
+      tool("↑", "Move the current line up in the reading order", act(move(-1))),
+      tool("↓", "Move the current line down in the reading order", act(move(1))),
+      tool("Reread", "Read the current line again", act(reread)), tool("Delete", "Delete the current line", act(remove))],
+  };
+}
