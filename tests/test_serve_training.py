@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -292,20 +293,26 @@ def test_a_training_that_fails_says_why(bench: Workbench) -> None:
     assert bench.models.current == BASE
 
 
-def test_a_training_that_ends_after_it_added_its_model_adds_no_second_one(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last", ["add", "rmtree"])
+def test_a_training_that_is_killed_when_its_model_is_there_only_finishes(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     accept(bench)
-    add = bench.models.add
+    owner: Any = {"add": bench.models, "rmtree": shutil}[last]
+    real = getattr(owner, last)
 
-    def cut_off(*model: Any) -> None:
-        add(*model)
-        raise Error("killed")
+    def cut_off(*arguments: Any, **more: Any) -> None:
+        real(*arguments, **more)
+        if bench.models.trained():
+            raise Error("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.models, "add", cut_off)
+        patched.setattr(owner, last, cut_off)
         job = ended(bench, bench.start_training(None).id)
     assert job.error == "killed"
+    monkeypatch.setattr(train.lines, "divide", None)  # of a training that begins anew
     job = ended(bench, bench.jobs.resume(job.id).id)
     assert job.state == "done", job.error
     assert [model.name for model in bench.models.trained()] == [job.progress["model"]["name"]]
+    assert bench.jobs.get(job.id).progress.get("reading") or not job.progress["model"]["accepted"]
+    assert not (bench.project.hidden / f"runs/job-{job.id}").exists()

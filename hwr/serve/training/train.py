@@ -1,5 +1,6 @@
 """Train on a project's corrected lines, and judge the result on those that were held back."""
 
+import contextlib
 import csv
 import filecmp
 import itertools
@@ -54,6 +55,9 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
         Error: It failed.
     """
     run = project.hidden / "runs" / f"job-{work.job.id}"
+    if work.job.progress.get("stage") == "done":  # the server was killed after that
+        shutil.rmtree(run, ignore_errors=True)
+        return work.job.progress
     data = run / "lines"
     # A new job has made no progress. What lies in its place is of a job in a database that is lost.
     if not work.job.progress or not data.is_dir():
@@ -77,8 +81,11 @@ def train(project: Project, models: Models, reader: Reader, work: Work) -> dict[
     epochs = _history(run / "run")
     if model.accepted:
         use(models, reader, model.name)
+    result = {"stage": "done", **counts, "epochs": epochs, "model": model.__dict__}
+    with contextlib.suppress(Stopped):  # there is nothing left to stop
+        work.progress(result)  # before its files are removed: without these, a job that is resumed begins anew
     shutil.rmtree(run, ignore_errors=True)
-    return {"stage": "done", **counts, "epochs": epochs, "model": model.__dict__}
+    return result
 
 
 def use(models: Models, reader: Reader, name: str) -> None:
