@@ -467,6 +467,29 @@ def test_lines_that_are_upside_down_are_split_and_merged_in_their_direction(proj
     assert merged == ((10, 9), (90, 9), (100, 9), (300, 9))
 
 
+@pytest.mark.parametrize(
+    ("baseline", "first", "second"),
+    [
+        (((30, 120), (30, 20)), (10, 80, 40, 120), (10, 20, 40, 80)),  # upwards
+        (((20, 20), (20, 120)), (10, 20, 40, 60), (10, 60, 40, 120)),  # downwards
+        ((), (10, 20, 40, 60), (10, 60, 40, 120)),
+        (((10, 110), (40, 110)), (10, 20, 22, 120), (22, 20, 40, 120)),  # across, however high it is
+    ],
+)
+def test_a_line_is_split_across_its_direction(project: Project, baseline: Any, first: Any, second: Any) -> None:
+    page = only(project)
+    box = ((10, 20), (40, 20), (40, 120), (10, 120))
+    page = edits.add(project, page.id, box, baseline, "l2", page.revision)
+    page = correct(project, page, "hwr_line_1", "ab cd")
+    page = edits.split(project, page.id, "hwr_line_1", None, 2, page.revision)
+    parts = [page.line(f"hwr_line_{number}") for number in (1, 2)]
+    assert [(part.text, outlines.box(part.polygon)) for part in parts] == [("ab", first), ("cd", second)]
+    if baseline:
+        ends = [point for part in parts for point in (part.baseline[0], part.baseline[-1])]
+        assert (ends[0], ends[3]) == baseline
+        assert ends[1] == ends[2]
+
+
 def test_an_image_that_was_replaced_is_seen(project: Project) -> None:
     before = only(project)
     photo(project.root / "a.png", (800, 400))

@@ -80,12 +80,13 @@ _CORRECTION = {
         _object(restore=_object(text=_STRING, state=_STRING, confidence=_NUMBER_OR_NULL)),
     ]
 }
+_COLUMN = {"type": "number", "description": "Without it, the line is split where the character is."}
 _EDIT = {
     "oneOf": [
         _object(add=_object(polygon=_POINTS, baseline=_POINTS, after={"type": ["string", "null"]})),
         _object(delete=_STRINGS),
         _object(move=_object(line=_STRING, after={"type": ["string", "null"]})),
-        _object(split=_object(line=_STRING, x={"type": "number"}, at={"type": "integer"})),
+        _object(split=_object(line=_STRING, at={"type": "integer"}, x=_COLUMN)),
         _object(merge=_STRINGS),
         _object(check_all={"const": True}),
         _object(read=_STRINGS),

@@ -141,10 +141,11 @@ async def edit(request: Request) -> Response:
         case {"move": {"line": str(line), **more}}:
             only(more, "after")
             call = lambda: edits.move(project, id, line, line_or_none(more), revision)  # noqa: E731
-        case {"split": {"line": str(line), "x": x, "at": at}}:
-            only(asked["split"], "line", "x", "at")
-            x, at = number_of(x, "x"), number_of(at, "at", whole=True)
-            call = lambda: edits.split(project, id, line, x, at, revision)  # noqa: E731
+        case {"split": {"line": str(line), "at": at, **more}}:
+            only(more, "x")
+            x, at = number_of(more["x"], "x") if "x" in more else None, number_of(at, "at", whole=True)
+            kept = bench.store.characters(id).get(line)
+            call = lambda: edits.split(project, id, line, x, at, revision, kept)  # noqa: E731
         case {"merge": list(lines)}:
             call = lambda: edits.merge(project, id, names_of(lines), revision)  # noqa: E731
         case {"check_all": True}:

@@ -13,6 +13,7 @@ from hwr.images.load import Polygon
 from hwr.recognizer import Reading
 from hwr.serve.project import held_back, outlines
 from hwr.serve.project.coordinates import Frame
+from hwr.serve.project.database import Characters
 from hwr.serve.project.folder import Draft, Project
 from hwr.serve.project.page_state import Conflict, LineState, PageState
 
@@ -184,33 +185,61 @@ def move(project: Project, page: str, line: str, after: str | None, rev: str) ->
     return project.edit(page, lambda draft: page_edit.move(draft.root, line, after), rev)
 
 
-def split(project: Project, page: str, line: str, x: float, at: int, rev: str) -> PageState:
-    """Split a line at a column of the image, and its text at a character.
+def split(
+    project: Project,
+    page: str,
+    line: str,
+    x: float | None,
+    at: int,
+    rev: str,
+    kept: tuple[str, Characters] | None = None,
+) -> PageState:
+    """Split a line across the direction in which it runs, and its text at a character.
 
     Args:
-        x: In pixels of the upright image.
-        at: Characters of the text that stay with the first part: the left one, unless the line is upside down.
+        x: The column of the upright image, in pixels; None: where the character is, or, without a text, in the middle.
+        at: Characters of the text that stay with the first part: that in which the line begins.
+        kept: The line's characters as last read, with the text that they make up.
     """
 
     def change(draft: Draft) -> None:
         old = draft.before.line(line)
         if not 0 <= at <= len(old.text):
             raise Error(f"line {line} has {len(old.text)} characters; its text can't be split at {at}")
-        left, right = outlines.split(old.polygon, x) if old.polygon else ((), ())
-        if len(left) < 3 or len(right) < 3:
-            raise Error(f"the column {x:g} does not lie inside line {line}")
-        below = outlines.split_baseline(old.baseline, x)
-        if _upside_down(old):  # its text begins at the right
-            left, right, below = right, left, below[::-1]
+        if not old.polygon:
+            raise Error(f"line {line} has no outline; draw it first")
+        angle = direction.angle(old.baseline, old.polygon)
+        vertical = x is None and outlines.is_vertical(old.polygon, old.baseline, angle)
+        backwards = angle < 0 if vertical else abs(angle) > 90
+        characters = kept[1] if kept and kept[0] == old.text and old.state == "read" and not vertical else []
+        place = x if x is not None else _place(old, at, vertical, backwards, characters)
+        shapes = outlines.split(old.polygon, place, vertical)
+        below = outlines.split_baseline(old.baseline, place, vertical)
+        if min(map(len, shapes)) < 3:
+            raise Error(f"the {'row' if vertical else 'column'} {place:g} does not lie inside line {line}")
+        if backwards:  # its text begins at the right, or at the bottom
+            shapes, below = shapes[::-1], below[::-1]
         texts = old.text[:at].strip(), old.text[at:].strip()
         to_page, checked = draft.frame.to_page, old.state == "checked"
-        page_edit.set_shape(draft.root, line, to_page(left), to_page(below[0]))
-        second = page_edit.add(draft.root, to_page(right), to_page(below[1]), line)
+        page_edit.set_shape(draft.root, line, to_page(shapes[0]), to_page(below[0]))
+        second = page_edit.add(draft.root, to_page(shapes[1]), to_page(below[1]), line)
         for id, text in ((line, texts[0]), (second, texts[1])):
             page_edit.set_text(draft.root, id, text, old.confidence, checked and bool(text))
         held_back.update(project.hidden, lambda known: held_back.split(known, page, line, second))
 
     return project.edit(page, change, rev)
+
+
+def _place(line: LineState, at: int, vertical: bool, backwards: bool, characters: Characters) -> float:
+    """The column, or row if the line is vertical, at which a character of a line begins."""
+    left, top, right, bottom = outlines.box(line.polygon)
+    if at < len(characters):
+        _, first, last, _ = characters[at]
+        return round(max(0, left) + (last if backwards else first))
+    begin, end = (top, bottom) if vertical else (left, right)
+    if backwards:
+        begin, end = end, begin
+    return round(begin + (end - begin) * (at / len(line.text) if line.text else 0.5))
 
 
 def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:

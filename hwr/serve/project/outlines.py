@@ -1,4 +1,4 @@
-"""Outlines and baselines of lines: split at a column, and merged."""
+"""Outlines and baselines of lines: split at a column or row, and merged."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,22 @@ from hwr.images.load import Polygon
 Point = tuple[float, float]
 
 
-def split(polygon: Polygon, x: float) -> tuple[Polygon, Polygon]:
-    """The parts of an outline to the left and to the right of a column (Sutherland and Hodgman 1974)."""
-    return _clipped(polygon, x, keep_left=True), _clipped(polygon, x, keep_left=False)
+def is_vertical(polygon: Polygon, baseline: Polygon, angle: float) -> bool:
+    """Whether a line of this `direction.angle` runs up or down. Without a baseline, a tall outline does."""
+    left, top, right, bottom = box(polygon)
+    return 45 < abs(angle) < 135 or (len(baseline) < 2 and bottom - top > right - left)
+
+
+def split(polygon: Polygon, place: float, row: bool = False) -> tuple[Polygon, Polygon]:
+    """The parts of an outline left and right of a column, or above and below a row (Sutherland and Hodgman 1974)."""
+    if row:
+        above, below = split(_transposed(polygon), place)
+        return _transposed(above), _transposed(below)
+    return _clipped(polygon, place, keep_left=True), _clipped(polygon, place, keep_left=False)
+
+
+def _transposed(points: Polygon) -> Polygon:
+    return tuple((y, x) for x, y in points)
 
 
 def _clipped(polygon: Polygon, limit: float, keep_left: bool) -> Polygon:
@@ -24,8 +37,11 @@ def _clipped(polygon: Polygon, limit: float, keep_left: bool) -> Polygon:
     return _rounded(out)
 
 
-def split_baseline(baseline: Polygon, x: float) -> tuple[Polygon, Polygon]:
-    """The parts of a baseline to the left and to the right of a column; () for a part of fewer than two points."""
+def split_baseline(baseline: Polygon, x: float, row: bool = False) -> tuple[Polygon, Polygon]:
+    """The parts of a baseline as `split` has those of an outline; () for a part of fewer than two points."""
+    if row:
+        above, below = split_baseline(_transposed(baseline), x)
+        return _transposed(above), _transposed(below)
     if _backwards(baseline):
         before, after = split_baseline(baseline[::-1], x)
         return before[::-1], after[::-1]

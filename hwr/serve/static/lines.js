@@ -48,13 +48,7 @@ export function lineTools(corrections, edit, view) {
     view.keep();
     const count = [...line.text].length;
     if (count && (place === 0 || place >= count)) return toast("Put the cursor where the line is to be split");
-    const [left, , right] = box(line.polygon);
-    const here = line.characters?.[place];
-    const turned = line.baseline.length > 1 && line.baseline[0][0] > line.baseline.at(-1)[0]; // upside down: begins at the right
-    // A line without a text is split in its middle.
-    const part = (right - left) * (count ? place / count : 0.5);
-    const x = here ? left + here[turned ? 2 : 1] : turned ? right - part : left + part;
-    corrections.change({ split: { line: line.id, x: Math.round(x), at: place } }, (page, added) => {
+    corrections.change({ split: { line: line.id, at: place } }, (page, added) => {
       if (!written(line)) return corrections.read([line.id, ...added.map((one) => one.id)]);
     });
   }
