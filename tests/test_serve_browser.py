@@ -507,6 +507,40 @@ def test_a_line_that_is_upside_down_is_split_from_its_right_end(user: User, othe
     assert max(second) == pytest.approx(min(first), abs=2)
 
 
+@pytest.mark.parametrize("size", [(720, 380), (683, 320), (640, 256)])
+def test_a_low_window_shows_the_photo(user: User, other: Other, size: tuple[int, int]) -> None:
+    """As does a large zoom: 200 % of 1440 x 760 pixels, for example."""
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    user.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        user.browser.refresh()
+        user.wait(lambda: user.entries, "the lines")
+        user.find(".photo")[0].click()
+        high = user.find(".photo")[0].rect["height"]
+        assert 0.5 * height < high < 0.8 * height  # the rest is for scrolling
+        hidden = """const { left, bottom } = document.querySelector(".photo").getBoundingClientRect();
+          scrollBy(0, bottom - innerHeight);
+          return Boolean(document.elementFromPoint(left + 9, innerHeight - 9)?.closest(".editor"))"""
+        assert not user.browser.execute_script(hidden)
+        user.find(".entry")[3].click()
+        seen = """const { top, bottom } = document.querySelector("#text").getBoundingClientRect();
+          return top >= 0 && bottom <= innerHeight"""
+        user.wait(lambda: user.browser.execute_script(seen), "the field", 5)
+        assert not user.wide()
+    finally:
+        user.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_phone_keeps_the_photo_in_sight(user: User, other: Other) -> None:
+    user.browser.set_window_size(500, 760)
+    user.browser.refresh()
+    user.wait(lambda: user.entries, "the lines")
+    for number in (3, 0, 3):
+        user.choose(number)
+        assert user.browser.execute_script("return scrollY") == 0
+
+
 def test_reading_again_can_be_undone(user: User, other: Other) -> None:
     user.choose(1)
     user.type("typed")

@@ -20,6 +20,7 @@ export function showPage(bar, main, [first, model]) {
   });
   const photo = h("div", { class: "photo", tabindex: "0", role: "group", "aria-label": "Photo of the page. Arrow keys move it, plus and minus zoom." });
   const list = h("ol", { class: "lines" });
+  const side = h("nav", { class: "side", "aria-label": "Lines" }, list);
   const pill = h("span", { class: "pill" });
   const edit = editor(first, model.alphabet, {
     accept, uncertain, previous: () => step(-1), next: () => step(1), undo: corrections.undo, leave: () => photo.focus(),
@@ -36,7 +37,7 @@ export function showPage(bar, main, [first, model]) {
     h("button", { onclick: showVersions }, "Versions"));
   const toolbar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "Lines" }, tools.buttons, h("span", { class: "grow" }),
     tool("−", "Zoom out", () => seen.zoom(0.8)), tool("Fit", "Show the whole page", () => seen.fit()), tool("+", "Zoom in", () => seen.zoom(1.25)));
-  fill(main, h("div", { class: "desk" }, h("div", { class: "left" }, toolbar, photo), h("nav", { class: "side", "aria-label": "Lines" }, list), edit.element));
+  fill(main, h("div", { class: "desk" }, h("div", { class: "left" }, toolbar, photo), side, edit.element));
 
   const at = () => corrections.page.lines.findIndex((line) => line.id === chosen);
 
@@ -68,13 +69,20 @@ export function showPage(bar, main, [first, model]) {
     if (line !== chosen) keep();
     chosen = line;
     draw();
-    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+    reveal(list.querySelector("[aria-current]"));
     if (current()) seen.show(current());
     if (focus) {
       edit.focus();
       edit.input.setSelectionRange(0, 0);
       edit.input.scrollLeft = 0;
     }
+  }
+
+  /** Show an entry of the list. Below the photo, the list does not scroll, and the window is to stay. */
+  function reveal(entry) {
+    if (!entry) return;
+    const [own, frame] = [entry, side].map((one) => one.getBoundingClientRect());
+    side.scrollTop += Math.min(0, own.top - frame.top) + Math.max(0, own.bottom - frame.bottom);
   }
 
   function step(by) {
