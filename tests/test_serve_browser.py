@@ -507,6 +507,61 @@ def test_a_line_that_is_upside_down_is_split_from_its_right_end(user: User, othe
     assert max(second) == pytest.approx(min(first), abs=2)
 
 
+def test_lines_are_added_and_reshaped_with_the_keyboard(user: User, other: Other) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(user.browser).send_keys(*keys).perform()
+
+    def press_button(label: str) -> None:
+        find = "[...document.querySelectorAll('.toolbar button')].find((b) => b.textContent === arguments[0]).focus()"
+        user.browser.execute_script(find, label)
+        press(Keys.ENTER)
+
+    def polygon() -> Any:
+        return other.page["lines"][1]["polygon"]
+
+    user.choose(0)
+    first = other.page["lines"][0]["polygon"]
+    press_button("Add")
+    user.see("Enter adds one below", 5)
+    press(Keys.ENTER)
+    user.wait(lambda: len(user.entries) == len(TEXTS) + 1 and user.line == 1, "the new line")
+    height = first[2][1] - first[0][1]
+    added = [[x, y + height] for x, y in first]
+    assert polygon() == added
+    user.wait(lambda: other.lines[1][1] == "read", "it to be read")
+    user.saved()
+
+    # Several keys are one change, whatever the server answers meanwhile.
+    press_button("Shape")
+    user.see("Arrow keys move it", 5)
+    before = user.browser.execute_script("return document.querySelector('polygon.current').getAttribute('points')")
+    press(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_RIGHT)
+    shown = user.browser.execute_script("return document.querySelector('polygon.current').getAttribute('points')")
+    assert shown != before
+    user.wait(lambda: polygon() != added, "the line to be moved")
+    user.saved()
+    moved = polygon()
+    right, up = (now - then for now, then in zip(moved[0], added[0], strict=True))
+    assert right > 0
+    assert up == -3 * right
+    assert moved == [[x + right, y + up] for x, y in added]
+    assert shown == " ".join(f"{x},{y}" for x, y in moved)
+    ActionChains(user.browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_DOWN, Keys.ARROW_LEFT).key_up(
+        Keys.SHIFT
+    ).perform()
+    press_button("Shape")  # need not wait
+    user.click("Undo")
+    user.saved()
+    assert polygon() == moved
+    user.click("Undo")
+    user.wait(lambda: polygon() == added, "the line to be where it was")
+    user.saved()
+    assert not user.console()
+
+
 @pytest.mark.parametrize("size", [(720, 380), (683, 320), (640, 256)])
 def test_a_low_window_shows_the_photo(user: User, other: Other, size: tuple[int, int]) -> None:
     """As does a large zoom: 200 % of 1440 x 760 pixels, for example."""

@@ -12,8 +12,8 @@ export const tool = (label, title, action, pressed) => h("button", { class: "sma
  * @param view {current(): the line that is chosen or null, choose(id, focus), keep(): save what is typed, mode(name): of the photo}
  */
 export function lineTools(corrections, edit, view) {
-  const drawTool = tool("Add", "Draw a new line on the photo", () => mode(drawTool, "draw"), "false");
-  const shapeTool = tool("Shape", "Drag the corners of the current line", () => mode(shapeTool, "shape"), "false");
+  const drawTool = tool("Add", "Draw a new line on the photo. Enter adds one below the current line", () => mode(drawTool, "draw"), "false");
+  const shapeTool = tool("Shape", "Drag the corners of the current line. Arrow keys move it; with Shift, they move its right and bottom edges", () => mode(shapeTool, "shape"), "false");
 
   /** Do something with the current line, if there is one. Its neighbours are those in the reading order. */
   const act = (action) => () => {
@@ -26,19 +26,33 @@ export function lineTools(corrections, edit, view) {
     const on = button.getAttribute("aria-pressed") !== "true";
     for (const one of [drawTool, shapeTool]) one.setAttribute("aria-pressed", String(one === button && on));
     view.mode(on ? name : "look");
+    if (on) toast(button.title);
   }
 
-  function add([x0, y0, x1, y1]) {
+  function add(polygon, after = lastAbove(box(polygon)[1])) {
     mode(drawTool, "draw");
-    const polygon = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
-    const above = corrections.page.lines.filter((line) => line.polygon.length && box(line.polygon)[1] <= y0);
-    corrections.change({ add: { polygon, after: above.at(-1)?.id ?? null } }, async (page, added) => {
+    corrections.change({ add: { polygon, after } }, async (page, added) => {
       if (added.length) view.choose(added[0].id, true);
       await corrections.read(added.map((line) => line.id));
     });
   }
 
-  const reshape = (line, polygon) => corrections.reshape(line, polygon, (before) => {
+  const lastAbove = (y) => corrections.page.lines.filter((line) => line.polygon.length && box(line.polygon)[1] <= y).at(-1)?.id ?? null;
+
+  /** Add a line as large as the current one below it; to a page without lines, one that can be reshaped. */
+  function addBelow() {
+    const { width, height } = corrections.page;
+    const line = view.current();
+    if (!line?.polygon.length) {
+      const [left, top, right, bottom] = [width / 10, height / 10, width * 0.9, height * 0.15].map(Math.round);
+      return add([[left, top], [right, top], [right, bottom], [left, bottom]]);
+    }
+    const [, top, , bottom] = box(line.polygon);
+    const by = Math.min(bottom - top, height - 1 - bottom);
+    add(line.polygon.map(([x, y]) => [x, y + by]), line.id);
+  }
+
+  const reshape = (line, polygon, baseline) => corrections.reshape(line, polygon, baseline, (before) => {
     if (!written(before)) return corrections.read([line]);
   });
 
@@ -81,7 +95,7 @@ export function lineTools(corrections, edit, view) {
   }
 
   return {
-    add, reshape,
+    add, addBelow, reshape,
     buttons: [drawTool, shapeTool,
       tool("Split", "Split the current line at the cursor", act(split)), tool("Merge", "Merge the current line with the next", act(merge)),
       tool("↑", "Move the current line up in the reading order", act(move(-1))),

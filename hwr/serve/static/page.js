@@ -26,9 +26,10 @@ export function showPage(bar, main, [first, model]) {
     accept, uncertain, previous: () => step(-1), next: () => step(1), undo: corrections.undo, leave: () => photo.focus(),
   });
   const seen = viewer(photo, first, api.picture(id, window.innerWidth * devicePixelRatio > 1700 ? 3200 : 1600), {
-    choose: (line) => choose(line, true), drawn: (box) => tools.add(box), reshaped: (line, polygon) => tools.reshape(line, polygon),
+    choose: (line) => choose(line, true), drawn: (polygon) => tools.add(polygon), below: () => tools.addBelow(),
+    reshaped: (...shape) => tools.reshape(...shape),
   });
-  const tools = lineTools(corrections, edit, { current, choose, keep, mode: seen.mode });
+  const tools = lineTools(corrections, edit, { current, choose, keep, mode });
 
   fill(bar, h("a", { class: "button", href: "#/" }, "← Pages"), h("h1", { class: "name", title: first.name }, first.name), pill,
     h("span", { class: "grow" }), corrections.status,
@@ -111,8 +112,15 @@ export function showPage(bar, main, [first, model]) {
     }
   }
 
-  /** Save what is typed, without accepting it. */
+  /** The photo looks, draws or shapes; the keys for that are its own. */
+  function mode(name) {
+    seen.mode(name);
+    if (name !== "look") photo.focus();
+  }
+
+  /** Save what is typed, without accepting it, and what the keyboard has reshaped. */
   function keep() {
+    seen.keep();
     if (edit.dirty()) corrections.save(current(), edit.tidy());
   }
 

@@ -3,11 +3,12 @@
 import { fill, svg } from "./dom.js";
 
 const MOST_ZOOM = 12;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
  * @param element where the photo goes
  * @param page the page as the API gives it
- * @param on {choose(id), drawn(box), reshaped(id, polygon)}
+ * @param on {choose(id), drawn(polygon), below(): add a line below the current one, reshaped(id, polygon, baseline)}
  */
 export function viewer(element, page, source, on) {
   const image = new Image();
@@ -67,6 +68,43 @@ export function viewer(element, page, source, on) {
     if (at(left, view.x) < room) view.x += room - at(left, view.x);
     if (at(top, view.y) < room || at(bottom, view.y) > hgt - room) view.y = hgt / 2 - ((top + bottom) / 2) * view.scale;
     apply(true);
+  }
+
+  /** Move the current line by a step of the keyboard, or only its right and bottom edges. */
+  function nudge([dx, dy], resize) {
+    const line = state.lines.find((one) => one.id === state.current);
+    if (!line?.polygon.length) return;
+    const step = Math.max(1, Math.round(4 / view.scale));
+    const [x0, y0, x1, y1] = box(line.polygon);
+    const moved = (value, by, begin, end) => Math.round(value + by * step * (resize ? (value - begin) / Math.max(1, end - begin) : 1));
+    const all = (points) => points.map(([x, y]) => [moved(x, dx, x0, x1), moved(y, dy, y0, y1)]);
+    const shape = { id: line.id, polygon: all(line.polygon), baseline: all(line.baseline) };
+    const [left, top, right, bottom] = box(shape.polygon);
+    if (left < 0 || top < 0 || right > page.width || bottom > page.height || right - left < 4 || bottom - top < 4) return;
+    state.shape = shape;
+    Object.assign(line, shape);
+    draw();
+    show(line);
+    clearTimeout(state.timer);
+    state.timer = setTimeout(keep, 600); // one change, not one for each key
+  }
+
+  /** Send the outline that the keyboard has changed. Until the answer is there, it is shown whatever comes from the server. */
+  async function keep() {
+    clearTimeout(state.timer);
+    const { shape } = state;
+    if (!shape || shape.sent) return;
+    shape.sent = true;
+    await on.reshaped(shape.id, shape.polygon, shape.baseline);
+    if (state.shape !== shape) return;
+    state.shape = null;
+    update(state.given, state.current);
+  }
+
+  function update(lines, current) {
+    const shown = lines.map((line) => ({ ...line, ...(line.id === state.shape?.id ? state.shape : {}) }));
+    Object.assign(state, { given: lines, lines: shown, current });
+    draw();
   }
 
   function draw() {
@@ -136,7 +174,10 @@ export function viewer(element, page, source, on) {
       const [x0, y0, x1, y1] = state.box;
       state.box = null;
       drawExtra();
-      if (Math.abs(x1 - x0) > 5 && Math.abs(y1 - y0) > 5) on.drawn([Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)].map(Math.round));
+      if (Math.abs(x1 - x0) > 5 && Math.abs(y1 - y0) > 5) {
+        const [left, top, right, bottom] = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)].map(Math.round);
+        on.drawn([[left, top], [right, top], [right, bottom], [left, bottom]]);
+      }
     } else if (begin.handle !== undefined) {
       if (begin.moved) on.reshaped(state.current, state.lines.find((one) => one.id === state.current).polygon);
     } else if (!begin.moved && begin.target.dataset?.line) on.choose(begin.target.dataset.line);
@@ -151,13 +192,14 @@ export function viewer(element, page, source, on) {
   };
   element.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own: its zoom, its history
-    const step = 60;
-    const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    if (moves[event.key]) {
-      view.x += moves[event.key][0];
-      view.y += moves[event.key][1];
+    const arrow = ARROWS[event.key];
+    if (arrow && state.mode === "shape") nudge(arrow, event.shiftKey);
+    else if (arrow) {
+      view.x -= 60 * arrow[0];
+      view.y -= 60 * arrow[1];
       apply();
-    } else if (event.key === "+" || event.key === "=") zoom(1.25);
+    } else if (event.key === "Enter" && state.mode === "draw") on.below();
+    else if (event.key === "+" || event.key === "=") zoom(1.25);
     else if (event.key === "-") zoom(0.8);
     else if (event.key === "0") fit();
     else return;
@@ -175,11 +217,7 @@ export function viewer(element, page, source, on) {
   draw();
 
   return {
-    fit, zoom, show, end: () => resized.disconnect(),
-    update(lines, current) {
-      Object.assign(state, { lines: lines.map((line) => ({ ...line })), current });
-      draw();
-    },
+    fit, zoom, show, keep, update, end: () => resized.disconnect(),
     mode(name) {
       state.mode = name;
       element.dataset.mode = name;
