@@ -490,6 +490,32 @@ def test_a_line_is_split_across_its_direction(project: Project, baseline: Any, f
         assert ends[1] == ends[2]
 
 
+@pytest.mark.parametrize(
+    ("baseline", "start"),
+    [
+        (((30, 30), (190, 30)), (20, 0, 60, 40)),
+        (((190, 10), (30, 10)), (160, 0, 200, 40)),  # upside down
+        (((38, 190), (38, 20)), (0, 160, 40, 200)),  # upwards
+        (((2, 20), (2, 190)), (0, 20, 40, 60)),  # downwards
+    ],
+)
+def test_the_picture_of_a_line_runs_from_left_to_right(tmp_path: Path, baseline: Any, start: Any) -> None:
+    """The beginning of the line is black."""
+    sheet = np.full((240, 240), 255, np.uint8)
+    left, top, right, bottom = start
+    sheet[top:bottom, left:right] = 0
+    Image.fromarray(sheet).save(tmp_path / "a.png")
+    project = Project(tmp_path)
+    across = baseline[0][1] == baseline[1][1]
+    box = ((20, 0), (200, 0), (200, 40), (20, 40)) if across else ((0, 20), (40, 20), (40, 200), (0, 200))
+    page = edits.add(project, only(project).id, box, baseline, None, "new")
+    with Image.open(io.BytesIO(pictures.line_picture(page, page.lines[0])[0])) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape[0] < 60 < 180 < pixels.shape[1]
+    assert pixels[:, 12:45].mean() < 80
+    assert pixels[:, -45:].mean() > 200
+
+
 def test_an_image_that_was_replaced_is_seen(project: Project) -> None:
     before = only(project)
     photo(project.root / "a.png", (800, 400))

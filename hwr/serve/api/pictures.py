@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hwr import Error
-from hwr.images import load
+from hwr.images import direction, load
 from hwr.serve.project import outlines
 from hwr.serve.project.coordinates import image_size
 from hwr.serve.project.page_state import LineState, PageState
@@ -65,6 +65,8 @@ def _small(path: Path, width: int) -> np.ndarray:
 def line_picture(page: PageState, line: LineState) -> tuple[bytes, tuple[int, int, int, int]]:
     """The part of a page around a line as JPEG, and its left, top, right and bottom in pixels of the page.
 
+    If the line is vertical or upside down, its picture is turned so that it runs from left to right.
+
     Raises:
         Error: The image can't be decoded, or the line has no outline or lies outside.
     """
@@ -72,12 +74,13 @@ def line_picture(page: PageState, line: LineState) -> tuple[bytes, tuple[int, in
     if not line.polygon:
         raise Error(f"{page.name}: {line.id}: {line.fault or 'has no outline'}")
     left, top, right, bottom = outlines.box(line.polygon)
-    margin = max(6, (bottom - top) // 4)
+    margin = max(6, min(right - left, bottom - top) // 4)
     left, top = max(0, left - margin), max(0, top - margin)
     right, bottom = min(pixels.shape[1], right + margin), min(pixels.shape[0], bottom + margin)
     if right - left < 2 or bottom - top < 2:
         raise Error(f"line {line.id} lies outside of the page")
-    cut = pixels[top:bottom, left:right]
+    quarters = round(direction.angle(line.baseline, line.polygon) / 90)
+    cut = np.ascontiguousarray(np.rot90(pixels[top:bottom, left:right], quarters))
     factor = min(1.0, MOST_LINE[0] / cut.shape[1], MOST_LINE[1] / cut.shape[0])
     if factor < 1:
         cut = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
