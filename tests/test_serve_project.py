@@ -488,6 +488,14 @@ def test_a_line_is_split_across_its_direction(project: Project, baseline: Any, f
         ends = [point for part in parts for point in (part.baseline[0], part.baseline[-1])]
         assert (ends[0], ends[3]) == baseline
         assert ends[1] == ends[2]
+        if baseline[0][0] == baseline[1][0]:  # vertical: merged, it is as it was
+            part = page.line("hwr_line_2")
+            aside = tuple((x - 3, y) for x, y in part.polygon)
+            page = edits.set_shape(project, page.id, part.id, aside, part.baseline, part.revision)
+            page = edits.merge(project, page.id, ["hwr_line_2", "hwr_line_1"], page.revision)
+            merged = page.line("hwr_line_1")
+            assert merged.text == "ab cd"
+            assert (merged.baseline[0], merged.baseline[-1]) == baseline
 
 
 @pytest.mark.parametrize(

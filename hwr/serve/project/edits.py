@@ -209,7 +209,7 @@ def split(
         if not old.polygon:
             raise Error(f"line {line} has no outline; draw it first")
         angle = direction.angle(old.baseline, old.polygon)
-        vertical = x is None and outlines.is_vertical(old.polygon, old.baseline, angle)
+        vertical = x is None and (_vertical(angle) or (len(old.baseline) < 2 and outlines.is_tall(old.polygon)))
         backwards = angle < 0 if vertical else abs(angle) > 90
         characters = kept[1] if kept and kept[0] == old.text and old.state == "read" and not vertical else []
         place = x if x is not None else _place(old, at, vertical, backwards, characters)
@@ -243,7 +243,7 @@ def _place(line: LineState, at: int, vertical: bool, backwards: bool, characters
 
 
 def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:
-    """Merge lines into the first of them, from left to right, or in the direction of their text if all are upside down."""
+    """Merge lines into the first of them, from left to right, or in the direction of their text if all have another."""
     if len(set(lines)) < 2:
         raise Error("merging needs at least two lines")
 
@@ -253,11 +253,13 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
             raise Error(f"the page has no line {sorted(set(lines) - {line.id for line in old})[0]!r}")
         if bare := [line.id for line in old if not line.polygon]:
             raise Error(f"line {bare[0]} has no outline; draw it first")
-        turned = all(map(_upside_down, old))
-        ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[0], reverse=turned)
+        angles = [direction.angle(line.baseline, line.polygon) for line in old]
+        vertical = all(map(_vertical, angles))
+        turned = all(angle < 0 if vertical else abs(angle) > 90 for angle in angles)
+        ordered = sorted(old, key=lambda line: outlines.box(line.polygon)[vertical], reverse=turned)
         first, to_page = old[0], draft.frame.to_page
         polygon = outlines.merged([x.polygon for x in old])
-        baseline = outlines.merged_baseline([x.baseline for x in ordered])
+        baseline = outlines.merged_baseline([x.baseline for x in ordered], vertical)
         page_edit.set_shape(draft.root, first.id, to_page(polygon), to_page(baseline))
         sure = [line.confidence for line in old if line.confidence is not None]
         text = " ".join(line.text for line in ordered if line.text)
@@ -270,8 +272,8 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
     return project.edit(page, change, rev)
 
 
-def _upside_down(line: LineState) -> bool:
-    return abs(direction.angle(line.baseline, line.polygon)) > 90
+def _vertical(angle: float) -> bool:
+    return 45 < abs(angle) < 135
 
 
 def _same(draft: Draft, line: str, revision: str) -> None:

@@ -7,10 +7,10 @@ from hwr.images.load import Polygon
 Point = tuple[float, float]
 
 
-def is_vertical(polygon: Polygon, baseline: Polygon, angle: float) -> bool:
-    """Whether a line of this `direction.angle` runs up or down. Without a baseline, a tall outline does."""
+def is_tall(polygon: Polygon) -> bool:
+    """Whether an outline is higher than wide."""
     left, top, right, bottom = box(polygon)
-    return 45 < abs(angle) < 135 or (len(baseline) < 2 and bottom - top > right - left)
+    return bottom - top > right - left
 
 
 def split(polygon: Polygon, place: float, row: bool = False) -> tuple[Polygon, Polygon]:
@@ -72,8 +72,13 @@ def merged(polygons: Sequence[Polygon]) -> Polygon:
     return tuple(half(points) + half(points[::-1]))
 
 
-def merged_baseline(baselines: Sequence[Polygon]) -> Polygon:
-    """Several baselines as one from left to right, or from right to left if all are so; () if one is missing."""
+def merged_baseline(baselines: Sequence[Polygon], vertical: bool = False) -> Polygon:
+    """Several baselines as one from left to right, or from right to left if all are so; () if one is missing.
+
+    Those of vertical lines from top to bottom, or from bottom to top.
+    """
+    if vertical:
+        return _transposed(merged_baseline([_transposed(one) for one in baselines]))
     if not all(baselines):
         return ()
     out: list[tuple[int, int]] = []
