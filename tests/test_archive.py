@@ -176,6 +176,54 @@ def test_results_in_the_folder_of_the_inputs_are_not_read(scans: Path, model: Pa
     assert len(files_in([scans]).files) == 9
 
 
+@pytest.mark.parametrize("kind", ["page", "alto", "pdf", "hocr", "html"])
+def test_results_beside_the_inputs_are_continued(scans: Path, model: Path, tmp_path: Path, kind: str) -> None:
+    pages = [Image.open(scans / name) for name in ("box1/1.png", "3.png")]
+    pages[0].save(scans / "box2/two.tif", save_all=True, append_images=pages[1:])
+    shutil.copy(scans / "3.png", tmp_path / "alone.png")
+    suffix = FORMATS[kind].suffix
+
+    def read(*more: object, scans: Path = scans) -> Any:
+        command = ["predict", scans, tmp_path / "alone.png", "--line", "--checkpoint", model, "--format", kind]
+        return hwr(*command, *more)
+
+    def found() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"*{suffix}")}
+
+    assert "hwr: 7 pages, 7 lines" in read().stderr
+    first = found()
+    assert len(first) == 7
+    again = read()
+    assert "hwr: 7 pages (7 of them before), 7 lines" in again.stderr
+    assert found() == first
+    # As after a kill: the missing result is written, and a corrected one is kept.
+    (scans / f"box2/two-0002{suffix}").unlink()
+    (scans / f"3{suffix}").write_text("corrected")
+    shutil.copy(scans / "3.png", scans / "4.png")
+    again = read()
+    assert "hwr: 8 pages (6 of them before), 8 lines" in again.stderr
+    assert {path.name for path in found() if path not in first} == {f"4{suffix}"}
+    assert (scans / f"3{suffix}").read_text() == "corrected"
+    # In a folder that was moved, too; what is not up to date is never replaced.
+    moved = scans.rename(tmp_path / "moved")
+    assert "hwr: 8 pages (8 of them before), 8 lines" in read(scans=moved).stderr
+    before = found()
+    refused = read("--min-confidence", 1, scans=moved)
+    assert (refused.exit_code, "was written by another model or with other options" in refused.stderr) == (2, True)
+    os.utime(moved / "3.png", ns=(1, 1))
+    refused = read(scans=moved)
+    assert (refused.exit_code, f"{moved / f'3{suffix}'} was written by" in refused.stderr) == (2, True)
+    assert found() == before
+
+
+def test_one_of_several_folders_takes_no_results(scans: Path, model: Path) -> None:
+    (scans / "box1/.hwr").write_text("in the way of the notes")
+    done = hwr("predict", scans, "--line", "--checkpoint", model, "--format", "hocr")
+    assert (done.exit_code, "2 of 4 pages could not be read, or only in part" in done.stderr) == (1, True)
+    assert done.stderr.count("box1/.hwr: could not be written") == 2
+    assert sorted(path.name for path in scans.rglob("*.hocr")) == ["1.hocr", "3.hocr"]
+
+
 def test_a_result_belongs_to_one_input(scans: Path, model: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     for name in ("scans/box1/1.png", "scans/box2/1.png"):  # of one size and time
@@ -418,7 +466,6 @@ def test_the_latest_row_of_a_page_counts_whichever_file_it_is_in(tmp_path: Path)
     for model in ("old", "new"):
         journal = Journal(out, model)
         journal.add(source, out / "a.txt", stamp(source), 1, 0.5, 0, [])
-        journal.close()
     old, new = sorted((out / ".hwr").iterdir(), key=lambda path: json.loads(path.read_text())["time"])
     for names in (("1.jsonl", "2.jsonl"), ("2.jsonl", "1.jsonl")):
         old, new = (path.rename(path.with_suffix(".moved")) for path in (old, new))

@@ -173,7 +173,10 @@ def test_pages_of_a_tiff_overwrite_nothing(lines: list[Path], model: Path, tmp_p
     (tmp_path / "a-0002.jpg").unlink()
     assert hwr("predict", tmp_path / "a.tif", *line, "--format", "page").exit_code == 0
     (tmp_path / "a-0002.xml").write_text("corrected by hand")
-    assert "a-0001.xml exists already" in hwr("predict", tmp_path / "a.tif", *line, "--format", "page").stderr
+    (tmp_path / "a-0001.xml").unlink()
+    done = hwr("predict", tmp_path / "a.tif", *line, "--format", "page")
+    assert "2 pages (1 of them before)" in done.stderr
+    assert (tmp_path / "a-0001.xml").is_file()
     assert (tmp_path / "a-0002.xml").read_text() == "corrected by hand"
 
 

@@ -323,8 +323,10 @@ def _output(world: World) -> None:
     assert "characters" not in json.loads(world.hwr(*start, "--format", "json").stdout)
     world.refuses("--json and --format tsv contradict", *start, "--json", "--format", "tsv")
     copy = Path(shutil.copy(world.image, world.folder / "copy.png"))
-    world.hwr("predict", copy, *world.named, "--format", "page")  # beside the image, once
-    world.refuses("copy.xml exists already, next to", "predict", copy, *world.named, "--format", "page")
+    world.hwr("predict", copy, *world.named, "--format", "page")  # beside the image
+    again = ["predict", copy, *world.named, "--format", "page"]
+    assert "1 page (1 of them before)" in world.hwr(*again).stderr
+    world.refuses("copy.xml was written by another model or with other", *again, "--min-confidence", 1)
     for more in ([], ["--format", "tsv"], ["--format", "page", "--out", world.folder]):
         world.refuses("--characters: the ", *start, "--characters", *more)
 

@@ -121,7 +121,6 @@ def test_two_predictions_into_one_folder(drawn: Path, model: Path, tmp_path: Pat
     other = Journal(tmp_path / "out", "another model")
     other.add(lines[0], tmp_path / "out" / f"{lines[0].stem}.txt", stamp(lines[0]), 1, 0.5, 0, [])
     assert hwr(*arguments).exit_code == 0
-    other.close()
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.txt")} == alone
     assert len(list((tmp_path / "out/.hwr").glob("*.jsonl"))) == 3
 

@@ -107,7 +107,7 @@ def predict(
 
     In a folder, reads the PAGE and ALTO files, the PDFs, and every image that no XML refers to. A page that can't be read is
     reported on stderr, the others are still read, and the exit status is 1. With txt, such a page leaves no line; use JSON or
-    TSV to see which text belongs to which image. A run into --out that was interrupted continues where it stopped.
+    TSV to see which text belongs to which image. A run that writes files continues where it was interrupted.
     """
     from hwr import bundled
     from hwr.loading import default_model, settings_for

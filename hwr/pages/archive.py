@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from hwr import Error
 from hwr.images import documents
 from hwr.pages import write
-from hwr.pages.journal import Journal, stamp
+from hwr.pages.journal import Journal, Journals, stamp
 from hwr.pages.page_reading import PageReading
 from hwr.pages.plan import Plan
 from hwr.pages.predict import predict, read_shared, reading_of
@@ -183,15 +183,16 @@ def _each_page(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Execu
 def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Executor | None) -> Summary:
     """Write a file for each page.
 
-    The processes of a run share the pages: each page is found, read and written by one process. In a folder, pages are
-    skipped that were finished before, unless they or the model have changed.
+    The processes of a run share the pages: each page is found, read and written by one process. Pages are skipped that
+    were finished before, unless they or the model have changed.
     """
     where, group = plan.where, recognizer.engine.group
-    journal = Journal(where.folder, plan.model, plan.again) if where.folder else None
+    journals = Journals(where.folder, plan.model, plan.again)
     find, summary = chosen(plan.kind, plan.segmenter, recognizer), Summary()
 
     def skip(source: Path) -> bool:
-        entry = journal.finished(source, where.of(source)) if journal else None
+        path = where.of(source)
+        entry = journals.of(path).finished(source, path)
         if entry is None:
             return False
         summary.merge(Summary(1, 1, entry.lines, entry.confidence, entry.unsure))
@@ -201,22 +202,24 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
         return True
 
     own = plan.files[group.rank :: group.size]
-    try:
-        for found in predict(recognizer, jobs(own, find, plan.images, skip), pool, plan.located):
-            page, unsure = _sure(reading_of(*found), plan.min_confidence)
-            seen = found[0].stamp
-            # A new file is noted before it appears: it must not seem to be somebody else's if this process is killed.
-            new = not where.of(page.source).exists()
-            if journal and new and _legible(page):
-                _note(journal, page, seen, where.of(page.source), unsure)
-            path, errors = _write(plan, page)
-            summary.add(page, unsure, errors)
-            watcher.page(page, errors, path)
-            if journal and path and not new:
-                _note(journal, page, seen, path, unsure)
-    finally:
-        if journal:
-            journal.close()
+    for found in predict(recognizer, jobs(own, find, plan.images, skip), pool, plan.located):
+        page, unsure = _sure(reading_of(*found), plan.min_confidence)
+        seen, place = found[0].stamp, where.of(page.source)
+        journal = journals.of(place)
+        # A new file is noted before it appears: it must not seem to be somebody else's if this process is killed.
+        new = not place.exists()
+        if new and _legible(page):
+            try:
+                _note(journal, page, seen, place, unsure)
+            except Error as error:
+                if where.folder:
+                    raise
+                page = replace(page, error=str(error))  # other folders of inputs may be writable
+        path, errors = _write(plan, page)
+        summary.add(page, unsure, errors)
+        watcher.page(page, errors, path)
+        if path and not new:
+            _note(journal, page, seen, path, unsure)
     for rank, other in enumerate(group.all_gather(summary)):
         if rank != group.rank:
             summary.merge(other)

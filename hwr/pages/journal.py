@@ -12,7 +12,6 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from hwr import Error
 from hwr.config import Config
@@ -64,7 +63,7 @@ class Journal:
 
     def __init__(self, folder: Path, model: str, again: bool = False) -> None:
         self.folder, self.model = folder, model
-        self._file: IO[str] | None = None
+        self._own = folder / NAME / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
         self._entries: dict[str, Entry] = {}
         self.outputs: set[Path] = set()
         for path in sorted((folder / NAME).glob("*.jsonl")):
@@ -84,13 +83,17 @@ class Journal:
                 self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors))
 
     def outputs_of(self, folder: Path) -> dict[Path, Path]:
-        """The outputs whose inputs lie below a folder, with these inputs."""
+        """The outputs whose inputs lie below a folder or, if it was moved, beside the outputs; with these inputs."""
         below = (os.path.abspath(folder), os.path.realpath(folder))
-        return {
-            self.folder / output: Path(entry.source)
-            for output, entry in self._entries.items()
-            if any(Path(entry.source).is_relative_to(path) for path in below)
-        }
+        made = dict[Path, Path]()
+        for output, entry in self._entries.items():
+            path, noted = self.folder / output, Path(entry.source)
+            moved = (path.parent.joinpath(*noted.parts[-parts:]) for parts in (2, 1))  # book.pdf/3, photo.jpg
+            if any(noted.is_relative_to(place) for place in below):
+                made[path] = noted
+            elif source := next((source for source in moved if _file(source).is_file()), None):
+                made[path] = source
+        return made
 
     def finished(self, source: Path, output: Path) -> Entry | None:
         """The entry of a page that need not be read again: neither it nor the model has changed, and its file is there."""
@@ -132,22 +135,37 @@ class Journal:
         beside = os.path.relpath(image, source.parent) if image else ""
         entry = Entry(name, *read, time.time_ns(), os.path.abspath(source), beside)
         try:
-            if self._file is None:
-                (self.folder / NAME).mkdir(exist_ok=True)
-                own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
-                self._file = open(self.folder / NAME / own, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-            self._file.write(json.dumps(asdict(entry)) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())  # as the files of pages are
+            self._own.parent.mkdir(exist_ok=True)
+            with open(self._own, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(json.dumps(asdict(entry)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # as the files of pages are
         except OSError as error:
             raise Error(
                 f"{self.folder / NAME}: could not be written: {error.strerror or error}.{remedy(error, self.folder)}"
             ) from error
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+
+class Journals:
+    """The journals of a run.
+
+    Args:
+        folder: The folder of results, which has one for all; None: the results lie beside the inputs, and each folder has
+            its own.
+        model: The fingerprint of what reads now.
+        again: Whether to forget what was read.
+    """
+
+    def __init__(self, folder: Path | None, model: str, again: bool = False) -> None:
+        self._folder, self._model, self._again = folder, model, again
+        self._known: dict[Path, Journal] = {}
+
+    def of(self, output: Path) -> Journal:
+        """The journal that knows an output."""
+        folder = self._folder or output.parent
+        if folder not in self._known:
+            self._known[folder] = Journal(folder, self._model, self._again)
+        return self._known[folder]
 
 
 def _differ(noted: str, source: Path) -> bool:

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from hwr import Error
 from hwr.config import Config
 from hwr.pages import write
-from hwr.pages.journal import Journal, fingerprint
+from hwr.pages.journal import Journals, fingerprint
 from hwr.pages.outputs import FORMATS, Format, of_suffix
 from hwr.pages.sources import Found, files_in
 from hwr.pages.write import Places
@@ -96,14 +95,17 @@ def plan(
         raise Error(f"--characters: the {name} format can't hold characters; choose --format {names}")
     if again and out is None:
         raise Error("--again applies to results in --out, which is not given")
-    found = files_in(inputs, settings.data.images, None if out is None else Path(out))
+    beside = out is None and chosen.rows is None
+    place = Path(out) if out is not None else None
+    found = files_in(inputs, settings.data.images, place, chosen.suffix if beside else "")
     files = _part(found.files, part)
     where = write.places(name, out, inputs, found.files)
     if part is not None and where.file is not None:
         raise Error("--part writes its own share; name a folder with --out")
     write.check(where, chosen, found.files)  # also those of the other parts
-    write.check_existing(where, chosen, files, partial(Journal, where.folder, "", again) if where.folder else None)
     choices = (characters, min_confidence, kind, segmenter)
+    reader = fingerprint(model, settings, name, *choices) if place or beside else ""
+    write.check_existing(where, chosen, files, Journals(where.folder, reader, again))
     return Plan(
         found=found._replace(files=files),
         images=settings.data.images,
@@ -113,7 +115,7 @@ def plan(
         where=where,
         characters=characters,
         min_confidence=min_confidence,
-        model="" if out is None else fingerprint(model, settings, name, *choices),
+        model=reader,
         again=again,
     )
 

@@ -76,7 +76,7 @@ class Found(NamedTuple):
     twice: list[str]
 
 
-def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None) -> Found:
+def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None, beside: str = "") -> Found:
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
@@ -88,6 +88,7 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
         images: A further folder with page images, see `data.images`.
         out: The folder of results. In a folder around it, what lies below it is skipped; in itself, what an earlier run
             made of the files there.
+        beside: The suffix of results that are written beside their inputs. In a folder, those of an earlier run are skipped.
 
     Raises:
         Error: A folder can't be listed or has nothing to read, or no file is left to read.
@@ -97,7 +98,7 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
     twice: list[str] = []
     for path in paths:
         if path.is_dir():
-            here, rest, again = _in_folder(path, images, out)
+            here, rest, again = _in_folder(path, images, out, beside)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
                 raise Error(f"{path}: no images ({suffixes}), no PDF, and no PAGE or ALTO files in this folder")
@@ -145,11 +146,11 @@ def image_of(path: Path, images: str | None = None) -> Path | None:
     return _look(path, images).image
 
 
-def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
+def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) -> Found:
     """What a folder holds."""
     unlisted: dict[str, str] = {}
     everything = below(folder, unlisted)
-    files = everything if out is None else _apart(everything, folder, out)
+    files = _apart(everything, folder, out, beside) if out or beside else everything
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
     copies = _copies(looks)
@@ -175,20 +176,23 @@ def _in_folder(folder: Path, images: str | None, out: Path | None) -> Found:
     return Found([*found, *unlisted], sorted(set(everything) - {*found, *described}), twice)
 
 
-def _apart(files: list[str], folder: Path, out: Path) -> list[str]:
-    """The files of a folder without results: what lies below `out`, or, if the folder does, what was made of its files."""
-    results = real(out)
+def _apart(files: list[str], folder: Path, out: Path | None, beside: str) -> list[str]:
+    """The files of a folder without results.
+
+    These are what lies below `out`, or, if the folder does, what was made of its files; or what was written beside them.
+    """
     parents = {parent: real(parent) for parent in {os.path.dirname(name) for name in files}}
-    if real(folder).is_relative_to(results):
-        own = _made(results, folder)
+    results = None if out is None else real(out)
+    if results is None or real(folder).is_relative_to(results):
+        own = _made(results, folder) if results else set().union(*(_made(x, x, beside) for x in parents.values()))
         return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
     inside = {parent for parent, path in parents.items() if path.is_relative_to(results)}
     return [name for name in files if os.path.dirname(name) not in inside]
 
 
-def _made(results: Path, folder: Path) -> set[Path]:
-    """What a folder of results holds of the files in and below `folder`."""
-    made = Journal(results, "").outputs_of(folder)
+def _made(results: Path, folder: Path, suffix: str = "") -> set[Path]:
+    """What a folder of results holds of the files in and below `folder`, in files with a suffix."""
+    made = {path: of for path, of in Journal(results, "").outputs_of(folder).items() if path.name.endswith(suffix)}
     # Beside the XML of a page of a PDF or TIFF lies its image.
     pages = [output for output, source in made.items() if output.suffix == ".xml" and documents.page_of(source)]
     return {*made, *(output.with_suffix(suffix) for output in pages for suffix in IMAGES)}

@@ -3,13 +3,13 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwr import Error
 from hwr.images import documents, exif, load
-from hwr.pages.journal import Journal
+from hwr.pages.journal import Journals
 from hwr.pages.outputs import FORMATS, Format, of_suffix
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import check_folder_of, make_folder, replacing
@@ -107,13 +107,11 @@ def check(where: Places, format: Format, files: Sequence[str]) -> None:
         _check_overwriting(paths, [where.of(path) for path in paths])
 
 
-def check_existing(
-    where: Places, format: Format, files: Sequence[str], journal: Callable[[], Journal] | None = None
-) -> None:
-    """Check that nothing will be overwritten but earlier results of the same pages.
+def check_existing(where: Places, format: Format, files: Sequence[str], journals: Journals | None = None) -> None:
+    """Check that nothing will be overwritten but earlier results of the same pages, and beside the inputs nothing at all.
 
     Args:
-        journal: Reads what the folder holds; None: it has no journal, and only files next to a page's image are kept.
+        journals: They know what was written; None: there are none, and only files next to a page's image are kept.
 
     Raises:
         Error: A file would be.
@@ -126,9 +124,9 @@ def check_existing(
         if there := next((file for file in (path, *_beside(path, format, source)) if file.exists()), None):
             existing[source] = there
     # A page is noted before its file appears, so a journal that is read now knows what other processes have just written.
-    known = journal() if journal and existing else None
     for source, there in existing.items():
         path, page = where.of(source), documents.page_of(source)
+        known = journals.of(path) if journals else None
         if known and (other := known.other(source, path)):
             raise Error(
                 f"{path} is the result of {other}, and would be overwritten; name another folder with --out, or overwrite "
@@ -137,6 +135,12 @@ def check_existing(
         beside = page.file if page else source
         near = real(path.parent) == real(beside.parent)
         own = path in known.outputs if known else not near
+        # Beside the inputs, results are corrected: what is not finished must not replace them.
+        if own and known and where.folder is None and path.exists() and not known.finished(source, path):
+            raise Error(
+                f"{path} was written by another model or with other options, or {beside} has changed since, and it would be "
+                "overwritten; remove it, or name a folder with --out"
+            )
         if not own:
             place = f"next to {beside}" if near else "and hwr predict did not write it"
             raise Error(f"{there} exists already, {place}, and would be overwritten; name another folder with --out")
