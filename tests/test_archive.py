@@ -349,6 +349,25 @@ def test_one_file_of_all_pages(scans: Path, model: Path, tmp_path: Path) -> None
     assert "3.png: damaged, or not an image: cannot identify image file (and 2 more reasons)" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["book.pdf", "book.xml"])
+def test_one_file_in_the_folder_of_the_inputs_is_replaced_and_not_read(scans: Path, model: Path, name: str) -> None:
+    folder = scans if name.endswith("pdf") else scans / "box2"  # of one page
+    own, out = folder / f"own{Path(name).suffix}", folder / name
+    command = ["predict", folder, "--line", "--checkpoint", model]
+    more = ["--format", "page"] if folder.name == "box2" else []
+    first = hwr(*command, *more, "--out", out)
+    assert first.exit_code == 0, first.stderr
+    size = out.stat().st_size
+    out.write_bytes(b"older")
+    again = hwr(*command, *more, "--out", out)
+    assert (again.exit_code, first.stderr in again.stderr, out.stat().st_size) == (0, True, size)
+    # A file that no run has made of the folder is an input.
+    out.rename(own)
+    refused = hwr(*command, *more, "--out", own)
+    assert (refused.exit_code, f"{own} is an input" in refused.stderr) == (2, True)
+    assert own.stat().st_size == size
+
+
 def test_a_page_that_broke_after_a_killed_run_is_missing_in_the_file(
     scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

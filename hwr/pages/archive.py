@@ -23,6 +23,7 @@ from hwr.pages.segment import chosen
 from hwr.pages.sources import Job, image_of, jobs
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import make_folder, replacing
+from hwr.system.files import real
 from hwr.system.terminal import some
 
 
@@ -176,6 +177,9 @@ def _each_page(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Execu
         group.all_gather(None)  # none begins before the folder is theirs
         summary = _write_pages(recognizer, plan, watcher, pool)
         if not group.rank:
+            for root in where.roots:  # the next run must not take the file for an input
+                if real(where.file).is_relative_to(real(root)):
+                    Journal(where.file.parent, plan.model).add(root, where.file, (), 0, 0.0, 0, [])
             _join(where.file, where.folder, plan, summary)
     return summary
 

@@ -87,7 +87,7 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
     Args:
         images: A further folder with page images, see `data.images`.
         out: The folder of results. In a folder around it, what lies below it is skipped; in itself, what an earlier run
-            made of the files there.
+            made of the files there. Or the one file of all pages, which is skipped if an earlier run made it of the folder.
         beside: The suffix of results that are written beside their inputs. In a folder, those of an earlier run are skipped.
 
     Raises:
@@ -179,12 +179,18 @@ def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) 
 def _apart(files: list[str], folder: Path, out: Path | None, beside: str) -> list[str]:
     """The files of a folder without results.
 
-    These are what lies below `out`, or, if the folder does, what was made of its files; or what was written beside them.
+    These are what lies below `out`, or, if the folder does, what was made of its files; `out` itself, if it is a file that was
+    made of them; or what was written beside them.
     """
     parents = {parent: real(parent) for parent in {os.path.dirname(name) for name in files}}
     results = None if out is None else real(out)
-    if results is None or real(folder).is_relative_to(results):
-        own = _made(results, folder) if results else set().union(*(_made(x, x, beside) for x in parents.values()))
+    if results is None or results.is_file() or real(folder).is_relative_to(results):
+        if results is None:
+            own = set().union(*(_made(parent, parent, beside) for parent in parents.values()))
+        elif results.is_file():
+            own = _made(results.parent, folder) & {results}
+        else:
+            own = _made(results, folder)
         return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
     inside = {parent for parent, path in parents.items() if path.is_relative_to(results)}
     return [name for name in files if os.path.dirname(name) not in inside]

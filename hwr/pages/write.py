@@ -28,7 +28,7 @@ class Places:
         file: The one file.
         folder: The folder with a file for each page. If `file` is set, it holds the pages until they are joined.
         suffix: Of the files of pages.
-        roots: The folders that were given. Below `folder`, files have the subfolders that they have below these.
+        roots: The folders that were given. Without `file`, below `folder`, files have the subfolders that they have below these.
     """
 
     file: Path | None = None
@@ -84,7 +84,7 @@ def places(kind: str, out: str | None, inputs: Sequence[Path], files: Sequence[s
         raise Error(
             f"{out}: a file in the {kind} format holds one page, and there are several; name a folder with --out"
         )
-    return Places(path, path.with_name(f".{path.name}.parts"), format.suffix)
+    return Places(path, path.with_name(f".{path.name}.parts"), format.suffix, roots)
 
 
 def _check_installed(kind: str, asked: str) -> None:
