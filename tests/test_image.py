@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from hwr import Error
 from hwr.images import exif, load, prepare
@@ -24,6 +24,22 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 @pytest.fixture
 def grey() -> np.ndarray:
     return np.tile(np.linspace(0, 255, 64).astype(np.uint8), (20, 1))
+
+
+@pytest.mark.parametrize("mode", ["LAB", "La"])
+def test_modes_that_pillow_does_not_convert_are_read(tmp_path: Path, mode: str) -> None:
+    colours = Image.new("RGB", (4, 1))
+    colours.putdata([(0, 0, 0), (200, 30, 40), (30, 90, 200), (255, 255, 255)])
+    right = np.asarray(colours.convert("L")).astype(int)
+    if mode == "LAB":
+        profiles = map(ImageCms.createProfile, ("sRGB", "LAB"))
+        ImageCms.profileToProfile(colours, *profiles, outputMode="LAB").save(tmp_path / "a.tif")  # type: ignore
+        image = Image.open(tmp_path / "a.tif")
+    else:
+        image = colours.convert("L").convert("LA").convert("La")
+    assert image.mode == mode
+    assert np.abs(load.grey_of(image) - right).max() <= 3
+    assert np.abs(np.asarray(load.plain_of(image).convert("L")) - right).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])

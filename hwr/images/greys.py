@@ -1,7 +1,7 @@
 """A decoded image -> 8-bit pixels, grey for networks, or grey and coloured for people."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from hwr.images.exif import WHITE_IS_ZERO
 
@@ -33,7 +33,11 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """A transparent image on paper, in RGBA; any other as it is."""
+    """A transparent image on paper, in RGBA; any other as it is, in a mode that Pillow can convert."""
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(image, *map(ImageCms.createProfile, ("LAB", "sRGB")), outputMode="RGB")  # type: ignore
+    if image.mode == "La":  # as RGBa, multiplied by its opacity
+        image = image.convert("LA")
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
