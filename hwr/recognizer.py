@@ -20,6 +20,7 @@ from hwr.images.geometry import steps_needed
 from hwr.images.load import grey_of
 from hwr.images.load import read as read_image
 from hwr.loading import default_model, run_config, settings_for
+from hwr.system.files import checked_path
 
 if TYPE_CHECKING:
     from hwr.pages import PageReading
@@ -254,6 +255,8 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
     Raises:
         Error: The file is missing or damaged, a setting contradicts the model, or an engine is not installed.
     """
+    if model is not None:
+        checked_path(model, "load: model")
     path = default_model() if model is None else bundled.model(model)
     checkpoint, config = settings_for(path, None, overrides, dataset=run_config(path) is not None)
     return Recognizer(checkpoint, config, str(path))
@@ -265,8 +268,10 @@ def pixels_of(image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarra
         if 0 in image.size:  # an empty crop
             raise Error(f"an image must have pixels, and this one has {image.width} x {image.height}")
         return grey_of(image)
-    if isinstance(image, str | Path | bytes):
+    if isinstance(image, bytes):
         return read_image(image)
+    if isinstance(image, str | Path):
+        return read_image(checked_path(image, "an image"))
     if not isinstance(image, np.ndarray):
         raise Error(f"an image must be a path, bytes, a NumPy array or a Pillow image, not a {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or 0 in image.shape:

@@ -359,6 +359,28 @@ def test_other_types_are_refused(model: Path, image: Path, tmp_path: Path) -> No
         hwr.train({"train": {"epochs": 1}}, tmp_path / "run")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", ["", 3])
+def test_what_is_no_path_is_refused(model: Path, image: Path, tmp_path: Path, wrong: Any) -> None:
+    """An empty path would be the current folder."""
+    recognizer = hwr.load(model)
+    page = hwr.PageReading(image)
+    for call, name in (
+        (lambda: hwr.load(wrong), "load: model"),
+        (lambda: hwr.train("lines_cpu", out=wrong), "train: out"),
+        (lambda: hwr.evaluate(recognizer, wrong), "evaluate: root"),
+        (lambda: hwr.evaluate(recognizer, [wrong]), "evaluate: root"),
+        (lambda: recognizer.read(wrong), "an image"),
+        (lambda: recognizer.read_page(wrong), "an image"),
+        (lambda: recognizer.read_files(wrong), "read_files"),
+        (lambda: recognizer.read_files([wrong]), "read_files"),
+        (lambda: page.save(wrong), "save: path"),
+    ):
+        with pytest.raises(hwr.Error, match=f"^{name}.* (must be a path|needs paths)"):
+            call()
+    with pytest.raises(hwr.Error, match="train: out must be a path, not None"):
+        hwr.train("lines_cpu", out=None)  # type: ignore[arg-type]
+
+
 def test_an_image_without_pixels_is_refused(image: Path) -> None:
     with Image.open(image) as opened, pytest.raises(hwr.Error, match="must have pixels, and this one has 0 x 7"):
         pixels_of(opened.crop((10, 3, 10, 10)))

@@ -24,6 +24,7 @@ from hwr.images.batches import Examples
 from hwr.images.geometry import Geometry
 from hwr.loading import check_root
 from hwr.recognizer import Recognizer
+from hwr.system.files import checked_path
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,11 @@ def evaluate(
         raise Error(f"evaluate needs a model such as hwr.load({str(model)!r}), not a {type(model).__name__}")
     config = model.config
     if root is not None:
-        roots = str(root) if isinstance(root, str | Path) else tuple(map(str, root))
+        roots: str | tuple[str, ...]
+        if isinstance(root, Sequence) and not isinstance(root, str):
+            roots = tuple(str(checked_path(each, "evaluate: root")) for each in root)
+        else:
+            roots = str(checked_path(root, "evaluate: root"))
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": roots})})
         model = model.with_config(config)
     else:

@@ -17,6 +17,7 @@ from hwr.pages.segment import SEGMENTERS, chosen, lines_of, targets_of
 from hwr.pages.sources import Job, files_in, jobs
 from hwr.pages.sources import job as job_of
 from hwr.recognizer import Recognizer, pixels_of
+from hwr.system.files import checked_path
 
 __all__ = ["PageLine", "PageReading", "read_files", "read_page"]
 
@@ -37,7 +38,7 @@ def read_page(
     """
     if not isinstance(image, str | Path):
         return _read_pixels(recognizer, pixels_of(image), characters)
-    (path, *others) = documents.pages(image)
+    (path, *others) = documents.pages(checked_path(image, "an image"))
     if others:
         raise Error(f"{image}: has {1 + len(others)} pages; name one of them, {path}, or read all with read_files")
     find = partial(lines_of, recognizer=recognizer)
@@ -82,7 +83,7 @@ def read_files(
     for path in inputs:
         if not isinstance(path, str | Path):
             raise Error(f"read_files needs paths, not {type(path).__name__}; read pixels with read or read_page")
-    files = files_in(map(Path, inputs), images).files
+    files = files_in([checked_path(path, "read_files: each of paths") for path in inputs], images).files
     if not files:
         raise Error("there is nothing to read: no paths were given")
     found = predict_jobs(recognizer, jobs(files, chosen(kind, segmenter, recognizer), images), characters=characters)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hwr.images.load import Polygon
 from hwr.recognizer import Reading
+from hwr.system.files import checked_path
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,4 @@ class PageReading:
         """
         from hwr.pages import write  # knows all formats, each of which is a view of this record
 
-        write.save(self, Path(path), format, characters)
+        write.save(self, checked_path(path, "save: path"), format, characters)

@@ -29,6 +29,17 @@ def real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def checked_path(value: object, what: str) -> Path:
+    """A path that a program gives to the Python API. An empty text would be the current folder.
+
+    Raises:
+        Error: It is no path; names the argument.
+    """
+    if not isinstance(value, str | Path) or value == "":
+        raise Error(f"{what} must be a path, not {value!r}")
+    return Path(value)
+
+
 def is_regular(path: str | Path) -> bool:
     """Whether there is a regular file. A name that no file can have, because it is too long or contains a NUL, is none."""
     return os.path.isfile(path)

@@ -16,6 +16,7 @@ from hwr.config import Config, Train, given
 from hwr.evaluation import metrics, report
 from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
+from hwr.system.files import checked_path
 from hwr.system.processes import rank_and_world_size
 from hwr.training import finetune, run_folder, schedule, self_training, task
 from hwr.training.interrupt import interruptible
@@ -49,13 +50,14 @@ def train(
     Raises:
         Error: Anything that the user can fix, before training where possible.
     """
+    out = checked_path(out, "train: out")
     if not isinstance(config, Config | str | Path):
         raise Error(f"train needs a Config, a YAML file or the name of a recipe, not a {type(config).__name__}")
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
         raise Error("overrides need a config file or a recipe; a Config is used unchanged")
-    config, out = finetune.with_initial_network(config), Path(out)
+    config = finetune.with_initial_network(config)
     if config.self_training.unlabelled is not None:
         if not self_training.first_round(config, out, resume, say, _train):
             return _interrupted(out, say)
