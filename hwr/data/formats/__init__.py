@@ -67,13 +67,15 @@ FORMATS: dict[str, Format] = {"iam": iam, "table": table, **PAGE_FORMATS, "gt": 
 def detect(root: Path) -> str:
     """Find the name of the format of a folder or file.
 
-    A path that does not exist counts as IAM, whose reader says how to get it.
-
     Raises:
-        Error: It is in no format that is read; names those that are.
+        Error: It does not exist, or is in no format that is read; names those that are.
     """
     if not root.exists() and not table.named_like_one(root):
-        return "iam"
+        named = "" if root.is_absolute() else f" in {Path.cwd()}"
+        raise Error(
+            f"data.root: {root}: no such folder or file{named}. Name your dataset with --set data.root=PATH; without one, "
+            f"`hwr synth --out {root}` draws handwriting, and `hwr iam download --root {root}` gets IAM (registration is free)"
+        )
     tags = {format.TAG for format in FORMATS.values()} - {""}
     contents = look(root, tags, [format.TAG for format in PAGE_FORMATS.values()])
     for name, format in FORMATS.items():
