@@ -222,12 +222,16 @@ def _unpacked(path: str | Path, text: Any) -> dict[str, np.ndarray]:
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Write arrays and JSON metadata as one `.safetensors` file, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content(arrays, about))
+
+
+def content(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bytes:
+    """Arrays and JSON metadata as the bytes of a `.safetensors` file."""
     # safetensors silently writes arrays that are not contiguous wrongly. Its `save_file` would write another temporary file of
     # its own beside this one, which nobody removes after a kill.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    content = safetensors_bytes(contiguous, {"hwr": unicode(json.dumps(dict(about), ensure_ascii=False))})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    return safetensors_bytes(contiguous, {"hwr": unicode(json.dumps(dict(about), ensure_ascii=False))})
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hwr import Error, checkpoint
 from hwr.alphabet import Alphabet
+from hwr.cli import main
 from hwr.decoding import arpa, beam, language_model, ngram, prune
 
 TEXTS = [
@@ -428,6 +430,7 @@ def test_a_pruned_model_is_small_and_sums_to_one(share: float, tmp_path: Path, r
     small = prune.to_size(model, times, whole * share)
     assert 0.9 * whole * share < prune.megabytes(small) <= whole * share
     language_model.save(tmp_path / "m.bin", small)
+    assert (tmp_path / "m.bin").stat().st_size <= whole * share * 1e6  # with its header
     again = language_model.load(tmp_path / "m.bin")
     assert (again.order, again.counts) == (small.order, small.counts)
     states = [0, *rng.integers(len(small.suffix), size=20).tolist()]
@@ -471,6 +474,20 @@ def test_pruning_removes_what_matters_least() -> None:
     with pytest.raises(Error, match="no room even for the 6 characters"):
         prune.to_size(model, times, 1e-6)
     assert prune.to_size(model, times, 1.0).counts == model.counts
+
+
+def test_a_checkpoint_is_no_language_model() -> None:
+    with pytest.raises(Error, match=r"is a checkpoint, and a language model is needed.*--add-to"):
+        language_model.load("best.safetensors")
+
+
+def test_texts_that_the_model_knows_are_noted(tmp_path: Path, rng: np.random.Generator) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(sentences(rng, 60)))
+    build = ["lm", "build", "--text", str(text)]
+    assert CliRunner().invoke(main, [*build, "--out", str(tmp_path / "a.bin")]).exit_code == 0
+    done = CliRunner().invoke(main, [*build, "--add-to", str(tmp_path / "a.bin"), "--out", str(tmp_path / "b.bin")])
+    assert "note: the texts add nothing to" in done.stderr, done.output
 
 
 def test_weights_that_are_nearly_the_same_are_rounded() -> None:

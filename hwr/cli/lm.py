@@ -98,6 +98,11 @@ def build(
         found = mix.add(base, lines, share, order)
         model = found.lm
         measured = f"; perplexity of held-out lines {found.before:.2f} -> {found.after:.2f}" if share is None else ""
+        if found.share < 0.005:
+            echo(
+                f"note: the texts add nothing to {add_to}, which knows them or their like; --share gives them a weight",
+                err=True,
+            )
         echo(f"{add_to}: share of the new texts {found.share:.2f}{measured}")
     else:
         model, times = ngram.count(lines, order or 6)

@@ -11,6 +11,7 @@ import numpy as np
 from hwr import Error, checkpoint
 from hwr.decoding import arpa
 from hwr.decoding.ngram import LM, SPECIAL
+from hwr.system.atomic import replacing
 
 # Upper limits for damaged files, above any real model.
 MOST_ORDERS = 64
@@ -36,10 +37,16 @@ def save(path: str | Path, lm: LM) -> None:
         case ".arpa":
             arpa.write(path, lm)
         case ".bin":
-            arrays, about = to_arrays(lm)
-            checkpoint.write_arrays(path, arrays, {"format": checkpoint.FORMAT, "lm": about})
+            with replacing(path) as temporary:
+                temporary.write_bytes(to_bytes(lm))
         case _:
             raise Error(f"{path}: the name of a language model must end in .arpa or .bin")
+
+
+def to_bytes(lm: LM) -> bytes:
+    """The content of a `.bin`."""
+    arrays, about = to_arrays(lm)
+    return checkpoint.content(arrays, {"format": checkpoint.FORMAT, "lm": about})
 
 
 def load(path: str | Path) -> LM:
@@ -48,6 +55,11 @@ def load(path: str | Path) -> LM:
     Raises:
         Error: The file does not exist or is malformed.
     """
+    if Path(path).suffix in (".safetensors", ".params", ".onnx"):
+        raise Error(
+            f"{path}: is a checkpoint, and a language model is needed: a .bin or .arpa file of `hwr lm build`, whose --add-to "
+            "takes the one that a checkpoint stores"
+        )
     if Path(path).suffix != ".bin":
         return arpa.read(path)
     arrays, about = checkpoint.read_arrays(path)

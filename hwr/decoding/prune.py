@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from hwr import Error
-from hwr.decoding.language_model import quantised, to_arrays
+from hwr.decoding.language_model import quantised, to_bytes
 from hwr.decoding.ngram import LM, Grams, assemble
 
 STEPS = 12
 
 
 def to_size(lm: LM, times: np.ndarray, most: float) -> LM:
-    """Quantise a model, and prune it until its arrays take at most `most` megabytes in a file.
+    """Quantise a model, and prune it until its file takes at most `most` megabytes.
 
     Args:
         lm: An unpruned model from `ngram.count`.
@@ -147,5 +147,5 @@ def _p_below(lm: LM, below: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def megabytes(lm: LM) -> float:
-    """Size of a model in a file without the header."""
-    return sum(array.nbytes for array in to_arrays(lm)[0].values()) / 1e6
+    """Size of a model's file."""
+    return len(to_bytes(lm)) / 1e6
