@@ -140,7 +140,7 @@ def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path,
     (tmp_path / "texts/p2.txt").rename(tmp_path / "texts/p3.txt")
     done = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1)
     assert "p2.xml: has no transcript p2.txt" in done.stderr
-    assert "1 texts belong to no page" in done.stderr
+    assert "1 text belongs to no page" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["p1.xml"]
     (tmp_path / "texts/p2.txt").write_text(" \n")
     assert "p2.txt: has no text" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr

@@ -354,7 +354,7 @@ def test_folders_are_searched_recursively(trained: Path, tmp_path: Path) -> None
     result = hwr("predict", "--checkpoint", trained / "best.safetensors", "--json", scans)
     assert result.exit_code == 0
     assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == [str(scans / "linked/a.PNG")]
-    assert "1 other files" in result.stderr
+    assert "1 other file " in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_pairs(tmp_path: Path) -> None:
         ("b/3", "three", "3.tif"),
     ]
     assert dataset.empty == ["c/4"]
-    assert "1 images have no .gt.txt beside them" in dataset.notes
+    assert "1 image has no .gt.txt beside them" in dataset.notes
     (tmp_path / "b/5.gt.txt").write_text("no image")
     with pytest.raises(Error, match=r"5\.gt\.txt: no image"):
         read(tmp_path)

@@ -120,8 +120,8 @@ def test_a_form_in_two_parts(tmp_path):
     lists = SMALL_LISTS | {"trainset": ["x02-001-00"], "testset": ["x02-001-01"]}
     root = make(tmp_path, lists=lists)
     notes = iam.read(Data(root=str(root))).notes
-    assert any("1 forms of train are in test too: x02-001" in note for note in notes)
-    assert any("1 writers of train are in test too: w4" in note for note in notes)
+    assert any("1 form of train is in test too: x02-001" in note for note in notes)
+    assert any("1 writer of train is in test too: w4" in note for note in notes)
     fails(root, f"{TASK}/testset.txt:1: x02-001 (data.test)", f"{TASK}/trainset.txt:1 (data.train)", unit="form")
 
 
@@ -512,11 +512,13 @@ def test_data_with_few_ids_like_those_of_iam_is_not_iam(tmp_path):
 def test_shared_writers_are_noted_unknown_ones_are_not(tmp_path):
     forms = {form: ("w1" if form != "x01-001" else "", texts) for form, (_, texts) in SMALL.items()}
     notes = iam.read(Data(root=str(make(tmp_path, forms)))).notes
-    assert notes[:2] == [f"WARNING: 1 writers of train are in {part} too: w1" for part in ("val", "test")]
+    assert notes[:2] == [f"WARNING: 1 writer of train is in {part} too: w1" for part in ("val", "test")]
 
 
 def test_no_such_root(tmp_path):
     fails(tmp_path / "x", "data.root", "no such folder", "hwr iam download --root", "hwr synth --out")
+    with pytest.raises(hwr.Error, match=r"x: no such folder or file\. Name your dataset with --set data\.root=PATH"):
+        read(Data(root=str(tmp_path / "x")))
     fails(tmp_path, "xml: no such folder", "hwr iam download")
     (tmp_path / "xml").mkdir()
     fails(tmp_path, "no .xml file")

@@ -121,7 +121,7 @@ def test_predict(tree: Path, model: Path) -> None:
     assert [os.path.relpath(path, tree).removesuffix(".png") for path in read] == READ
     for reason in FAULTS.values():
         assert reason in done.stderr
-    assert f"1 files are read more than once ({tree}/b/6.png is {tree}/a/1.png)" in done.stderr
+    assert f"1 file is read more than once ({tree}/b/6.png is {tree}/a/1.png)" in done.stderr
     assert "4 of 8 pages could not be read" in done.stderr
     again = hwr("predict", "--checkpoint", model, "--line", tree / "a", tree / "a/1.png")
     assert "1.png is named twice" in again.stderr
@@ -135,7 +135,7 @@ def test_datasets(tree: Path, tmp_path: Path) -> None:
     for fault in found["faults"]:
         assert FAULTS[fault["id"]] in fault["fault"]
     assert found["lines"] == len(READ)
-    assert any("1 images are read again under another name" in note for note in found["notes"])
+    assert any("1 image is read again under another name" in note for note in found["notes"])
     refused = hwr("data", "convert", tree, tmp_path / "out", "--to", "gt")
     assert (refused.exit_code, "4 lines or pages can't be read" in refused.stderr) == (2, True)
     excluded = f"data.exclude=[{', '.join(FAULTS)}]"
@@ -179,7 +179,7 @@ def test_a_page_that_is_read_twice_is_reported(exported: Path, model: Path) -> N
     (exported / "page2").mkdir()
     (exported / "page2/one.xml").write_text(PAGE.format("one.png"))
     done = hwr("predict", "--checkpoint", model, exported)
-    assert f"1 images are read again with another XML file ({exported / 'page2/one.xml'})" in done.stderr
+    assert f"1 image is read again with another XML file ({exported / 'page2/one.xml'})" in done.stderr
 
 
 def test_a_page_exported_in_two_formats_is_one_page(exported: Path, model: Path, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_unreadable_files_do_not_stop_the_others(page: tuple[Path, list[Path]], 
     (folder / "page/b.xml").unlink()
     done = hwr("predict", folder, "--checkpoint", model)
     assert len(done.stdout.splitlines()) == 3
-    assert f"skipped 1 other files in the folders ({folder / 'alto/one.xml'}" in done.stderr
+    assert f"skipped 1 other file in the folders ({folder / 'alto/one.xml'}" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["pdf", "hocr", "html"])

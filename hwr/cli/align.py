@@ -19,7 +19,7 @@ from hwr.cli.options import (
     with_engine,
 )
 from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
-from hwr.system.terminal import echo, some
+from hwr.system.terminal import counted, echo, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def align(
     files = found.files
     paths, unused = aligning.transcripts(texts, files)
     if unused:
-        echo(f"hwr: {len(unused)} texts belong to no page ({some(unused)})", err=True)
+        echo(f"hwr: {counted(len(unused), 'text belongs', 'texts belong')} to no page ({some(unused)})", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
     read = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
     aligned = aligning.align(recognizer, read, paths)
@@ -203,6 +203,6 @@ def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: flo
             return
         write_json(json_path, found)
     echo(
-        f"{len(pages)} pages: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
+        f"{counted(len(pages), 'page')}: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
         + (f"; {few} below --min-score were left out" if few else "")
     )

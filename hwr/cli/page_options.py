@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hwr.system.terminal import echo, some
+from hwr.system.terminal import counted, echo, some
 
 if TYPE_CHECKING:
     from hwr.pages.sources import Found
@@ -36,9 +36,12 @@ def say_what_is_read(found: "Found") -> None:
 
     files, others = found.files, found.others
     if others:
-        echo(f"hwr: skipped {len(others)} other files in the folders ({some(others)})", err=True)
+        echo(f"hwr: skipped {counted(len(others), 'other file')} in the folders ({some(others)})", err=True)
     if twice := several_names(files):
         named = [f"{name} is {'named twice' if name == first else first}" for name, first in twice]
-        echo(f"hwr: {len(twice)} files are read more than once ({some(named)})", err=True)
+        echo(f"hwr: {counted(len(twice), 'file is', 'files are')} read more than once ({some(named)})", err=True)
     if found.twice:
-        echo(f"hwr: {len(found.twice)} images are read again with another XML file ({some(found.twice)})", err=True)
+        echo(
+            f"hwr: {counted(len(found.twice), 'image is', 'images are')} read again with another XML file ({some(found.twice)})",
+            err=True,
+        )

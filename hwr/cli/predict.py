@@ -22,7 +22,7 @@ from hwr.cli.options import (
 )
 from hwr.cli.page_options import formats, model_option, say_what_is_read, segmenter_option
 from hwr.system.processes import rank_and_world_size
-from hwr.system.terminal import echo, unicode, visible
+from hwr.system.terminal import counted, echo, unicode, visible
 
 if TYPE_CHECKING:
     from hwr.pages.archive import Summary
@@ -193,19 +193,16 @@ def _report(summary: "Summary", table: bool) -> None:
     if table:
         earlier = f" ({summary.earlier:,} of them before)" if summary.earlier else ""
         sure = f", mean confidence {summary.mean_confidence:.2f}" if summary.lines else ""
-        echo(f"hwr: {_count(summary.pages, 'page')}{earlier}, {_count(summary.lines, 'line')}{sure}", err=True)
+        echo(f"hwr: {counted(summary.pages, 'page')}{earlier}, {counted(summary.lines, 'line')}{sure}", err=True)
     if summary.unsure:
         echo(
-            f"hwr: left the text of {summary.unsure} lines empty: their confidence is below --min-confidence", err=True
+            f"hwr: left the text of {counted(summary.unsure, 'line')} empty: confidence below --min-confidence",
+            err=True,
         )
     if summary.broken:
         end = ":" if table else ""
         echo(f"hwr: {len(summary.broken)} of {summary.pages} pages could not be read, or only in part{end}", err=True)
         for source, reasons in summary.broken if table else ():
-            rest = f" (and {len(reasons) - 1} more lines)" if reasons[1:] else ""
+            rest = f" (and {counted(len(reasons) - 1, 'more line')})" if reasons[1:] else ""
             echo(f"  {source}: {reasons[0].removeprefix(f'{source}: ')}{rest}", err=True)
         sys.exit(1)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -234,7 +234,9 @@ def _several_names(lines: Sequence[Line]) -> list[str]:
     twice = files.several_names(dict.fromkeys(str(line.image) for line in lines))
     if not twice:
         return []
-    return [f"{len(twice)} images are read again under another name: {twice[0][0]} is {twice[0][1]}"]
+    return [
+        f"{terminal.counted(len(twice), 'image is', 'images are')} read again under another name: {twice[0][0]} is {twice[0][1]}"
+    ]
 
 
 def unusable(text: str, unit: str) -> str:

@@ -13,7 +13,7 @@ from hwr.config import Data
 from hwr.data import PARTS, Dataset, Fault, Line
 from hwr.data.disk import read_rows
 from hwr.system import files
-from hwr.system.terminal import some
+from hwr.system.terminal import counted, some
 
 # Words of IAM whose images are damaged in the official archives. The recipes exclude them, and are used for other data too.
 DAMAGED_IN_IAM = ("a01-117-05-02", "r06-022-03-05")
@@ -102,10 +102,12 @@ def split(
     if data.split != "auto":
         name = data.split
     if unlisted := [line.id for line, part in zip(lines, parts, strict=True) if not part]:
-        notes.append(f"{len(unlisted)} lines are in no list, and so in no part ({some(unlisted)})")
+        notes.append(
+            f"{counted(len(unlisted), 'line is', 'lines are')} in no list, and so in no part ({some(unlisted)})"
+        )
     chosen = {part: [i for i in range(len(lines)) if parts[i] == part and not left_out[i]] for part in PARTS}
-    _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writers", notes)
-    _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "documents", notes)
+    _note_shared({part: {lines[i].writer for i in own} - {""} for part, own in chosen.items()}, "writer", notes)
+    _note_shared({part: {documents[i] for i in own} - {""} for part, own in chosen.items()}, "document", notes)
     train, val, test = ([lines[i] for i in chosen[part]] for part in PARTS)
     out = [line.id for line, out in zip(lines, left_out, strict=True) if out]
     return Dataset(name, train, val, test, [*out, *unwanted], notes, list(empty), wanted)
@@ -289,4 +291,6 @@ def _listed(data: Data, lines: Sequence[Line], documents: Sequence[str], known: 
 def _note_shared(found: dict[str, set[str]], what: str, notes: list[str]) -> None:
     for one, other in itertools.combinations(PARTS, 2):
         if both := sorted(found[one] & found[other]):
-            notes.append(f"{len(both)} {what} are in {one} and in {other} ({some(both, 3)})")
+            notes.append(
+                f"{counted(len(both), f'{what} is', f'{what}s are')} in {one} and in {other} ({some(both, 3)})"
+            )

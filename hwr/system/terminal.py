@@ -47,6 +47,11 @@ def some(names: Sequence[object], most: int = 1) -> str:
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: `1 page`, `2,000 pages`. `many` is the plural, if it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def echo(message: object, err: bool = False) -> None:
     """Print a message, with control characters shown, to stdout or stderr. A stderr that can't be written to is ignored.
 

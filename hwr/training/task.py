@@ -18,7 +18,7 @@ from hwr.evaluation.evaluate import prepared
 from hwr.images import batches
 from hwr.images.batches import Examples, Recipe
 from hwr.images.geometry import Geometry
-from hwr.system.terminal import some
+from hwr.system.terminal import counted, some
 from hwr.training import finetune, run_folder, self_training
 from hwr.training.run_folder import Language
 
@@ -175,7 +175,7 @@ def _note_squeezed(training: Examples, validation: Examples, geometry: Geometry,
     ]
     if lines:
         say(
-            f"note: {len(lines)} lines are squeezed to image.width, {geometry.width} pixels ({some(lines)}); `hwr data summary` "
+            f"note: {counted(len(lines), 'line is', 'lines are')} squeezed to image.width, {geometry.width} pixels ({some(lines)}); `hwr data summary` "
             "says by how much"
         )
 

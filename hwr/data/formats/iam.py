@@ -191,7 +191,9 @@ def _note_shared(listed: _Split, notes: list[str]) -> None:
         ):
             if shared := sorted((of_a & of_b) - {""}):
                 some = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
-                notes.append(f"WARNING: {len(shared)} {what} of {a} are in {b} too: {some}")
+                notes.append(
+                    f"WARNING: {len(shared)} {what if shared[1:] else what[:-1]} of {a} {'are' if shared[1:] else 'is'} in {b} too: {some}"
+                )
 
 
 def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:

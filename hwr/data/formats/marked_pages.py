@@ -18,6 +18,7 @@ from hwr.data.formats.shapes import Marked, Page, regions
 from hwr.images import load
 from hwr.images.load import Polygon
 from hwr.system.files import below, is_regular, named
+from hwr.system.terminal import counted
 
 # Root elements of the XML that exports hold beside pages: METS, and Transkribus' own.
 NOT_PAGES = ("mets", "trpDocMetadata")
@@ -83,11 +84,13 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
         raise Error(others[0])
     if empty:
         more = ", …" if empty[5:] else ""
-        notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}{more}")
+        notes.append(
+            f"{counted(len(empty), 'line has no text and is', 'lines have no text and are')} skipped: {', '.join(empty[:5])}{more}"
+        )
     if others:
         notes.append(f"{len(others)} XML files are in another format and are not read ({others[0]})")
     if repaired:
-        notes.append(f"{len(repaired)} lines have a damaged outline: {repaired[0]}")
+        notes.append(f"{counted(len(repaired), 'line has', 'lines have')} a damaged outline: {repaired[0]}")
     if not lines and not faults:
         raise Error(f"{root}: no line with text in its pages")
     return splits.split(data, lines, documents, empty, notes, faults=faults)

@@ -10,7 +10,7 @@ from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
 from hwr.images import load
 from hwr.system import files
-from hwr.system.terminal import some
+from hwr.system.terminal import counted, some
 
 LAYOUT = "line images with their texts beside them: a.png, a.gt.txt"
 TAG = ""
@@ -69,9 +69,9 @@ def read(data: Data) -> Dataset:
         raise Error(f"{root}: all texts are empty ({len(empty)}: {some([id + SUFFIX for id in empty])})")
     if not lines and not faults:
         raise Error(f"{root}: no image with a {SUFFIX} beside it")
-    notes = [f"{alone} images have no {SUFFIX} beside them"] if alone else []
+    notes = [f"{counted(alone, 'image has', 'images have')} no {SUFFIX} beside them"] if alone else []
     if empty:
-        notes.append(f"{len(empty)} texts are empty and skipped: {', '.join(empty[:5])}")
+        notes.append(f"{counted(len(empty), 'text is', 'texts are')} empty and skipped: {', '.join(empty[:5])}")
     return splits.split(data, lines, [line.id.rpartition("/")[0] or "." for line in lines], empty, notes, faults=faults)
 
 

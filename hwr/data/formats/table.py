@@ -15,6 +15,7 @@ from hwr.data.formats.contents import Contents
 from hwr.data.text import blank
 from hwr.system import files
 from hwr.system.files import is_regular
+from hwr.system.terminal import counted
 
 LAYOUT = "a .tsv, .csv or .jsonl file with the columns image and text, or a folder with a metadata.jsonl, a manifest.tsv or a single such file"
 TAG = ""
@@ -81,7 +82,9 @@ def read(data: Data) -> Dataset:
     if not lines and not faults:
         raise Error(f"{data.folder}: no line with a text in its tables")
     if empty:
-        notes.append(f"{len(empty)} lines have no text and are skipped: {', '.join(empty[:5])}")
+        notes.append(
+            f"{counted(len(empty), 'line has no text and is', 'lines have no text and are')} skipped: {', '.join(empty[:5])}"
+        )
     return splits.split(data, lines, [line.id.rpartition("/")[0] for line in lines], empty, notes, column, faults)
 
 
