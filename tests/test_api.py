@@ -363,7 +363,7 @@ def test_other_types_are_refused(model: Path, image: Path, tmp_path: Path) -> No
 def test_what_is_no_path_is_refused(model: Path, image: Path, tmp_path: Path, wrong: Any) -> None:
     """An empty path would be the current folder."""
     recognizer = hwr.load(model)
-    page = hwr.PageReading(image)
+    page = hwr.PageReading(image, ())
     for call, name in (
         (lambda: hwr.load(wrong), "load: model"),
         (lambda: hwr.train("lines_cpu", out=wrong), "train: out"),
