@@ -245,12 +245,13 @@ def test_images_of_pages_are_skipped(page: tuple[Path, list[Path]], model: Path,
     mixed = tmp_path / "mixed"
     mixed.mkdir()
     (mixed / "b line.png").write_bytes(paths[0].read_bytes())
-    for name, content in (("mets.xml", "<mets/>"), ("metadata.xml", "<trpDocMetadata/>"), ("some.xml", "<some/>")):
+    others = {"mets.xml": "<mets/>", "metadata.xml": "<trpDocMetadata/>", "some.xml": "<some/>"}
+    for number, (name, content) in enumerate(others.items(), 1):
         (mixed / name).write_text(content)
         done = hwr("predict", mixed, "--checkpoint", model)
         assert done.exit_code == 0, done.stderr
         assert done.stdout.splitlines() == alone[:1]
-        assert "other files in the folders" in done.stderr
+        assert f"skipped {number} other file{'s' if number > 1 else ''} in the folders" in done.stderr
     (mixed / "some.xml").unlink()
     # Its image is a page and not a line; the other image still is a line.
     (mixed / "a page.png").write_bytes((folder / "a page.png").read_bytes())
