@@ -141,7 +141,7 @@ def test_missing_and_superfluous_texts(pages: dict[str, list[Box]], model: Path,
     done = align(tmp_path, model, "--out", tmp_path / "out", exit_code=1)
     assert "p2.xml: has no transcript p2.txt" in done.stderr
     assert "1 text belongs to no page" in done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["p1.xml"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["p1.xml"]
     (tmp_path / "texts/p2.txt").write_text(" \n")
     assert "p2.txt: has no text" in align(tmp_path, model, "--out", tmp_path / "out", exit_code=1).stderr
     (tmp_path / "texts/p2.txt").write_text("a book " * 20_000)
@@ -228,6 +228,32 @@ def test_turned_lines_are_cut_as_they_are_read(lines: list[Line], tmp_path: Path
 def test_inputs_are_not_overwritten(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
     done = align(tmp_path, model, "--out", tmp_path / "marked", exit_code=2)
     assert "is an input, and would be overwritten" in done.stderr
+
+
+def test_only_own_results_that_nobody_has_changed_are_overwritten(
+    pages: dict[str, list[Box]], model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "p2.xml").write_text("by hand")
+    done = align(tmp_path, model, "--out", out, exit_code=2)
+    assert f"{out / 'p2.xml'} exists already, and hwr align did not write it" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["p2.xml"]
+    (out / "p2.xml").unlink()
+    for _ in range(2):
+        align(tmp_path, model, "--out", out)
+    before = written(out / "p1.xml")
+    other = hwr("predict", tmp_path / "marked", "--checkpoint", model, "--format", "page", "--out", out, exit_code=2)
+    assert "exists already, and hwr predict did not write it" in other.stderr
+    (out / "p1.xml").write_bytes((out / "p1.xml").read_bytes() + b"\n")
+    done = align(tmp_path, model, "--out", out, exit_code=2)
+    assert (
+        f"{out / 'p1.xml'} was changed since hwr align wrote it, and would be overwritten; move it away" in done.stderr
+    )
+    assert written(out / "p1.xml") == before
+    (out / "p1.xml").unlink()
+    align(tmp_path, model, "--out", out)
+    assert written(out / "p1.xml") == before
 
 
 def test_results_below_the_pages_are_not_read(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:

@@ -130,20 +130,13 @@ def _write(
 
     from tqdm import tqdm
 
-    from hwr.pages import write
-    from hwr.pages.align import kept, table_of_lines
-    from hwr.pages.outputs import FORMATS
+    from hwr.pages.align import into_folder, kept, table_of_lines
 
     with contextlib.ExitStack() as stack:
         if kind == _TABLE:
             add = stack.enter_context(table_of_lines(paths[1]))
         else:
-            format, where = FORMATS[kind], write.places(kind, f"{paths[1]}/", paths[:1], files)
-            write.check(where, format, files)
-            write.check_existing(where, format, files)
-
-            def add(page: "AlignedPage") -> None:
-                write.write(where.of(page.source), format, page.page)
+            add = into_folder(paths[1], kind, paths[0], files)
 
         done = []
         with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:

@@ -14,12 +14,15 @@ from hwr.data.formats import table, writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import documents, load
+from hwr.pages import journal, write
+from hwr.pages.journal import Journals
+from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import Prediction, on_page, prepare_page, reading_of
 from hwr.pages.sources import Job
 from hwr.recognizer import Output, Prepared, Recognizer
 from hwr.system import files
-from hwr.system.atomic import new_folder
+from hwr.system.atomic import make_folder, new_folder
 from hwr.system.terminal import CONTROL
 
 SUFFIX = ".txt"
@@ -29,6 +32,9 @@ SUFFIX = ".txt"
 MOST_TEXT = 50_000
 
 NOTHING = Alignment((), (), 0)
+
+# `hwr predict` must not take aligned pages for its own results.
+JOURNAL = f"{journal.NAME}/align"
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,32 @@ def kept(page: AlignedPage, least: float) -> AlignedPage:
         for line in page.page.lines
     )
     return replace(page, page=replace(page.page, lines=lines))
+
+
+def into_folder(out: Path, kind: str, pages: Path, found: Sequence[str]) -> Callable[[AlignedPage], None]:
+    """Return a function that writes a page's file into a folder, in place of an earlier result that nobody has changed.
+
+    Args:
+        kind: A name in `outputs.FORMATS`.
+        pages: The file or folder that was given.
+        found: The files there.
+
+    Raises:
+        Error: Another file would be overwritten.
+    """
+    format, where = FORMATS[kind], write.places(kind, f"{out}/", [pages], found)
+    journals = Journals(out, "", name=JOURNAL)
+    write.check(where, format, found)
+    write.check_existing(where, format, found, journals, "hwr align")
+
+    def add(page: AlignedPage) -> None:
+        path = where.of(page.source)
+        make_folder(out)
+        journals.of(path).begin(page.source, path)
+        write.write(path, format, page.page)
+        journals.of(path).add(page.source, path, (), len(page.page.lines), 0.0, 0, [])
+
+    return add
 
 
 @contextmanager

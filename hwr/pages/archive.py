@@ -210,11 +210,13 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
         page, unsure = _sure(reading_of(*found), plan.min_confidence)
         seen, place = found[0].stamp, where.of(page.source)
         journal = journals.of(place)
-        # A new file is noted before it appears: it must not seem to be somebody else's if this process is killed.
-        new = not place.exists()
-        if new and _legible(page):
+        # It is noted before it appears: it must not seem to be somebody else's if this process is killed.
+        if _legible(page):
             try:
-                _note(journal, page, seen, place, unsure)
+                if place.exists():
+                    journal.begin(page.source, place)
+                else:
+                    _note(journal, page, seen, place, unsure)
             except Error as error:
                 if where.folder:
                     raise
@@ -222,7 +224,7 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
         path, errors = _write(plan, page)
         summary.add(page, unsure, errors)
         watcher.page(page, errors, path)
-        if path and not new:
+        if path:
             _note(journal, page, seen, path, unsure)
     for rank, other in enumerate(group.all_gather(summary)):
         if rank != group.rank:

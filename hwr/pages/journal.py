@@ -38,6 +38,7 @@ class Entry:
         time: When it was noted, in nanoseconds since 1970.
         source: The input, an absolute path; "" if an earlier version noted it.
         image: The image of an XML file, relative to its folder; "" if the input is the image.
+        written: Size and time of change of the file; zeros or () if they were not known when it was noted.
     """
 
     output: str
@@ -50,6 +51,7 @@ class Entry:
     time: int = 0
     source: str = ""
     image: str = ""
+    written: tuple[int, ...] = ()
 
 
 class Journal:
@@ -59,28 +61,29 @@ class Journal:
         folder: The folder of results.
         model: The fingerprint of what reads now.
         again: Whether to forget what was read.
+        name: The folder's name in the folder of results.
     """
 
-    def __init__(self, folder: Path, model: str, again: bool = False) -> None:
-        self.folder, self.model = folder, model
-        self._own = folder / NAME / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
+    def __init__(self, folder: Path, model: str, again: bool = False, name: str = NAME) -> None:
+        self.folder, self.model, self._name = folder, model, name
+        self._own = folder / name / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
         self._entries: dict[str, Entry] = {}
         self.outputs: set[Path] = set()
-        for path in sorted((folder / NAME).glob("*.jsonl")):
-            self._read(path)
+        self._read()
         if again:
             self._entries.clear()
 
-    def _read(self, path: Path) -> None:
-        for row in files.read_bytes(path).splitlines():
+    def _read(self) -> None:
+        rows = (row for path in sorted(self._own.parent.glob("*.jsonl")) for row in files.read_bytes(path).splitlines())
+        for row in rows:
             try:
                 entry = Entry(**files.parse_json(row))
-                output, found = entry.output, tuple(entry.stamp)
+                output, found, written = entry.output, tuple(entry.stamp), tuple(entry.written)
             except (ValueError, TypeError):  # the last row of a process that was killed
                 continue
             self.outputs.add(self.folder / output)
             if output not in self._entries or self._entries[output].time <= entry.time:
-                self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors))
+                self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors), written=written)
 
     def outputs_of(self, folder: Path) -> dict[Path, Path]:
         """The outputs whose inputs lie below a folder or, if it was moved, beside the outputs; with these inputs."""
@@ -110,6 +113,24 @@ class Journal:
             return ""
         return entry.source if output.exists() else ""
 
+    def changed(self, output: Path) -> bool:
+        """Whether somebody has changed an output since it was written."""
+        name, found = os.path.relpath(output, self.folder), stamp(output)
+        entry = self._entries.get(name)
+        if entry is None or not any(entry.written) or found in (entry.written, (0, 0)):
+            return False
+        self._read()  # another process may just have written it
+        return any(written := self._entries[name].written) and written != found
+
+    def begin(self, source: Path, output: Path) -> None:
+        """Note that an output is about to be overwritten: if this process is killed then, it is still ours, and not finished.
+
+        Raises:
+            Error: The journal can't be written.
+        """
+        name = os.path.relpath(output, self.folder)
+        self._note(Entry(name, (), "", 0, 0.0, time=time.time_ns(), source=os.path.abspath(source)))
+
     def add(
         self,
         source: Path,
@@ -133,16 +154,18 @@ class Journal:
         name = os.path.relpath(output, self.folder)
         read = (seen, self.model, lines, confidence, unsure, tuple(errors))
         beside = os.path.relpath(image, source.parent) if image else ""
-        entry = Entry(name, *read, time.time_ns(), os.path.abspath(source), beside)
+        self._note(Entry(name, *read, time.time_ns(), os.path.abspath(source), beside, stamp(output)))
+
+    def _note(self, entry: Entry) -> None:
         try:
-            self._own.parent.mkdir(exist_ok=True)
+            self._own.parent.mkdir(parents=True, exist_ok=True)
             with open(self._own, "a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(json.dumps(asdict(entry)) + "\n")
                 file.flush()
                 os.fsync(file.fileno())  # as the files of pages are
         except OSError as error:
             raise Error(
-                f"{self.folder / NAME}: could not be written: {error.strerror or error}.{remedy(error, self.folder)}"
+                f"{self.folder / self._name}: could not be written: {error.strerror or error}.{remedy(error, self.folder)}"
             ) from error
 
 
@@ -154,17 +177,18 @@ class Journals:
             its own.
         model: The fingerprint of what reads now.
         again: Whether to forget what was read.
+        name: The name of their folders.
     """
 
-    def __init__(self, folder: Path | None, model: str, again: bool = False) -> None:
-        self._folder, self._model, self._again = folder, model, again
+    def __init__(self, folder: Path | None, model: str, again: bool = False, name: str = NAME) -> None:
+        self._folder, self._more = folder, (model, again, name)
         self._known: dict[Path, Journal] = {}
 
     def of(self, output: Path) -> Journal:
         """The journal that knows an output."""
         folder = self._folder or output.parent
         if folder not in self._known:
-            self._known[folder] = Journal(folder, self._model, self._again)
+            self._known[folder] = Journal(folder, *self._more)
         return self._known[folder]
 
 

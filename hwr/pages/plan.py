@@ -105,7 +105,7 @@ def plan(
     write.check(where, chosen, found.files)  # also those of the other parts
     choices = (characters, min_confidence, kind, segmenter)
     reader = fingerprint(model, settings, name, *choices) if place or beside else ""
-    write.check_existing(where, chosen, files, Journals(where.folder, reader, again))
+    write.check_existing(where, chosen, files, Journals(where.folder, reader, again), "hwr predict", again=True)
     return Plan(
         found=found._replace(files=files),
         images=settings.data.images,

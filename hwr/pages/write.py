@@ -107,17 +107,22 @@ def check(where: Places, format: Format, files: Sequence[str]) -> None:
         _check_overwriting(paths, [where.of(path) for path in paths])
 
 
-def check_existing(where: Places, format: Format, files: Sequence[str], journals: Journals | None = None) -> None:
-    """Check that nothing will be overwritten but earlier results of the same pages, and beside the inputs nothing at all.
+def check_existing(
+    where: Places, format: Format, files: Sequence[str], journals: Journals, command: str, again: bool = False
+) -> None:
+    """Check that nothing will be overwritten but earlier, unchanged results of the same pages, and beside the inputs nothing.
 
     Args:
-        journals: They know what was written; None: there are none, and only files next to a page's image are kept.
+        journals: They know what was written.
+        command: Whose results they know.
+        again: Whether the command has the option --again, to overwrite them.
 
     Raises:
         Error: A file would be.
     """
     if where.file is not None or (where.folder is None and format.rows is not None):
         return
+    remedy, overwrite = "name another folder with --out", ", or overwrite it with --again" if again else ""
     existing: dict[Path, Path] = {}
     for source in map(Path, files):
         path = where.of(source)
@@ -126,24 +131,25 @@ def check_existing(where: Places, format: Format, files: Sequence[str], journals
     # A page is noted before its file appears, so a journal that is read now knows what other processes have just written.
     for source, there in existing.items():
         path, page = where.of(source), documents.page_of(source)
-        known = journals.of(path) if journals else None
-        if known and (other := known.other(source, path)):
-            raise Error(
-                f"{path} is the result of {other}, and would be overwritten; name another folder with --out, or overwrite "
-                "it with --again"
-            )
+        known = journals.of(path)
+        if other := known.other(source, path):
+            raise Error(f"{path} is the result of {other}, and would be overwritten; {remedy}{overwrite}")
         beside = page.file if page else source
         near = real(path.parent) == real(beside.parent)
-        own = path in known.outputs if known else not near
-        # Beside the inputs, results are corrected: what is not finished must not replace them.
-        if own and known and where.folder is None and path.exists() and not known.finished(source, path):
+        if path not in known.outputs:
+            place = f"next to {beside}" if near else f"and {command} did not write it"
+            raise Error(f"{there} exists already, {place}, and would be overwritten; {remedy}")
+        if not path.exists() or known.finished(source, path):
+            continue
+        if where.folder is None:  # beside the inputs, results are corrected
             raise Error(
                 f"{path} was written by another model or with other options, or {beside} has changed since, and it would be "
                 "overwritten; remove it, or name a folder with --out"
             )
-        if not own:
-            place = f"next to {beside}" if near else "and hwr predict did not write it"
-            raise Error(f"{there} exists already, {place}, and would be overwritten; name another folder with --out")
+        if known.changed(path):
+            raise Error(
+                f"{path} was changed since {command} wrote it, and would be overwritten; move it away, or {remedy}{overwrite}"
+            )
 
 
 def _beside(path: Path, format: Format, source: Path) -> list[Path]:
