@@ -96,6 +96,17 @@ def client(model: Path, drawn: Path, tmp_path: Path) -> Iterator[Client]:
         yield found
 
 
+def test_characters_do_not_move_with_the_outline_of_their_line(client: Client) -> None:
+    client.done(client("POST", "/api/jobs", 202, json={"kind": "read"}))
+    page = client.page("a.png")
+    line = page["lines"][0]
+    shape = [[x + 9, y] for x, y in line["polygon"]]
+    address, revision = f"/api/pages/{page['id']}/lines/{line['id']}", line["revision"]
+    after = client("PATCH", address, json={"polygon": shape}, headers={"If-Match": revision})["lines"]
+    assert (after[0]["text"], after[0]["characters"]) == (line["text"], [])
+    assert after[1]["characters"] == page["lines"][1]["characters"] != []
+
+
 def test_pages_are_read_corrected_and_searched(client: Client) -> None:
     assert {name: page["state"] for name, page in client.pages().items()} == {"a.png": "new", "b.png": "new"}
     job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read"}))

@@ -113,6 +113,7 @@ async def set_line(request: Request) -> Response:
             only(asked, "polygon", "baseline")
             shapes = points_of(polygon), points_of(asked.get("baseline") or [])
             done = await run_in_threadpool(edits.set_shape, project, id, line, *shapes, revision)
+            bench.store.set_characters(id, {line: ("", [])})  # they were in the former outline
         case {"restore": {"text": str(text), "state": str(state), "confidence": float() | int() | None as sure}}:
             only(asked, "restore")
             only(asked["restore"], "text", "state", "confidence")
