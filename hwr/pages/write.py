@@ -122,7 +122,8 @@ def check_existing(
     """
     if where.file is not None or (where.folder is None and format.rows is not None):
         return
-    remedy, overwrite = "name another folder with --out", ", or overwrite it with --again" if again else ""
+    remedy = "name another folder with --out"
+    overwrite = ", or overwrite it with --again" if again and where.folder is not None else ""
     existing: dict[Path, Path] = {}
     for source in map(Path, files):
         path = where.of(source)

@@ -19,6 +19,7 @@ from hwr.data.formats import iam_images, writing, xml
 from hwr.data.formats.contents import Contents
 from hwr.data.formats.iam_forms import Entry, Form, Forms, check_id, looks_like_iam, new_form, read_forms, transcription
 from hwr.system import files
+from hwr.system.terminal import counted, some
 
 LAYOUT = "IAM's: its forms in xml/ and its images in lines/ (`hwr iam download`, `hwr synth`)"
 TAG = "form"
@@ -181,19 +182,18 @@ def _note_shared(listed: _Split, notes: list[str]) -> None:
         ids = {s.line.id for s in listed[a]}
         others = [s for s in listed[b] if s.line.id not in ids]
         if len(others) < len(listed[b]):
+            number = counted(len(listed[b]) - len(others), "line is", "lines are")
             notes.append(
-                f"WARNING: {len(listed[b]) - len(others)} lines are in {a} and in {b}: a model that is chosen on test "
-                "lines scores better on them than on other handwriting"
+                f"WARNING: {number} in {a} and in {b}: a model that is chosen on test lines scores better on them than on "
+                "other handwriting"
             )
         for what, of_a, of_b in (
-            ("writers", {s.form.writer for s in listed[a]}, {s.form.writer for s in others}),
-            ("forms", {s.form.id for s in listed[a]}, {s.form.id for s in others}),
+            ("writer", {s.form.writer for s in listed[a]}, {s.form.writer for s in others}),
+            ("form", {s.form.id for s in listed[a]}, {s.form.id for s in others}),
         ):
             if shared := sorted((of_a & of_b) - {""}):
-                some = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
-                notes.append(
-                    f"WARNING: {len(shared)} {what if shared[1:] else what[:-1]} of {a} {'are' if shared[1:] else 'is'} in {b} too: {some}"
-                )
+                number = counted(len(shared), f"{what} of {a} is", f"{what}s of {a} are")
+                notes.append(f"WARNING: {number} in {b} too: {some(shared, 5)}")
 
 
 def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
