@@ -98,11 +98,11 @@ class User:
             try:
                 if found := condition():
                     return found
-            except Exception as error:
-                if "StaleElement" not in type(error).__name__:
+            except Exception as error:  # what was found is gone, or not drawn yet
+                if "StaleElement" not in type(error).__name__ and not isinstance(error, IndexError):
                     raise
             time.sleep(0.05)
-        raise AssertionError(f"waited for {what}; the page says: {self.find('body')[0].text}")
+        raise AssertionError(f"waited for {what}; the page says: {[body.text for body in self.find('body')]}")
 
     def see(self, text: str, seconds: float = 100) -> None:
         self.wait(lambda: text in self.find("body")[0].text, repr(text), seconds)
