@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent
+from .conftest import REPOSITORY
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Those that are not installed are ignored. torch's optimizers import torch._dynamo when they are made.

@@ -184,16 +184,16 @@ def _apart(files: list[str], folder: Path, out: Path | None, beside: str) -> lis
     """
     parents = {parent: real(parent) for parent in {os.path.dirname(name) for name in files}}
     results = None if out is None else real(out)
-    if results is None or results.is_file() or real(folder).is_relative_to(results):
-        if results is None:
-            own = set().union(*(_made(parent, parent, beside) for parent in parents.values()))
-        elif results.is_file():
-            own = _made(results.parent, folder) & {results}
-        else:
-            own = _made(results, folder)
-        return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
-    inside = {parent for parent, path in parents.items() if path.is_relative_to(results)}
-    return [name for name in files if os.path.dirname(name) not in inside]
+    if results is None:
+        own = set().union(*(_made(parent, parent, beside) for parent in parents.values()))
+    elif results.is_file():
+        own = _made(results.parent, folder) & {results}
+    elif real(folder).is_relative_to(results):
+        own = _made(results, folder)
+    else:
+        inside = {parent for parent, path in parents.items() if path.is_relative_to(results)}
+        return [name for name in files if os.path.dirname(name) not in inside]
+    return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
 
 
 def _made(results: Path, folder: Path, suffix: str = "") -> set[Path]:
