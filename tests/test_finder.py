@@ -306,6 +306,43 @@ def test_a_number_alone_at_the_top_right_is_read_last(top: Place, last: bool) ->
     assert reading_order([top, *text[:3]], 10) == [*range(4)]
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_lines_of_a_facing_page_that_the_photo_cuts_off_are_read_last(mirrored: bool) -> None:
+    def page(lines: list[Place]) -> tuple[float, float]:
+        """Of a photo 300 pixels wide; for the mirrored one, mirrored back."""
+        if not mirrored:
+            return columns.page(lines, 300, 10)
+        start, end = columns.page([Place(300 - line.right, 300 - line.left, line.y) for line in lines], 300, 10)
+        return 300 - end, 300 - start
+
+    text = [Place(80, 280, 10 * k) for k in range(12)]
+    cut = [Place(3, 22 + 3 * (k % 4), 10 * k + 4) for k in range(12)]
+    start, end = page([*cut, *text])
+    assert 31 < start < 80
+    assert end == 300
+    assert reading_order([*cut, *text], 10, (start, end)) == [*range(12, 24), *range(12)]
+    assert page([*text, *(Place(2, 70, line.y) for line in cut)])[0] > 70
+    # Nothing is cut off: notes and numbers in a margin of the page; a few lines; a page, half of which is on the photo.
+    notes = [line._replace(left=8 + k % 2) for k, line in enumerate(cut)]
+    assert page([*notes, *text]) == (0, 300)
+    assert page([*cut[:5], *text]) == (0, 300)
+    assert page([*(Place(110, 290, line.y) for line in text), *(Place(2, 98, line.y) for line in cut)]) == (0, 300)
+    # Nor by the edge of a tight image: the gaps between words are no gutter.
+    words = [Place(a, b, 10 * k) for k in range(12) for a, b in ((1, 30 + 7 * k), (36 + 7 * k, 280))]
+    assert page(words) == (0, 300)
+
+
+def test_a_facing_page_that_the_photo_cuts_off(sheet: tuple[Path, list[Box]]) -> None:
+    path, boxes = sheet
+    page = load.read(path)
+    facing = np.full((len(page), 130), 235, np.uint8)
+    for _, top, right, bottom in boxes:
+        facing[top:bottom, :100] = page[top:bottom, right - 100 : right]
+    found = finder.find(np.concatenate([facing, page], axis=1))
+    assert_found(found[: len(boxes)], [(left + 130, top, right + 130, bottom) for left, top, right, bottom in boxes])
+    assert all(box_of(line.polygon)[2] < 150 for line in found[len(boxes) :])
+
+
 def test_fragments_are_not_joined_across_the_gutter_of_facing_pages() -> None:
     def fragment(left: int, right: int, y: float) -> fragments.Fragment:
         return fragments.Fragment(left, np.full(right - left, y), np.full(right - left, 4.0), 0.9)

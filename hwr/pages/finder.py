@@ -123,14 +123,16 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     ruled = linking.separators(parts, rulings, ink, step)
     parts = linking.cut_at_rulings(parts, ruled, ink, step)
     taken = (text > fragments.TEXT) & ~rulings
-    gutters = columns.respected([order.Place(p.left, p.right, p.level) for p in parts], step)
+    places = [order.Place(p.left, p.right, p.level) for p in parts]
+    page = columns.page(places, text.shape[1], step)
+    gutters = sorted({*columns.respected(places, step), *page})
     parts = linking.cut_at_gutters(parts, gutters, ink, step)
     chains = linking.link(parts, ruled, step, gutters)
     centres = [outlines.centre_line(chain, usual) for chain in chains]
     centres = [outlines.extended(centre, taken, ruled, ink, step) for centre in centres]
     centres = [centre for centre in centres if len(centre.y) >= SHORTEST * step]
     places = [order.Place(c.left, c.right, float(c.y.mean())) for c in centres]
-    centres = [centres[i] for i in order.reading_order(places, step)]
+    centres = [centres[i] for i in order.reading_order(places, step, page)]
     edges = outlines.polygons(centres, text.shape, step)
     scale = (grey.shape[1] / text.shape[1], grey.shape[0] / text.shape[0])
     return [_found(centre, edge, scale, step) for centre, edge in zip(centres, edges, strict=True)]

@@ -1,5 +1,6 @@
 """The order in which the lines of a page are read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -50,7 +51,7 @@ class Block:
     column: bool = False
 
 
-def reading_order(lines: Sequence[Place], step: float) -> list[int]:
+def reading_order(lines: Sequence[Place], step: float, page: tuple[float, float] = (-math.inf, math.inf)) -> list[int]:
     """Order lines: from top to bottom, tables by rows or columns (see `columns.parts`), and columns of text block by block.
 
     Blocks of three or more lines side by side are columns, read from left to right; a small one beside a large one is a
@@ -59,10 +60,15 @@ def reading_order(lines: Sequence[Place], step: float) -> list[int]:
 
     Args:
         step: The pitch, the usual distance between two lines, in pixels.
+        page: The x between which the page lies, see `columns.page`. Lines beyond are read after all others.
 
     Returns:
         The indices of the lines, in reading order.
     """
+    beyond = [i for i, line in enumerate(lines) if not page[0] <= (line.left + line.right) / 2 <= page[1]]
+    if beyond:
+        inside = sorted({*range(len(lines))} - {*beyond})
+        return [part[k] for part in (inside, beyond) for k in reading_order([lines[i] for i in part], step)]
     last = _number(lines, step)
     text = [i for i in range(len(lines)) if i not in last]
     parts = columns.parts([lines[i] for i in text], step)
