@@ -413,6 +413,15 @@ def test_the_recognizer_tells_which_way_is_up(sheet: tuple[Path, list[Box]]) -> 
         assert places == sorted(places, reverse=True)
 
 
+def test_the_weave_of_linen_paper_is_no_ruling() -> None:
+    parts = [fragments.Fragment(10, np.full(280, 20.0 * k), np.full(280, 4.0), 0.9) for k in range(1, 9)]
+    ruled, ink = np.zeros((180, 300), bool), np.zeros((180, 300), np.float32)
+    ruled[:, 100:103] = ruled[:, 200:203] = True
+    assert (linking.separators(parts, ruled, ink, 20) == ruled).all()
+    ruled[:, 100:200] = np.arange(100) % 3 < 2
+    assert not linking.separators(parts, ruled, ink, 20).any()
+
+
 def test_fragments_are_cut_at_the_gap_near_a_gutter() -> None:
     part = fragments.Fragment(0, np.full(100, 20.0), np.full(100, 6.0), 1.0)
     ink = np.ones((40, 100), np.float32)

@@ -21,6 +21,9 @@ RULING_HEIGHT, RULING_PIECE, BESIDE_RULING = 6.0, 2.2, 0.3
 GAP, BAND, NEAR_GUTTER = 0.3, 0.3, 0.3
 # Text stops before or after this part of a separating ruling's crossings.
 STOPS = 0.3
+# Rulings cover at most this part of a page, or they are the weave of linen paper. Those of 251 pages covered 0.065 at most,
+# such weave 0.22.
+COVER = 0.1
 
 
 def pitch(parts: list[Fragment], usual: float) -> float:
@@ -69,6 +72,8 @@ def separators(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: 
     Returns:
         (H, W) bool.
     """
+    if ruled.mean() > COVER:
+        return np.zeros_like(ruled)
     _, labels = cv2.connectedComponents(ruled.astype(np.uint8))
     stops: dict[int, list[bool]] = {}
     for part in parts:
