@@ -562,6 +562,31 @@ def test_lines_are_added_and_reshaped_with_the_keyboard(user: User, other: Other
     assert not user.console()
 
 
+def test_a_corner_stays_where_it_is_dragged_to(user: User, other: Other) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    user.choose(0)
+    user.click("Shape")
+    before = other.page["lines"][0]["polygon"]
+    drag = ActionChains(user.browser, duration=50)
+    drag.click_and_hold(user.find(".handle")[0]).move_by_offset(9, -9).perform()
+    shown = user.browser.execute_script("return document.querySelector('polygon.current').getAttribute('points')")
+    assert shown != " ".join(f"{x},{y}" for x, y in before)
+    # The server answers meanwhile: another window has corrected a line, and a reading shows it.
+    other.correct(1, "there")
+    code = "[...document.querySelectorAll('#bar button')].find((b) => b.textContent === 'Read').click()"
+    user.browser.execute_script(code)
+    user.wait(lambda: user.entries[1][0] == "there", "the other's correction")
+    now = user.browser.execute_script("return document.querySelector('polygon.current').getAttribute('points')")
+    drag.reset_actions()
+    drag.release().perform()
+    assert now == shown
+    user.saved()
+    assert " ".join(f"{x},{y}" for x, y in other.page["lines"][0]["polygon"]) == shown
+    assert other.page["lines"][0]["polygon"][1:] == before[1:]
+    assert not user.console()
+
+
 @pytest.mark.parametrize("size", [(720, 380), (683, 320), (640, 256)])
 def test_a_low_window_shows_the_photo(user: User, other: Other, size: tuple[int, int]) -> None:
     """As does a large zoom: 200 % of 1440 x 760 pixels, for example."""

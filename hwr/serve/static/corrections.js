@@ -193,12 +193,12 @@ export function correctionsOf(first, limit, view) {
     });
   }
 
-  /** Change the outline of a line, and its baseline if there is a new one; `then` gets the line as it was. */
+  /** Change the outline and baseline of a line; `then` gets the line as it was. */
   function reshape(line, polygon, baseline, then) {
     return settled(async () => {
       const before = find(line);
       if (!before) throw new Error("The line is gone.");
-      const done = await api.setLine(id, line, { polygon, baseline: baseline ?? before.baseline }, before.revision);
+      const done = await api.setLine(id, line, { polygon, baseline }, before.revision);
       if (find(line, done).revision !== before.revision) await undoable(done, [line]);
       take(done);
       await then(before);

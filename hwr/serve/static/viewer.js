@@ -27,7 +27,7 @@ export function viewer(element, page, source, on) {
   sheet.style.height = `${page.height}px`;
 
   const view = { x: 0, y: 0, scale: 1 };
-  const state = { lines: page.lines, current: null, mode: "look" };
+  const state = { given: page.lines, lines: page.lines, current: null, mode: "look" };
   const pointers = new Map();
   let begin = null;
 
@@ -70,26 +70,32 @@ export function viewer(element, page, source, on) {
     apply(true);
   }
 
+  const current = () => state.lines.find((one) => one.id === state.current);
+
   /** Move the current line by a step of the keyboard, or only its right and bottom edges. */
   function nudge([dx, dy], resize) {
-    const line = state.lines.find((one) => one.id === state.current);
+    const line = current();
     if (!line?.polygon.length) return;
     const step = Math.max(1, Math.round(4 / view.scale));
     const [x0, y0, x1, y1] = box(line.polygon);
     const moved = (value, by, begin, end) => Math.round(value + by * step * (resize ? (value - begin) / Math.max(1, end - begin) : 1));
     const all = (points) => points.map(([x, y]) => [moved(x, dx, x0, x1), moved(y, dy, y0, y1)]);
-    const shape = { id: line.id, polygon: all(line.polygon), baseline: all(line.baseline) };
-    const [left, top, right, bottom] = box(shape.polygon);
+    const polygon = all(line.polygon);
+    const [left, top, right, bottom] = box(polygon);
     if (left < 0 || top < 0 || right > page.width || bottom > page.height || right - left < 4 || bottom - top < 4) return;
-    state.shape = shape;
-    Object.assign(line, shape);
-    draw();
-    show(line);
+    reshape(line, polygon, all(line.baseline));
+    show(current());
     clearTimeout(state.timer);
     state.timer = setTimeout(keep, 600); // one change, not one for each key
   }
 
-  /** Send the outline that the keyboard has changed. Until the answer is there, it is shown whatever comes from the server. */
+  /** Show an outline that is being changed, until the answer to it is there: whatever else comes from the server. */
+  function reshape(line, polygon, baseline) {
+    state.shape = { id: line.id, polygon, baseline };
+    update(state.given, state.current);
+  }
+
+  /** Send the outline that was changed. */
   async function keep() {
     clearTimeout(state.timer);
     const { shape } = state;
@@ -117,7 +123,7 @@ export function viewer(element, page, source, on) {
   }
 
   function drawExtra() {
-    const line = state.lines.find((one) => one.id === state.current);
+    const line = current();
     if (state.mode !== "shape" || !line) return fill(extra, ...(state.box ? [rectangle(state.box)] : []));
     fill(extra, line.polygon.map(([x, y], index) => svg("circle", { cx: x, cy: y, r: 6 / view.scale, class: "handle", "data-index": index })));
   }
@@ -136,7 +142,10 @@ export function viewer(element, page, source, on) {
     begin = { x: event.clientX, y: event.clientY, view: { ...view }, moved: false, target: event.target };
     const handle = event.target.dataset?.index;
     if (state.mode === "draw") state.box = [...toPage(event), ...toPage(event)];
-    else if (handle !== undefined) begin.handle = Number(handle);
+    else if (handle !== undefined) {
+      keep(); // what the keyboard has changed
+      begin.handle = Number(handle);
+    }
   };
 
   element.onpointermove = (event) => {
@@ -158,9 +167,9 @@ export function viewer(element, page, source, on) {
       state.box = [state.box[0], state.box[1], x, y];
       drawExtra();
     } else if (begin.handle !== undefined) {
-      const line = state.lines.find((one) => one.id === state.current);
-      line.polygon = line.polygon.map((point, index) => (index === begin.handle ? toPage(event).map(Math.round) : point));
-      draw();
+      const line = current();
+      const moved = line?.polygon.map((point, index) => (index === begin.handle ? toPage(event).map(Math.round) : point));
+      if (moved && begin.moved) reshape(line, moved, line.baseline);
     } else if (begin.moved) {
       view.x = begin.view.x + event.clientX - begin.x;
       view.y = begin.view.y + event.clientY - begin.y;
@@ -178,9 +187,8 @@ export function viewer(element, page, source, on) {
         const [left, top, right, bottom] = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)].map(Math.round);
         on.drawn([[left, top], [right, top], [right, bottom], [left, bottom]]);
       }
-    } else if (begin.handle !== undefined) {
-      if (begin.moved) on.reshaped(state.current, state.lines.find((one) => one.id === state.current).polygon);
-    } else if (!begin.moved && begin.target.dataset?.line) on.choose(begin.target.dataset.line);
+    } else if (begin.handle !== undefined) keep();
+    else if (!begin.moved && begin.target.dataset?.line) on.choose(begin.target.dataset.line);
   };
   element.onpointerup = end;
   element.onpointercancel = end;
@@ -209,8 +217,7 @@ export function viewer(element, page, source, on) {
     if (!state.seen && element.clientWidth) {
       state.seen = true;
       fit();
-      const line = state.lines.find((one) => one.id === state.current);
-      if (line) show(line);
+      if (current()) show(current());
     }
   });
   resized.observe(element);
