@@ -587,6 +587,21 @@ def test_a_corner_stays_where_it_is_dragged_to(user: User, other: Other) -> None
     assert not user.console()
 
 
+# Moves the current line down by a key, and at once tries to close the window. Returns whether the browser would ask first.
+MOVE_AND_CLOSE = """const photo = document.querySelector(".photo");
+    photo.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", cancelable: true }));
+    return !dispatchEvent(new Event("beforeunload", { cancelable: true }));"""
+
+
+def test_what_a_key_has_moved_is_sent_when_the_window_is_closed(user: User, other: Other) -> None:
+    user.choose(0)
+    user.click("Shape")
+    before = other.page["lines"][0]["polygon"]
+    assert user.browser.execute_script(MOVE_AND_CLOSE)
+    user.browser.get("about:blank")
+    user.wait(lambda: other.page["lines"][0]["polygon"] != before, "the line to be moved", 5)
+
+
 @pytest.mark.parametrize("size", [(720, 380), (683, 320), (640, 256)])
 def test_a_low_window_shows_the_photo(user: User, other: Other, size: tuple[int, int]) -> None:
     """As does a large zoom: 200 % of 1440 x 760 pixels, for example."""

@@ -152,6 +152,7 @@ export function showPage(bar, main, [first, model]) {
   };
   document.addEventListener("keydown", keys);
   const warn = (event) => {
+    seen.keep();
     if (corrections.saving || edit.dirty()) event.preventDefault();
   };
   window.addEventListener("beforeunload", warn);
