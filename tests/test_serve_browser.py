@@ -602,6 +602,19 @@ def test_what_a_key_has_moved_is_sent_when_the_window_is_closed(user: User, othe
     user.wait(lambda: other.page["lines"][0]["polygon"] != before, "the line to be moved", 5)
 
 
+def test_a_new_line_is_read_although_the_page_is_left(user: User, other: Other) -> None:
+    user.choose(0)
+    user.click("Add")
+    code = """const photo = document.querySelector(".photo");
+        photo.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", cancelable: true }));
+        location.hash = "#/";"""
+    user.browser.execute_script(code)
+    user.wait(lambda: len(other.lines) == 5 and other.lines[1][1] == "read", "the new line to be read", 20)
+    user.see("1 page")
+    assert not user.find(".toast.error")
+    assert not user.console()
+
+
 @pytest.mark.parametrize("size", [(720, 380), (683, 320), (640, 256)])
 def test_a_low_window_shows_the_photo(user: User, other: Other, size: tuple[int, int]) -> None:
     """As does a large zoom: 200 % of 1440 x 760 pixels, for example."""

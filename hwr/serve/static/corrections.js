@@ -62,9 +62,10 @@ export function correctionsOf(first, limit, view) {
 
   /** Take a page from the server, without touching what is being typed or is not saved yet. */
   function take(page) {
-    if (state.ended || page.id !== id) return;
-    const typed = view.typed();
+    if (page.id !== id) return;
+    const typed = state.ended ? null : view.typed();
     state.page = mark(page);
+    if (state.ended) return;
     const line = typed && !unsaved.has(typed.id) ? find(typed.id) : null;
     if (line) rebase(line, typed.base);
     view.draw();
