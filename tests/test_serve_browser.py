@@ -945,6 +945,25 @@ def test_an_outdated_page_is_not_shown(user: User, other: Other) -> None:
     assert user.entries[0][0] == "typed"
 
 
+def test_the_list_of_pages_counts_the_last_corrections(user: User, other: Other) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    # The corrections take a while, and the page is left at once.
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.fetch = async (path, options) => {
+          if (options.method === "PATCH") await new Promise((go) => setTimeout(go, 300));
+          return real(path, options);
+        };"""
+    )
+    for view, wanted in (("#/training", "Train on my 2 corrected lines"), ("#/", "4 lines, 4 checked")):
+        user.keys(Keys.ENTER, Keys.ENTER)
+        user.browser.execute_script("location.hash = arguments[0]", view)
+        user.see(wanted, 20)
+        user.browser.execute_script("history.back()")
+        user.wait(lambda: user.entries, "the page")
+
+
 def test_pages_that_no_longer_match_are_not_shown(user: User, other: Other) -> None:
     user.browser.execute_script(LATE, "/api/pages$", ".grid")
     user.click("← Pages")

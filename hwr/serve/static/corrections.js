@@ -5,6 +5,9 @@ import { ask, h, toast } from "./dom.js";
 
 let chain = Promise.resolve(); // corrections are sent one after the other
 
+/** What is on its way has arrived, or could not be saved. */
+export const sent = () => chain;
+
 // The corrections that are on their way or could not be saved, by page and line. Another view loses none.
 const corrections = new Map();
 window.addEventListener("beforeunload", (event) => {
@@ -290,8 +293,6 @@ export function correctionsOf(first, limit, view) {
     get page() { return state.page; },
     get saving() { return state.saving > 0; },
     get failed() { return failed().length > 0; },
-    /** What is on its way has arrived. */
-    sent: () => chain,
     /** The server answers again. */
     online() {
       if (!state.saving) retry(failed().filter(({ error }) => error.status === 0));

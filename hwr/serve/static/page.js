@@ -1,7 +1,7 @@
 // A page: the photo, the current line, the list of lines.
 
 import { api } from "./api.js";
-import { correctionsOf } from "./corrections.js";
+import { correctionsOf, sent } from "./corrections.js";
 import { ask, fill, h, toast } from "./dom.js";
 import { editor } from "./editor.js";
 import { act, isActive, onJobs } from "./jobs.js";
@@ -9,7 +9,10 @@ import { lineTools, tool } from "./lines.js";
 import { viewer } from "./viewer.js";
 
 /** What `showPage` shows. */
-export const loadPage = (id) => Promise.all([api.page(id), api.model()]);
+export async function loadPage(id) {
+  await sent();
+  return Promise.all([api.page(id), api.model()]);
+}
 
 export function showPage(bar, main, [first, model]) {
   const { id } = first;
@@ -108,7 +111,7 @@ export function showPage(bar, main, [first, model]) {
     if (next) choose(next.id, true);
     else {
       draw();
-      corrections.sent().then(() => toast(corrections.page.lines.every((one) => one.state === "checked") ? "All lines of this page are checked" : "This was the last line"));
+      sent().then(() => toast(corrections.page.lines.every((one) => one.state === "checked") ? "All lines of this page are checked" : "This was the last line"));
     }
   }
 

@@ -1,6 +1,7 @@
 // The pages of the project: their state, upload, search, reading, export.
 
 import { api } from "./api.js";
+import { sent } from "./corrections.js";
 import { ask, fill, h, percent, plural, toast } from "./dom.js";
 import { act, isActive, onJobs } from "./jobs.js";
 
@@ -61,6 +62,7 @@ export function showProject(bar, main) {
   async function load(signal) {
     const turn = (asked += 1);
     try {
+      await sent(); // the corrections of a page that has just been left count
       const found = await api.pages(view.search, signal);
       if (turn < shown) return; // a later request, perhaps of another search, was answered already
       shown = turn;

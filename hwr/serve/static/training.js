@@ -1,6 +1,7 @@
 // Training: start, watch, stop, resume; the models, how they were judged, and which one reads.
 
 import { api } from "./api.js";
+import { sent } from "./corrections.js";
 import { fill, h, percent, plural, svg, toast } from "./dom.js";
 import { act, isActive, onJobs } from "./jobs.js";
 
@@ -19,6 +20,7 @@ export function showTraining(bar, main) {
   async function load() {
     let found;
     try {
+      await sent();
       found = await Promise.all([api.pages(), api.model()]);
       failed = false;
     } catch (error) {
