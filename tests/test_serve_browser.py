@@ -1036,6 +1036,35 @@ def test_keys_of_the_browser_stay_its_own(user: User, other: Other) -> None:
     assert other.lines[1] == ("typed", "checked")
 
 
+def test_alternatives_are_those_of_the_model_that_reads_now(user: User, other: Other) -> None:
+    user.browser.execute_script(
+        """const real = window.fetch;
+        const job = { id: 1, kind: "train", state: "running", progress: { model: { accepted: true } } };
+        Object.assign(window, { model: "first", jobs: [job], asked: 0 });
+        window.fetch = async (path, options) => path === "/api/jobs" ? Response.json({ jobs, asked: (asked += 1) })
+          : path.endsWith("/alternatives") ? Response.json({ words: ["three", "four"], alternatives: [[model], []] })
+          : real(path, options);
+        window.train = () => {
+          model = "second";
+          jobs = [{ ...job, state: "done" }];
+        };"""
+    )
+
+    def alternatives() -> list[str]:
+        return [chip.text for chip in user.find(".under .chip")]
+
+    user.choose(1)
+    user.wait(lambda: alternatives() == ["first"], "the first model's")
+    user.wait(lambda: user.browser.execute_script("return asked > 1"), "the training to be seen")
+    user.browser.execute_script("train()")
+    user.wait(lambda: alternatives() == ["second"], "the second model's", 20)
+    # Those of a line that was left, too.
+    user.browser.execute_script("model = 'third'")
+    user.choose(0)
+    user.choose(1)
+    user.wait(lambda: alternatives() == ["third"], "the third model's", 20)
+
+
 def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Path) -> None:
     user.click("← Pages")
     user.see("1 page")

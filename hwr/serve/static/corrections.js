@@ -29,7 +29,7 @@ function correct(line, { text, checked, error }) {
  * @param first the page as the API gives it
  * @param limit the confidence below which a line is uncertain
  * @param view what shows the page: {draw(), choose(id), typed(): the line whose text somebody is typing or null,
- *   keep(): save that text, forget(id): the line is read again}
+ *   keep(): save that text}
  */
 export function correctionsOf(first, limit, view) {
   const { id } = first;
@@ -212,7 +212,6 @@ export function correctionsOf(first, limit, view) {
   /** Have lines read; for use in `then`, when all corrections are saved. */
   async function read(lines) {
     if (!lines.length) return;
-    for (const line of lines) view.forget(line);
     const page = await api.edit(id, { read: lines }, state.page.revision);
     own(page, lines);
     take(page);

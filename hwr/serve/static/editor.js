@@ -32,7 +32,8 @@ export function editor(page, alphabet, on) {
     h("div", { class: "row text-row" }, h("div", { class: "field" }, mirror, input), status),
     h("div", { class: "row wrap under" }, words, special.length ? more : null), palette, keys);
 
-  const state = { line: null, alternatives: new Map(), pending: null, timer: 0 };
+  // `found` are the alternatives of the current line, `of` the reading that they belong to.
+  const state = { line: null, found: null, of: "", pending: null, timer: 0 };
 
   function insert(text) {
     input.focus();
@@ -79,7 +80,7 @@ export function editor(page, alphabet, on) {
   }
 
   function drawAlternatives() {
-    const found = state.line && state.alternatives.get(state.line.id);
+    const { found } = state;
     const word = found && wordAt();
     // After an edit the words may have other numbers; the word itself must still be there.
     const same = word && (found.words[word.number] === word.text || found.alternatives[word.number]?.includes(word.text));
@@ -96,15 +97,19 @@ export function editor(page, alphabet, on) {
   }
 
   function loadAlternatives(line) {
+    const of = [line.id, line.revision, line.confidence].join(" ");
+    if (of === state.of) return;
+    Object.assign(state, { of, found: null });
     state.pending?.abort();
     clearTimeout(state.timer);
-    if (state.alternatives.has(line.id) || !line.text || line.state === "checked") return;
+    if (!line.text || line.state === "checked") return;
     state.timer = setTimeout(async () => {
       state.pending = new AbortController();
       try {
         const found = await api.alternatives(page.id, line.id, state.pending.signal);
-        state.alternatives.set(line.id, found);
-        if (state.line?.id === line.id) drawAlternatives();
+        if (of !== state.of) return;
+        state.found = found;
+        drawAlternatives();
       } catch {
         // Alternatives are a help; without them the line can be typed.
       }
@@ -156,12 +161,16 @@ export function editor(page, alphabet, on) {
       fill(status, h("span", { class: `pill ${line.state}` }, NAMES[line.state] ?? line.state), sure,
         h("span", { class: "quiet" }, `line ${number} of ${count}`));
       drawMirror();
-      drawAlternatives();
       loadAlternatives(line);
+      drawAlternatives();
     },
     /** What is typed, as it is saved. */
     tidy: () => (input.value = input.value.normalize("NFC").replace(/\t/g, " ").trim()), // tabs come from the clipboard
-    forget: (id) => state.alternatives.delete(id),
+    /** Ask for the alternatives again: the model may be another one now. */
+    renew() {
+      state.of = "";
+      if (state.line) loadAlternatives(state.line);
+    },
     focus: () => input.focus(),
   };
 }

@@ -19,7 +19,6 @@ export function showPage(bar, main, [first, model]) {
   let chosen = null; // the id of the current line
   const corrections = correctionsOf(first, model.uncertain_below, {
     draw, keep, choose: (line) => choose(line, true), typed: () => (edit.dirty() ? current() : null),
-    forget: (line) => edit.forget(line),
   });
   const photo = h("div", { class: "photo", tabindex: "0", role: "group", "aria-label": "Photo of the page. Arrow keys move it, plus and minus zoom." });
   const list = h("ol", { class: "lines" });
@@ -160,8 +159,9 @@ export function showPage(bar, main, [first, model]) {
   };
   window.addEventListener("beforeunload", warn);
   let reading = false;
-  const stop = onJobs(async (jobs) => {
+  const stop = onJobs(async (jobs, ended) => {
     corrections.online();
+    if (ended.length) edit.renew();
     const active = jobs.some((job) => job.kind === "read" && isActive(job));
     if (!active && !reading) return;
     const before = corrections.page;
