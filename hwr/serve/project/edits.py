@@ -243,7 +243,10 @@ def _place(line: LineState, at: int, vertical: bool, backwards: bool, characters
 
 
 def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageState:
-    """Merge lines into the first of them, from left to right, or in the direction of their text if all have another."""
+    """Merge lines into the first of them, from left to right, or in the direction of their text if all have another.
+
+    The text is a prediction only if nobody has written a part of it: otherwise a later reading would replace that.
+    """
     if len(set(lines)) < 2:
         raise Error("merging needs at least two lines")
 
@@ -261,7 +264,8 @@ def merge(project: Project, page: str, lines: Sequence[str], rev: str) -> PageSt
         polygon = outlines.merged([x.polygon for x in old])
         baseline = outlines.merged_baseline([x.baseline for x in ordered], vertical)
         page_edit.set_shape(draft.root, first.id, to_page(polygon), to_page(baseline))
-        sure = [line.confidence for line in old if line.confidence is not None]
+        written = any(line.state in ("given", "checked") for line in old)
+        sure = [line.confidence for line in old if line.confidence is not None and not written]
         text = " ".join(line.text for line in ordered if line.text)
         all_checked = all(line.state == "checked" for line in old)
         page_edit.set_text(draft.root, first.id, text, min(sure) if sure else None, all_checked)
