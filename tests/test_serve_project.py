@@ -341,6 +341,10 @@ def test_versions_and_undo(project: Project) -> None:
     after = correct(project, page, "l1", "mine")
     back = edits.put_back(project, page.id, "l1", "one", "read", 0.7, after.line("l1").revision)
     assert back.line("l1") == page.line("l1")
+    # A text of the file is one again, also where the recognizer has read the same.
+    read = edits.read_into(project, page.id, back.lines, {"l2": Reading("two", 0.7)}, given=True)
+    back = edits.put_back(project, page.id, "l2", "two", "given", None, read.line("l2").revision)
+    assert back.line("l2") == page.line("l2")
     with pytest.raises(Conflict):
         project.restore(page.id, project.versions(page.id)[0], page.revision)
     assert only(project) == back

@@ -123,7 +123,7 @@ def set_text(root: Any, id: str, text: str, confidence: float | None, checked: b
         page.set_text(line, text, confidence)
     elif best is not None and confidence is not None:
         best.set("conf", f"{confidence:.4f}")
-    elif best is not None and checked:
+    elif best is not None:
         best.attrib.pop("conf", None)
     _mark(line, checked)
 
