@@ -479,6 +479,7 @@ def test_a_full_disk_is_reported(client: Client, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert "No space left" in client.correct(page, page["lines"][0], "mine", 507)["error"]
+        assert client.http.get(f"/api/pages/{page['id']}/picture").status_code == 200
     client.correct(page, page["lines"][0], "mine")
 
 

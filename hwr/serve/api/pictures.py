@@ -1,5 +1,6 @@
 """The pictures that the page view shows: a page in a size that suits a screen, and single lines enlarged."""
 
+import contextlib
 import functools
 import threading
 from pathlib import Path
@@ -36,11 +37,12 @@ def page_picture(page: PageState, width: int, folder: Path) -> bytes:
     if kept.is_file():
         return kept.read_bytes()
     made = _jpeg(_small(page.image, width) if width == WIDTHS[0] else _fitted(_pixels(page.image, changed), width))
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{page.id}-{width}-*.jpg"):
-        old.unlink(missing_ok=True)
-    with replacing(kept) as temporary:
-        temporary.write_bytes(made)
+    with contextlib.suppress(OSError, Error):  # on a full disk it is made anew each time
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"{page.id}-{width}-*.jpg"):
+            old.unlink(missing_ok=True)
+        with replacing(kept) as temporary:
+            temporary.write_bytes(made)
     return made
 
 
