@@ -480,6 +480,9 @@ def test_a_full_disk_is_reported(client: Client, monkeypatch: pytest.MonkeyPatch
         patch.setattr(os, "fsync", full)
         assert "No space left" in client.correct(page, page["lines"][0], "mine", 507)["error"]
         assert client.http.get(f"/api/pages/{page['id']}/picture").status_code == 200
+        picture = (client.bench.project.root / "a.png").read_bytes()
+        error = client("POST", "/api/pages", 400, files={"file": ("new.png", picture)})["error"]
+        assert error.startswith("new.png: could not be written: No space left")
     client.correct(page, page["lines"][0], "mine")
 
 
@@ -647,6 +650,8 @@ def test_pages_are_exported(client: Client, drawn: Path) -> None:
         assert [row["text"] for row in rows] == ["a & <b>"]
         assert archive.read(rows[0]["file_name"]).startswith(b"\x89PNG")
     assert b"a &amp; &lt;b&gt;" in export("format=html")
+    assert export("format=tsv").decode().splitlines()[1].startswith("a.png\tl1\ta & <b>\t")
+    assert json.loads(export("format=json").splitlines()[0])["image"] == "a.png"
     client("GET", "/api/export?format=exe", 400)
     client("GET", "/api/export?format=txt&page=gone", 404)
     pytest.importorskip("pikepdf")

@@ -50,9 +50,11 @@ async def upload(request: Request) -> Response:
         if not files:
             raise Error("send files as multipart/form-data, in fields named file")
         chosen = [uploads.Upload(file.filename or "", file.file) for file in files]
-        stored = await run_in_threadpool(uploads.store, workbench(request).project, chosen)
-    found: dict[str, Any] = {"files": [dict(one.__dict__) for one in stored]}
-    errors = [one.error for one in stored if one.error]
+        project = workbench(request).project
+        stored = await run_in_threadpool(uploads.store, project, chosen)
+    told = [{**one.__dict__, "error": one.error.replace(f"{project.root}/", "")} for one in stored]
+    found: dict[str, Any] = {"files": told}
+    errors = [one["error"] for one in told if one["error"]]
     if not errors or len(errors) < len(stored):
         return JSONResponse(found)
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
