@@ -587,6 +587,40 @@ def test_a_corner_stays_where_it_is_dragged_to(user: User, other: Other) -> None
     assert not user.console()
 
 
+def test_a_line_that_is_drawn_comes_after_those_above_it_in_its_column(user: User, other: Other) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    def corners(left: int, top: int) -> list[list[int]]:
+        return [[left, top], [left + 100, top], [left + 100, top + 30], [left, top + 30]]
+
+    texts = list(TEXTS)
+    # Two columns; the first has a short line at its right, which reaches into the second.
+    for number, place in enumerate([(20, 50), (130, 90), (225, 50), (225, 150)]):
+        page = other.page
+        line = page["lines"][number]
+        body = {"polygon": corners(*place)}
+        other.ask("PATCH", f"pages/{page['id']}/lines/{line['id']}", body, line["revision"])
+    user.browser.refresh()
+    user.wait(lambda: len(user.entries) == len(TEXTS), "the lines")
+    for (left, top), wanted in (((130, 150), 2), ((225, 10), 3), ((225, 100), 5), ((20, 65), 1)):
+        user.click("Fit")
+        user.click("Add")
+        code = "const { x, y, width } = document.querySelector('.sheet').getBoundingClientRect(); return [x, y, width];"
+        x, y, width = user.browser.execute_script(code)
+        scale = width / other.page["width"]
+        drag = ActionChains(user.browser, duration=50).w3c_actions
+        drag.pointer_action.move_to_location(round(x + left * scale), round(y + top * scale)).pointer_down()
+        drag.pointer_action.move_to_location(
+            round(x + (left + 100) * scale), round(y + (top + 30) * scale)
+        ).pointer_up()
+        drag.perform()
+        texts.insert(wanted, "")
+        user.wait(lambda: len(user.entries) == len(texts), "the new line")
+        user.saved()
+        new = [i for i, (text, state) in enumerate(other.lines) if state in ("read", "empty")]
+        assert [text if i not in new else "" for i, (text, _) in enumerate(other.lines)] == texts
+
+
 # Moves the current line down by a key, and at once tries to close the window. Returns whether the browser would ask first.
 MOVE_AND_CLOSE = """const photo = document.querySelector(".photo");
     photo.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", cancelable: true }));

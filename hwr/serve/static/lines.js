@@ -29,7 +29,7 @@ export function lineTools(corrections, edit, view) {
     if (on) toast(button.title);
   }
 
-  function add(polygon, after = lastAbove(box(polygon)[1])) {
+  function add(polygon, after = before(polygon)) {
     mode(drawTool, "draw");
     corrections.change({ add: { polygon, after } }, async (page, added) => {
       if (added.length) view.choose(added[0].id, true);
@@ -37,7 +37,22 @@ export function lineTools(corrections, edit, view) {
     });
   }
 
-  const lastAbove = (y) => corrections.page.lines.filter((line) => line.polygon.length && box(line.polygon)[1] <= y).at(-1)?.id ?? null;
+  /**
+   * The line after which a new one is read: the last above it in its column, or else the one before that column.
+   * Short lines further down beside it, such as a signature, come before it, too.
+   */
+  function before(polygon) {
+    const { lines } = corrections.page;
+    const [left, top, right] = box(polygon);
+    const places = lines.map((line) => (line.polygon.length ? box(line.polygon) : []));
+    const within = (begin, end, from, to) => begin < (from + to) / 2 && (from + to) / 2 < end;
+    const inColumn = ([begin, , end]) => within(begin, end, left, right) || within(left, right, begin, end);
+    const column = [...lines.keys()].filter((index) => inColumn(places[index]));
+    const above = (column.length ? column : [...lines.keys()]).filter((index) => places[index][1] <= top);
+    let after = above.at(-1) ?? (column[0] ?? 0) - 1;
+    while (after >= 0 && places[after + 1]?.[1] >= places[after][1] && places[after + 1][1] <= top) after += 1;
+    return lines[after]?.id ?? null;
+  }
 
   /** Add a line as large as the current one below it; to a page without lines, one that can be reshaped. */
   function addBelow() {
