@@ -222,7 +222,9 @@ def asked(app: Any, path: str, receive: Any, type_: bytes) -> tuple[int, Any]:
 def test_oversized_requests(bench: Workbench) -> None:
     http = client(bench, Rules(most_bytes=20_000))
     files = {"file": ("x.png", b"x" * 30_000)}
-    assert http.post("/api/pages", files=files).status_code == 413
+    found = http.post("/api/pages", files=files)
+    assert found.status_code == 413
+    assert "send fewer files at once" in found.json()["error"]
 
     # Without a Content-Length, what arrives is counted.
     arrived = 0

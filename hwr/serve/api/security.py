@@ -142,8 +142,9 @@ class Guard:
         """`receive` with limits on size and time."""
         most = self._rules.most_bytes
         length = headers.get("content-length", "0")
+        too_large = f"a request may have {most:,} bytes: send fewer files at once, or raise --max-upload"
         if not length.isdigit() or int(length) > most:
-            raise Refused(413, f"a request may have {most:,} bytes at most")
+            raise Refused(413, too_large)
         received, began = 0, time.monotonic()
         complete = False
 
@@ -158,7 +159,7 @@ class Guard:
             received += len(message.get("body", b""))
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             if received > most:
-                raise Refused(413, f"a request may have {most:,} bytes at most")
+                raise Refused(413, too_large)
             spent = time.monotonic() - began
             if not complete and spent > PAUSE_SECONDS and received / spent < BYTES_PER_SECOND:
                 raise Refused(408, "the request arrives too slowly")
