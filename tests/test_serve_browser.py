@@ -1157,6 +1157,14 @@ def test_a_job_that_an_outdated_answer_lacks_is_not_forgotten(user: User, other:
     user.see("Reading is done")
 
 
+def test_a_job_that_ends_before_the_window_sees_it_is_reported(user: User, other: Other) -> None:
+    user.click("← Pages")
+    user.see("1 page")
+    user.wait(lambda: user.browser.execute_script("return performance.getEntriesByName(`${origin}/api/jobs`).length"), "")
+    other.read()  # nothing: all texts are of the file
+    user.see("Reading is done", 20)
+
+
 def test_a_line_without_an_outline_does_not_move_the_photo(user: User, other: Other) -> None:
     path = user.server.folder / "page.xml"
     text = path.read_text(encoding="utf-8")

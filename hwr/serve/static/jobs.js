@@ -4,14 +4,14 @@ import { api } from "./api.js";
 import { toast } from "./dom.js";
 
 const listeners = new Set();
-let known = new Map();
+let known = null; // the jobs by their ids, once they were asked for
 let timer = 0;
 let turns = 0;
 
 /** Call a function with the jobs now and whenever they change; returns a function that ends this. */
 export function onJobs(listener) {
   listeners.add(listener);
-  if (known.size) listener([...known.values()], []);
+  if (known) listener([...known.values()], []);
   return () => listeners.delete(listener);
 }
 
@@ -39,7 +39,8 @@ export async function watchJobs() {
   try {
     const { jobs } = await api.jobs();
     if (turn < turns) return; // the next answer is newer: this one may lack a job that was started since
-    const ended = jobs.filter((job) => !isActive(job) && known.has(job.id) && isActive(known.get(job.id)));
+    // Those, too, that began and ended since the last turn.
+    const ended = known ? jobs.filter((job) => !isActive(job) && (!known.has(job.id) || isActive(known.get(job.id)))) : [];
     known = new Map(jobs.map((job) => [job.id, job]));
     for (const job of ended) tell(job);
     for (const listener of [...listeners]) listener(jobs, ended);
