@@ -1122,6 +1122,17 @@ def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Pa
     assert "Uploading" not in user.find("body")[0].text
 
 
+def test_pages_that_are_gone_are_not_chosen(user: User, other: Other, drawn: Path) -> None:
+    serve_pages.write(user.server.folder / "second.png", serve_pages.lines_of(drawn)[:1], ["only this"])
+    user.click("← Pages")
+    user.see("2 pages")
+    user.browser.execute_script("for (const i of [0, 1]) document.querySelectorAll('.card input')[i].click()")
+    user.see("Export 2")
+    (user.server.folder / "second.png").unlink()
+    other.ask("POST", "jobs", {"kind": "read"})
+    user.see("Export 1")
+
+
 def test_what_is_typed_on_a_line_that_is_deleted_elsewhere_is_not_lost(user: User, other: Other) -> None:
     user.choose(2)
     user.type("typed here")

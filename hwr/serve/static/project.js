@@ -68,6 +68,7 @@ export function showProject(bar, main) {
       shown = turn;
       failed = false;
       Object.assign(view, { pages: found.pages, corrected: found.corrected });
+      if (!view.search) for (const id of view.chosen) if (!found.pages.some((page) => page.id === id)) view.chosen.delete(id);
       draw();
     } catch (error) {
       if (error.name === "AbortError") return;
