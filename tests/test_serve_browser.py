@@ -1122,6 +1122,20 @@ def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Pa
     assert "Uploading" not in user.find("body")[0].text
 
 
+def test_a_folder_that_is_dropped_is_refused_by_its_name(user: User, other: Other, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "second.png").write_bytes((user.server.folder / "page.png").read_bytes())
+    user.click("← Pages")
+    user.see("1 page")
+    dropped = {"items": [], "files": [str(tmp_path / name) for name in ("more", "second.png")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": 300, "y": 400, "data": dropped}
+        user.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+    user.see("more is a folder")
+    user.see("2 pages")
+    assert len(user.find(".toast.error")) == 1
+
+
 def test_pages_that_are_gone_are_not_chosen(user: User, other: Other, drawn: Path) -> None:
     serve_pages.write(user.server.folder / "second.png", serve_pages.lines_of(drawn)[:1], ["only this"])
     user.click("← Pages")

@@ -126,7 +126,9 @@ export function showProject(bar, main) {
     event.preventDefault();
     depth = 0;
     document.body.classList.remove("dropping");
-    send([...event.dataTransfer.files]);
+    const folders = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry?.isDirectory);
+    for (const { name } of folders) toast(`${name} is a folder: open it and drop the files in it`, "error");
+    send([...event.dataTransfer.files].filter((file) => !folders.some((folder) => folder.name === file.name)));
   };
   const events = { dragenter: over, dragover: over, dragleave: out, drop };
   for (const [name, listener] of Object.entries(events)) window.addEventListener(name, listener);
