@@ -1136,6 +1136,30 @@ def test_a_folder_that_is_dropped_is_refused_by_its_name(user: User, other: Othe
     assert len(user.find(".toast.error")) == 1
 
 
+def test_pages_are_opened_by_a_click_while_others_are_read(user: User, other: Other) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    user.click("← Pages")
+    user.see("1 page")
+    # While pages are read, the list is asked for again and again. An answer comes in the middle of a click.
+    user.browser.execute_script(
+        """const real = window.fetch, job = { id: 1, kind: "read", state: "running", progress: {} };
+        window.fetch = async (path, options) => {
+          if (path === "/api/jobs") return Response.json({ jobs: [job] });
+          const answer = await real(path, options);
+          if (path === "/api/pages") await new Promise((go) => (window.go = go));
+          return answer;
+        };"""
+    )
+    user.wait(lambda: user.browser.execute_script("return Boolean(window.go)"), "the list to be asked for")
+    mouse = ActionChains(user.browser, duration=0)
+    mouse.click_and_hold(user.find("a.name")[0]).perform()
+    user.browser.execute_script("go()")
+    mouse.reset_actions()
+    mouse.release().perform()
+    user.wait(lambda: user.entries, "the page", 10)
+
+
 def test_pages_that_are_gone_are_not_chosen(user: User, other: Other, drawn: Path) -> None:
     serve_pages.write(user.server.folder / "second.png", serve_pages.lines_of(drawn)[:1], ["only this"])
     user.click("← Pages")
@@ -1185,7 +1209,10 @@ def test_a_job_that_an_outdated_answer_lacks_is_not_forgotten(user: User, other:
 def test_a_job_that_ends_before_the_window_sees_it_is_reported(user: User, other: Other) -> None:
     user.click("← Pages")
     user.see("1 page")
-    user.wait(lambda: user.browser.execute_script("return performance.getEntriesByName(`${origin}/api/jobs`).length"), "")
+    user.wait(
+        lambda: user.browser.execute_script("return performance.getEntriesByName(`${origin}/api/jobs`).length"),
+        "the first answer",
+    )
     other.read()  # nothing: all texts are of the file
     user.see("Reading is done", 20)
 

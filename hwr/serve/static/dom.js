@@ -1,5 +1,16 @@
 // Elements, messages and dialogs. Texts become text nodes, never markup.
 
+let press = null;
+addEventListener("pointerdown", () => {
+  press = new Promise((done) => {
+    addEventListener("pointerup", () => setTimeout(done), { capture: true, once: true });
+    setTimeout(done, 2000); // menus of the browser keep the end to themselves
+  });
+}, true);
+
+/** Wait until nothing is being clicked: a click on an element that is replaced before it ends is lost. */
+export const released = () => press;
+
 /** Make an element. Properties that start with "on" are listeners; null and false are left out. */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);

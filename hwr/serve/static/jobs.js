@@ -1,7 +1,7 @@
 // The jobs in the background: one loop asks for them, and tells the views.
 
 import { api } from "./api.js";
-import { toast } from "./dom.js";
+import { released, toast } from "./dom.js";
 
 const listeners = new Set();
 let known = null; // the jobs by their ids, once they were asked for
@@ -38,6 +38,7 @@ export async function watchJobs() {
   let wait = 4000;
   try {
     const { jobs } = await api.jobs();
+    await released();
     if (turn < turns) return; // the next answer is newer: this one may lack a job that was started since
     // Those, too, that began and ended since the last turn.
     const ended = known ? jobs.filter((job) => !isActive(job) && (!known.has(job.id) || isActive(known.get(job.id)))) : [];

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { correctionsOf, sent } from "./corrections.js";
-import { ask, fill, h, toast } from "./dom.js";
+import { ask, fill, h, released, toast } from "./dom.js";
 import { editor } from "./editor.js";
 import { act, isActive, onJobs } from "./jobs.js";
 import { lineTools, tool } from "./lines.js";
@@ -166,6 +166,7 @@ export function showPage(bar, main, [first, model]) {
     if (!active && !reading) return;
     const before = corrections.page;
     const page = await api.page(id).catch(() => null);
+    await released();
     const newest = page && before === corrections.page && !corrections.saving; // the answer to a correction may be newer
     if (newest && page.revision !== before.revision) corrections.take(page);
     reading = active || !newest;

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { sent } from "./corrections.js";
-import { ask, fill, h, percent, plural, toast } from "./dom.js";
+import { ask, fill, h, percent, plural, released, toast } from "./dom.js";
 import { act, isActive, onJobs } from "./jobs.js";
 
 const ORDERS = {
@@ -64,6 +64,7 @@ export function showProject(bar, main) {
     try {
       await sent(); // the corrections of a page that has just been left count
       const found = await api.pages(view.search, signal);
+      await released();
       if (turn < shown) return; // a later request, perhaps of another search, was answered already
       shown = turn;
       failed = false;
