@@ -429,6 +429,28 @@ def test_the_keyboard_keeps_its_place(user: User, other: Other) -> None:
     assert focused("type") == "checkbox"
 
 
+def test_special_characters_are_inserted_with_the_keyboard(user: User, other: Other) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    # The small network has none.
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.fetch = async (path, options) => {
+          const answer = await real(path, options);
+          return path === "/api/model" ? Response.json({ ...(await answer.json()), alphabet: "aäé" }) : answer;
+        };"""
+    )
+    user.click("← Pages")
+    user.open("page.png")
+    user.wait(lambda: user.entries, "the lines")
+    user.choose(0)
+    user.browser.execute_script("document.querySelector('[aria-expanded]').focus()")
+    ActionChains(user.browser).send_keys(Keys.ENTER, Keys.TAB, Keys.TAB, Keys.ENTER).perform()
+    assert user.text == "éone two"
+    assert user.browser.execute_script("return document.activeElement.id") == "text"
+
+
 def test_accepting_nothing_leaves_nothing_to_undo(user: User, other: Other) -> None:
     from selenium.webdriver.common.keys import Keys
 

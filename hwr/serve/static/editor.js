@@ -17,7 +17,7 @@ export function editor(page, alphabet, on) {
   const words = h("div", { class: "chips", role: "group", "aria-label": "Alternatives of the word at the cursor" });
   const special = [...alphabet].filter((c) => c.codePointAt(0) > 126);
   const palette = h("div", { class: "chips palette", role: "group", "aria-label": "Special characters" },
-    special.map((c) => h("button", { class: "chip", type: "button", tabindex: "-1", onclick: () => insert(c) }, c)));
+    special.map((c) => h("button", { class: "chip", type: "button", onclick: () => insert(c) }, c)));
   const more = h("button", { class: "small", type: "button", "aria-expanded": "false", title: "Special characters",
     "aria-label": "Special characters: ä é ſ …",
     onclick: () => {
