@@ -937,6 +937,21 @@ def test_an_export_has_a_file_for_each_image(tmp_path: Path, kind: str) -> None:
     }
 
 
+def test_an_export_has_page_10_after_page_9(tmp_path: Path) -> None:
+    names = ["Page 1.png", "page 9.png", "page 10.png"]
+    for name in names:
+        photo(tmp_path / name)
+    project, store = Project(tmp_path), Store(tmp_path / ".hwr/test.sqlite")
+    for page in project.pages():
+        page = edits.set_lines(project, page.id, [Found(BOX)])
+        edits.set_text(project, page.id, page.lines[0].id, page.name, True, page.lines[0].revision)
+    chosen = [page.id for page in project.pages()]
+    for ids in (None, chosen, chosen[::-1]):
+        export.write(project, store, ids, "txt", tmp_path / "out.txt")
+        assert (tmp_path / "out.txt").read_text(encoding="utf-8").split("\n")[:3] == names
+    store.close()
+
+
 def test_a_table_holds_lines_of_images_with_long_names(tmp_path: Path) -> None:
     names = [f"{'é' * 120}{end}.png" for end in "ab"]
     for name in names:

@@ -1,5 +1,6 @@
 """The pages of a project -> files: texts, PAGE, ALTO, hOCR, searchable PDF, training data."""
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ def suffix(kind: str) -> str:
 
 
 def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, out: Path) -> list[str]:
-    """Write pages into a file: one of all pages, or an archive with a file for each.
+    """Write pages into a file, in the order of their names and numbers: one of all pages, or an archive with a file for each.
 
     Args:
         ids: The pages; None: all that have lines.
@@ -41,7 +42,7 @@ def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, 
         Missing: There is no such page.
         Error: There is nothing to write, a page of `ids` is broken, or the format can't hold it.
     """
-    pages = [project.page(id) for id in ids] if ids is not None else project.pages()
+    pages = sorted([project.page(id) for id in ids] if ids is not None else project.pages(), key=_place)
     broken = [page for page in pages if page.error]
     if broken and ids is not None:
         raise Error(broken[0].error)
@@ -50,6 +51,12 @@ def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, 
         raise Error("there is nothing to export: no page has lines")
     _write(pages, store, kind, out)
     return [page.name for page in broken]
+
+
+def _place(page: PageState) -> list[tuple[int, str]]:
+    """Sorts pages as people do: page 10 comes after page 9, and capitals make no difference."""
+    parts = re.split("([0-9]+)", page.name.casefold())
+    return [(int(part) if number % 2 else 0, part) for number, part in enumerate(parts)]
 
 
 def _write(pages: Sequence[PageState], store: Store, kind: str, out: Path) -> None:
