@@ -347,7 +347,8 @@ def test_hocr_passes_hocr_tools(page: PageReading, tmp_path: Path, capsys: pytes
     from hocr_tools_lib.utils.node_utils import get_bbox, get_prop
 
     (tmp_path / "1.hocr").write_bytes(hocr.write([page]))
-    (tmp_path / "2.hocr").write_bytes(hocr.write([page], characters=True))
+    shutil.copy(page.image, odd := page.image.with_name("a & ppageno 0.png"))
+    (tmp_path / "2.hocr").write_bytes(hocr.write([replace(page, image=odd)], characters=True))
     hocr.join([tmp_path / "1.hocr", tmp_path / "2.hocr"], tmp_path / "both.hocr")
     for name, times in (("1.hocr", 1), ("both.hocr", 2)):
         checker = check.Checker(tmp_path / name, no_overlap=times > 1)  # it compares lines across pages
@@ -357,7 +358,8 @@ def test_hocr_passes_hocr_tools(page: PageReading, tmp_path: Path, capsys: pytes
         assert list(lines(tmp_path / name)) == [line.text for line in page.lines] * times
     document = check.Checker(tmp_path / "both.hocr").doc
     assert [get_prop(node, "ppageno") for node in document.xpath("//*[@class='ocr_page']")] == ["0", "1"]
-    assert get_prop(document.xpath("//*[@class='ocr_page']")[0], "image") == f'"{page.image}"'
+    images = [get_prop(node, "image") for node in document.xpath("//*[@class='ocr_page']")]
+    assert images == [f'"{page.image}"', f'"{odd}"']
     ids = document.xpath("//@id")
     assert len(ids) == len(set(ids))
     first, word = (document.xpath(f"//*[@class='{name}']")[0] for name in ("ocr_line", "ocrx_word"))

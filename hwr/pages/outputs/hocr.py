@@ -50,7 +50,8 @@ def join(paths: Iterable[Path], out: Path) -> None:
             # Ids and numbers of pages are unique in a document; each file counts from 0.
             for row in body.splitlines(keepends=True):
                 if row.startswith('  <div class="ocr_page"'):
-                    row = row.replace("ppageno 0", f"ppageno {number}", 1)
+                    before, _, after = row.rpartition("ppageno 0")  # an image's name may hold it, too
+                    row = f"{before}ppageno {number}{after}"
                 file.write(row.replace(' id="p0', f' id="p{number}'))
             number += 1
         file.write(END)
