@@ -21,7 +21,7 @@ from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.shapes import Marked
 from hwr.images import load
 from hwr.pages import archive, plan, resumable_file, write
-from hwr.pages.journal import Journal, stamp
+from hwr.pages.journal import WRITING, Journal, stamp
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.resumable_file import Partial
@@ -108,6 +108,9 @@ def test_files_of_others_in_the_folder_are_kept(scans: Path, model: Path, tmp_pa
     assert hwr(*command).exit_code == 0
     assert hwr(*command, "--again").exit_code == 0
     assert hwr(*command, "--min-confidence", 1).exit_code == 0
+    os.utime(place)  # copied or restored
+    assert hwr(*command).exit_code == 0
+    assert hwr(*command, "--min-confidence", 1).exit_code == 0
     # An earlier result that somebody has corrected is kept, too, unless --again says otherwise.
     place.write_text(corrected := place.read_text() + "\n")
     assert "(1 of them before)" in hwr(*command, "--min-confidence", 1).stderr
@@ -147,7 +150,10 @@ def test_a_page_whose_writing_was_killed_is_no_file_of_others(
     assert (tmp_path / "out/3.xml").exists() == (moment == "after")
     done = hwr(*command)
     assert (done.exit_code, "before" in done.stderr) == (0, moment == "after"), done.stderr
-    assert (tmp_path / "out/3.xml").is_file()
+    # Corrected later.
+    os.utime(tmp_path / "out/3.xml", ns=(later := time.time_ns() + 2 * WRITING, later))
+    refused = hwr(*command, "--min-confidence", 1)
+    assert ("was changed since hwr predict wrote it" in refused.stderr) == (moment == "after"), refused.stderr
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -179,7 +179,7 @@ def _each_page(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Execu
         if not group.rank:
             for root in where.roots:  # the next run must not take the file for an input
                 if real(where.file).is_relative_to(real(root)):
-                    Journal(where.file.parent, plan.model).add(root, where.file, (), 0, 0.0, 0, [])
+                    Journal(where.file.parent, plan.model).begin(root, where.file)
             _join(where.file, where.folder, plan, summary)
     return summary
 

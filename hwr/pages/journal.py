@@ -22,6 +22,9 @@ from hwr.system.atomic import remedy
 # The folder with the journals, in the folder of results. Its name is hidden, so that nothing in it is read as a page.
 NAME = ".hwr"
 
+# Nanoseconds after its note within which a file is written, at most.
+WRITING = 60 * 10**9
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -38,7 +41,7 @@ class Entry:
         time: When it was noted, in nanoseconds since 1970.
         source: The input, an absolute path; "" if an earlier version noted it.
         image: The image of an XML file, relative to its folder; "" if the input is the image.
-        written: Size and time of change of the file; zeros or () if they were not known when it was noted.
+        written: A digest of the file; "" if it was not written yet when it was noted, or an earlier version noted it.
     """
 
     output: str
@@ -51,7 +54,7 @@ class Entry:
     time: int = 0
     source: str = ""
     image: str = ""
-    written: tuple[int, ...] = ()
+    written: str = ""
 
 
 class Journal:
@@ -78,11 +81,12 @@ class Journal:
         for row in rows:
             try:
                 entry = Entry(**files.parse_json(row))
-                output, found, written = entry.output, tuple(entry.stamp), tuple(entry.written)
+                output, found = entry.output, tuple(entry.stamp)
             except (ValueError, TypeError):  # the last row of a process that was killed
                 continue
             self.outputs.add(self.folder / output)
             if output not in self._entries or self._entries[output].time <= entry.time:
+                written = entry.written if isinstance(entry.written, str) else ""
                 self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors), written=written)
 
     def outputs_of(self, folder: Path) -> dict[Path, Path]:
@@ -115,12 +119,18 @@ class Journal:
 
     def changed(self, output: Path) -> bool:
         """Whether somebody has changed an output since it was written."""
-        name, found = os.path.relpath(output, self.folder), stamp(output)
-        entry = self._entries.get(name)
-        if entry is None or not any(entry.written) or found in (entry.written, (0, 0)):
+        name = os.path.relpath(output, self.folder)
+
+        def differs() -> bool:
+            entry = self._entries[name]
+            # The time of a file alone says little: copying or restoring a folder may change it.
+            late = output.stat().st_mtime_ns > entry.time + WRITING
+            return _content(output) != entry.written if entry.written else late
+
+        if name not in self._entries or not output.is_file() or not differs():
             return False
         self._read()  # another process may just have written it
-        return any(written := self._entries[name].written) and written != found
+        return differs()
 
     def begin(self, source: Path, output: Path) -> None:
         """Note that an output is about to be overwritten: if this process is killed then, it is still ours, and not finished.
@@ -154,7 +164,8 @@ class Journal:
         name = os.path.relpath(output, self.folder)
         read = (seen, self.model, lines, confidence, unsure, tuple(errors))
         beside = os.path.relpath(image, source.parent) if image else ""
-        self._note(Entry(name, *read, time.time_ns(), os.path.abspath(source), beside, stamp(output)))
+        written = _content(output) if output.is_file() else ""
+        self._note(Entry(name, *read, time.time_ns(), os.path.abspath(source), beside, written))
 
     def _note(self, entry: Entry) -> None:
         try:
