@@ -1,6 +1,8 @@
 """`hwr align`: synthetic pages in PAGE, and page images whose lines a stand-in finds."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from hwr.data import Line
 from hwr.data.formats import page, xml
 from hwr.data.formats.shapes import Marked
 from hwr.data.formats.xml import children, descendants
-from hwr.decoding.transcript import DOUBTFUL
+from hwr.decoding.transcript import DOUBTFUL, AlignedLine, Alignment
 from hwr.images import load
+from hwr.pages import align as aligning
 from hwr.pages import segment
 from hwr.pages.align import AlignedPage, table_of_lines
+from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.predict import on_page
 from hwr.pages.sources import Target
@@ -117,9 +121,9 @@ def test_a_table_to_train_on(pages: dict[str, list[Box]], lines: list[Line], mod
     assert "exists already" in align(tmp_path, model, "--out", out, "--format", "table", exit_code=2).stderr
     # An interrupted run leaves nothing that reads as a smaller table.
     before = set(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt), table_of_lines(tmp_path / "interrupted"):
+    with pytest.raises(KeyboardInterrupt), table_of_lines(tmp_path / "interrupted", {}, "", 0):
         raise KeyboardInterrupt
-    assert set(tmp_path.iterdir()) == before
+    assert [path.name for path in set(tmp_path.iterdir()) - before] == [".interrupted.part"]
 
 
 def test_lines_of_images_are_found(
@@ -216,8 +220,9 @@ def test_turned_lines_are_cut_as_they_are_read(lines: list[Line], tmp_path: Path
     region = corners((0, 0, height - 1, width - 1))
     up = ((height - 6, width - 2), (height - 6, 2))
     line = PageLine(text="text", confidence=1.0, id="l", region=region, baseline=up)
-    with table_of_lines(tmp_path / "table") as add:
-        add(AlignedPage(tmp_path / "p.png", None, PageReading(tmp_path / "p.png", (line,))))
+    page = PageReading(tmp_path / "p.png", (line,), source=tmp_path / "p.png")
+    with table_of_lines(tmp_path / "table", {str(page.source): None}, "", 0) as (_, add):
+        add(AlignedPage(page.source, None, page, Alignment((AlignedLine("text"),), (), 4)))
     (row,) = (tmp_path / "table/metadata.jsonl").read_text().splitlines()
     assert np.array_equal(load.read(tmp_path / "table" / json.loads(row)["file_name"]), pixels)
     target = Target(tmp_path / "p.png", region, up)
@@ -246,19 +251,99 @@ def test_only_own_results_that_nobody_has_changed_are_overwritten(
     other = hwr("predict", tmp_path / "marked", "--checkpoint", model, "--format", "page", "--out", out, exit_code=2)
     assert "exists already, and hwr predict did not write it" in other.stderr
     (out / "p1.xml").write_bytes((out / "p1.xml").read_bytes() + b"\n")
-    done = align(tmp_path, model, "--out", out, exit_code=2)
+    corrected = (out / "p1.xml").read_bytes()
+    assert "2 pages (2 of them before)" in align(tmp_path, model, "--out", out).stdout
+    done = align(tmp_path, model, "--out", out, "--min-score", 0.1, exit_code=2)
     assert (
         f"{out / 'p1.xml'} was changed since hwr align wrote it, and would be overwritten; move it away" in done.stderr
     )
-    assert written(out / "p1.xml") == before
+    assert (out / "p1.xml").read_bytes() == corrected
     (out / "p1.xml").unlink()
     align(tmp_path, model, "--out", out)
     assert written(out / "p1.xml") == before
 
 
 def test_results_below_the_pages_are_not_read(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert "\n2 pages: " in align(tmp_path, model, "--out", tmp_path / "marked/aligned").stdout
+    for again in ("", " (2 of them before)"):
+        assert f"\n2 pages{again}: " in align(tmp_path, model, "--out", tmp_path / "marked/aligned").stdout
+
+
+@pytest.mark.parametrize("kind", ["page", "alto", "table", "html"])
+def test_a_run_that_was_stopped_continues(
+    pages: dict[str, list[Box]],
+    lines: list[Line],
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    _page(tmp_path, "p3", lines[8:10])
+    (tmp_path / "texts/p2.txt").write_text("nothing of this is on the page")
+    asked = ["--format", kind, "--min-score", 0.5, "--json", tmp_path / "scores.json"]
+    aligned, begun = aligning._aligned, list[str]()
+
+    def run(out: str, *more: object, stop: int = 0) -> Any:
+        def stopping(recognizer: Any, job: Any, *rest: Any) -> AlignedPage:
+            begun.append(job.source.stem)
+            if len(begun) == stop:
+                raise KeyboardInterrupt
+            return aligned(recognizer, job, *rest)
+
+        begun.clear()
+        monkeypatch.setattr(aligning, "_aligned", stopping)
+        done = align(tmp_path, model, "--out", tmp_path / out, *asked, *more, exit_code=130 if stop else 0)
+        return done, "" if stop else (tmp_path / "scores.json").read_bytes()
+
+    def found(out: str) -> dict[str, bytes]:
+        files = [path for path in (tmp_path / out).rglob("*") if path.is_file() and ".hwr" not in path.parts]
+        changed = re.compile(rb"<LastChange>.*?<")
+        return {str(path.relative_to(tmp_path / out)): changed.sub(b"", path.read_bytes()) for path in files}
+
+    whole, report = run("whole")
+    assert begun == ["p1", "p2", "p3"]
+    run("out", stop=3)
+    again, same = run("out")
+    assert begun == ["p3"]
+    assert (found("out"), same) == (found("whole"), report)
+    assert again.stdout == whole.stdout.replace("3 pages", "3 pages (2 of them before)")
+    assert not list(tmp_path.glob(".*"))
+    if kind == "table":
+        return
+    # What has changed is aligned again.
+    run("out")
+    assert begun == []
+    os.utime(tmp_path / "texts/p1.txt", ns=(1, 1))
+    run("out")
+    assert begun == ["p1"]
+    os.utime(tmp_path / "scans/p3.png", ns=(1, 1))
+    (tmp_path / f"out/p2{FORMATS[kind].suffix}").unlink()
+    run("out")
+    assert begun == ["p2", "p3"]
+    run("out", "--min-score", 0.4)
+    assert len(begun) == 3
+
+
+def test_a_table_holds_nothing_that_is_out_of_date(
+    pages: dict[str, list[Box]], lines: list[Line], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aligned = aligning._aligned
+
+    def stopping(recognizer: Any, job: Any, *rest: Any) -> AlignedPage:
+        if job.source.stem == "p3":
+            raise KeyboardInterrupt
+        return aligned(recognizer, job, *rest)
+
+    _page(tmp_path, "p3", lines[8:9])
+    with monkeypatch.context() as patch:
+        patch.setattr(aligning, "_aligned", stopping)
+        align(tmp_path, model, "--out", tmp_path / "out", "--format", "table", exit_code=130)
+    (tmp_path / "texts/p1.txt").unlink()
+    (tmp_path / "texts/p2.txt").write_text(lines[6].text)
+    done = align(tmp_path, model, "--out", tmp_path / "out", "--format", "table", exit_code=1)
+    assert "p1.xml: has no transcript p1.txt" in done.stderr
+    rows = [json.loads(row) for row in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == [lines[6].text, lines[8].text]
+    assert len(list((tmp_path / "out/images").iterdir())) == 2
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -2,8 +2,9 @@
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,9 +23,11 @@ from hwr.cli.page_options import formats, model_option, say_what_is_read, segmen
 from hwr.system.terminal import counted, echo, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from hwr.pages.align import AlignedPage
+    from hwr.pages.align import Results
+    from hwr.pages.sources import Job
+    from hwr.recognizer import Recognizer
 
 _TABLE = "table"
 
@@ -91,12 +94,17 @@ def align(
 
     Text that is not on the page is left out, and lines that are not in the transcript get no text. Every line has a score
     (0..1), written as its confidence. Lines below 0.75 are listed as doubtful. If a page can't be aligned, the others are, and
-    the exit status is 1.
+    the exit status is 1. In all formats, a run that was interrupted continues: finished pages are aligned again only if they,
+    their texts, the model or the options have changed.
     """
+    from hwr import bundled
     from hwr.loading import default_model, settings_for
     from hwr.pages import align as aligning
+    from hwr.pages.journal import fingerprint
+    from hwr.pages.outputs import FORMATS
     from hwr.pages.segment import chosen
     from hwr.pages.sources import about_lines, files_in, jobs
+    from hwr.pages.write import places
     from hwr.recognizer import Recognizer
     from hwr.system.atomic import check_folder_of
 
@@ -110,92 +118,99 @@ def align(
     say_what_is_read(found)
     files = found.files
     paths, unused = aligning.transcripts(texts, files)
+    texts_of = dict(zip(files, paths, strict=True))
     if unused:
         echo(f"hwr: {counted(len(unused), 'text belongs', 'texts belong')} to no page ({some(unused)})", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
-    read = jobs(files, chosen("page", segmenter, recognizer), settings.data.images)
-    aligned = aligning.align(recognizer, read, paths)
-    done = _write(aligned, files, (pages, out), kind, min_score, quiet=json_path == "-")
-    _summarise(done, json_path, min_score)
-    if broken := sum(bool(page.errors) for page in done):
+    read = partial(jobs, segment=chosen("page", segmenter, recognizer), images=settings.data.images)
+    model = fingerprint(bundled.model(model), settings, kind, min_score, segmenter)
+    with contextlib.ExitStack() as stack:
+        if kind == _TABLE:
+            results = stack.enter_context(aligning.table_of_lines(out, texts_of, model, min_score))
+        else:
+            where = places(kind, f"{out}/", [pages], files)
+            results = aligning.into_folder(where, FORMATS[kind], texts_of, model, min_score)
+        done = _align(recognizer, read, texts_of, results, quiet=json_path == "-")
+    _summarise(done, len(results[0]), json_path, min_score)
+    if broken := sum(bool(page["errors"]) for page in done):
         echo(f"hwr: {broken} of {len(files)} pages could not be aligned, or only in part", err=True)
         sys.exit(1)
 
 
-def _write(
-    pages: "Iterator[AlignedPage]", files: list[str], paths: tuple[Path, Path], kind: str, min_score: float, quiet: bool
-) -> "list[AlignedPage]":
-    """Write pages as they come; `paths` are the input and the output. With `quiet`, the rows of the pages are not printed."""
-    from dataclasses import replace
-
+def _align(
+    recognizer: "Recognizer",
+    read: "Callable[[list[str]], Iterator[Job]]",
+    texts: "dict[str, Path | None]",
+    results: "Results",
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """Align pages, write them, and print a row for each, unless `quiet`. Returns all, see `AlignedPage.to_dict`."""
     from tqdm import tqdm
 
-    from hwr.pages.align import into_folder, kept, table_of_lines
+    from hwr.pages import align
 
-    with contextlib.ExitStack() as stack:
-        if kind == _TABLE:
-            add = stack.enter_context(table_of_lines(paths[1]))
-        else:
-            add = into_folder(paths[1], kind, paths[0], files)
-
-        done = []
-        with tqdm(desc="aligning", total=len(files), unit="page", disable=None) as bar:
-            for page in pages:
-                bar.update()
-                less = kept(page, min_score)
-                try:
-                    if page.alignment.lines:
-                        add(less)
-                except Error as error:
-                    page = replace(page, errors=(*page.errors, str(error)))
-                for reason in page.errors:
-                    echo(f"hwr: {reason}", err=True)
-                if page.alignment.lines and not quiet:
-                    bar.write(_row(page), file=sys.stdout)
-                done.append(page)
+    before, add = results
+    new = [file for file in texts if file not in before]
+    pages, done = align.align(recognizer, read(new), [texts[file] for file in new]), []
+    for file in tqdm(texts, desc="aligning", unit="page", disable=None):
+        if (found := before.get(file)) is None:
+            page = next(pages)
+            found = page.to_dict()
+            try:
+                if found["lines"]:
+                    add(page)
+            except Error as error:
+                found["errors"].append(str(error))
+        for reason in found["errors"]:
+            echo(f"hwr: {reason}", err=True)
+        if found["lines"] and not quiet:
+            tqdm.write(_row(found), file=sys.stdout)
+        done.append(found)
     return done
 
 
-def _row(page: "AlignedPage") -> str:
+def _row(page: dict[str, Any]) -> str:
     """A page in a line of text."""
     from hwr.decoding.transcript import DOUBTFUL
     from hwr.system.terminal import visible
 
-    lines, skipped = page.alignment.lines, sum(map(len, page.alignment.skipped))
-    parts = [f"{sum(line.span is not None for line in lines)} of {len(lines)} lines have text"]
-    if page.doubtful:
-        named = ", ".join(f"{id} ({score:.2f})" for id, score in page.doubtful[:_NAMED])
-        parts.append(f"{len(page.doubtful)} doubtful: {named}" + (", …" if page.doubtful[_NAMED:] else ""))
-    if moved := sum(line.moved for line in lines):
+    lines, skipped = page["lines"], sum(map(len, page["skipped"]))
+    doubtful = [line for line in lines if line["doubtful"]]
+    parts = [f"{sum(bool(line['text']) for line in lines)} of {len(lines)} lines have text"]
+    if doubtful:
+        named = ", ".join(f"{line['id']} ({line['score']:.2f})" for line in doubtful[:_NAMED])
+        parts.append(f"{len(doubtful)} doubtful: {named}" + (", …" if doubtful[_NAMED:] else ""))
+    if moved := sum(line["moved"] for line in lines):
         parts.append(f"{moved} in another order than the transcript")
     if skipped:
-        parts.append(f"{skipped} of {page.alignment.characters} characters of the transcript are on no line")
-    if 2 * sum(line.score >= DOUBTFUL for line in lines) < len(lines):
+        parts.append(f"{skipped} of {page['characters']} characters of the transcript are on no line")
+    if 2 * sum(line["score"] >= DOUBTFUL for line in lines) < len(lines):
         parts.append("does this transcript belong to this page?")
-    return visible(f"{page.source}: {'; '.join(parts)}")
+    return visible(f"{page['page']}: {'; '.join(parts)}")
 
 
-def _summarise(pages: "list[AlignedPage]", json_path: str | None, min_score: float) -> None:
+def _summarise(pages: list[dict[str, Any]], earlier: int, json_path: str | None, min_score: float) -> None:
     """Print the totals, and write the report."""
     from hwr.system.json_text import to_json, write_json
 
-    lines = [line for page in pages for line in page.alignment.lines]
-    texts = [line for line in lines if line.span is not None]
-    few = sum(line.score < min_score for line in texts)
+    lines = [line for page in pages for line in page["lines"]]
+    texts = [line for line in lines if line["text"]]
+    few = sum(line["score"] < min_score for line in texts)
     totals = {
         "pages": len(pages),
         "lines": len(lines),
         "with_text": len(texts),
-        "doubtful": sum(line.doubtful for line in texts),
+        "doubtful": sum(line["doubtful"] for line in texts),
         "below_min_score": few,
     }
     if json_path:
-        found = {**totals, "min_score": min_score, "details": [page.to_dict() for page in pages]}
+        found = {**totals, "min_score": min_score, "details": pages}
         if json_path == "-":
             echo(to_json(found))
             return
         write_json(json_path, found)
+    before = f" ({earlier:,} of them before)" if earlier else ""
     echo(
-        f"{counted(len(pages), 'page')}: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
+        f"{counted(len(pages), 'page')}{before}: {len(texts)} of {len(lines)} lines have text, {totals['doubtful']} of them doubtful"
         + (f"; {few} below --min-score were left out" if few else "")
     )

@@ -1,9 +1,12 @@
 """Page transcripts without line breaks -> the text of each line of the pages."""
 
+import json
+import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +18,17 @@ from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import documents, load
 from hwr.pages import journal, write
-from hwr.pages.journal import Journals
-from hwr.pages.outputs import FORMATS
+from hwr.pages.journal import Journals, stamp
+from hwr.pages.outputs import Format
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import Prediction, on_page, prepare_page, reading_of
+from hwr.pages.resumable_file import alone
 from hwr.pages.sources import Job
+from hwr.pages.write import Places
 from hwr.recognizer import Output, Prepared, Recognizer
 from hwr.system import files
 from hwr.system.atomic import make_folder, new_folder
+from hwr.system.files import real
 from hwr.system.terminal import CONTROL
 
 SUFFIX = ".txt"
@@ -47,6 +53,7 @@ class AlignedPage:
         page: The lines; the confidence of a line is its score.
         alignment: The parts of the transcript, for the lines in the same order.
         errors: Why the page, its transcript or some of its lines could not be read.
+        stamp: Of the page's files and its text, before they were read: see `journal.stamp`.
     """
 
     source: Path
@@ -54,12 +61,7 @@ class AlignedPage:
     page: PageReading
     alignment: Alignment = NOTHING
     errors: tuple[str, ...] = ()
-
-    @property
-    def doubtful(self) -> list[tuple[str, float]]:
-        """The ids and scores of the lines whose text should be checked."""
-        both = zip(self.page.lines, self.alignment.lines, strict=True)
-        return [(line.id, aligned.score) for line, aligned in both if aligned.doubtful]
+    stamp: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The page as JSON values; docs/formats.md explains the keys."""
@@ -67,6 +69,7 @@ class AlignedPage:
             "page": str(self.source),
             "transcript": str(self.transcript) if self.transcript else None,
             "errors": list(self.errors),
+            "characters": self.alignment.characters,
             "skipped": list(self.alignment.skipped),
             "lines": [
                 {"id": line.id, **_line(aligned)}
@@ -139,6 +142,7 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
                 raise Error(f"{job.source}: has no transcript {documents.display_name(job.source)}{SUFFIX}")
             if not job.targets:
                 raise Error(f"{job.source}: no lines found")
+            before = (*job.stamp, *stamp(path))
             text = _normalised(files.read_text(path), recognizer.config.data.normalise)
             if not text.strip():
                 raise Error(f"{path}: has no text")
@@ -148,7 +152,7 @@ def align(recognizer: Recognizer, jobs: Iterable[Job], texts: Sequence[Path | No
                 raise Error(f"{path}:{number}: contains the control character U+{code:04X}, which no text may contain")
             if len(text) > MOST_TEXT:
                 raise Error(f"{path}: has {len(text):,} characters, too many for a page; give each page its own text")
-            yield _aligned(recognizer, job, path, text)
+            yield replace(_aligned(recognizer, job, path, text), stamp=before)
         except Error as error:
             yield AlignedPage(job.source, path, reading_of(job, []), errors=(str(error),))
 
@@ -189,67 +193,94 @@ def _prediction(recognizer: Recognizer, line: Prediction, image: Prepared, outpu
     return replace(line, characters=tuple(c._replace(text=own) for own, c in characters))
 
 
-def kept(page: AlignedPage, least: float) -> AlignedPage:
+def kept(page: AlignedPage, least: float) -> PageReading:
     """The page without the texts of lines whose score is below the least."""
     lines = tuple(
         line if line.error or line.confidence >= least else replace(line, text="", characters=(), confidence=0.0)
         for line in page.page.lines
     )
-    return replace(page, page=replace(page.page, lines=lines))
+    return replace(page.page, lines=lines)
 
 
-def into_folder(out: Path, kind: str, pages: Path, found: Sequence[str]) -> Callable[[AlignedPage], None]:
-    """Return a function that writes a page's file into a folder, in place of an earlier result that nobody has changed.
+# The pages that earlier runs have finished, as `AlignedPage.to_dict` gave them, by their files; and what writes another page.
+Results = tuple[dict[str, dict[str, Any]], Callable[[AlignedPage], None]]
+
+
+def into_folder(
+    where: Places, format: Format, texts: Mapping[str, Path | None], model: str, min_score: float
+) -> Results:
+    """Write a file for each page, in place of an earlier result that nobody has changed.
 
     Args:
-        kind: A name in `outputs.FORMATS`.
-        pages: The file or folder that was given.
-        found: The files there.
+        texts: The files of the pages, with their transcripts.
+        model: The fingerprint of what aligns, see `journal.fingerprint`.
+        min_score: See `kept`.
 
     Raises:
         Error: Another file would be overwritten.
     """
-    format, where = FORMATS[kind], write.places(kind, f"{out}/", [pages], found)
-    journals = Journals(out, "", name=JOURNAL)
-    write.check(where, format, found)
-    write.check_existing(where, format, found, journals, "hwr align")
+    sources = {Path(file): text for file, text in texts.items()}
+    journals = Journals(where.folder, model, name=JOURNAL, texts=sources)
+    write.check(where, format, list(texts))
+    write.check_existing(where, format, list(texts), journals, "hwr align")
+    done = {source: entry for source in sources if (entry := journals.finished(source, where.of(source)))}
 
     def add(page: AlignedPage) -> None:
         path = where.of(page.source)
-        make_folder(out)
+        make_folder(path.parent)
         journals.of(path).begin(page.source, path)
-        write.write(path, format, page.page)
-        journals.of(path).add(page.source, path, (), len(page.page.lines), 0.0, 0, [])
+        write.write(path, format, kept(page, min_score))
+        image = page.page.image if page.page.kind else None
+        read = (page.stamp, len(page.page.lines), 0.0, 0, list(page.errors))
+        journals.of(path).add(page.source, path, *read, image, page.to_dict())
 
-    return add
+    # The folders may have been moved since.
+    return {str(x): e.details | {"page": str(x), "transcript": str(sources[x])} for x, e in done.items()}, add
 
 
 @contextmanager
-def table_of_lines(out: Path) -> Iterator[Callable[[AlignedPage], None]]:
-    """Yield a function that adds a page's lines with text to a table: metadata.jsonl with line images, to train on.
+def table_of_lines(out: Path, texts: Mapping[str, Path | None], model: str, min_score: float) -> Iterator[Results]:
+    """Add the lines with text to a table: metadata.jsonl with line images, to train on. For the arguments, see `into_folder`.
 
-    The folder appears when the table is complete.
-
-    Args:
-        out: An empty or new folder.
+    The folder appears when the table is complete; until then, a hidden one beside it holds the lines of each page.
 
     Raises:
-        Error: The folder holds something, or can't be written.
+        Error: The folder holds something, or can't be written; another process writes it.
     """
-    rows, names = list[dict[str, Any]](), writing.Names()
-    with new_folder(out) as folder:
+    part = real(out).with_name(f".{real(out).name}.part")
+    where, names = Places(out, part / "pages", ".jsonl"), writing.Names()
+
+    def rows() -> list[dict[str, Any]]:
+        files = [path for path in map(where.of, map(Path, texts)) if path.is_file()]
+        return [json.loads(row) for path in files for row in path.read_text(encoding="utf-8").splitlines()]
+
+    with new_folder(out) as folder, alone(part.with_name(f"{part.name}.lock"), out):
+        make_folder(part / "images")
+        done, add = into_folder(where, Format(".jsonl", partial(_lines, part, names), None), texts, model, min_score)
+        for file in texts.keys() - done:  # what is out of date is not to be joined
+            where.of(Path(file)).unlink(missing_ok=True)
+        for row in rows():
+            names.free(Path(row["file_name"]).stem)
+        yield done, add
+        found = rows()
+        shutil.rmtree(part / "pages")  # from now on, nothing counts as finished
         (folder / "images").mkdir()
+        for row in found:
+            (part / row["file_name"]).rename(folder / row["file_name"])
+        table.write_rows(folder, found)
+        shutil.rmtree(part)
 
-        def add(page: AlignedPage) -> None:
-            lines = [line for line in page.page.lines if line.text]
-            stem = documents.display_name(page.source)
-            regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
-            cuts = load.read_lines(page.page.image, regions, page.page.upright, baselines)
-            for line, pixels in zip(lines, cuts, strict=True):
-                id = f"{stem}/{line.id}"
-                name = f"images/{writing.free_name(id, 'line', names)}.png"
-                writing.save_image(pixels, folder / name)
-                rows.append({"file_name": name, "text": line.text, "id": id, "score": round(line.confidence, 4)})
 
-        yield add
-        table.write_rows(folder, rows)
+def _lines(folder: Path, names: writing.Names, pages: Sequence[PageReading]) -> bytes:
+    """Save the images of a page's lines with text in a folder, and return their rows."""
+    (page,), rows = pages, list[dict[str, Any]]()
+    lines = [line for line in page.lines if line.text]
+    stem = documents.display_name(page.source)
+    regions, baselines = [line.region for line in lines], [line.baseline for line in lines]
+    cuts = load.read_lines(page.image, regions, page.upright, baselines)
+    for line, pixels in zip(lines, cuts, strict=True):
+        id = f"{stem}/{line.id}"
+        name = f"images/{writing.free_name(id, 'line', names)}.png"
+        writing.save_image(pixels, folder / name)
+        rows.append({"file_name": name, "text": line.text, "id": id, "score": round(line.confidence, 4)})
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

@@ -196,7 +196,7 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
 
     def skip(source: Path) -> bool:
         path = where.of(source)
-        entry = journals.of(path).finished(source, path)
+        entry = journals.finished(source, path)
         if entry is None:
             return False
         summary.merge(Summary(1, 1, entry.lines, entry.confidence, entry.unsure))

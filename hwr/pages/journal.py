@@ -10,8 +10,10 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from hwr import Error
 from hwr.config import Config
@@ -32,7 +34,7 @@ class Entry:
 
     Attributes:
         output: Its file, relative to the folder.
-        stamp: Size and time of change of the input, in bytes and nanoseconds; then those of `image`.
+        stamp: Size and time of change of the input, in bytes and nanoseconds; then those of `image` and of its text.
         model: The fingerprint of what read it.
         lines: Lines read.
         confidence: The sum of their confidences.
@@ -42,6 +44,7 @@ class Entry:
         source: The input, an absolute path; "" if an earlier version noted it.
         image: The image of an XML file, relative to its folder; "" if the input is the image.
         written: A digest of the file; "" if it was not written yet when it was noted, or an earlier version noted it.
+        details: What else a later run needs to know about the page, as JSON values.
     """
 
     output: str
@@ -55,6 +58,7 @@ class Entry:
     source: str = ""
     image: str = ""
     written: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -102,13 +106,17 @@ class Journal:
                 made[path] = source
         return made
 
-    def finished(self, source: Path, output: Path) -> Entry | None:
-        """The entry of a page that need not be read again: neither it nor the model has changed, and its file is there."""
+    def finished(self, source: Path, output: Path, text: Path | None = None) -> Entry | None:
+        """The entry of a page that need not be read again: neither it nor the model has changed, and its file is there.
+
+        Args:
+            text: A further input.
+        """
         entry = self._entries.get(os.path.relpath(output, self.folder))
         if entry is None or entry.model != self.model or _differ(entry.source, source) or not output.is_file():
             return None
         image = Path(os.path.normpath(source.parent / entry.image)) if entry.image else None
-        return entry if entry.stamp == stamp(source, image) else None
+        return entry if entry.stamp == stamp(source, image, text) else None
 
     def other(self, source: Path, output: Path) -> str:
         """The input whose result an output holds, if that is another than `source` and still there; else ""."""
@@ -151,12 +159,14 @@ class Journal:
         unsure: int,
         errors: list[str],
         image: Path | None = None,
+        details: dict[str, Any] | None = None,
     ) -> None:
         """Note that a page was read and written, or will be at once.
 
         Args:
-            seen: The `stamp` of the source, and of `image`, before they were read: what changes meanwhile is read again.
+            seen: The `stamp` of the inputs, as in `Entry`, before they were read: what changes meanwhile is read again.
             image: The page's image, if the source is XML.
+            details: See `Entry`.
 
         Raises:
             Error: The journal can't be written.
@@ -165,7 +175,7 @@ class Journal:
         read = (seen, self.model, lines, confidence, unsure, tuple(errors))
         beside = os.path.relpath(image, source.parent) if image else ""
         written = _content(output) if output.is_file() else ""
-        self._note(Entry(name, *read, time.time_ns(), os.path.abspath(source), beside, written))
+        self._note(Entry(name, *read, time.time_ns(), os.path.abspath(source), beside, written, details or {}))
 
     def _note(self, entry: Entry) -> None:
         try:
@@ -189,10 +199,18 @@ class Journals:
         model: The fingerprint of what reads now.
         again: Whether to forget what was read.
         name: The name of their folders.
+        texts: The further inputs of sources.
     """
 
-    def __init__(self, folder: Path | None, model: str, again: bool = False, name: str = NAME) -> None:
-        self._folder, self._more = folder, (model, again, name)
+    def __init__(
+        self,
+        folder: Path | None,
+        model: str,
+        again: bool = False,
+        name: str = NAME,
+        texts: Mapping[Path, Path | None] | None = None,
+    ) -> None:
+        self._folder, self._more, self._texts = folder, (model, again, name), texts or {}
         self._known: dict[Path, Journal] = {}
 
     def of(self, output: Path) -> Journal:
@@ -201,6 +219,10 @@ class Journals:
         if folder not in self._known:
             self._known[folder] = Journal(folder, *self._more)
         return self._known[folder]
+
+    def finished(self, source: Path, output: Path) -> Entry | None:
+        """See `Journal.finished`."""
+        return self.of(output).finished(source, output, self._texts.get(source))
 
 
 def _differ(noted: str, source: Path) -> bool:

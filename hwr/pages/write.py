@@ -140,7 +140,7 @@ def check_existing(
         if path not in known.outputs:
             place = f"next to {beside}" if near else f"and {command} did not write it"
             raise Error(f"{there} exists already, {place}, and would be overwritten; {remedy}")
-        if not path.exists() or known.finished(source, path):
+        if not path.exists() or journals.finished(source, path):
             continue
         if where.folder is None:  # beside the inputs, results are corrected
             raise Error(
