@@ -21,7 +21,7 @@ from hwr.decoding.transcript import DOUBTFUL, AlignedLine, Alignment
 from hwr.images import load
 from hwr.pages import align as aligning
 from hwr.pages import segment
-from hwr.pages.align import AlignedPage, table_of_lines
+from hwr.pages.align import AlignedPage, kept, table_of_lines
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.predict import on_page
@@ -236,7 +236,7 @@ def test_inputs_are_not_overwritten(pages: dict[str, list[Box]], model: Path, tm
 
 
 def test_only_own_results_that_nobody_has_changed_are_overwritten(
-    pages: dict[str, list[Box]], model: Path, tmp_path: Path
+    pages: dict[str, list[Box]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -261,6 +261,13 @@ def test_only_own_results_that_nobody_has_changed_are_overwritten(
     (out / "p1.xml").unlink()
     align(tmp_path, model, "--out", out)
     assert written(out / "p1.xml") == before
+    # Nor is what somebody corrects meanwhile.
+    monkeypatch.setattr(
+        aligning, "kept", lambda *arguments: (out / "p2.xml").write_text("by hand") and kept(*arguments)
+    )
+    done = align(tmp_path, model, "--out", out, "--min-score", 0.1, exit_code=1)
+    assert f"{out / 'p2.xml'} was written or changed by somebody else meanwhile, and is kept" in done.stderr
+    assert (out / "p2.xml").read_text() == "by hand"
 
 
 def test_results_below_the_pages_are_not_read(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:

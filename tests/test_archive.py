@@ -232,6 +232,33 @@ def test_results_beside_the_inputs_are_continued(scans: Path, model: Path, tmp_p
     assert found() == before
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_somebody_writes_meanwhile_is_kept(
+    scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    command = ["predict", scans, "--line", "--checkpoint", model, "--format", "page"]
+    place = scans / "3.xml" if beside else tmp_path / "out/3.xml"
+    if not beside:
+        command += ["--out", tmp_path / "out"]
+        assert hwr(*command).exit_code == 0
+        command += ["--min-confidence", 1]
+    read = load.read_lines
+
+    def correcting(*arguments: Any) -> Any:
+        place.write_text("by hand")
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "read_lines", correcting)
+        done = hwr(*command)
+    assert (done.exit_code, place.read_text()) == (1, "by hand")
+    assert f"{place} was written or changed by somebody else meanwhile, and is kept" in done.stderr
+    assert "1 of 4 pages could not be read" in done.stderr
+    if not beside:
+        assert hwr(*command, "--again").exit_code == 0
+        assert place.read_text() != "by hand"
+
+
 def test_one_of_several_folders_takes_no_results(scans: Path, model: Path) -> None:
     (scans / "box1/.hwr").write_text("in the way of the notes")
     done = hwr("predict", scans, "--line", "--checkpoint", model, "--format", "hocr")

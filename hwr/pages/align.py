@@ -228,6 +228,7 @@ def into_folder(
     def add(page: AlignedPage) -> None:
         path = where.of(page.source)
         make_folder(path.parent)
+        journals.of(path).check(path)
         journals.of(path).begin(page.source, path)
         write.write(path, format, kept(page, min_score))
         image = page.page.image if page.page.kind else None

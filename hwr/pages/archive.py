@@ -213,6 +213,11 @@ def _write_pages(recognizer: Recognizer, plan: Plan, watcher: Watcher, pool: Exe
         # It is noted before it appears: it must not seem to be somebody else's if this process is killed.
         if _legible(page):
             try:
+                journal.check(place)
+            except Error as error:
+                page = replace(page, error=str(error))
+        if _legible(page):
+            try:
                 if place.exists():
                     journal.begin(page.source, place)
                 else:

@@ -72,13 +72,11 @@ class Journal:
     """
 
     def __init__(self, folder: Path, model: str, again: bool = False, name: str = NAME) -> None:
-        self.folder, self.model, self._name = folder, model, name
+        self.folder, self.model, self._again, self._name = folder, model, again, name
         self._own = folder / name / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.jsonl"
         self._entries: dict[str, Entry] = {}
         self.outputs: set[Path] = set()
         self._read()
-        if again:
-            self._entries.clear()
 
     def _read(self) -> None:
         rows = (row for path in sorted(self._own.parent.glob("*.jsonl")) for row in files.read_bytes(path).splitlines())
@@ -92,6 +90,8 @@ class Journal:
             if output not in self._entries or self._entries[output].time <= entry.time:
                 written = entry.written if isinstance(entry.written, str) else ""
                 self._entries[output] = replace(entry, stamp=found, errors=tuple(entry.errors), written=written)
+        if self._again:
+            self._entries.clear()
 
     def outputs_of(self, folder: Path) -> dict[Path, Path]:
         """The outputs whose inputs lie below a folder or, if it was moved, beside the outputs; with these inputs."""
@@ -139,6 +139,17 @@ class Journal:
             return False
         self._read()  # another process may just have written it
         return differs()
+
+    def check(self, output: Path) -> None:
+        """Check that an output that is about to be written is not there, or that nobody has changed it since it was written.
+
+        Raises:
+            Error: Somebody has made or changed it, after the beginning of this run.
+        """
+        if output.exists() and output not in self.outputs:
+            self._read()
+        if output.exists() and (output not in self.outputs or self.changed(output)):
+            raise Error(f"{output} was written or changed by somebody else meanwhile, and is kept")
 
     def begin(self, source: Path, output: Path) -> None:
         """Note that an output is about to be overwritten: if this process is killed then, it is still ours, and not finished.
