@@ -270,9 +270,18 @@ def test_only_own_results_that_nobody_has_changed_are_overwritten(
     assert (out / "p2.xml").read_text() == "by hand"
 
 
-def test_results_below_the_pages_are_not_read(pages: dict[str, list[Box]], model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["scans/aligned", "scans"])
+def test_results_in_the_folder_of_the_pages_are_not_read(
+    pages: dict[str, list[Box]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.setitem(
+        segment.SEGMENTERS,
+        "kraken",
+        lambda path, recognizer: [Target(path, corners(box), (), f"l{i}") for i, box in enumerate(pages[path.stem])],
+    )
     for again in ("", " (2 of them before)"):
-        assert f"\n2 pages{again}: " in align(tmp_path, model, "--out", tmp_path / "marked/aligned").stdout
+        done = align(tmp_path, model, "--segmenter", "kraken", "--out", tmp_path / out, pages="scans")
+        assert f"\n2 pages{again}: " in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["page", "alto", "table", "html"])

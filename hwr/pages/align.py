@@ -17,8 +17,8 @@ from hwr.data.formats import table, writing
 from hwr.decoding import greedy, transcript
 from hwr.decoding.transcript import AlignedLine, Alignment
 from hwr.images import documents, load
-from hwr.pages import journal, write
-from hwr.pages.journal import Journals, stamp
+from hwr.pages import write
+from hwr.pages.journal import ALIGNED, Journals, stamp
 from hwr.pages.outputs import Format
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import Prediction, on_page, prepare_page, reading_of
@@ -38,9 +38,6 @@ SUFFIX = ".txt"
 MOST_TEXT = 50_000
 
 NOTHING = Alignment((), (), 0)
-
-# `hwr predict` must not take aligned pages for its own results.
-JOURNAL = f"{journal.NAME}/align"
 
 
 @dataclass(frozen=True)
@@ -220,7 +217,7 @@ def into_folder(
         Error: Another file would be overwritten.
     """
     sources = {Path(file): text for file, text in texts.items()}
-    journals = Journals(where.folder, model, name=JOURNAL, texts=sources)
+    journals = Journals(where.folder, model, name=ALIGNED, texts=sources)
     write.check(where, format, list(texts))
     write.check_existing(where, format, list(texts), journals, "hwr align")
     done = {source: entry for source in sources if (entry := journals.finished(source, where.of(source)))}

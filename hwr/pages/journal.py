@@ -24,6 +24,9 @@ from hwr.system.atomic import remedy
 # The folder with the journals, in the folder of results. Its name is hidden, so that nothing in it is read as a page.
 NAME = ".hwr"
 
+# The one of `hwr align`, because `hwr predict` must not take aligned pages for its own results.
+ALIGNED = f"{NAME}/align"
+
 # Nanoseconds after its note within which a file is written, at most.
 WRITING = 60 * 10**9
 

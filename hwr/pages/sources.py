@@ -10,7 +10,7 @@ from hwr import Error
 from hwr.data.formats import PAGE_FORMATS, marked_pages, shapes, xml
 from hwr.images import documents, load
 from hwr.images.load import Polygon
-from hwr.pages.journal import Journal, stamp
+from hwr.pages.journal import ALIGNED, NAME, Journal, stamp
 from hwr.pages.write import IMAGES
 from hwr.system.files import below, read_bytes, real, walk
 
@@ -80,8 +80,8 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
     """List the files to read: the given files, and the sorted files of the given folders.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
-    example) is always skipped, and so is a PDF beside an image of the same name, and an ALTO file of an image that a
-    PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing files and folders that can't be
+    example) is always skipped, and so is a PDF beside an image of the same name, or that `hwr` made of a file there, and an
+    ALTO file of an image that a PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing files and folders that can't be
     listed are kept, because reading them reports the error.
 
     Args:
@@ -151,6 +151,7 @@ def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) 
     unlisted: dict[str, str] = {}
     everything = below(folder, unlisted)
     files = _apart(everything, folder, out, beside) if out or beside else everything
+    files = _without_copies(files, folder)
     looks = {name: _look(Path(name), images) for name in files if name.lower().endswith(".xml")}
     shown = {os.path.realpath(look.image) for look in looks.values() if look.image}
     copies = _copies(looks)
@@ -196,9 +197,18 @@ def _apart(files: list[str], folder: Path, out: Path | None, beside: str) -> lis
     return [name for name in files if parents[os.path.dirname(name)] / os.path.basename(name) not in own]
 
 
+def _without_copies(files: list[str], folder: Path) -> list[str]:
+    """The files of a folder without the PDFs that were made of the others."""
+    pdfs = {name for name in files if name.lower().endswith(documents.PDF)}
+    results = {real(folder), *(real(os.path.dirname(name)) for name in pdfs)} if pdfs else ()
+    made = set().union(*(_made(path, path, documents.PDF) for path in results))
+    return [name for name in files if name not in pdfs or real(name) not in made]
+
+
 def _made(results: Path, folder: Path, suffix: str = "") -> set[Path]:
     """What a folder of results holds of the files in and below `folder`, in files with a suffix."""
-    made = {path: of for path, of in Journal(results, "").outputs_of(folder).items() if path.name.endswith(suffix)}
+    both = [Journal(results, "", name=name).outputs_of(folder) for name in (NAME, ALIGNED)]
+    made = {path: of for found in both for path, of in found.items() if path.name.endswith(suffix)}
     # Beside the XML of a page of a PDF or TIFF lies its image.
     pages = [output for output, source in made.items() if output.suffix == ".xml" and documents.page_of(source)]
     return {*made, *(output.with_suffix(suffix) for output in pages for suffix in IMAGES)}
