@@ -1,5 +1,6 @@
 """`hwr align`: synthetic pages in PAGE, and page images whose lines a stand-in finds."""
 
+import errno
 import json
 import os
 import re
@@ -310,6 +311,9 @@ def test_a_run_that_was_stopped_continues(
         done = align(tmp_path, model, "--out", tmp_path / out, *asked, *more, exit_code=130 if stop else 0)
         return done, "" if stop else (tmp_path / "scores.json").read_bytes()
 
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def found(out: str) -> dict[str, bytes]:
         files = [path for path in (tmp_path / out).rglob("*") if path.is_file() and ".hwr" not in path.parts]
         changed = re.compile(rb"<LastChange>.*?<")
@@ -324,6 +328,10 @@ def test_a_run_that_was_stopped_continues(
     assert again.stdout == whole.stdout.replace("3 pages", "3 pages (2 of them before)")
     assert not list(tmp_path.glob(".*"))
     if kind == "table":
+        with monkeypatch.context() as patch:
+            patch.setattr(aligning.table, "write_rows", full)
+            align(tmp_path, model, "--out", tmp_path / "more", *asked, exit_code=2)
+        assert run("more")[0].stdout == whole.stdout.replace("3 pages", "3 pages (3 of them before)")
         return
     # What has changed is aligned again.
     run("out")

@@ -261,11 +261,11 @@ def table_of_lines(out: Path, texts: Mapping[str, Path | None], model: str, min_
             names.free(Path(row["file_name"]).stem)
         yield done, add
         found = rows()
-        shutil.rmtree(part / "pages")  # from now on, nothing counts as finished
         (folder / "images").mkdir()
+        table.write_rows(folder, found)
+        shutil.rmtree(part / "pages")  # from now on, nothing counts as finished
         for row in found:
             (part / row["file_name"]).rename(folder / row["file_name"])
-        table.write_rows(folder, found)
         shutil.rmtree(part)
 
 
