@@ -279,6 +279,23 @@ def test_images_of_pages_are_skipped(page: tuple[Path, list[Path]], model: Path,
     assert done.stdout.splitlines() == [alone[0], *alone]
 
 
+@pytest.mark.parametrize("kind", ["page", "alto"])
+def test_pages_whose_xml_marks_no_lines_are_named(
+    page: tuple[Path, list[Path]], model: Path, tmp_path: Path, kind: str
+) -> None:
+    folder, _ = page
+    bare = tmp_path / "bare.xml"
+    xml.write(PAGE_FORMATS[kind].new("a page.png", load.size(folder / "a page.png"), []), bare)
+    (tmp_path / "a page.png").write_bytes((folder / "a page.png").read_bytes())
+    (tmp_path / "line.png").write_bytes((folder / "a page.png").read_bytes())
+    for named in (tmp_path, bare):
+        done = hwr("predict", named, "--line", "--checkpoint", model)
+        assert done.exit_code == 0, done.stderr
+        assert "1 PAGE or ALTO file marks no lines, so nothing is read there" in done.stderr
+        assert f"the lines of the image are found ({bare})" in done.stderr
+    assert "marks no lines" not in hwr("predict", tmp_path / "line.png", "--line", "--checkpoint", model).stderr
+
+
 def test_inputs_and_existing_files_are_not_overwritten(
     page: tuple[Path, list[Path]], model: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ def formats(whole_pages: bool = False) -> list[str]:
 
 
 def say_what_is_read(found: "Found") -> None:
-    """Report on stderr what is read more than once, and what is not read."""
+    """Report on stderr what is read more than once, and what is not read, or has nothing to read."""
     from hwr.system.files import several_names
 
     files, others = found.files, found.others
@@ -43,5 +43,11 @@ def say_what_is_read(found: "Found") -> None:
     if found.twice:
         echo(
             f"hwr: {counted(len(found.twice), 'image is', 'images are')} read again with another XML file ({some(found.twice)})",
+            err=True,
+        )
+    if found.bare:
+        echo(
+            f"hwr: {counted(len(found.bare), 'PAGE or ALTO file marks', 'PAGE or ALTO files mark')} no lines, so nothing is read "
+            f"there; where it is removed, the lines of the image are found ({some(found.bare)})",
             err=True,
         )

@@ -69,11 +69,13 @@ class Found(NamedTuple):
         files: The files to read; paths are strings, because a million Path objects take three times the memory.
         others: Other files in the folders, without the images that are read with their XML.
         twice: The names of XML files that describe an image which an earlier one of the same format describes, too.
+        bare: Those of the files to read that are XML which marks no lines.
     """
 
     files: list[str]
     others: list[str]
     twice: list[str]
+    bare: list[str]
 
 
 def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None, beside: str = "") -> Found:
@@ -96,21 +98,25 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
     found: list[str] = []
     others: list[str] = []
     twice: list[str] = []
+    bare: list[str] = []
     for path in paths:
         if path.is_dir():
-            here, rest, again = _in_folder(path, images, out, beside)
+            here, rest, again, empty = _in_folder(path, images, out, beside)
             if not here:
                 suffixes = ", ".join(load.SUFFIXES)
                 raise Error(f"{path}: no images ({suffixes}), no PDF, and no PAGE or ALTO files in this folder")
             found += here
             others += rest
             twice += again
+            bare += empty
         else:
-            (others if _look(path, None).tag in marked_pages.NOT_PAGES else found).append(str(path))
+            look = _look(path, images)
+            (others if look.tag in marked_pages.NOT_PAGES else found).append(str(path))
+            bare += [str(path)] * look.bare
     found = [page for file in found for page in _pages(file)]
     if others and not found:
         raise Error(f"{others[0]} marks no lines, and there is nothing else to read")
-    return Found(found, others, twice)
+    return Found(found, others, twice, bare)
 
 
 def _pages(file: str) -> list[str]:
@@ -122,10 +128,11 @@ def _pages(file: str) -> list[str]:
 
 
 class _Look(NamedTuple):
-    """The root element of a file, "" if it is not XML or can't be read, and the image it refers to."""
+    """The root element of a file, "" if it is not XML or can't be read, the image it refers to, and whether it marks no lines."""
 
     tag: str
     image: Path | None = None
+    bare: bool = False
 
 
 def _look(path: Path, images: str | None) -> _Look:
@@ -134,7 +141,8 @@ def _look(path: Path, images: str | None) -> _Look:
     try:
         root = xml.parse(path)
         if kind := _kind(root):
-            return _Look(xml.local(root), marked_pages.find_image(PAGE_FORMATS[kind].parse(path, root), path, images))
+            page = PAGE_FORMATS[kind].parse(path, root)
+            return _Look(xml.local(root), marked_pages.find_image(page, path, images), not page.lines)
         return _Look(xml.local(root))
     except Error:  # reported on reading; the image of the same name is probably its page
         named = (path.with_suffix(suffix) for suffix in load.EITHER_CASE)
@@ -174,7 +182,8 @@ def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) 
     first: dict[str, str] = {}
     chosen = {name: os.path.realpath(look.image) for name in found if (look := looks.get(name)) and look.image}
     twice = [name for name, image in chosen.items() if first.setdefault(image, name) != name]
-    return Found([*found, *unlisted], sorted(set(everything) - {*found, *described}), twice)
+    bare = [name for name in found if (look := looks.get(name)) and look.bare]
+    return Found([*found, *unlisted], sorted(set(everything) - {*found, *described}), twice, bare)
 
 
 def _apart(files: list[str], folder: Path, out: Path | None, beside: str) -> list[str]:
