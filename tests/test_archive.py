@@ -235,6 +235,17 @@ def test_results_beside_the_inputs_are_continued(scans: Path, model: Path, tmp_p
     assert found() == before
 
 
+def test_corrected_results_are_counted(scans: Path, model: Path, tmp_path: Path) -> None:
+    command = ["predict", scans, "--line", "--checkpoint", model, "--out", f"{tmp_path / 'out'}/"]
+    assert hwr(*command).exit_code == 0
+    for name in ("3.txt", "box1/1.txt", "box2/1.txt"):
+        (tmp_path / "out" / name).write_text("corrected")
+    done = hwr(*command, "--min-confidence", 1)
+    first = tmp_path / "out/3.txt"
+    assert f"3 results ({first}, …) were changed since hwr predict wrote them" in done.stderr
+    assert done.exit_code == 2
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_what_somebody_writes_meanwhile_is_kept(
     scans: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool

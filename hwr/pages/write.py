@@ -14,6 +14,7 @@ from hwr.pages.outputs import FORMATS, Format, of_suffix
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import check_folder_of, make_folder, replacing
 from hwr.system.files import real
+from hwr.system.terminal import some
 
 # Suffixes of page images that are written beside XML: black and white ones, and all others, with the quality of JPEG.
 IMAGES = (".png", ".jpg")
@@ -125,6 +126,7 @@ def check_existing(
     remedy = "name another folder with --out"
     overwrite = ", or overwrite it with --again" if again and where.folder is not None else ""
     existing: dict[Path, Path] = {}
+    changed: list[Path] = []
     for source in map(Path, files):
         path = where.of(source)
         if there := next((file for file in (path, *_beside(path, format, source)) if file.exists()), None):
@@ -148,9 +150,15 @@ def check_existing(
                 "overwritten; remove it, or name a folder with --out"
             )
         if known.changed(path):
-            raise Error(
-                f"{path} was changed since {command} wrote it, and would be overwritten; move it away, or {remedy}{overwrite}"
-            )
+            changed.append(path)
+    if changed:
+        one = len(changed) == 1
+        which, them = (
+            (f"{changed[0]} was", "it") if one else (f"{len(changed):,} results ({some(changed)}) were", "them")
+        )
+        raise Error(
+            f"{which} changed since {command} wrote {them}, and would be overwritten; move {them} away, or {remedy}{overwrite}"
+        )
 
 
 def _beside(path: Path, format: Format, source: Path) -> list[Path]:
