@@ -413,13 +413,16 @@ def test_the_recognizer_tells_which_way_is_up(sheet: tuple[Path, list[Box]]) -> 
         assert places == sorted(places, reverse=True)
 
 
-def test_the_weave_of_linen_paper_is_no_ruling() -> None:
-    parts = [fragments.Fragment(10, np.full(280, 20.0 * k), np.full(280, 4.0), 0.9) for k in range(1, 9)]
-    ruled, ink = np.zeros((180, 300), bool), np.zeros((180, 300), np.float32)
-    ruled[:, 100:103] = ruled[:, 200:203] = True
-    assert (linking.separators(parts, ruled, ink, 20) == ruled).all()
-    ruled[:, 100:200] = np.arange(100) % 3 < 2
-    assert not linking.separators(parts, ruled, ink, 20).any()
+@pytest.mark.parametrize("grain", [0, 2, 12, 20])
+def test_the_grain_of_a_photo_and_the_weave_of_linen_are_no_rulings(grain: int, rng: np.random.Generator) -> None:
+    paper = np.full((900, 600), 190.0)
+    paper[100:800, 300:303] = 60  # a ruling
+    noise, weave = rng.normal(0, grain, paper.shape), rng.normal(0, grain, 600)
+    for texture in (noise, weave + noise / 3):
+        found = linking.rulings(np.clip(paper + texture, 0, 255).astype(np.uint8), 40)
+        assert found[150:750, 301].all()
+        assert not found[:, :290].any()
+        assert not found[:, 313:].any()
 
 
 def test_fragments_are_cut_at_the_gap_near_a_gutter() -> None:
