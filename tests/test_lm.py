@@ -476,9 +476,9 @@ def test_pruning_removes_what_matters_least() -> None:
     assert prune.to_size(model, times, 1.0).counts == model.counts
 
 
-def test_a_checkpoint_is_no_language_model() -> None:
-    with pytest.raises(Error, match=r"is a checkpoint, and a language model is needed.*--add-to"):
-        language_model.load("best.safetensors")
+def test_an_exported_network_is_no_language_model() -> None:
+    with pytest.raises(Error, match=r"is a checkpoint, and a language model is needed.*or a .safetensors"):
+        language_model.load("best.onnx")
 
 
 def test_texts_that_the_model_knows_are_noted(tmp_path: Path, rng: np.random.Generator) -> None:

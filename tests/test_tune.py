@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from hwr import Error, checkpoint, config, data, decoding, networks
+from hwr import Error, bundled, checkpoint, config, data, decoding, networks
 from hwr.alphabet import Alphabet
 from hwr.cli import main
 from hwr.decoding import arpa, greedy, language_model, ngram
@@ -224,6 +224,21 @@ def test_the_language_model_is_stored_in_the_checkpoint(
     said = hwr("info", tuned).output
     assert "language model" in said
     assert f"n-grams of 1 to 4: {original.counts[0]:,}, " in said
+
+
+def test_the_language_model_of_another_checkpoint_is_used(model: Path, language: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    part = checkpoint.Part(*language_model.to_arrays(language_model.load(language)))
+    checkpoint.save(other, dataclasses.replace(checkpoint.load(model), language_model=part))
+    reading = ["evaluate", "--checkpoint", model, "--json", "-", "--lm-weight", 2, "--lm"]
+    worst = [json.loads(hwr(*reading, lm).stdout)["worst"] for lm in (language, other)]
+    assert worst[0] == worst[1]
+    letters = checkpoint.load(model).alphabet
+    for lm in ("hwr-latin", str(bundled.model())):
+        found = decoding.build(config.Decode(lm=lm), letters, True).lm
+        assert found is not None
+        assert found.order == 7
+    assert "stores no language model" in hwr(*reading, model, code=2).output
 
 
 def test_without_a_language_model_nothing_is_stored(model: Path, tmp_path: Path) -> None:

@@ -122,10 +122,7 @@ def _existing(name: str) -> "LM":
 
     if name.endswith((".bin", ".arpa")):
         return language_model.load(name)
-    part = load_checkpoint(bundled.model(name)).language_model
-    if part is None:
-        raise Error(f"{name}: stores no language model; name a .bin or .arpa file, or hwr-latin")
-    return language_model.from_arrays(part.arrays, part.about)
+    return language_model.stored(name, load_checkpoint(bundled.model(name)))
 
 
 @lm.command()
@@ -141,7 +138,7 @@ def _existing(name: str) -> "LM":
     "--lm",
     "lm_path",
     metavar="FILE",
-    help="A language model from `hwr lm build`. Without it and --words, only confidences are calibrated.",
+    help="A language model from `hwr lm build`, a checkpoint that stores one, or hwr-latin. Without it and --words, only confidences are calibrated.",
 )
 @click.option("--words", metavar="FILE", help="A word list, or any text; also tunes the unknown-word penalty.")
 @click.option("--beam", type=click.IntRange(min=1), help="Beam width, with --lm or --words.  [default: 32]")

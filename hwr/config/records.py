@@ -237,7 +237,7 @@ class Decode(Record):
     lm: Annotated[
         str | None,
         Option(
-            "A language model from `hwr lm build`, used instead of one stored in the checkpoint.",
+            "A language model from `hwr lm build`, a checkpoint that stores one, or hwr-latin; replaces the stored one.",
             metavar="FILE",
             needs="beam",
             says="language model: {}",

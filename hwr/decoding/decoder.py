@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.alphabet import Alphabet
 from hwr.config.decoder_settings import BEAM, STORED
 from hwr.decoding import align, compiled, greedy, lexicon
@@ -204,7 +204,7 @@ def build(
     """Build the decoder of a config, reading the files that it names.
 
     Args:
-        settings: `lm` and `words` are paths, or `stored`.
+        settings: `lm` and `words` are paths, or `stored`; `lm` may be the name of the bundled model.
         stored_lm: The checkpoint's language model.
         stored_words: The checkpoint's word list.
         threads: Threads of the beam search; None: one per usable core.
@@ -218,7 +218,8 @@ def build(
         part = _stored(stored_lm, "lm", "language model")
         lm = _named(part, lambda: _model_of(part))
     elif full.lm:
-        lm = _language_model(full.lm, *_changed("lm", full.lm))
+        path = str(bundled.model()) if full.lm == bundled.MODEL else full.lm
+        lm = _language_model(path, *_changed("lm", path))
     if full.words == STORED:
         list_part = _stored(stored_words, "words", "word list")
         words = _named(list_part, lambda: lexicon.from_arrays(list_part.arrays, alphabet))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hwr import Error, checkpoint
+from hwr import Error, bundled, checkpoint
+from hwr.checkpoint import Checkpoint
 from hwr.decoding import arpa
 from hwr.decoding.ngram import LM, SPECIAL
 from hwr.system.atomic import replacing
@@ -50,15 +51,17 @@ def to_bytes(lm: LM) -> bytes:
 
 
 def load(path: str | Path) -> LM:
-    """Read a model from `save`, or any tool's character ARPA file.
+    """Read a model from `save`, any tool's character ARPA file, or the model that a `.safetensors` checkpoint stores.
 
     Raises:
-        Error: The file does not exist or is malformed.
+        Error: The file does not exist or is malformed, or the checkpoint stores no model.
     """
-    if Path(path).suffix in (".safetensors", ".params", ".onnx"):
+    if Path(path).suffix == ".safetensors":
+        return stored(path, checkpoint.load(path))
+    if Path(path).suffix in (".params", ".onnx"):
         raise Error(
-            f"{path}: is a checkpoint, and a language model is needed: a .bin or .arpa file of `hwr lm build`, whose --add-to "
-            "takes the one that a checkpoint stores"
+            f"{path}: is a checkpoint, and a language model is needed: a .bin or .arpa file of `hwr lm build`, or a "
+            ".safetensors that stores one"
         )
     if Path(path).suffix != ".bin":
         return arpa.read(path)
@@ -70,6 +73,24 @@ def load(path: str | Path) -> LM:
         return from_arrays(arrays, about["lm"])
     except Error as error:
         raise Error(f"{path}: {error}") from None
+
+
+def stored(name: str | Path, found: Checkpoint) -> LM:
+    """The model that a checkpoint stores.
+
+    Args:
+        name: The checkpoint's, for messages.
+
+    Raises:
+        Error: It stores none, or a damaged one.
+    """
+    part = found.language_model
+    if part is None:
+        raise Error(f"{name}: stores no language model; name a .bin or .arpa file, or {bundled.MODEL}")
+    try:
+        return from_arrays(part.arrays, part.about)
+    except Error as error:
+        raise Error(f"{name}: {error}") from None
 
 
 def to_arrays(lm: LM) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
