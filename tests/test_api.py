@@ -379,6 +379,28 @@ def test_what_is_no_path_is_refused(model: Path, image: Path, tmp_path: Path, wr
             call()
     with pytest.raises(hwr.Error, match="train: out must be a path, not None"):
         hwr.train("lines_cpu", out=None)  # type: ignore[arg-type]
+    with pytest.raises(hwr.Error, match=r"evaluate: root must be a path, not \[\]"):
+        hwr.evaluate(recognizer, [])
+
+
+def test_settings_of_other_types_are_refused(tmp_path: Path) -> None:
+    for wrong in (3, None, [3], [("train.epochs", 2)], b"train.epochs=2"):
+        given: Any = wrong
+        for call in (
+            lambda given=given: hwr.load(overrides=given),
+            lambda given=given: hwr.Config.load("lines_cpu", given),
+            lambda given=given: hwr.train("lines_cpu", tmp_path, overrides=given),
+        ):
+            with pytest.raises(hwr.Error, match=r"overrides must be texts such as \['train.epochs=2'\], not "):
+                call()
+    for wrong in (3, "", b"lines_cpu", ["train.epochs=2"], {"train": {"epochs": 2}}):
+        given = wrong
+        with pytest.raises(hwr.Error, match="a config must be a path, not"):
+            hwr.Config.load(given)
+    silent: Any = None
+    with pytest.raises(hwr.Error, match="say must be a function"):
+        hwr.train("lines_cpu", tmp_path, say=silent)
+    assert hwr.Config.load("lines_cpu", iter(["train.epochs=2"])).train.epochs == 2  # type: ignore[arg-type]
 
 
 def test_an_image_without_pixels_is_refused(image: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hwr import Error
 from hwr.config import decoder_settings, fields, yaml_lines
 from hwr.config.records import DECODER, RENAMED, Config
 from hwr.config.source import Given, read
+from hwr.system.files import checked_path
 
 
 class RenamedKey(FutureWarning):
@@ -22,11 +23,18 @@ def given(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Give
     """The keys that a config file and overrides set, not yet checked: see `hwr.config.source.read`.
 
     A single override may be given as it is.
+
+    Raises:
+        Error: As in `source.read`; or an argument has another type.
     """
-    overrides = [overrides] if isinstance(overrides, str) else overrides
+    if path is not None:
+        checked_path(path, "a config")
+    texts = [overrides] if isinstance(overrides, str) or not isinstance(overrides, Iterable) else list(overrides)
+    if not all(isinstance(text, str) for text in texts):
+        raise Error(f"overrides must be texts such as ['train.epochs=2'], not {overrides!r}")
     found = _renamed(read(Config, path))
     file = dict(found.keys("decode"))
-    return _overridden(found, file, overrides)
+    return _overridden(found, file, texts)
 
 
 def _overridden(found: Given, decoder: Mapping[str, Any], overrides: Sequence[str]) -> Given:

@@ -242,7 +242,7 @@ def evaluate(
     config = model.config
     if root is not None:
         roots: str | tuple[str, ...]
-        if isinstance(root, Sequence) and not isinstance(root, str):
+        if root and isinstance(root, Sequence) and not isinstance(root, str):
             roots = tuple(str(checked_path(each, "evaluate: root")) for each in root)
         else:
             roots = str(checked_path(root, "evaluate: root"))

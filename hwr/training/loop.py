@@ -53,6 +53,8 @@ def train(
     out = checked_path(out, "train: out")
     if not isinstance(config, Config | str | Path):
         raise Error(f"train needs a Config, a YAML file or the name of a recipe, not a {type(config).__name__}")
+    if not callable(say):
+        raise Error(f"train: say must be a function that takes a message, such as print, not {say!r}")
     if not isinstance(config, Config):
         config = finetune.fine_tuning_config(given(config, overrides))
     elif overrides:
