@@ -241,6 +241,20 @@ def test_the_language_model_of_another_checkpoint_is_used(model: Path, language:
     assert "stores no language model" in hwr(*reading, model, code=2).output
 
 
+def test_a_better_language_model_is_not_replaced_without_a_word(
+    model: Path, language: Path, drawn: Path, tmp_path: Path
+) -> None:
+    tuned, worse, text = tmp_path / "tuned.safetensors", tmp_path / "worse.bin", tmp_path / "text.txt"
+    first = hwr("lm", "tune", "--checkpoint", model, "--lm", language, "--beam", 4, "--out", tuned)
+    assert "stored until now" not in first.output
+    text.write_text("zzzz\n" * 30)
+    hwr("lm", "build", "--text", text, "--order", 2, "--out", worse)
+    cer = f"{100 * checkpoint.load(tuned).scores['decode']['val_cer']:.2f} %"
+    again = hwr("lm", "tune", "--checkpoint", tuned, "--lm", worse, "--beam", 4, "--set", f"data.root={drawn}")
+    assert any("as stored until now, beam search" in row and row.endswith(cer) for row in again.stdout.splitlines())
+    assert f"were read better with the language model or word list that {tuned} stored" in again.stderr
+
+
 def test_without_a_language_model_nothing_is_stored(model: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load(model)
     assert loaded.language_model is loaded.lexicon is None

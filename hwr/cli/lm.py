@@ -198,7 +198,14 @@ def tune(
         echo(f"lm-weight {weight:<7.4g} length-bonus {bonus:<7.4g} unknown-penalty {penalty:<5.4g} CER {percent(cer)}")
     if found.tried:
         echo(f"greedy: validation CER {percent(found.greedy_cer)}")
+        if found.former_cer is not None:
+            echo(f"as stored until now, {described(loaded.config.decode)}: validation CER {percent(found.former_cer)}")
         echo(f"{described(found.decode)}: validation CER {percent(found.cer)}")
     echo(f"confidences: calibration error (ECE) {percent(found.error)}, before {percent(found.error_before)}")
     tune.save(target, loaded, found)
     echo(f"stored in {target}")
+    if found.former_cer is not None and found.former_cer < found.cer:
+        echo(
+            f"note: the validation lines were read better with the language model or word list that {checkpoint} stored",
+            err=True,
+        )

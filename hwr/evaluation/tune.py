@@ -12,6 +12,7 @@ from tqdm import tqdm
 from hwr import Error, checkpoint, data, decoding
 from hwr.checkpoint import Checkpoint
 from hwr.config import Decode
+from hwr.config.decoder_settings import STORED
 from hwr.decoding import Decoder, Settings
 from hwr.decoding.greedy import UNCALIBRATED, Calibration, confidences, log_odds
 from hwr.evaluation import metrics
@@ -39,6 +40,8 @@ class Tuned:
         decode: The tuned settings.
         decoder: A decoder with these settings.
         greedy_cer: CER without a language model; `cer` is that with the tuned settings.
+        former_cer: CER with the language model and word list that the checkpoint stored and that others replace; None if
+            it stored none, or keeps them.
         tried: (lm_weight, length_bonus, unknown_penalty, CER) of each combination, in the order tried.
         error_before: Expected calibration error of the network's own probabilities, and `error` after calibration.
     """
@@ -46,6 +49,7 @@ class Tuned:
     decode: Decode
     decoder: Decoder
     greedy_cer: float
+    former_cer: float | None
     cer: float
     tried: list[tuple[float, float, float, float]]
     error_before: float
@@ -90,7 +94,14 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
     fitted = calibrated(lambda temperature: sure(paths, temperature), score.accuracies)
     greedy_cer, settings = score.cer, config.decode.model_copy(update={"greedy_calibration": tuple(fitted)})
     tried: dict[Weights, float] = {}
+    former_cer: float | None = None
     if beam is not None:
+        former = model.checkpoint.config.decode
+        if STORED in (former.lm, former.words) and {former.lm, former.words} <= {
+            STORED,
+            None,
+        }:  # a path is not followed
+            former_cer = read(model.with_config(config.model_copy(update={"decode": former})).decoder)[0].cer
         start = replace(decoder.settings, beam=beam)
         found = _weights(decoder, start, lambda s: read(replace(decoder, settings=s))[0].cer, tried)
         decoder = replace(decoder, settings=found)
@@ -106,7 +117,7 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
 
     settings = settings.model_copy(update={"temperature": 1.0})
     combinations = [(*key, cer) for key, cer in tried.items()]
-    return Tuned(settings, decoder, greedy_cer, score.cer, combinations, error(UNCALIBRATED), error(fitted))
+    return Tuned(settings, decoder, greedy_cer, former_cer, score.cer, combinations, error(UNCALIBRATED), error(fitted))
 
 
 def calibrated(sure: Callable[[float], np.ndarray], accuracies: np.ndarray) -> Calibration:
