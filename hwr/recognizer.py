@@ -244,8 +244,8 @@ def load(model: str | Path | None = None, overrides: Sequence[str] = ()) -> Reco
 
     It runs on this machine's best device and in a suitable precision, whatever it was trained on. The caller's random
     generators and torch's global flags are not changed, except that `engine.threads`, if given, is PyTorch's number of
-    threads from then on. Threads may share a model. To read in several processes, start them by `spawn`, or load the
-    model in each: PyTorch hangs in a process that was forked after it has computed.
+    threads from then on. Threads may share a model. So may processes that are forked: there PyTorch computes with one
+    thread, because more would hang. A process that is started by `spawn` uses all.
 
     Args:
         model: A `.safetensors`, `.params` or `.onnx` file, or the name of a bundled model; None: $HWR_MODEL, else the

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import re
 import shutil
@@ -420,3 +421,35 @@ def test_a_model_can_be_pickled(model: Path, image: Path, engine: str) -> None:
     pytest.importorskip("onnxruntime")
     reader = hwr.load(model, [f"engine.name={engine}"])
     assert pickle.loads(pickle.dumps(reader)).read(image) == reader.read(image)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_reads(model: Path, image: Path) -> None:
+    """As in a web server that loads its model before it forks. PyTorch's threads are only in the first process."""
+    pytest.importorskip("torch")
+    code = f"""
+import hwr, multiprocessing, torch
+torch.set_num_threads(2)
+options = ["engine.name=torch", "decode.name=greedy"]
+model = hwr.load({str(model)!r}, options)
+torch.ones(512, 512) @ torch.ones(512, 512)  # the small network alone might need one thread only
+text = model.read({str(image)!r}).text
+
+def read(queue):
+    torch.ones(512, 512) @ torch.ones(512, 512)
+    found = [one.read({str(image)!r}).text for one in (model, hwr.load({str(model)!r}, options))]
+    queue.put((found, torch.get_num_threads()))
+    try:
+        hwr.load({str(model)!r}, [*options, "engine.threads=2"])
+    except hwr.Error as error:
+        queue.put(str(error))
+
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+process = context.Process(target=read, args=(queue,), daemon=True)
+process.start()
+assert queue.get(timeout=120) == ([text, text], 1)
+assert "engine.threads: must be 1" in queue.get(timeout=120)
+assert torch.get_num_threads() == 2
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=REPOSITORY, timeout=300)

@@ -1,5 +1,7 @@
 """The engine on PyTorch: any current CPU or GPU."""
 
+import functools
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -43,7 +45,12 @@ class TorchEngine:
         self.device = str(self._device)
         if self._device.type == "cuda":
             self.device += f" ({torch.cuda.get_device_name(self._device)})"
+        _prepare_for_forks()
         if config.engine.threads:
+            if _forked and config.engine.threads > 1:
+                raise Error(
+                    "engine.threads: must be 1 in a process that was forked after PyTorch has computed; use spawn"
+                )
             torch.set_num_threads(config.engine.threads)
         self._config = config
         bf16 = (
@@ -146,6 +153,22 @@ def ctc_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
     # Torch's own CTC, on a GPU too, because cuDNN's needs the blank first. Its GPU gradient is not deterministic.
     return F.ctc_loss(log_p, targets, steps, lengths, blank=logits.shape[2] - 1, reduction="none")
+
+
+_forked = False  # from a process that had an engine
+
+
+@functools.cache
+def _prepare_for_forks() -> None:
+    """Let processes that are forked from this one compute with one thread: more would wait for threads that are only here."""
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def _use_one_thread() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
 
 
 def _device(name: str, group: TorchGroup) -> torch.device:
