@@ -337,7 +337,7 @@ def test_pages_read_in_part_are_listed_again(scans: Path, model: Path, tmp_path:
     for earlier in (False, True):
         done = hwr(*command)
         assert (done.exit_code, "1 of them before" in done.stderr) == (1, earlier)
-        assert "1 of 1 pages could not be read, or only in part:\n  " in done.stderr
+        assert "1 of 1 page could not be read, or only in part:\n  " in done.stderr
         assert "line l2 lies outside the page" in done.stderr
         assert ", 1 line, mean confidence 0." in done.stderr
 

@@ -179,7 +179,7 @@ def test_pages_in_two_formats_are_read_from_page(tmp_path: Path, page: np.ndarra
         return {Path(line.source.partition(":")[0]).parent.name for line in every(read(tmp_path, *more))}
 
     assert folders() == {"page"}
-    assert "1 XML files are in another format" in " ".join(read(tmp_path).notes)
+    assert "1 XML file is in another format" in " ".join(read(tmp_path).notes)
     assert folders("data.format=alto") == {"alto"}
 
 
@@ -796,7 +796,7 @@ def test_xml_of_another_kind_beside_pages_is_noted(tmp_path: Path, page: np.ndar
     (tmp_path / "tei.xml").write_text("<TEI/>")
     dataset = read(tmp_path)
     assert len(every(dataset)) == 3
-    assert any("1 XML files are in another format" in note and "tei.xml:1" in note for note in dataset.notes)
+    assert any("1 XML file is in another format" in note and "tei.xml:1" in note for note in dataset.notes)
 
 
 def test_words_replace_an_empty_text(tmp_path: Path, page: np.ndarray) -> None:
@@ -871,7 +871,7 @@ def test_tables_saved_by_a_spreadsheet(tmp_path: Path) -> None:
     assert texts('"He said ""hi"", twice"', 'a "b" c') == (['"He said ""hi"", twice"', 'a "b" c'], [])
     found, notes = texts('"Come in"', "plain")
     assert found == ['"Come in"', "plain"]
-    assert "1 cells are in quotes, which are read as part of the text" in notes[0]
+    assert "1 cell is in quotes, which are read as part of the text" in notes[0]
 
 
 def test_texts_that_iam_can_not_hold_are_refused(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_page_exported_in_two_formats_is_one_page(exported: Path, model: Path,
     for kind, number in (("page", 1), ("alto", 2)):
         found = data.read(config.load(None, [f"data.root={exported}", f"data.format={kind}"]).data)
         assert len(found.lines) == number
-        assert any("in another format and are not read" in note for note in found.notes)
+        assert any("in another format and not read" in note for note in found.notes)
     report = tmp_path / "report.json"
     sets = ["--set", f"data.root={exported}", "--split", "all"]
     pages = hwr("evaluate", "--checkpoint", model, *sets, "--set", "data.format=alto", "--json", report)

@@ -149,7 +149,7 @@ def _resume(world: World) -> None:
     world.refuses("no such config file", "train", "--resume", "--out", world.folder / "nothing")
     world.train()
     said = world.hwr("train", "--resume", "--out", world.folder / "run", "--set", "train.epochs=2").output
-    assert "resuming after 1 epochs" in said
+    assert "resuming after 1 epoch and 0 batches" in said
 
 
 @check("train --init", "train --charset")

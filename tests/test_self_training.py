@@ -175,7 +175,7 @@ def test_lines_of_the_dataset_and_pages_are_no_lines_without_ground_truth(
         self_training.unlabelled(settings(model, drawn, folder), [], said.append)
     skipping = settings(model, drawn, folder, "data.faults=skip")
     assert len(self_training.unlabelled(skipping, [], said.append)) == 12
-    assert "1 lines or pages without ground truth can't be read" in said[-1]
+    assert "1 line or page without ground truth can't be read and is skipped" in said[-1]
 
 
 def test_a_test_line_whose_page_has_lines_without_text_is_no_line_without_ground_truth(
@@ -215,7 +215,7 @@ def test_files_that_come_during_a_run_change_nothing(
     second = self_training.second_round(asked, tmp_path, [], lambda line: None)
     assert second.lines == [replace(line, text="read") for line in chosen]
     chosen[1].image.unlink()
-    with pytest.raises(Error, match=r"1 lines that .*pseudo_labels\.json names are gone"):
+    with pytest.raises(Error, match=r"1 line is gone that .*pseudo_labels\.json names"):
         self_training.second_round(asked, tmp_path, [], lambda line: None)
 
 

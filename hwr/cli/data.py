@@ -8,7 +8,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Group, Names, config_option, examples, refuse_unused, set_option
-from hwr.system.terminal import echo
+from hwr.system.terminal import counted, echo
 
 if TYPE_CHECKING:
     from hwr.config import Config
@@ -126,4 +126,6 @@ def convert(path: str, out: Path, kind: str | None, to: str, overrides: tuple[st
     for note in run(dataset, out, to):
         echo(f"note: {note}", err=True)
     total = len(dataset.lines)
-    echo(f"{total} lines in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else ""))
+    echo(
+        f"{counted(total, 'line')} in {out}" + (f", {len(dataset.empty)} without text skipped" if dataset.empty else "")
+    )

@@ -7,7 +7,7 @@ import click
 
 from hwr import Error, bundled
 from hwr.cli.options import Group, config_option, decoder_setting, engine_option, examples, load, set_option
-from hwr.system.terminal import echo
+from hwr.system.terminal import counted, echo
 
 if TYPE_CHECKING:
     from hwr.decoding.ngram import LM
@@ -111,7 +111,7 @@ def build(
     language_model.save(out, model)
     counts = ", ".join(f"{count:,}" for count in model.counts)
     echo(
-        f"{out}: {len(lines):,} lines, {len(model.characters)} characters; n-grams of 1 to {model.order}: {counts}; {Path(out).stat().st_size / 1e6:.1f} MB"
+        f"{out}: {counted(len(lines), 'line')}, {counted(len(model.characters), 'character')}; n-grams of 1 to {model.order}: {counts}; {Path(out).stat().st_size / 1e6:.1f} MB"
     )
 
 

@@ -201,7 +201,10 @@ def _report(summary: "Summary", table: bool) -> None:
         )
     if summary.broken:
         end = ":" if table else ""
-        echo(f"hwr: {len(summary.broken)} of {summary.pages} pages could not be read, or only in part{end}", err=True)
+        echo(
+            f"hwr: {len(summary.broken):,} of {counted(summary.pages, 'page')} could not be read, or only in part{end}",
+            err=True,
+        )
         for source, reasons in summary.broken if table else ():
             rest = f" (and {counted(len(reasons) - 1, 'more line')})" if reasons[1:] else ""
             echo(f"  {source}: {reasons[0].removeprefix(f'{source}: ')}{rest}", err=True)

@@ -7,7 +7,7 @@ import click
 
 from hwr import Error
 from hwr.cli.options import Command, examples
-from hwr.system.terminal import echo
+from hwr.system.terminal import counted, echo
 
 
 @click.command(cls=Command)
@@ -82,5 +82,5 @@ def synth(
         for reason in list(skipped.values())[:SHOWN]:
             echo(f"hwr: {reason}", err=True)
         more_of_them = f", of which {SHOWN} are named" if len(skipped) > SHOWN else ""
-        echo(f"hwr: {len(skipped)} lines of --ink could not be used{more_of_them}", err=True)
+        echo(f"hwr: {counted(len(skipped), 'line')} of --ink could not be used{more_of_them}", err=True)
         sys.exit(1)

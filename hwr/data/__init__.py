@@ -111,11 +111,11 @@ def read(data: "Data") -> Dataset:
     if not found.faults:
         return found
     if data.faults == "skip" and found.lines:
-        note = f"{len(found.faults)} lines or pages can't be read and are skipped:\n{listed(found.faults)}"
+        note = f"{_counted(found.faults)} can't be read and {'are' if found.faults[1:] else 'is'} skipped:\n{listed(found.faults)}"
         return replace(found, notes=[*found.notes, note], faults=[])
     raise Error(
-        f"{listed(found.faults)}\n{len(found.faults)} lines or pages can't be read. Repair them, exclude them by id or "
-        "pattern (--set 'data.exclude=[ID, PAGE/*]'), or skip all of them (--set data.faults=skip)"
+        f"{listed(found.faults)}\n{_counted(found.faults)} can't be read. Repair what is listed, exclude it by id or "
+        "pattern (--set 'data.exclude=[ID, PAGE/*]'), or skip it (--set data.faults=skip)"
     )
 
 
@@ -134,6 +134,10 @@ def lines_of(dataset: Dataset, split: str, settings: "Data") -> list[Line]:
         remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
         raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))
     return lines
+
+
+def _counted(faults: Sequence[Fault]) -> str:
+    return terminal.counted(len(faults), "line or page", "lines or pages")
 
 
 def listed(faults: Sequence[Fault]) -> str:

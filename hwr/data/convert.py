@@ -6,7 +6,7 @@ from hwr import Error
 from hwr.data import Dataset
 from hwr.data.formats import FORMATS, PAGE_FORMATS
 from hwr.system.atomic import new_folder
-from hwr.system.terminal import some
+from hwr.system.terminal import counted, some
 
 
 def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
@@ -25,7 +25,7 @@ def convert(dataset: Dataset, out: Path, kind: str) -> list[str]:
     """
     if both := sorted({line.id for line in dataset.val} & {line.id for line in dataset.test}):
         raise Error(
-            f"{len(both)} lines are in data.val and in data.test ({some(both)}), and a converted dataset has a line in one "
+            f"{counted(len(both), 'line is', 'lines are')} in data.val and in data.test ({some(both)}), and a converted dataset has a line in one "
             "part only; set data.val to other lists"
         )
     with new_folder(out) as folder:

@@ -16,6 +16,7 @@ from hwr.data.text import name, unusual
 from hwr.images import load
 from hwr.system.atomic import replacing
 from hwr.system.processes import usable_cores
+from hwr.system.terminal import counted
 
 # Suspicious lines shown on screen; the JSON has all.
 SHOWN = 20
@@ -131,7 +132,7 @@ def table(found: dict[str, Any]) -> str:
     out += ["  " + "   ".join(shown[i : i + 10]) for i in range(0, len(shown), 10)]
     out += [f"note: {note}" for note in found["notes"]]
     if found["faults"]:
-        out += ["", f"{len(found['faults'])} lines or pages can't be read"]
+        out += ["", f"{counted(len(found['faults']), 'line or page', 'lines or pages')} can't be read"]
         out += [
             "  " + (x["fault"] if x["id"] in x["fault"] else f"{x['id']}: {x['fault']}")
             for x in found["faults"][:SHOWN]
@@ -139,7 +140,7 @@ def table(found: dict[str, Any]) -> str:
         if len(found["faults"]) > SHOWN:
             out.append(f"  … and {len(found['faults']) - SHOWN} more; --json has all")
     if found["suspicious"]:
-        out += ["", f"{len(found['suspicious'])} suspicious lines"]
+        out += ["", counted(len(found["suspicious"]), "suspicious line")]
         for line in found["suspicious"][:SHOWN]:
             out.append(f"  {line['source'] + ': ' if line['source'] else ''}{line['id']} {line['fault']}")
         if len(found["suspicious"]) > SHOWN:

@@ -25,6 +25,7 @@ from hwr.images.geometry import Geometry
 from hwr.loading import check_root
 from hwr.recognizer import Recognizer
 from hwr.system.files import checked_path
+from hwr.system.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Report:
     checkpoint: str
 
     def __repr__(self) -> str:
-        return f"<Report: {self.split}, {len(self.lines)} lines, CER {self.cer:.4f}, WER {self.wer:.4f}>"
+        return f"<Report: {self.split}, {counted(len(self.lines), 'line')}, CER {self.cer:.4f}, WER {self.wer:.4f}>"
 
     @property
     def cer(self) -> float:

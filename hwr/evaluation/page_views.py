@@ -16,6 +16,7 @@ from hwr.evaluation.page_metrics import ScoredLine
 from hwr.evaluation.pages import EvaluatedPage, PagesReport
 from hwr.evaluation.report import percent
 from hwr.images import load
+from hwr.system.terminal import counted
 
 # Longer side of a page's picture in pixels, and the colours of ground-truth and found lines (RGB).
 PICTURE, TRUE, FOUND = 1000, (60, 160, 60), (220, 60, 40)
@@ -24,11 +25,11 @@ PICTURE, TRUE, FOUND = 1000, (60, 160, 60), (220, 60, 40)
 def table(report: dict[str, Any]) -> str:
     """`PagesReport.to_dict` as a table of text."""
     given = report["ground_truth_lines"]
-    head = f"{report['split']} of {report['split_name']}, {report['pages']} pages, {report['lines']} lines, "
+    head = f"{report['split']} of {report['split_name']}, {counted(report['pages'], 'page')}, {counted(report['lines'], 'line')}, "
     rows = [
         ("checkpoint", report["checkpoint"]),
         ("data", report["data"]),
-        ("split", head + f"{report['characters']} characters"),
+        ("split", head + counted(report["characters"], "character")),
         ("", f"{'lines found':<36}ground-truth lines"),
         *(
             (title, f"{_with_interval(report, key):<36}{_with_interval(given, key)}")
@@ -60,7 +61,7 @@ def table(report: dict[str, Any]) -> str:
     for page in report["worst"][:5]:
         lines.append(
             f"  {page['id']}  CER {percent(page['cer'])}, with ground-truth lines {percent(page['cer_given'])}; "
-            f"{page['found']} of {page['lines']} lines found, {page['split']} split, {page['merged']} merged"
+            f"{page['found']} of {counted(page['lines'], 'line')} found, {page['split']} split, {page['merged']} merged"
         )
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from hwr.config import DECODER, Decode, decoder_settings
 from hwr.data import Line
 from hwr.images import load
 from hwr.system.atomic import replacing
-from hwr.system.terminal import some
+from hwr.system.terminal import counted, some
 
 
 def table(report: dict[str, Any]) -> str:
@@ -24,7 +24,7 @@ def table(report: dict[str, Any]) -> str:
         ("data", report["data"]),
         (
             "split",
-            f"{report['split']} of {report['split_name']}, {report['lines']} lines, {report['characters']} characters",
+            f"{report['split']} of {report['split_name']}, {counted(report['lines'], 'line')}, {counted(report['characters'], 'character')}",
         ),
         (
             "CER",
@@ -50,13 +50,13 @@ def table(report: dict[str, Any]) -> str:
         rows.append(("excluded", f"{len(report['excluded'])} by data.exclude"))
     if report["without_loss"]:
         ids = report["without_loss"]
-        rows.append(("without loss", f"{len(ids)} lines that the network can't write ({some(ids, 3)})"))
+        rows.append(("without loss", f"{counted(len(ids), 'line')} that the network can't write ({some(ids, 3)})"))
     lines = [f"{name:<20}{value}" for name, value in rows]
     if report["worst"]:
         lines += ["", "worst lines"]
         for line in report["worst"][:5]:
             lines += [
-                f"  {line['id']}  {line['edits']} edits",
+                f"  {line['id']}  {counted(line['edits'], 'edit')}",
                 f"    truth  {line['reference']}",
                 f"    read   {line['hypothesis']}",
             ]

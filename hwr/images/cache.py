@@ -25,6 +25,7 @@ from hwr.images.geometry import Geometry
 from hwr.system import files
 from hwr.system.atomic import replacing
 from hwr.system.processes import usable_cores
+from hwr.system.terminal import counted
 
 # What decides the pixels of a prepared line; a change of it makes another cache.
 CODE = (direction, documents, exif, greys, ink, load, polarity, prepare, shading, unlike)
@@ -182,7 +183,7 @@ def _build(path: Path, lines: Sequence[Line], geometry: Geometry, progress: bool
         if broken:
             shown = "\n".join(sorted(broken)[:5])
             raise Error(
-                f"{shown}\n{len(broken)} of {len(lines)} images can't be read. Repair them, or exclude them by name: "
+                f"{shown}\n{len(broken)} of {counted(len(lines), 'image')} can't be read. Repair them, or exclude them by name: "
                 "--set 'data.exclude=[id, …]'"
             )
 

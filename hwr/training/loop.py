@@ -18,6 +18,7 @@ from hwr.evaluation.evaluate import Predictions, Stopped, read
 from hwr.images import batches
 from hwr.system.files import checked_path
 from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import counted
 from hwr.training import finetune, run_folder, schedule, self_training, task
 from hwr.training.interrupt import interruptible
 from hwr.training.run_folder import Epoch, Progress
@@ -116,7 +117,7 @@ def _started(
         if not rank:
             run_folder.begin(out, config, run.start)
         if resume and (progress.updates or config.self_training.unlabelled is None):
-            say(f"resuming after {progress.epoch} epochs and {progress.batch} batches")
+            say(f"resuming after {counted(progress.epoch, 'epoch')} and {counted(progress.batch, 'batch', 'batches')}")
         if run.recipe.geometry.any_width and not _over(run, progress):
             # Otherwise the batch that needs the most memory might come hours into the run.
             run.engine.rehearse(batches.widest(run.training, run.recipe, run.share))

@@ -27,6 +27,7 @@ from hwr.pages import page_or_line, sources
 from hwr.recognizer import Recognizer
 from hwr.system.atomic import replacing
 from hwr.system.processes import rank_and_world_size
+from hwr.system.terminal import counted
 from hwr.training import run_folder
 
 FIRST = "first"
@@ -85,7 +86,7 @@ def first_round(settings: Config, out: Path, resume: bool, say: Callable[[str], 
         if not run(_first(settings), out / FIRST, (out / FIRST / "config.yaml").exists(), say):
             return False
         found = checkpoint.load(out / FIRST / "best.safetensors")
-        say(f"reading {len(lines)} lines without ground truth with the network of the first round")
+        say(f"reading {counted(len(lines), 'line')} without ground truth with the network of the first round")
         rows = _read(found, settings, lines, say)
         # The second round starts from the first one's best network, and keeps it unless it finds a better one.
         for name in ("best.safetensors", run_folder.INITIAL):
@@ -138,11 +139,16 @@ def unlabelled(settings: Config, known: Sequence[Line], say: Callable[[str], Non
         remedy = "Repair or remove them, or skip them: --set data.faults=skip"
         raise Error("self_training.unlabelled: " + "\n".join([*faults[:5], *more, remedy]))
     if faults:
-        say(f"note: {len(faults)} lines or pages without ground truth can't be read and are skipped: {faults[0]}")
+        say(
+            f"note: {counted(len(faults), 'line or page', 'lines or pages')} without ground truth can't be read and {'is' if len(faults) == 1 else 'are'} skipped: {faults[0]}"
+        )
     taken = {(line.image.resolve(), line.region) for line in known}
     new = [line for line in lines if (line.image.resolve(), line.region) not in taken]
     if len(new) < len(lines):
-        say(f"{len(lines) - len(new)} lines of self_training.unlabelled are in the dataset and therefore not used")
+        known_too = counted(
+            len(lines) - len(new), "line of self_training.unlabelled is", "lines of self_training.unlabelled are"
+        )
+        say(f"{known_too} in the dataset and therefore not used")
     if not new:
         raise Error(f"self_training.unlabelled: {asked}: no lines without ground truth")
     return new
@@ -205,7 +211,7 @@ def second_round(settings: Config, out: Path, known: Sequence[Line], say: Callab
     lines = [replace(line, text=texts[line.id]) for line in unlabelled(settings, known, say) if line.id in texts]
     if len(lines) < len(texts):
         raise Error(
-            f"self_training.unlabelled: {len(texts) - len(lines)} lines that {path} names are gone; put them back, or "
+            f"self_training.unlabelled: {counted(len(texts) - len(lines), 'line is', 'lines are')} gone that {path} names; put them back, or "
             "start a new run with --out"
         )
     return Pseudo(lines, best)

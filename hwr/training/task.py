@@ -86,8 +86,9 @@ def build(config: Config, out: Path, resume: bool, say: Callable[[str], None]) -
     train_lines, val_lines = (data.lines_of(dataset, part, config.data) for part in ("train", "val"))
     second = config.self_training.unlabelled is not None  # the first round's config has none
     say(
-        f"split {dataset.name}: {len(train_lines)} training lines, {len(val_lines)} validation lines, "
-        f"{len(dataset.test)} test lines" + (f", {len(dataset.excluded)} excluded" if dataset.excluded else "")
+        f"split {dataset.name}: {counted(len(train_lines), 'training line')}, {counted(len(val_lines), 'validation line')}, "
+        f"{counted(len(dataset.test), 'test line')}"
+        + (f", {len(dataset.excluded)} excluded" if dataset.excluded else "")
     )
     limits, best = (config.train.epochs, config.train.minutes), math.inf
     texts = [line.text for line in train_lines]
@@ -156,7 +157,7 @@ def _with_pseudo_labels(
     pseudo = self_training.second_round(config, out, dataset.lines, say)
     repeats = self_training.repeats(len(lines), len(pseudo.lines), config.self_training.share)
     say(
-        f"second round: {len(pseudo.lines)} lines with pseudo-labels, and the {len(lines)} lines with ground truth"
+        f"second round: {counted(len(pseudo.lines), 'line')} with pseudo-labels, and the {counted(len(lines), 'line')} with ground truth"
         + (f", {repeats} times each" if repeats > 1 else "")
     )
     # The language model of the first round's checkpoint knows the texts already.
@@ -187,7 +188,10 @@ def _check_validation(validation: Examples, say: Callable[[str], None]) -> None:
             f"the network can't write any validation line, so there is no validation loss. The first: {faults[0]}"
         )
     if faults:
-        say(f"note: the network can't write {len(faults)} validation lines; they count in CER and WER, not in the loss")
+        say(
+            f"note: the network can't write {counted(len(faults), 'validation line')}, which {'counts' if len(faults) == 1 else 'count'} "
+            "in CER and WER, not in the loss"
+        )
 
 
 def _introduce(config: Config, engine: Trainer, say: Callable[[str], None]) -> None:

@@ -217,7 +217,9 @@ def _units(unit: str, listed: _Split, notes: list[str]) -> _Split:
     if without and not seen:
         raise Error(f"data.unit: word, but the lines have no words ({without[0].source} is the first)")
     if without:
-        notes.append(f"{len(without)} listed lines have no words, {without[0].id} ({without[0].source}) is the first")
+        notes.append(
+            f"{counted(len(without), 'listed line has', 'listed lines have')} no words, {without[0].id} ({without[0].source}) is the first"
+        )
     return samples
 
 

@@ -88,7 +88,9 @@ def read(data: Data, tag: str, parse: Callable[[Path, Any], Page]) -> Dataset:
             f"{counted(len(empty), 'line has no text and is', 'lines have no text and are')} skipped: {', '.join(empty[:5])}{more}"
         )
     if others:
-        notes.append(f"{len(others)} XML files are in another format and are not read ({others[0]})")
+        notes.append(
+            f"{counted(len(others), 'XML file is', 'XML files are')} in another format and not read ({others[0]})"
+        )
     if repaired:
         notes.append(f"{counted(len(repaired), 'line has', 'lines have')} a damaged outline: {repaired[0]}")
     if not lines and not faults:

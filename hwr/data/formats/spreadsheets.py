@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwr.system.terminal import counted
+
 # What may separate cells; a program of a country with decimal commas writes semicolons.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -94,7 +96,7 @@ def _is_quoted(head: str, body: str, notes: list[str]) -> bool:
         notes.append("cells are in quotes, as spreadsheets save them; the quotes are not part of the text")
         return True
     notes.append(
-        f"{len(enclosed)} cells are in quotes, which are read as part of the text; save the table as CSV if they are not"
+        f"{counted(len(enclosed), 'cell is', 'cells are')} in quotes, which are read as part of the text; save the table as CSV if they are not"
     )
     return False
 

@@ -6,7 +6,7 @@ import { box } from "./viewer.js";
 
 /** A button of a toolbar. */
 export const tool = (label, title, action, pressed) => h("button", { class: "small", type: "button", title, onclick: action,
-  "aria-pressed": pressed, "aria-label": /\w/.test(label) ? null : title }, label); // nobody can say an arrow
+  "aria-pressed": pressed, "aria-label": /\w/.test(label) ? null : title }, label); // an arrow has no name to be read aloud
 
 /**
  * @param view {current(): the line that is chosen or null, choose(id, focus), keep(): save what is typed, mode(name): of the photo}
