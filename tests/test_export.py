@@ -151,6 +151,15 @@ def test_the_bundled_model_is_not_overwritten_by_its_export(
     assert (tmp_path / "hwr-latin.safetensors").read_bytes() == model.read_bytes()
 
 
+def test_a_checkpoint_is_not_overwritten_by_the_export_of_its_weights(model: Path, tmp_path: Path) -> None:
+    """It may store a language model, which a .params lacks."""
+    trained = tmp_path / "best.safetensors"
+    shutil.copy(model, trained)
+    done = hwr("export", tmp_path / "best.params", "--format", "safetensors", status=2)
+    assert f"{trained} exists already, and may store more" in done.output
+    assert trained.read_bytes() == model.read_bytes()
+
+
 @pytest.mark.parametrize("arguments", [["onnx"], ["safetensors"], ["onnx", "--out", "x.onnx"]])
 def test_an_exported_network_is_not_exported_again(tmp_path: Path, arguments: list[str]) -> None:
     said = hwr("export", tmp_path / "a.onnx", "--format", *arguments, status=2).output

@@ -69,8 +69,10 @@ def export(checkpoint: str, config_path: str | None, kind: str, out: Path | None
     if Path(checkpoint).suffix == ".onnx":
         raise Error(f"{checkpoint} is an exported network; export its .safetensors")
     check_sizes(checkpoint, config_path)
-    out = out or Path(checkpoint).with_suffix(FORMATS[kind])
-    source = bundled.model(checkpoint)
+    source, beside = bundled.model(checkpoint), Path(checkpoint).with_suffix(FORMATS[kind])
+    if out is None and kind == "safetensors" and source.suffix == ".params" and beside.exists():
+        raise Error(f"{beside} exists already, and may store more than these weights; name the file with --out")
+    out = out or beside
     if out.exists() and source.exists() and out.samefile(source):
         raise Error(f"{out} is the checkpoint itself; name another file with --out")
     loaded, settings = settings_for(
