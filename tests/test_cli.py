@@ -66,6 +66,8 @@ def test_evaluate_writes_the_documented_json(trained: Path, drawn: Path, tmp_pat
         "worst",
     ]
     assert not [key for key in keys if key not in report]
+    explained = (REPOSITORY / "docs/evaluation.md").read_text(encoding="utf-8")
+    assert not [key for key in report if f"`{key}`" not in explained]
     assert (report["split"], report["split_name"], report["lines"]) == ("test", "drawn", 7)
     assert report["cer"] == pytest.approx(report["edits"] / report["characters"])
     assert report["ctc_loss_weighted"] == pytest.approx(0.2 * report["ctc_loss"])

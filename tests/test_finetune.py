@@ -120,7 +120,9 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, drawn: Path) -> None:
     assert not (second / "init.safetensors").exists()
     # A started run resumes without its initial checkpoint.
     (first / "best.safetensors").rename(first / "kept.safetensors")
-    assert "resuming after 1 epoch and 0 batches" in run("train", "--resume", "--out", str(second), "--set", "train.epochs=2")
+    assert "resuming after 1 epoch and 0 batches" in run(
+        "train", "--resume", "--out", str(second), "--set", "train.epochs=2"
+    )
     (first / "kept.safetensors").rename(first / "best.safetensors")
     # The config may name the checkpoint, and change the network as far as the weights allow.
     named = tmp_path / "named.yaml"

@@ -131,7 +131,11 @@ def lines_of(dataset: Dataset, split: str, settings: "Data") -> list[Line]:
         raise Error("data.unit: a recogniser reads line or word images, not whole forms; set data.unit=line")
     lines = list(dict.fromkeys(dataset.lines)) if split == "all" else dataset.part(split)  # some in val and in test
     if not lines:
-        remedy = f"data.{split} names its lists, if it has any; --split all reads all lines" if split != "all" else ""
+        remedy = (
+            f"data.{split} names its lists, or another data.seed draws another one; --split all reads all lines"
+            if split != "all"
+            else ""
+        )
         raise Error(f"the {split} split of {dataset.name} has no lines" + (f"; {remedy}" if remedy else ""))
     return lines
 
