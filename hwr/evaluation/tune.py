@@ -97,10 +97,8 @@ def tune(model: Recognizer, beam: int | None) -> Tuned:
     former_cer: float | None = None
     if beam is not None:
         former = model.checkpoint.config.decode
-        if STORED in (former.lm, former.words) and {former.lm, former.words} <= {
-            STORED,
-            None,
-        }:  # a path is not followed
+        names = {former.lm, former.words}
+        if STORED in names and names <= {STORED, None}:  # a path is not followed
             former_cer = read(model.with_config(config.model_copy(update={"decode": former})).decoder)[0].cer
         start = replace(decoder.settings, beam=beam)
         found = _weights(decoder, start, lambda s: read(replace(decoder, settings=s))[0].cer, tried)
