@@ -421,10 +421,15 @@ def test_the_keyboard_keeps_its_place(user: User, other: Other) -> None:
     user.wait(lambda: user.find(".card input"), "the pages")
     assert user.wait(lambda: focused("id") == "main", "the focus")
     assert user.find(".tools select")[0].accessible_name == "Sort by"
-    user.find(".card input")[0].send_keys(" ")
-    user.click("Read 1")
-    assert user.find(".card input")[0].is_selected()
-    user.find(".card input")[0].send_keys(" ")
+
+    def press_space() -> bool:
+        user.find(".card input")[0].send_keys(" ")
+        return True
+
+    user.wait(press_space, "the page's box")
+    user.click("Read 1")  # each end of a job draws all pages again
+    user.wait(lambda: user.find(".card input")[0].is_selected(), "the page to be chosen")
+    user.wait(press_space, "the page's box")
     user.wait(lambda: not user.find(".card input")[0].is_selected(), "the page not to be chosen")
     assert focused("type") == "checkbox"
 
