@@ -13,7 +13,7 @@ import hwr
 from hwr import Error
 from hwr.cli import main
 from hwr.images import load
-from hwr.pages import columns, deskew, finder, fragments, linking, page_or_line, segment
+from hwr.pages import columns, deskew, finder, fragments, linking, outlines, page_or_line, segment
 from hwr.pages.order import Place, reading_order
 from hwr.pages.sources import Target
 
@@ -316,20 +316,32 @@ def test_lines_of_a_facing_page_that_the_photo_cuts_off_are_read_last(mirrored: 
         return 300 - end, 300 - start
 
     text = [Place(80, 280, 10 * k) for k in range(12)]
-    cut = [Place(3, 22 + 3 * (k % 4), 10 * k + 4) for k in range(12)]
+    cut = [Place(0, 22 + 3 * (k % 4), 10 * k + 4) for k in range(12)]
     start, end = page([*cut, *text])
     assert 31 < start < 80
     assert end == 300
     assert reading_order([*cut, *text], 10, (start, end)) == [*range(12, 24), *range(12)]
-    assert page([*text, *(Place(2, 70, line.y) for line in cut)])[0] > 70
-    # Nothing is cut off: notes and numbers in a margin of the page; a few lines; a page, half of which is on the photo.
-    notes = [line._replace(left=8 + k % 2) for k, line in enumerate(cut)]
-    assert page([*notes, *text]) == (0, 300)
+    assert page([*text, *(Place(0, 70, line.y) for line in cut)])[0] > 70
+    # Nothing is cut off: notes and numbers beside a text; a few lines; a page, half of which is on the photo.
+    assert page([*text, *(line._replace(left=2) for line in cut)]) == (0, 300)
     assert page([*cut[:5], *text]) == (0, 300)
-    assert page([*(Place(110, 290, line.y) for line in text), *(Place(2, 98, line.y) for line in cut)]) == (0, 300)
+    assert page([*(Place(110, 290, line.y) for line in text), *(Place(0, 98, line.y) for line in cut)]) == (0, 300)
     # Nor by the edge of a tight image: the gaps between words are no gutter.
-    words = [Place(a, b, 10 * k) for k in range(12) for a, b in ((1, 30 + 7 * k), (36 + 7 * k, 280))]
+    words = [Place(a, b, 10 * k) for k in range(12) for a, b in ((0, 30 + 7 * k), (36 + 7 * k, 280))]
     assert page(words) == (0, 300)
+    # Nor the first column of a table.
+    assert columns.page(register(24, entry=3, apart=1)[0], 230, 10) == (0, 230)
+
+
+def test_what_the_edge_of_a_page_cuts_off() -> None:
+    ink = np.zeros((60, 100), np.float32)
+    ink[28:32, :40] = 1
+    part = fragments.Fragment(6, np.full(88, 30.0), np.full(88, 4.0), 0.9)
+    assert outlines.reach(part, ink, 20) == (0, 94)
+    assert outlines.reach(part, ink[:, ::-1], 20) == (6, 100)
+    assert outlines.reach(part, np.roll(ink, 2, axis=1), 20) == (6, 94)
+    assert outlines.reach(part, np.roll(ink, 20, axis=0), 20) == (6, 94)
+    assert outlines.reach(part, ink, 8) == (6, 94)
 
 
 def test_a_facing_page_that_the_photo_cuts_off(sheet: tuple[Path, list[Box]]) -> None:

@@ -123,9 +123,9 @@ def group(text: np.ndarray, grey: np.ndarray) -> list[Found]:
     ruled = linking.separators(parts, rulings, ink, step)
     parts = linking.cut_at_rulings(parts, ruled, ink, step)
     taken = (text > fragments.TEXT) & ~rulings
-    places = [order.Place(p.left, p.right, p.level) for p in parts]
+    places = [order.Place(*outlines.reach(p, ink, step), p.level) for p in parts]
     page = columns.page(places, text.shape[1], step)
-    gutters = sorted({*columns.respected(places, step), *page})
+    gutters = sorted({*columns.respected(places, step), *page} - {0, text.shape[1]})  # no cut at the edges
     parts = linking.cut_at_gutters(parts, gutters, ink, step)
     chains = linking.link(parts, ruled, step, gutters)
     centres = [outlines.centre_line(chain, usual) for chain in chains]

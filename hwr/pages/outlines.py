@@ -11,6 +11,8 @@ from hwr.pages.fragments import Fragment
 ABOVE, BELOW, ENDS = 0.46, 0.46, 0.15
 # The text goes on beyond a fragment's end while its columns have ink, with gaps up to this; at most this far.
 INK_GAP, MOST_INK = 0.3, 1.5
+# The edge of the page cuts off a text that is at most this far from it, and whose ink is in the last columns, so many pixels.
+NEAR_EDGE, RIM = 0.7, 2
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,25 @@ def ink_of(grey: np.ndarray, ruled: np.ndarray, step: float) -> np.ndarray:
     dark[(level > 0) | ruled] = 0
     strong = max(60.0, float(np.percentile(dark, 98)))
     return np.clip((dark.astype(np.float32) / strong - 0.2) / 0.5, 0, 1)
+
+
+def reach(part: Fragment, ink: np.ndarray, step: float) -> tuple[int, int]:
+    """The first column of a fragment, and the one after its last: 0 and the width where the edge of the page cuts off its text.
+
+    The text map fades there, so that the fragment itself does not reach the edge.
+
+    Args:
+        ink: See `ink_of`.
+    """
+    width = ink.shape[1]
+
+    def cut(far: int, y: float, rim: slice) -> bool:
+        rows = slice(max(0, round(y - ABOVE * step)), max(1, round(y + BELOW * step) + 1))
+        return far <= NEAR_EDGE * step and ink[rows, rim].max(initial=0) > 0.5
+
+    left = 0 if cut(part.left, part.centre[0], slice(0, RIM)) else part.left
+    right = width if cut(width - part.right, part.centre[-1], slice(width - RIM, width)) else part.right
+    return left, right
 
 
 def extended(line: Centre, taken: np.ndarray, ruled: np.ndarray, ink: np.ndarray, step: float) -> Centre:
