@@ -11,7 +11,7 @@ from hwr.pages.fragments import Fragment
 ABOVE, BELOW, ENDS = 0.46, 0.46, 0.15
 # The text goes on beyond a fragment's end while its columns have ink, with gaps up to this; at most this far.
 INK_GAP, MOST_INK = 0.3, 1.5
-# The edge of the page cuts off a text that is at most this far from it, and whose ink is in the last columns, so many pixels.
+# The edge of the page cuts off text that ends within this distance of it on the map and has ink in the last RIM pixels.
 NEAR_EDGE, RIM = 0.7, 2
 
 

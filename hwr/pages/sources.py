@@ -81,10 +81,10 @@ class Found(NamedTuple):
 def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None, beside: str = "") -> Found:
     """List the files to read: the given files, and the sorted files of the given folders.
 
-    In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for
-    example) is always skipped, and so is a PDF beside an image of the same name, or that `hwr` made of a file there, and an
-    ALTO file of an image that a PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing files and folders that can't be
-    listed are kept, because reading them reports the error.
+    In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for example)
+    is always skipped, and so is a PDF beside an image of the same name, or that `hwr` made of a file there, and an ALTO file
+    of an image that a PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing files and folders that
+    can't be listed are kept, because reading them reports the error.
 
     Args:
         images: A further folder with page images, see `data.images`.
