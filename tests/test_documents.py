@@ -99,6 +99,18 @@ def test_a_pdf_beside_an_image_of_the_same_name_is_its_copy(tmp_path: Path) -> N
     assert files_in([tmp_path]).files == [str(tmp_path / "book.pdf"), str(tmp_path / "letter.jpg")]
 
 
+def test_page_10_is_read_after_page_9(lines: list[Path], model: Path, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    names = ["page9.png", "page10.png", "page 11.png"]
+    for image, name in zip(lines, names[::-1], strict=True):
+        shutil.copy(image, scans / name)
+    done = hwr("predict", scans, "--checkpoint", model, "--line", "--out", tmp_path / "book.tsv")
+    assert done.exit_code == 0, done.stderr
+    rows = (tmp_path / "book.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [Path(row.split("\t")[0]).name for row in rows] == ["page 11.png", "page9.png", "page10.png"]
+
+
 def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> None:
     images = [Image.fromarray(load.read(path)) for path in lines]
     exif = Image.Exif()

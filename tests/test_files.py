@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwr import Error
+from hwr.system import files
 from hwr.system.atomic import replacing
 
 
@@ -83,3 +84,17 @@ def test_the_umask_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "umask", umask)
     write(tmp_path / "a", "x")
+
+
+def test_files_are_sorted_as_people_do() -> None:
+    wanted = [
+        "Page 1.png",
+        "page 2.png",
+        "page 02b.png",
+        "page 10.png",
+        "page 10/1.png",
+        "page 10/2.png",
+        "page 10/x/0.png",
+    ]
+    wanted += ["page 10 b/1.png", "page 11/9.png", "page 11/0012.png", f"page 11/{'9' * 200}.png"]
+    assert files.in_order(reversed(wanted)) == wanted

@@ -12,7 +12,7 @@ from hwr.images import documents, load
 from hwr.images.load import Polygon
 from hwr.pages.journal import ALIGNED, NAME, Journal, stamp
 from hwr.pages.write import IMAGES
-from hwr.system.files import below, read_bytes, real, walk
+from hwr.system.files import below, in_order, read_bytes, real, walk
 
 # A typical page of handwriting.
 LINES_PER_PAGE = 30
@@ -79,7 +79,7 @@ class Found(NamedTuple):
 
 
 def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None = None, beside: str = "") -> Found:
-    """List the files to read: the given files, and the sorted files of the given folders.
+    """List the files to read: the given files, and those of the given folders, page 10 after page 9.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for example)
     is always skipped, and so is a PDF beside an image of the same name, or that `hwr` made of a file there, and an ALTO file
@@ -178,7 +178,7 @@ def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) 
             return stem not in stems
         return name in photos and name not in described
 
-    found = [name for name in files if wanted(name)]
+    found = in_order(name for name in files if wanted(name))
     first: dict[str, str] = {}
     chosen = {name: os.path.realpath(look.image) for name in found if (look := looks.get(name)) and look.image}
     twice = [name for name, image in chosen.items() if first.setdefault(image, name) != name]

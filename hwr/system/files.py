@@ -12,6 +12,7 @@ import codecs
 import functools
 import json
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -147,6 +148,28 @@ def below(root: str | Path, unlisted: dict[str, str] | None = None) -> list[str]
     if not os.path.isdir(root):
         return [str(root)] if os.path.lexists(root) else []
     return [os.path.join(folder, name) for folder, names in walk(root, unlisted) for name in names]
+
+
+def natural(name: str) -> str:
+    """A key that sorts names as people do: page 10 comes after page 9, and capitals make no difference.
+
+    Args:
+        name: At most 999 digits in a row.
+    """
+    return re.sub("[0-9]+", lambda digits: f"{len(digits[0].lstrip('0')):03}{digits[0].lstrip('0')}", name.casefold())
+
+
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Sort files as people do (`natural`), those of a folder before those of its folders."""
+    folders: dict[str, str] = {}  # a key for each, not for each file
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = natural(folder.replace(os.sep, "\0"))
+        return folders[folder], natural(name)
+
+    return sorted(paths, key=place)
 
 
 def several_names(paths: Iterable[str]) -> list[tuple[str, str]]:

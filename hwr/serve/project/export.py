@@ -1,6 +1,5 @@
 """The pages of a project -> files: texts, PAGE, ALTO, hOCR, searchable PDF, training data."""
 
-import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from hwr.serve.project import outlines
 from hwr.serve.project.database import Characters, Store
 from hwr.serve.project.folder import Project
 from hwr.serve.project.page_state import PageState
+from hwr.system.files import natural
 
 # The table of lines with their texts, for training elsewhere.
 TABLE = "table"
@@ -42,7 +42,8 @@ def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, 
         Missing: There is no such page.
         Error: There is nothing to write, a page of `ids` is broken, or the format can't hold it.
     """
-    pages = sorted([project.page(id) for id in ids] if ids is not None else project.pages(), key=_place)
+    pages = [project.page(id) for id in ids] if ids is not None else project.pages()
+    pages.sort(key=lambda page: natural(page.name))
     broken = [page for page in pages if page.error]
     if broken and ids is not None:
         raise Error(broken[0].error)
@@ -51,12 +52,6 @@ def write(project: Project, store: Store, ids: Sequence[str] | None, kind: str, 
         raise Error("there is nothing to export: no page has lines")
     _write(pages, store, kind, out)
     return [page.name for page in broken]
-
-
-def _place(page: PageState) -> list[tuple[int, str]]:
-    """Sorts pages as people do: page 10 comes after page 9, and capitals make no difference."""
-    parts = re.split("([0-9]+)", page.name.casefold())
-    return [(int(part) if number % 2 else 0, part) for number, part in enumerate(parts)]
 
 
 def _write(pages: Sequence[PageState], store: Store, kind: str, out: Path) -> None:

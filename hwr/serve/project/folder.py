@@ -114,9 +114,9 @@ class Project:
             self._places = found
 
     def pages(self) -> list[PageState]:
-        """All pages, by name."""
+        """All pages, page 10 after page 9."""
         self.scan()
-        return sorted((self.page(id) for id in list(self._places)), key=lambda page: page.name)
+        return sorted((self.page(id) for id in list(self._places)), key=lambda page: files.natural(page.name))
 
     def page(self, id: str) -> PageState:
         """A page as it is on disk now.
