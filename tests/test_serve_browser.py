@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hwr.data.formats import page_edit, xml
 
@@ -1147,6 +1148,32 @@ def test_an_upload_is_shown_until_it_ends(user: User, other: Other, tmp_path: Pa
     user.browser.execute_script("go()")
     user.see("broken.png: ")
     assert "Uploading" not in user.find("body")[0].text
+
+
+def test_many_files_are_uploaded_in_several_requests(user: User, other: Other, tmp_path: Path) -> None:
+    user.click("← Pages")
+    user.see("1 page")
+    user.browser.execute_script(
+        """const real = window.fetch;
+        window.posts = [];
+        window.fetch = (path, options) => {
+          if (options.method === "POST") posts.push(options.body.getAll("file").map((file) => file.name));
+          return real(path, options);
+        };"""
+    )
+    names = ["page.xml", "broken.png", *(f"{n}.png" for n in range(58))]  # page.xml is of the page that is there
+    for name in names:
+        Image.new("L", (40, 20), 255).save(tmp_path / name, "PNG")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    (tmp_path / "page.xml").write_text("<PcGts/>")
+    user.drop(*(tmp_path / name for name in names))
+    user.see("Added 58 files")
+    user.see("59 pages")
+    posts = user.browser.execute_script("return posts")
+    assert [len(post) for post in posts] == [50, 10]
+    assert posts[1][-1] == "page.xml"
+    user.see("broken.png: ")
+    user.see("page.xml:1: ")
 
 
 def test_a_folder_that_is_dropped_is_refused_by_its_name(user: User, other: Other, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ const FORMATS = [
   ["Table (TSV)", "tsv"], ["Training table", "table"],
 ];
 
+// An upload is sent in requests of this size, far below what a server takes, so that pages appear as they arrive.
+const PART_FILES = 50;
+const PART_BYTES = 50_000_000;
+
 export function showProject(bar, main) {
   const view = { pages: [], corrected: 0, search: "", order: sessionStorage.getItem("order") ?? "benefit", chosen: new Set() };
   const grid = h("ul", { class: "grid" });
@@ -98,18 +102,25 @@ export function showProject(bar, main) {
 
   async function send(files) {
     if (!files.length) return;
-    const note = h("p", { class: "job" }, `Uploading ${plural(files.length, "file")} …`);
+    const note = h("p", { class: "job" });
     sending.append(note);
-    try {
-      const { files: stored } = await api.upload(files);
-      for (const file of stored.filter((one) => one.error)) toast(file.error, "error");
-      const good = stored.filter((one) => !one.error).length;
-      if (good) toast(`Added ${plural(good, "file")}`);
-    } catch (error) {
-      toast(error.message, "error");
+    let sent = 0;
+    let good = 0;
+    for (const part of parts(files)) {
+      note.textContent = `Uploading ${plural(files.length, "file")} …${sent ? ` ${sent} done` : ""}`;
+      try {
+        const { files: stored } = await api.upload(part);
+        for (const file of stored.filter((one) => one.error)) toast(file.error, "error");
+        good += stored.filter((one) => !one.error).length;
+      } catch (error) {
+        toast(error.message, "error");
+        if (!error.status) break; // no server
+      }
+      sent += part.length;
+      await load();
     }
+    if (good) toast(`Added ${plural(good, "file")}`);
     note.remove();
-    await load();
   }
 
   let depth = 0;
@@ -144,6 +155,23 @@ export function showProject(bar, main) {
     stop();
     for (const [name, listener] of Object.entries(events)) window.removeEventListener(name, listener);
   };
+}
+
+/** Files in parts, one for each request. An image is sent with the XML of its name, other XML and archives after all. */
+function parts(files) {
+  const groups = new Map();
+  for (const file of files) {
+    const stem = file.name.replace(/\.[^.]*$/, "");
+    groups.set(stem, [...(groups.get(stem) ?? []), file]);
+  }
+  const late = (group) => group.every((file) => /\.(xml|zip)$/i.test(file.name));
+  const found = [[]];
+  for (const group of [...groups.values()].sort((a, b) => late(a) - late(b))) {
+    const size = [...found.at(-1), ...group].reduce((sum, file) => sum + file.size, 0);
+    if (found.at(-1).length && (found.at(-1).length + group.length > PART_FILES || size > PART_BYTES)) found.push([]);
+    found.at(-1).push(...group);
+  }
+  return found;
 }
 
 function card(page, view, draw) {
