@@ -348,7 +348,7 @@ def test_hocr_passes_hocr_tools(page: PageReading, tmp_path: Path, capsys: pytes
 
     (tmp_path / "1.hocr").write_bytes(hocr.write([page]))
     shutil.copy(page.image, odd := page.image.with_name("a & ppageno 0.png"))
-    (tmp_path / "2.hocr").write_bytes(hocr.write([replace(page, image=odd)], characters=True))
+    (tmp_path / "2.hocr").write_bytes(hocr.write([replace(page, image=odd, source=odd)], characters=True))
     hocr.join([tmp_path / "1.hocr", tmp_path / "2.hocr"], tmp_path / "both.hocr")
     for name, times in (("1.hocr", 1), ("both.hocr", 2)):
         checker = check.Checker(tmp_path / name, no_overlap=times > 1)  # it compares lines across pages

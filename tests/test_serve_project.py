@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import html
 import importlib.util
 import io
 import json
@@ -950,6 +951,18 @@ def test_an_export_has_page_10_after_page_9(tmp_path: Path) -> None:
         export.write(project, store, ids, "txt", tmp_path / "out.txt")
         assert (tmp_path / "out.txt").read_text(encoding="utf-8").split("\n")[:3] == names
     store.close()
+
+
+def test_exported_hocr_names_images_as_the_project_does(tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    photo(tmp_path / "box/a.png")
+    project, store = Project(tmp_path), Store(tmp_path / ".hwr/test.sqlite")
+    (page,) = project.pages()
+    edits.set_lines(project, page.id, [Found(BOX)])
+    export.write(project, store, None, "hocr", tmp_path / "out.hocr")
+    store.close()
+    content = html.unescape((tmp_path / "out.hocr").read_text(encoding="utf-8"))
+    assert re.findall('image "(.*?)"', content) == ["box/a.png"]
 
 
 def test_a_table_holds_lines_of_images_with_long_names(tmp_path: Path) -> None:

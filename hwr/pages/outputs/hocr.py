@@ -60,8 +60,9 @@ def join(paths: Iterable[Path], out: Path) -> None:
 def _page(page: PageReading, number: int, characters: bool) -> str:
     size, dpi = of_page(page)
     resolution = f"; scan_res {dpi} {dpi}" if dpi else ""
+    image = page.image if page.kind or page.source == Path() else page.source
     # A quotation mark or a semicolon in the name would end the property.
-    name = CONTROL.sub(" ", shown(page.image)).replace('"', "'").replace(";", ",")
+    name = CONTROL.sub(" ", shown(image)).replace('"', "'").replace(";", ",")
     title = f'image "{name}"; bbox 0 0 {size[0]} {size[1]}; ppageno {number}{resolution}'
     lines = [_line(line, size, f"p{number}_l{i}", characters) for i, line in enumerate(page.lines)]
     box = _box(_around([_corners(line, size) for line in page.lines]) or (0, 0, *size))

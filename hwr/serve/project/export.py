@@ -90,7 +90,7 @@ def reading_of(page: PageState, characters: dict[str, tuple[str, Characters]]) -
         own = tuple(Character(c, a + left, b + left, sure) for c, a, b, sure in found) if text == line.text else ()
         sure = 1.0 if line.confidence is None else line.confidence
         lines.append(PageLine(line.text, sure, own, line.id, line.polygon, line.baseline))
-    # Tables name it as the project does: the file may be opened on another computer.
+    # Tables and hOCR name it as the project does: the file may be opened on another computer.
     return PageReading(page.image, tuple(lines), (page.width, page.height), True, Path(page.name))
 
 
