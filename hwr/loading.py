@@ -104,7 +104,8 @@ def check_root(data: Data, name: str) -> None:
     if data.root == Data().root and not Path(str(data.root)).exists():
         beside = Path(name).with_name("config.yaml")
         raise Error(
-            f"{name}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER"
+            f"{name}: a checkpoint does not store where its data is; name the folder with --set data.root=FOLDER, "
+            "in Python with evaluate(model, FOLDER)"
             + (
                 f". {beside} was changed, or written elsewhere, so the paths in it are not used unless you ask for them "
                 f"with --config {beside}"

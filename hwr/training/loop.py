@@ -305,8 +305,8 @@ def _criterion(row: Epoch, settings: Train) -> float:
 
 def _say_end(run: Task, progress: Progress) -> None:
     settings = run.config.train
-    if _impatient(progress, settings):
-        run.say(f"no improvement for {settings.patience} epochs (train.patience): the run ends here")
+    if settings.patience and _impatient(progress, settings):
+        run.say(f"no improvement for {counted(settings.patience, 'epoch')} (train.patience): the run ends here")
     best = _best(progress, settings)
     if _criterion(best, settings) > run.best:
         run.say("the second round did not read the validation lines better: best.safetensors is the first round's")
