@@ -1,4 +1,4 @@
-"""The bundled recipes and model: a name without a slash means one of them, anything else is a path."""
+"""The bundled recipes and models: a name without a slash means one of them, anything else is a path."""
 
 from pathlib import Path
 
@@ -46,6 +46,11 @@ def model(name: str | Path = MODEL) -> Path:
             f"{name}: no bundled model has this name (there is {_list(models)}). For a file, write its path: ./{name}"
         )
     return folder / f"{name}.safetensors"
+
+
+def line_detector() -> Path:
+    """The network that finds the lines of pages, see `models/hwr-lines.md`."""
+    return _folder("models") / "hwr-lines.onnx"
 
 
 def is_model_name(name: str | Path) -> bool:

@@ -180,7 +180,7 @@ def test_one_text_for_one_page(pages: dict[str, list[Box]], lines: list[Line], m
 def test_texts_of_the_pages_of_books(
     lines: list[Line], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", lambda path, recognizer: [_whole(path)])
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", lambda path, recognizer: [_whole(path)])
     for name in ("scans/x", "scans/y", "texts"):
         (tmp_path / name).mkdir(parents=True)
     for book, at in (("a", 0), ("b", 2)):

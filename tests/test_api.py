@@ -155,7 +155,7 @@ def test_what_read_files_cannot_do_is_refused_before_it_reads(model: Path, image
         ([np.zeros((60, 300), np.uint8)], {}, "not ndarray; read pixels with read or read_page"),
         (tmp_path, {}, "no images"),
         (image, {"kind": "word"}, "kind must be 'page', 'line' or None, not 'word'"),
-        (image, {"segmenter": "tesseract"}, "segmenter must be one of rapidocr, kraken, not 'tesseract'"),
+        (image, {"segmenter": "tesseract"}, "segmenter must be one of hwr, kraken, not 'tesseract'"),
         (image, {"kind": "line", "segmenter": "kraken"}, "kind says that there are none"),
     ):
         with pytest.raises(hwr.Error, match=message):

@@ -93,7 +93,7 @@ def test_lines_found_as_they_are_marked(
     pages: tuple[Path, Boxes], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, boxes = pages
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(lambda path, found: found, boxes))
     found, _ = report(root, model)
     assert (found["pages"], found["lines"], found["lines_found"], found["lines_extra"]) == (2, 7, 7, 0)
     assert {key: found[key] for key in found["ground_truth_lines"]} == found["ground_truth_lines"]
@@ -155,7 +155,7 @@ def test_a_model_trained_on_the_same_pages_is_noted(
     pages: tuple[Path, Boxes], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, boxes = pages
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(lambda path, found: found, boxes))
     scores = {"trained_on": [root.name], "split_name": f"{root.name}, drawn with seed 1"}
     trained = tmp_path / "trained.safetensors"
     checkpoint.save(trained, replace(checkpoint.load(model), scores=scores))
@@ -176,7 +176,7 @@ def test_lines_in_another_order_split_merged_and_extra(
         both = (two[0], two[1], max(two[2], three[2]), three[3])
         return [(left, top, middle, bottom), (middle + 1, top, right, bottom), both, (0, 0, 20, 20)]
 
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(change, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(change, boxes))
     found, _ = report(root, model)
     counts = [found[f"lines_{key}"] for key in ("found", "split", "merged", "missed", "predicted", "extra")]
     assert counts == [4, 1, 2, 0, 8, 1]
@@ -198,7 +198,7 @@ def test_the_order_of_lines_does_not_depend_on_line_breaks_in_the_xml(
     marked = given / "p1.xml"
     texts = re.findall("<Unicode>(.*?)</Unicode>", marked.read_text())
     marked.write_text(re.sub(r">\s+<", "><", marked.read_text()))
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(lambda path, found: found, boxes))
     found, _ = report(given, model)
     assert found["worst"][0]["reference"] == " ".join(texts)
     assert len(texts) == 4
@@ -226,7 +226,7 @@ def test_lines_found_on_a_turned_photo_are_compared_on_the_stored_one(
         shapes = (corners((left, top, right, bottom)), ((left, bottom - 9), (right, bottom - 9)))
         marked.append(Marked(f"l{i}", text, *(orientation.as_stored(x, 6, *stored.size) for x in shapes), ""))
     xml.write(page.new("p1.png", stored.size, marked), tmp_path / "p1.xml")
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(lambda path, found: found, boxes))
     found, _ = report(tmp_path, model)
     assert (found["lines"], found["lines_found"], found["lines_extra"]) == (4, 4, 0)
     assert found["cer_in_order"] == found["cer"] == found["ground_truth_lines"]["cer"]
@@ -239,7 +239,7 @@ def test_an_image_of_several_pages_is_a_broken_page(
     with Image.open(root / "p1.png") as image:
         image.save(tmp_path / "p1.tif", save_all=True, append_images=[image])
     (tmp_path / "p1.xml").write_text((root / "p1.xml").read_text().replace("p1.png", "p1.tif"))
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(lambda path, found: found, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(lambda path, found: found, boxes))
     _, done = report(tmp_path, model, exit_code=1)
     assert "p1.tif: holds 2 pages" in done.stderr
 
@@ -254,7 +254,7 @@ def test_a_broken_page_counts_and_the_others_are_read(
             raise Error(f"{path}: no lines can be found")
         return found
 
-    monkeypatch.setitem(segment.SEGMENTERS, "rapidocr", finder(change, boxes))
+    monkeypatch.setitem(segment.SEGMENTERS, "hwr", finder(change, boxes))
     written = ["--report", tmp_path / "r.html", "--picture", tmp_path / "r.png"]
     found, done = report(root, model, *written, exit_code=1)
     assert "p2.png: no lines can be found" in done.stderr

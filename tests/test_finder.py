@@ -1,5 +1,6 @@
 """Find the lines of synthetic pages, and decide whether an image is a page or a line."""
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,6 @@ Box = tuple[int, int, int, int]
 def sheet(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Box]]:
     """A page of six synthetic lines on grey paper, and their boxes: left, top, right, bottom."""
     pytest.importorskip("onnxruntime", reason="no onnxruntime here")
-    pytest.importorskip("rapidocr", reason="no rapidocr here")
     lines = [load.read(path) for path in sorted(drawn.rglob("*.png"))[:6]]
     page = np.full((sum(len(x) + 25 for x in lines) + 100, max(x.shape[1] for x in lines) + 160), 235, np.uint8)
     boxes, top = [], 60
@@ -134,7 +134,7 @@ def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Po
 def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
     sheet: tuple[Path, list[Box]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     finder.detector._session.cache_clear()
     with pytest.raises(Error, match=r"\.\[pages\].*--line"):
         segment.decided(segment.lines_of)(sheet[0])

@@ -22,7 +22,7 @@ from hwr.data.formats import page_edit, xml
 from . import forked, serve_pages
 from .conftest import REPOSITORY
 
-for module in ("starlette", "uvicorn", "multipart", "rapidocr", "onnxruntime", "pikepdf"):
+for module in ("starlette", "uvicorn", "multipart", "onnxruntime", "pikepdf"):
     pytest.importorskip(module)
 
 SIZE = (1280, 900)

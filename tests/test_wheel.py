@@ -41,7 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("hwr", "configs"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "models").mkdir()
-    for path in [*(REPOSITORY / "models").glob("hwr-latin.*"), REPOSITORY / "models/README.md"]:
+    for path in [*(REPOSITORY / "models").glob("hwr-l*.*"), REPOSITORY / "models/README.md"]:
         shutil.copy(path, source / "models")
     (source / "models/mine.safetensors").write_bytes(b"somebody's own")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -57,7 +57,7 @@ def test_the_wheel_has_the_recipes_and_the_model_and_no_user_files(installed: Pa
     recipes = {path.name for path in (REPOSITORY / "configs").glob("*.yaml")}
     assert {path.name for path in (installed / "hwr/configs").iterdir()} == recipes
     assert {path.name for path in (installed / "hwr/models").iterdir()} == {
-        *("README.md", "hwr-latin.md", "hwr-latin.safetensors")
+        *("README.md", "hwr-latin.md", "hwr-latin.safetensors", "hwr-lines.md", "hwr-lines.onnx")
     }
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hwr").rglob("*.py")}
     assert {str(path.relative_to(installed)) for path in (installed / "hwr").rglob("*.py")} == modules

@@ -15,11 +15,11 @@ model_option = click.option(
     help="A .safetensors, .params (Gluon) or exported .onnx file (default: $HWR_MODEL, or hwr-latin, the bundled model).",
 )
 # The names of `hwr.pages.segment.SEGMENTERS`, whose import is slow.
-segmenters = click.Choice(["rapidocr", "kraken"])
+segmenters = click.Choice(["hwr", "kraken"])
 segmenter_option = click.option(
     "--segmenter",
     type=segmenters,
-    help="What finds the lines of pages: rapidocr (extra pages) or kraken (extra kraken) (default: rapidocr).",
+    help="What finds the lines of pages: hwr (extra pages) or kraken (extra kraken) (default: hwr).",
 )
 
 

@@ -64,7 +64,7 @@ def read_files(
         paths: Images, PDFs, multi-page TIFFs, PAGE and ALTO files, and folders of these.
         characters: Whether to locate each character.
         kind: "page" or "line", if every image is one; None: decide by the image.
-        segmenter: What finds the lines of pages, `rapidocr` or `kraken`; None: the first.
+        segmenter: What finds the lines of pages, `hwr` or `kraken`; None: the first.
 
     Returns:
         The pages, in order, as they are read. `errors` of a page says why it could not be read, or only in part.

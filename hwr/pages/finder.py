@@ -49,7 +49,7 @@ def find(grey: np.ndarray, upright: Judge | None = None) -> list[Found]:
         upright: Tells whether lines stand on their feet; None: they do, or run up the page.
 
     Raises:
-        Error: onnxruntime or rapidocr is not installed.
+        Error: onnxruntime is not installed.
     """
     text = detector.text_map(grey)
     if light_on_dark(text, grey):

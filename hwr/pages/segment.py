@@ -20,13 +20,13 @@ SURE = 0.85
 
 
 def lines_of(path: Path, recognizer: Recognizer | None = None) -> list[Target]:
-    """Find the lines of a page with rapidocr's text detector, in reading order.
+    """Find the lines of a page with the bundled detector, in reading order.
 
     Args:
         recognizer: Tells whether the page is upside down; None: it is not.
 
     Raises:
-        Error: rapidocr or onnxruntime is not installed, or the image can't be read.
+        Error: onnxruntime is not installed, or the image can't be read.
     """
     return targets_of(load.read(path), path, recognizer)
 
@@ -57,7 +57,7 @@ def _sureness(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> float:
 
 # The line finders, by the names of `--segmenter`; the first is the default.
 SEGMENTERS: dict[str, Callable[[Path, Recognizer | None], list[Target]]] = {
-    "rapidocr": lines_of,
+    "hwr": lines_of,
     "kraken": lambda path, recognizer: kraken.lines_of(path),
 }
 

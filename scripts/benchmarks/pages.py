@@ -1,6 +1,7 @@
 """Benchmark line finders on pages with marked lines."""
 
 import functools
+import importlib.util
 import random
 import time
 from collections import defaultdict
@@ -39,7 +40,7 @@ GIVEN = "given"
     "names",
     multiple=True,
     type=click.Choice(["hwr", "rapidocr", "kraken"]),
-    help="Line finders (repeatable; default: hwr and rapidocr, and kraken if it is installed).",
+    help="Line finders (repeatable; default: hwr, and rapidocr and kraken if they are installed).",
 )
 @click.option(
     "--sample", metavar="N", type=click.IntRange(min=1), help="Take N random pages of each source (default: all)."
@@ -86,11 +87,7 @@ def compare_finders(
 
 
 def _installed() -> list[str]:
-    try:
-        import kraken as _  # noqa: F401
-    except ImportError:
-        return ["hwr", "rapidocr"]
-    return ["hwr", "rapidocr", "kraken"]
+    return ["hwr", *(name for name in ("rapidocr", "kraken") if importlib.util.find_spec(name))]
 
 
 Measured = tuple[list[ScoredLine], np.ndarray]
@@ -213,7 +210,9 @@ OURS = ("columns", "contrast", "deskew", "detector", "finder", "fragments", "lin
 # What a finder's lines depend on; results of another version are measured again.
 VERSIONS: dict[str, Callable[[], str]] = {
     GIVEN: lambda: "",
-    "hwr": functools.cache(lambda: digest(*(REPOSITORY / "hwr/pages" / f"{name}.py" for name in OURS))),
+    "hwr": functools.cache(
+        lambda: digest(bundled.line_detector(), *(REPOSITORY / "hwr/pages" / f"{name}.py" for name in OURS))
+    ),
     "rapidocr": lambda: metadata.version("rapidocr"),
     "kraken": lambda: metadata.version("kraken"),
 }
