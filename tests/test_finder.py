@@ -131,6 +131,15 @@ def test_pages_are_told_from_lines(size: tuple[int, int], polygons: list[load.Po
     assert page_or_line.is_page(*size, polygons) is expected
 
 
+@pytest.mark.parametrize(("apart", "separate"), [(20, False), (90, True)])
+def test_the_rulings_of_squared_paper_separate_nothing(apart: int, separate: bool) -> None:
+    ruled = np.zeros((400, 900), bool)
+    ruled[:, ::apart] = True
+    part = fragments.Fragment(30, np.full(800, 200.0), np.full(800, 10.0), 1.0)
+    found = linking.separators([part], ruled, np.zeros(ruled.shape, np.float32), 30)
+    assert found.any() == separate
+
+
 def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
     sheet: tuple[Path, list[Box]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

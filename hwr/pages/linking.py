@@ -22,6 +22,9 @@ RULING_HEIGHT, RULING_PIECE, BESIDE_RULING = 6.0, 2.2, 0.3
 GAP, BAND, NEAR_GUTTER = 0.3, 0.3, 0.3
 # Text stops before or after this part of a separating ruling's crossings.
 STOPS = 0.3
+# Squared paper: a row crosses at least so many rulings, on average, less than this far apart. On tables the median is 2.3 or
+# more.
+SQUARES, SQUARE = 6, 1.5
 # A ruling is darker than the paper beside it by so many grey levels, and by so many times the grain of the paper.
 DARKER, GRAIN = 20.0, 5.0
 
@@ -68,7 +71,7 @@ def rulings(grey: np.ndarray, step: float) -> np.ndarray:
 
 
 def separators(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: float) -> np.ndarray:
-    """The rulings before or after which text stops: not folds of the paper, nor the margins of a pad.
+    """The rulings before or after which text stops: not folds of the paper, the margins of a pad, or squared paper.
 
     Args:
         ruled: (H, W) bool, see `rulings`.
@@ -77,6 +80,8 @@ def separators(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: 
     Returns:
         (H, W) bool.
     """
+    if _squared(ruled, step):
+        return np.zeros_like(ruled)
     _, labels = cv2.connectedComponents(ruled.astype(np.uint8))
     stops: dict[int, list[bool]] = {}
     for part in parts:
@@ -85,6 +90,14 @@ def separators(parts: list[Fragment], ruled: np.ndarray, ink: np.ndarray, step: 
             stops.setdefault(int(labels[y, part.left + first]), []).append(_stops(part, first, last, ruled, ink, step))
     crossed = [label for label, found in stops.items() if sum(found) < STOPS * len(found)]
     return ruled & ~np.isin(labels, crossed)
+
+
+def _squared(ruled: np.ndarray, step: float) -> bool:
+    """Whether rulings are those of squared paper."""
+    starts = np.diff(ruled[:: max(1, round(step))].astype(np.int8), axis=1, prepend=0) == 1
+    rows, columns = np.nonzero(starts)
+    gaps = np.diff(columns)[np.diff(rows) == 0]
+    return len(gaps) >= SQUARES * len(starts) and float(np.median(gaps)) < SQUARE * step
 
 
 def _crossings(part: Fragment, ruled: np.ndarray, step: float) -> list[tuple[int, int]]:
