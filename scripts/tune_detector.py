@@ -110,12 +110,11 @@ def _apply(op: str, inputs: Sequence[torch.Tensor], attributes: dict[str, Any]) 
     x = inputs[0]
     match op:
         case "Conv":
-            # Kernels of 2 have one more column and row at the end.
-            pads = (1, 1) if attributes.get("auto_pad") == b"SAME_UPPER" else None
-            x = F.pad(x, (0, 1, 0, 1)) if pads else x
-            own = attributes.get("pads", [0, 0, 0, 0])[:2] if not pads else (0, 0)
+            if attributes.get("auto_pad") == b"SAME_UPPER":  # kernels of 2 x 2
+                x = F.pad(x, (0, 1, 0, 1))
+            pads = attributes.get("pads", [0, 0])[:2]
             return F.conv2d(
-                x, inputs[1], None, attributes["strides"], own, attributes["dilations"], attributes["group"]
+                x, inputs[1], None, attributes["strides"], pads, attributes["dilations"], attributes["group"]
             )
         case "ConvTranspose":
             return F.conv_transpose2d(x, inputs[1], None, attributes["strides"])
@@ -184,7 +183,9 @@ class Page:
 def read_page(path: Path) -> Page:
     """The page of a JSON file."""
     said = json.loads(path.read_text(encoding="utf-8"))
-    image = next(path.with_suffix(suffix) for suffix in load.SUFFIXES if path.with_suffix(suffix).is_file())
+    image = next((path.with_suffix(suffix) for suffix in load.SUFFIXES if path.with_suffix(suffix).is_file()), None)
+    if image is None:
+        raise click.ClickException(f"{path}: no image of this name beside it")
     page = load.read(image, upright=False)
     height, width = detector.scaled_size(page)
     grey = contrast.evened(detector.scaled(page))
@@ -261,8 +262,8 @@ class _Line:
             points += [0, foot]
         at = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
         cut = min(ENDS * self.height, 0.2 * at[-1])
-        at_ = np.concatenate([[cut], at[(at > cut) & (at < at[-1] - cut)], [at[-1] - cut]])
-        return np.column_stack([np.interp(at_, at, points[:, 0]), np.interp(at_, at, points[:, 1])]), along, up
+        kept = np.concatenate([[cut], at[(at > cut) & (at < at[-1] - cut)], [at[-1] - cut]])
+        return np.column_stack([np.interp(kept, at, points[:, 0]), np.interp(kept, at, points[:, 1])]), along, up
 
 
 def cut(page: Page, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -291,15 +292,23 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) ->
     """Binary cross-entropy, three times, and Dice; all (N, H, W)."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p, counted = torch.sigmoid(logits), weight.clamp(max=2)
-    both, all_ = (p * target * counted).sum(), (p * counted).sum() + (target * counted).sum()
-    return 3 * (entropy * weight).sum() / weight.sum() + 1 - (2 * both + 1) / (all_ + 1)
+    both, either = (p * target * counted).sum(), (p * counted).sum() + (target * counted).sum()
+    return 3 * (entropy * weight).sum() / weight.sum() + 1 - (2 * both + 1) / (either + 1)
 
 
 @click.command(help=__doc__)
 @click.argument("folder", metavar="PAGES", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .onnx file to write.")
-@click.option("--steps", default=700, show_default=True, help="Steps of training; 3 s each on two cores.")
-@click.option("--share", default=0.5, show_default=True, help="Part of the fine-tuned weights, 0 to 1.")
+@click.option(
+    "--steps", default=700, type=click.IntRange(1), show_default=True, help="Steps of training; 3 s each on two cores."
+)
+@click.option(
+    "--share",
+    default=0.5,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Part of the fine-tuned weights, 0 to 1.",
+)
 @click.option("--seed", default=0, show_default=True, help="Draws the places on the pages.")
 def main(folder: Path, out: Path, steps: int, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
