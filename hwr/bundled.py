@@ -49,8 +49,15 @@ def model(name: str | Path = MODEL) -> Path:
 
 
 def line_detector() -> Path:
-    """The network that finds the lines of pages, see `models/hwr-lines.md`."""
-    return _folder("models") / "hwr-lines.onnx"
+    """The network that finds the lines of pages, see `models/hwr-lines.md`.
+
+    Raises:
+        Error: It is missing.
+    """
+    path = _folder("models") / "hwr-lines.onnx"
+    if not path.is_file():
+        raise Error(f"{path}: missing; install hwr again, or name another line finder with --segmenter")
+    return path
 
 
 def is_model_name(name: str | Path) -> bool:

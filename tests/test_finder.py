@@ -151,6 +151,14 @@ def test_without_the_extra_an_image_that_may_be_a_page_is_reported(
     finder.detector._session.cache_clear()
 
 
+def test_a_missing_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="no onnxruntime here")
+    monkeypatch.setattr("hwr.bundled._folder", lambda name: tmp_path / name)
+    finder.detector._session.cache_clear()
+    with pytest.raises(Error, match=r"hwr-lines\.onnx: missing; install hwr again"):
+        finder.find(np.full((400, 400), 255, np.uint8))
+
+
 def test_nobody_is_told_that_a_torn_image_is_a_line(sheet: tuple[Path, list[Box]], tmp_path: Path) -> None:
     torn = tmp_path / "torn.jpg"
     Image.open(sheet[0]).save(torn)

@@ -34,7 +34,7 @@ def text_map(grey: np.ndarray) -> np.ndarray:
         (H', W') uint8, 0 to 255 for a probability of 0 to 1; the page scaled to `scaled_size`.
 
     Raises:
-        Error: onnxruntime is not installed.
+        Error: onnxruntime is not installed, or the network is missing.
     """
     even = contrast.evened(scaled(grey)).astype(np.float32)
     x = np.broadcast_to(even / 127.5 - 1, (1, 3, *even.shape))  # (1, 3, H', W')

@@ -161,15 +161,14 @@ def natural(name: str) -> str:
 
 def in_order(paths: Iterable[str]) -> list[str]:
     """Sort files as people do (`natural`), those of a folder before those of its folders."""
-    folders: dict[str, str] = {}  # a key for each, not for each file
-
-    def place(path: str) -> tuple[str, str]:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = natural(folder.replace(os.sep, "\0"))
-        return folders[folder], natural(name)
-
-    return sorted(paths, key=place)
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(os.path.dirname(path), []).append(path)
+    places = sorted(folders, key=lambda folder: natural(folder.replace(os.sep, "\0")))
+    # Folder by folder: the keys of a million names take more memory than the names.
+    return [
+        path for place in places for path in sorted(folders[place], key=lambda path: natural(os.path.basename(path)))
+    ]
 
 
 def several_names(paths: Iterable[str]) -> list[tuple[str, str]]:
