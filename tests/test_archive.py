@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from hwr import config
+from hwr import bundled, config
 from hwr.cli import main
 from hwr.data.formats import PAGE_FORMATS, xml
 from hwr.data.formats.shapes import Marked
@@ -532,6 +532,26 @@ def test_results_of_other_choices_are_not_those_asked_for(scans: Path, model: Pa
         words.write_text(text)
         found |= {plan.plan([scans], model, settings, f"{tmp_path}/out/", "json", **more).model for more in some}
     assert len(found) == 2 * len(some)
+
+
+@pytest.mark.parametrize(
+    ("choices", "counts"),
+    [({}, True), ({"kind": "page"}, True), ({"kind": "line"}, False), ({"segmenter": "kraken"}, False)],
+)
+def test_the_network_that_finds_lines_is_part_of_the_model(
+    choices: dict[str, str],
+    counts: bool,
+    scans: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, found = tmp_path / "lines.onnx", set()
+    monkeypatch.setattr(bundled, "line_detector", lambda: network)
+    for content in ("a", "b"):
+        network.write_text(content)
+        found.add(plan.plan([scans], model, config.load(None), f"{tmp_path}/out/", "json", **choices).model)
+    assert len(found) == (2 if counts else 1)
 
 
 def test_the_latest_row_of_a_page_counts_whichever_file_it_is_in(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def align(
     from hwr.pages import align as aligning
     from hwr.pages.journal import fingerprint
     from hwr.pages.outputs import FORMATS
-    from hwr.pages.segment import chosen
+    from hwr.pages.segment import chosen, network
     from hwr.pages.sources import about_lines, files_in, jobs
     from hwr.pages.write import places
     from hwr.recognizer import Recognizer
@@ -123,7 +123,7 @@ def align(
         echo(f"hwr: {counted(len(unused), 'text belongs', 'texts belong')} to no page ({some(unused)})", err=True)
     recognizer = Recognizer(loaded, settings, lines=about_lines(files, True))
     read = partial(jobs, segment=chosen("page", segmenter, recognizer), images=settings.data.images)
-    model = fingerprint(bundled.model(model), settings, kind, min_score, segmenter)
+    model = fingerprint(bundled.model(model), settings, kind, min_score, segmenter, network("page", segmenter))
     with contextlib.ExitStack() as stack:
         if kind == _TABLE:
             results = stack.enter_context(aligning.table_of_lines(out, texts_of, model, min_score))

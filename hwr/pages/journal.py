@@ -277,7 +277,7 @@ def fingerprint(checkpoint: Path, settings: Config, *more: object) -> str:
     """A fingerprint of everything that decides what is read and written: the model, its settings, its language model.
 
     Args:
-        more: Further choices, which can be written as JSON.
+        more: Further choices, which can be written as JSON; of a path, the file's content counts.
 
     Raises:
         Error: A file can't be read.
@@ -288,7 +288,8 @@ def fingerprint(checkpoint: Path, settings: Config, *more: object) -> str:
     for named in (settings.decode.lm, settings.decode.words):
         if named and Path(named).is_file():
             parts.append(_content(Path(named)))
-    text = json.dumps([*parts, settings.data.normalise, settings.data.images, *more], default=str, sort_keys=True)
+    parts += [_content(each) if isinstance(each, Path) else each for each in more]
+    text = json.dumps([*parts, settings.data.normalise, settings.data.images], default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

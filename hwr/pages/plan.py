@@ -10,6 +10,7 @@ from hwr.config import Config
 from hwr.pages import write
 from hwr.pages.journal import Journals, fingerprint
 from hwr.pages.outputs import FORMATS, Format, of_suffix
+from hwr.pages.segment import network
 from hwr.pages.sources import Found, files_in
 from hwr.pages.write import Places
 
@@ -103,7 +104,7 @@ def plan(
     if part is not None and where.file is not None:
         raise Error("--part writes its own share; name a folder with --out")
     write.check(where, chosen, found.files)  # also those of the other parts
-    choices = (characters, min_confidence, kind, segmenter)
+    choices = (characters, min_confidence, kind, segmenter, network(kind, segmenter))
     reader = fingerprint(model, settings, name, *choices) if place or beside else ""
     write.check_existing(where, chosen, files, Journals(where.folder, reader, again), "hwr predict", again=True)
     return Plan(

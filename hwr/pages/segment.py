@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import Error
+from hwr import Error, bundled
 from hwr.decoding import greedy
 from hwr.images import load
 from hwr.pages import finder, kraken
@@ -60,6 +60,16 @@ SEGMENTERS: dict[str, Callable[[Path, Recognizer | None], list[Target]]] = {
     "hwr": lines_of,
     "kraken": lambda path, recognizer: kraken.lines_of(path),
 }
+
+
+def network(kind: str | None = None, segmenter: str | None = None) -> Path | None:
+    """The file of the network that `chosen` finds lines with; None if it finds none, or if the network is not ours.
+
+    Raises:
+        Error: It is missing.
+    """
+    ours = kind != "line" and segmenter in (None, next(iter(SEGMENTERS)))
+    return bundled.line_detector() if ours else None
 
 
 def decided(find: Callable[[Path], list[Target]]) -> Callable[[Path], list[Target]]:
