@@ -37,6 +37,7 @@ def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train", "--config", REPOSITORY / "configs/iam_line.yaml", *sets(*TINY, f"data.root={drawn}"), "--out", out
     )
     assert result.exit_code == 0, result.output
+    assert result.output.endswith(f"Next: hwr evaluate --checkpoint {out}/best.safetensors\n")
     return out
 
 

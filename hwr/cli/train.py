@@ -1,5 +1,6 @@
 """The command `hwr train`."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def train(
     equals that of one process except for rounding, dropout (drawn per process) and batch norm (statistics per process).
     """
     from hwr import config
+    from hwr.system.processes import rank_and_world_size
     from hwr.training.finetune import fine_tuning_config
     from hwr.training.loop import train as run
 
@@ -70,3 +72,5 @@ def train(
     settings = fine_tuning_config(given) if config_path or init else config.over(given)
     if not run(settings, folder, resume, say=say):
         sys.exit(130)
+    if not rank_and_world_size()[0]:
+        say(f"Next: hwr evaluate --checkpoint {shlex.quote(str(folder / 'best.safetensors'))}")

@@ -312,8 +312,7 @@ def _say_end(run: Task, progress: Progress) -> None:
         run.say("the second round did not read the validation lines better: best.safetensors is the first round's")
         return
     run.say(
-        f"best epoch {best.epoch}: validation CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}. "
-        f"Next: hwr evaluate --checkpoint {shlex.quote(str(run.out / 'best.safetensors'))}"
+        f"best epoch {best.epoch}: validation CER {report.percent(best.val_cer)}, WER {report.percent(best.val_wer)}"
     )
 
 
