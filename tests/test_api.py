@@ -156,6 +156,7 @@ def test_what_read_files_cannot_do_is_refused_before_it_reads(model: Path, image
         (tmp_path, {}, "no images"),
         (image, {"kind": "word"}, "kind must be 'page', 'line' or None, not 'word'"),
         (image, {"segmenter": "tesseract"}, "segmenter must be one of hwr, kraken, not 'tesseract'"),
+        (image, {"segmenter": ["hwr"]}, r"segmenter must be one of hwr, kraken, not \['hwr'\]"),
         (image, {"kind": "line", "segmenter": "kraken"}, "kind says that there are none"),
     ):
         with pytest.raises(hwr.Error, match=message):
@@ -180,6 +181,7 @@ def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path
         (tmp_path / "x.xml", {}, "one of page, alto"),
         (tmp_path / "x.docx", {}, "one of txt, tsv, json"),
         (tmp_path / "x.xml", {"format": "epub"}, "one of txt, tsv, json"),
+        (tmp_path / "x.xml", {"format": ["page"]}, "one of txt, tsv, json"),
         (tmp_path / "x.pdf", {"characters": True}, "the pdf format can't hold characters"),
         (xml, {"format": "page"}, "the page was read from this file"),
         (found.image, {"format": "txt"}, "the page was read from this file"),

@@ -74,7 +74,7 @@ def read_files(
     """
     if kind not in (None, "page", "line"):
         raise Error(f"kind must be 'page', 'line' or None, not {kind!r}")
-    if segmenter is not None and segmenter not in SEGMENTERS:
+    if segmenter not in (None, *SEGMENTERS):
         raise Error(f"segmenter must be one of {', '.join(SEGMENTERS)}, not {segmenter!r}")
     if segmenter is not None and kind == "line":
         raise Error("segmenter finds the lines of pages, and kind says that there are none")

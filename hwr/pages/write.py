@@ -191,7 +191,7 @@ def without_text(line: PageLine) -> PageLine:
 def save(page: PageReading, path: Path, kind: str | None, characters: bool) -> None:
     """Write a page that was read by the Python API, see `PageReading.save`."""
     fitting = of_suffix(path) if kind is None else [kind]
-    if len(fitting) != 1 or fitting[0] not in FORMATS:
+    if len(fitting) != 1 or fitting[0] not in tuple(FORMATS):
         names = ", ".join(fitting if fitting[1:] else FORMATS)
         raise Error(f"{path}: give the format of the file, one of {names}")
     kind, format = fitting[0], FORMATS[fitting[0]]
