@@ -33,7 +33,7 @@ def read_page(
         characters: Whether to locate each character.
 
     Raises:
-        Error: The page can't be read, the file has several, or the extra `pages` is not installed. A line that can't be read
+        Error: The page can't be read, the file has several, or onnxruntime is not installed. A line that can't be read
             has an `error` instead.
     """
     if not isinstance(image, str | Path):

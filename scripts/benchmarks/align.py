@@ -94,6 +94,8 @@ def _read(model: Recognizer, folder: Path) -> list[_Page]:
     """The network's output for the ground-truth lines of all pages."""
     settings = model.config.data.model_copy(update={"root": str(folder), "images": None})
     dataset = data.read(settings)
+    if not dataset.lines:
+        raise click.ClickException(f"{folder}: no lines with text")
     of: dict[Path, list[Line]] = {}
     for line in dataset.lines:
         of.setdefault(line.image, []).append(line)
