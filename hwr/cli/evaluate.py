@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--segmenter",
     type=segmenters,
-    help="With --pages: hwr (extra pages) or kraken (extra kraken) finds the lines (default: hwr).",
+    help="With --pages: hwr (extra read or pages) or kraken (extra kraken) finds the lines (default: hwr).",
 )
 @decoder_options
 @engine_option

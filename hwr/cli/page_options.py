@@ -19,7 +19,7 @@ segmenters = click.Choice(["hwr", "kraken"])
 segmenter_option = click.option(
     "--segmenter",
     type=segmenters,
-    help="What finds the lines of pages: hwr (extra pages) or kraken (extra kraken) (default: hwr).",
+    help="What finds the lines of pages: hwr (extra read or pages) or kraken (extra kraken) (default: hwr).",
 )
 
 

@@ -53,7 +53,11 @@ if TYPE_CHECKING:
     help="A file for all pages (book.pdf, read.jsonl), or a folder with a file for each (default: standard output; "
     "for formats of whole pages, a file beside each input).",
 )
-@click.option("--again", is_flag=True, help="Also read pages that an earlier run into --out has read.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also read pages that an earlier run into --out has read; results that you have corrected are overwritten.",
+)
 @click.option(
     "--part",
     metavar="K/N",

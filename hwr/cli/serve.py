@@ -65,7 +65,7 @@ def serve(
     try:
         from hwr.serve import run
     except ImportError as error:
-        raise Error(f"hwr serve needs the extra serve: pip install 'hwr[serve]' ({error})") from None
+        raise Error(f"hwr serve needs the extra serve: pip install -e '.[serve]' ({error})") from None
 
     def of(text: str) -> str:
         return text.partition("=")[0].partition(".")[0]  # the section, also of train={epochs: 20}

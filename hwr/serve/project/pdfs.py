@@ -50,7 +50,7 @@ def _main(path: str, folder: str = "") -> None:
     try:
         import pypdfium2
     except ImportError:
-        sys.exit("PDF files need pypdfium2: pip install 'hwr[serve]'")
+        sys.exit("PDF files need pypdfium2: pip install -e '.[serve]'")
     try:
         document = pypdfium2.PdfDocument(path)
         print(len(document))
