@@ -26,7 +26,7 @@ TRAINING = ("train", "augment", "self_training")
     "--host",
     default="127.0.0.1",
     metavar="ADDRESS",
-    help="Address to listen on; another than this computer's own needs a token (default: 127.0.0.1).",
+    help="Address to listen on; any but this computer's own needs a token (default: 127.0.0.1).",
 )
 @click.option(
     "--token",

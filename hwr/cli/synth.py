@@ -63,7 +63,7 @@ def synth(
     --text files, set in the folder's fonts on many kinds of paper, and look photographed or scanned. A line is only written
     in a font that has all its characters. Typographic quotes and dashes are drawn as they are and transcribed in ASCII.
 
-    With --ink, hands and words are those of a dataset's training lines, best of lines without paper, such as pen
+    With --ink, hands and words are those of a dataset's training lines; it suits lines without paper best, such as pen
     trajectories. One to six lines of one writer are joined and get another pen, another paper and another camera. Lines
     without ink are named and not used, and the exit status is 1.
     """
