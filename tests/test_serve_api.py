@@ -575,6 +575,7 @@ def test_files_are_read_without_the_project(client: Client, drawn: Path) -> None
     assert page["lines"][0]["characters"]
     for kind, begin in (
         ("txt", b""),
+        ("tsv", b"image\tline\t"),
         ("page", b"<?xml"),
         ("alto", b"<?xml"),
         ("hocr", b"<?xml"),
@@ -583,6 +584,8 @@ def test_files_are_read_without_the_project(client: Client, drawn: Path) -> None
         found = post(f"/api/read?format={kind}", files=parts)
         assert found.status_code == 200, found.text
         assert found.content.lower().startswith(begin)
+        assert "a.png" in found.text or kind == "txt"
+        assert str(client.bench.incoming) not in found.text
     text = post("/api/read?format=txt", files=parts).text
     assert text.splitlines() == [found["text"] for found in page["lines"]]
     job = client("POST", "/api/read?format=txt&wait=false", 202, files=parts)

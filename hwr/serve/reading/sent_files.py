@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,9 @@ def read(
     ):
         if job.error:
             raise Error(_plain(job.error, job.source))
-        out.append(reading_of(job, predictions))
+        page = reading_of(job, predictions)
+        own = tuple(replace(line, error=_plain(line.error, page.image)) for line in page.lines)
+        out.append(replace(page, lines=own))
         tell(len(out))
     return out
 
@@ -128,6 +131,9 @@ def write(pages: Sequence[PageReading], kind: str, characters: bool) -> bytes:
         return json.dumps({"pages": [as_json(page, characters) for page in pages]}, ensure_ascii=False).encode()
     format = FORMATS[kind]
     more = {"characters": True} if characters and format.holds_characters else {}
+    if not format.names_image:
+        # They are to name the image as the client does, not by its place on the server.
+        pages = [replace(page, source=Path(page.image.name), kind="") for page in pages]
     return format.write(pages, **more)
 
 
@@ -151,7 +157,7 @@ def as_json(page: PageReading, characters: bool) -> dict[str, Any]:
                 "confidence": line.confidence,
                 "polygon": line.region,
                 "baseline": line.baseline,
-                **({"error": _plain(line.error, page.image)} if line.error else {}),
+                **({"error": line.error} if line.error else {}),
                 **({"characters": line.characters} if characters else {}),
             }
             for line in page.lines
