@@ -19,7 +19,8 @@ from hwr.images import exif as exif_tags
 from hwr.pages.outputs import pdf
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.pages.sources import files_in, jobs
-from hwr.serve.project import coordinates, tiffs
+from hwr.serve.project import adding, coordinates, tiffs
+from hwr.serve.project.folder import Project
 
 
 def hwr(*arguments: object) -> Any:
@@ -97,6 +98,15 @@ def test_a_pdf_beside_an_image_of_the_same_name_is_its_copy(tmp_path: Path) -> N
     for name in ("letter.pdf", "letter.jpg", "book.pdf"):
         (tmp_path / name).touch()
     assert files_in([tmp_path]).files == [str(tmp_path / "book.pdf"), str(tmp_path / "letter.jpg")]
+
+
+def test_the_pages_that_the_workbench_made_images_of_are_read_once(book: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "project").mkdir()
+    shutil.copy(book, folder / "letters.pdf")
+    adding.add_pdfs(Project(folder))
+    found = files_in([folder])
+    assert found.files == [str(folder / f"letters-00{number}.jpg") for number in (1, 2, 3)]
+    assert found.others == [str(folder / "letters.pdf")]
 
 
 def test_page_10_is_read_after_page_9(lines: list[Path], model: Path, tmp_path: Path) -> None:

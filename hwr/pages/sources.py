@@ -82,9 +82,9 @@ def files_in(paths: Iterable[Path], images: str | None = None, out: Path | None 
     """List the files to read: the given files, and those of the given folders, page 10 after page 9.
 
     In a folder, images that a PAGE or ALTO file refers to are skipped. XML that does not describe a page (METS, for example)
-    is always skipped, and so is a PDF beside an image of the same name, or that `hwr` made of a file there, and an ALTO file
-    of an image that a PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing files and folders that
-    can't be listed are kept, because reading them reports the error.
+    is always skipped, and so is a PDF beside an image of the same name or of its first page, or that `hwr` made of a file
+    there, and an ALTO file of an image that a PAGE file describes as well. The pages of a PDF or TIFF count as files. Missing
+    files and folders that can't be listed are kept, because reading them reports the error.
 
     Args:
         images: A further folder with page images, see `data.images`.
@@ -175,7 +175,7 @@ def _in_folder(folder: Path, images: str | None, out: Path | None, beside: str) 
             return known and name not in copies
         stem, suffix = os.path.splitext(name)
         if suffix.lower() == documents.PDF:
-            return stem not in stems
+            return stem not in stems and f"{stem}-001" not in stems  # the workbench makes images of its pages
         return name in photos and name not in described
 
     found = in_order(name for name in files if wanted(name))
