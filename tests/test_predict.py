@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hwr import Error, checkpoint, config, data
 from hwr.pages import predict
+from hwr.pages.segment import stand
 from hwr.pages.sources import Job, Target
 from hwr.recognizer import Recognizer, load
 from hwr.system import processes
@@ -42,6 +44,11 @@ def test_predictions_depend_on_neither_batches_nor_workers(model: Path, drawn: P
     for others in readings[1:]:
         assert [reading.text for reading in others] == [reading.text for reading in readings[0]]
         assert [x.confidence for x in others] == pytest.approx([x.confidence for x in readings[0]], abs=1e-4)
+
+
+def test_a_page_is_not_lost_if_its_longest_lines_are_too_long_for_the_network(model: Path) -> None:
+    loaded = checkpoint.load(model)
+    assert stand(Recognizer(loaded, loaded.config), [np.full((2, 5000), 255, np.uint8)])
 
 
 def test_images_are_loaded_lazily(model: Path, drawn: Path) -> None:

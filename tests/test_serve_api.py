@@ -15,7 +15,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from PIL import Image
 
+from hwr.data.formats import page as page_format
+from hwr.data.formats import xml
+from hwr.data.formats.shapes import Marked
 from hwr.images import load
 from hwr.serve.reading import project_pages
 from hwr.serve.reading.project_pages import of_words
@@ -352,6 +356,22 @@ def test_a_broken_page_stops_no_job(client: Client) -> None:
     client("GET", "/api/jobs/999", 404)
     client("POST", f"/api/jobs/{job['id']}/stop", 400)
     client("POST", f"/api/jobs/{job['id']}/resume", 400)
+
+
+def test_a_line_that_no_network_can_read_stops_no_page(client: Client, drawn: Path) -> None:
+    path = client.bench.project.root / "a.png"
+    (line,) = serve_pages.draw(path, serve_pages.lines_of(drawn)[:1])
+    sheet = Image.new("L", (5000, 300), 255)
+    sheet.paste(Image.open(path))
+    sheet.save(path)
+    hair = ((0, 250), (4999, 250), (4999, 251), (0, 251))
+    lines = [Marked("l1", "", line.polygon, line.baseline, ""), Marked("hair", "", hair, (), "")]
+    xml.write(page_format.new(path.name, sheet.size, lines), path.with_suffix(".xml"))
+    page = client.page("a.png")
+    job = client.done(client("POST", "/api/jobs", 202, json={"kind": "read", "pages": [page["id"]]}))
+    assert [found["state"] for found in client.page("a.png")["lines"]] == ["read", "empty"]
+    (fault,) = job["progress"]["faults"]
+    assert fault.startswith("a.png: hair: ")
 
 
 def test_a_busy_server_ends_no_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

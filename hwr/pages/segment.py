@@ -45,8 +45,11 @@ def stand(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> bool:
 
     If it is `SURE` of the lines as they are, it does not read them upside down.
     """
-    sure = _sureness(recognizer, lines)
-    return sure > SURE or sure >= _sureness(recognizer, [np.ascontiguousarray(line[::-1, ::-1]) for line in lines])
+    try:
+        sure = _sureness(recognizer, lines)
+        return sure > SURE or sure >= _sureness(recognizer, [np.ascontiguousarray(line[::-1, ::-1]) for line in lines])
+    except Error:  # too long for the network, which may read the others
+        return True
 
 
 def _sureness(recognizer: Recognizer, lines: Sequence[np.ndarray]) -> float:

@@ -117,10 +117,12 @@ def prepare(
     cuts = load.read_lines(page.image, regions, True, baselines)
     prepared = {}
     for line, cut in zip(usable, cuts, strict=True):
-        if isinstance(cut, Error):
-            faults.append(f"{page.name}: {line.id}: {cut}")
-        else:
+        try:
+            if isinstance(cut, Error):
+                raise cut
             prepared[line.id] = recognizer.prepare(cut)
+        except Error as error:
+            faults.append(f"{page.name}: {line.id}: {error}")
     return prepared, faults
 
 
