@@ -206,14 +206,17 @@ def test_a_page_is_saved_as_predict_writes_it(model: Path, drawn: Path, tmp_path
     with Image.open(found.image) as image:
         image.save(tmp_path / "book.tif", save_all=True, append_images=[image])
     second = replace(found, image=tmp_path / "book.tif/2", source=tmp_path / "book.tif/2", kind="")
-    second.save(tmp_path / "second.xml", "alto")
-    assert (tmp_path / "second.jpg").exists()
+    for _ in range(2):
+        second.save(tmp_path / "second.xml", "alto")
+    shutil.copy(found.image, tmp_path / "third.jpg")
     for path, why in (
-        (tmp_path / "second.xml", "second.jpg exists already"),
+        (tmp_path / "third.xml", "third.jpg exists already"),
         (tmp_path / "book.tif", "read from this"),
     ):
         with pytest.raises(hwr.Error, match=why):
             second.save(path, "alto")
+    assert (tmp_path / "second.jpg").exists()
+    assert not (tmp_path / "third.xml").exists()
 
 
 def test_evaluate_returns_the_same_report_as_the_command(model: Path, drawn: Path) -> None:

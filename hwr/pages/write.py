@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from hwr.pages.journal import Journals
 from hwr.pages.outputs import FORMATS, Format, of_suffix
 from hwr.pages.page_reading import PageLine, PageReading
 from hwr.system.atomic import check_folder_of, make_folder, replacing
-from hwr.system.files import real
+from hwr.system.files import read_bytes, real
 from hwr.system.terminal import some
 
 # Suffixes of page images that are written beside XML: black and white ones, and all others, with the quality of JPEG.
@@ -206,8 +207,9 @@ def save(page: PageReading, path: Path, kind: str | None, characters: bool) -> N
         )
     if page.image != Path() and real(path) in _files_of([page.source, page.image]):
         raise Error(f"{path}: the page was read from this file; name another one")
-    if there := next((file for file in _beside(path, format, page.image) if file.exists()), None):
-        raise Error(f"{there} exists already, and the page's image would replace it; name another file")
+    there = [file for file in _beside(path, format, page.image) if file.exists()]
+    if there and [(file.suffix, read_bytes(file)) for file in there] != [_encoded(page)]:
+        raise Error(f"{there[0]} exists already, and the page's image would replace it; name another file")
     write(path, format, page, **({"characters": True} if characters else {}))
 
 
@@ -229,15 +231,20 @@ def write(path: Path, format: Format, page: PageReading, **more: bool) -> None:
 
 
 def _image(page: PageReading, path: Path) -> Path:
-    """Write the image of a page of a PDF or TIFF beside a file that names it.
+    """Write the image of a page of a PDF or TIFF beside a file that names it."""
+    suffix, content = _encoded(page)
+    out = path.with_suffix(suffix)
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    return out
 
-    Black and white pages become PNG, all others JPEG.
-    """
+
+def _encoded(page: PageReading) -> tuple[str, bytes]:
+    """Suffix and content of a page's image: PNG if it is black and white, else JPEG."""
     with load.opened(page.image) as image:
         bits = image.mode == "1"
-        out = path.with_suffix(IMAGES[0] if bits else IMAGES[1])
         pixels = exif.turned(image, page.upright) if bits else load.plain_of(image, page.upright, str(page.image))
         pixels.info.pop("exif", None)
-        with replacing(out) as temporary:
-            pixels.save(temporary, "PNG" if bits else "JPEG", **({} if bits else {"quality": QUALITY}))
-    return out
+        out = io.BytesIO()
+        pixels.save(out, "PNG" if bits else "JPEG", **({} if bits else {"quality": QUALITY}))
+    return IMAGES[0 if bits else 1], out.getvalue()
