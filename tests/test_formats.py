@@ -156,6 +156,15 @@ def test_page_images_are_found_in_the_documented_folders(tmp_path: Path, page: n
     assert len(every(read(tmp_path / "deep", f"data.images={tmp_path}"))) == 3
 
 
+def test_the_suffix_of_a_page_image_may_be_in_either_case(tmp_path: Path, page: np.ndarray) -> None:
+    """As on Windows: programs and copies change the case."""
+    (tmp_path / "one.xml").write_text(PAGE_XML.format(version="2019"))
+    (tmp_path / "a page.png").rename(tmp_path / "a page.PNG")
+    assert every(read(tmp_path))[0].image.samefile(tmp_path / "a page.PNG")
+    Image.fromarray(page).save(tmp_path / "a page.png")
+    assert every(read(tmp_path))[0].image.samefile(tmp_path / "a page.png")
+
+
 def test_the_folder_above_the_current_one_is_searched(
     tmp_path: Path, page: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

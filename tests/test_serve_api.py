@@ -608,6 +608,10 @@ def test_files_are_read_without_the_project(client: Client, drawn: Path) -> None
         assert str(client.bench.incoming) not in found.text
     text = post("/api/read?format=txt", files=parts).text
     assert text.splitlines() == [found["text"] for found in page["lines"]]
+    # The image of a PAGE file is the one that it names, also in capitals.
+    content = parts[1][1][1].replace(b"a.png", b"IMG.PNG")
+    other = [("file", ("IMG.PNG", parts[0][1][1])), ("file", ("page.xml", content))]
+    assert post("/api/read?format=txt", files=other).text == text
     job = client("POST", "/api/read?format=txt&wait=false", 202, files=parts)
     client.get(f"/api/jobs/{job['id']}")
     assert client.done(job)["state"] == "done"

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,8 @@ def _same_shape(page: Page, size: tuple[int, int]) -> bool:
 def find_image(page: Page, path: Path, images: str | None) -> Path:
     """Find the image of a page: beside its XML, in the folder above, or in `data.images`.
 
-    A name with folders is tried with and without them. A page that names no image has the one named like its XML.
+    A name with folders is tried with and without them, and `a.JPG` is `a.jpg` if there is no `a.JPG`, as on Windows. A page
+    that names no image has the one named like its XML.
 
     Raises:
         Error: It is in none of these folders.
@@ -222,10 +224,11 @@ def find_image(page: Page, path: Path, images: str | None) -> Path:
     names = list(dict.fromkeys(["/".join(parts), *parts[-1:]])) if parts else [path.stem + s for s in load.EITHER_CASE]
     above = path.parent / ".." if path.parent.name in ("", "..") else path.parent.parent
     folders = [path.parent, above, *([Path(images)] if images else [])]
-    for folder in folders:
-        for name in names:
-            if is_regular(image := named(folder, name)):
-                return image
+    stems = [os.path.splitext(name) for name in names]
+    either = [f"{stem}{end}" for stem, suffix in stems for end in (suffix.lower(), suffix.upper())]
+    for folder, name in (*product(folders, names), *product(folders, either)):
+        if is_regular(image := named(folder, name)):
+            return image
     raise Error(
         f"{page.source}: its image {page.image or path.stem} is in none of {', '.join(map(str, folders))}; data.images "
         "names another folder"

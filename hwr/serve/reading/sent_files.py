@@ -15,7 +15,7 @@ from hwr.pages import segment
 from hwr.pages.outputs import FORMATS
 from hwr.pages.page_reading import PageReading
 from hwr.pages.predict import predict, reading_of
-from hwr.pages.sources import jobs
+from hwr.pages.sources import image_of, jobs
 from hwr.recognizer import Recognizer
 from hwr.serve.project import pdfs, tiffs
 from hwr.serve.project.coordinates import image_size
@@ -86,8 +86,8 @@ def place(uploads: Sequence[Upload], inner: Path) -> list[str]:
             found.append(path)
         else:
             raise Error(f"{upload.name}: not an image, PDF, PAGE or ALTO file")
-    marked = {path.stem for path in found if path.suffix == ".xml"}
-    return [str(path) for path in found if path.suffix == ".xml" or path.stem not in marked]
+    marked = {image_of(path) for path in found if path.suffix == ".xml"}
+    return [str(path) for path in found if path not in marked]
 
 
 def read(
