@@ -183,7 +183,7 @@ class Page:
 def read_page(path: Path) -> Page:
     """The page of a JSON file."""
     said = json.loads(path.read_text(encoding="utf-8"))
-    image = next((path.with_suffix(suffix) for suffix in load.SUFFIXES if path.with_suffix(suffix).is_file()), None)
+    image = next((path.with_suffix(suffix) for suffix in load.EITHER_CASE if path.with_suffix(suffix).is_file()), None)
     if image is None:
         raise click.ClickException(f"{path}: no image of this name beside it")
     page = load.read(image, upright=False)
@@ -348,7 +348,7 @@ def main(folder: Path, out: Path, steps: int, share: float, seed: int) -> None:
                 mean[name].lerp_(value, 1 - min(0.99, (step + 1) / (step + 20)))
         if (step + 1) % 20 == 0:
             click.echo(f"step {step + 1} of {steps}: loss {loss.item():.3f}")
-        if (step + 1) % EVERY == 0:
+        if (step + 1) % EVERY == 0 or step + 1 == steps:
             found = {"of": of, "step": step + 1, "rng": rng.bit_generator.state, "mean": mean}
             found |= {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             with replacing(state) as temporary:
