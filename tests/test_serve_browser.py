@@ -1176,6 +1176,24 @@ def test_many_files_are_uploaded_in_several_requests(user: User, other: Other, t
     user.see("page.xml:1: ")
 
 
+def test_a_file_that_is_too_large_is_named_and_the_others_are_uploaded(user: User, tmp_path: Path) -> None:
+    user.server.kill()
+    user.server.more = ("--max-upload", "1")
+    user.server.start()
+    user.browser.get(user.address)
+    user.see("Drop page images here")
+    # Each is sent in a request of its own.
+    user.browser.execute_script("Object.defineProperty(File.prototype, 'size', { get: () => 60e6 })")
+    for name in ("a.png", "large.png", "z.png"):
+        Image.new("L", (40, 20), 255).save(tmp_path / name)
+    with open(tmp_path / "large.png", "ab") as file:
+        file.truncate(2_000_000)
+    user.drop(*(tmp_path / name for name in ("a.png", "large.png", "z.png")))
+    user.see("Added 2 files")
+    user.see("large.png: a request may have 1,000,000 bytes")
+    assert {path.name for path in user.server.folder.glob("*.png")} == {"a.png", "z.png"}
+
+
 def test_a_folder_that_is_dropped_is_refused_by_its_name(user: User, other: Other, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "second.png").write_bytes((user.server.folder / "page.png").read_bytes())

@@ -113,7 +113,7 @@ export function showProject(bar, main) {
         for (const file of stored.filter((one) => one.error)) toast(file.error, "error");
         good += stored.filter((one) => !one.error).length;
       } catch (error) {
-        toast(error.message, "error");
+        toast(part.length > 1 ? error.message : `${part[0].name}: ${error.message}`, "error");
         if (!error.status) break; // no server
       }
       sent += part.length;
