@@ -29,8 +29,11 @@ class Marked:
     partial: bool = False
 
 
-def pages(folder: Path) -> Iterator[Marked]:
+def pages(folder: Path, partial: bool = False) -> Iterator[Marked]:
     """The pages of a folder: JSON files (size, lines, boxes of unmarked text) beside images, or PAGE or ALTO.
+
+    Args:
+        partial: Whether text may be unmarked on the pages of PAGE and ALTO, which can't say so.
 
     Raises:
         Error: A page can't be read.
@@ -45,7 +48,8 @@ def pages(folder: Path) -> Iterator[Marked]:
         of.setdefault(line.image, []).append(line)
     for image, lines in of.items():
         lines.sort(key=lambda line: int(line.source.rpartition(":")[2]))
-        yield Marked(folder.name, image, tuple(ScoredLine(line.region, line.text) for line in lines))
+        marked = tuple(ScoredLine(line.region, line.text) for line in lines)
+        yield Marked(folder.name, image, marked, partial=partial)
 
 
 def _from_json(path: Path) -> Marked:

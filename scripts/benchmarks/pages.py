@@ -46,6 +46,7 @@ GIVEN = "given"
     "--sample", metavar="N", type=click.IntRange(min=1), help="Take N random pages of each source (default: all)."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option("--partial", is_flag=True, help="Text may be unmarked on the pages of PAGE and ALTO; JSON files say so.")
 @click.option(
     "--journal",
     "journal_path",
@@ -60,6 +61,7 @@ def compare_finders(
     names: tuple[str, ...],
     sample: int | None,
     seed: int,
+    partial: bool,
     journal_path: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -73,7 +75,7 @@ def compare_finders(
     try:
         model = load_model(checkpoint)
         chosen = defaultdict(list)
-        for page in (page for folder in folders for page in pages(folder)):
+        for page in (page for folder in folders for page in pages(folder, partial)):
             chosen[page.source].append(page)
         journal = Journal(journal_path)
         found = {}
@@ -96,7 +98,7 @@ Measured = tuple[list[ScoredLine], np.ndarray]
 
 def _page(model: Recognizer, journal: Journal, weights: str, name: str, page: Marked) -> Measured:
     """Find and read the lines of a page, unless the journal has them."""
-    key = (name, VERSIONS[name](), weights, str(page.image.resolve()))
+    key = (name, VERSIONS[name](), weights, str(page.image.resolve()), str(page.partial))
     if (kept := journal.get(*key)) is None:
         pixels = load.read(page.image, upright=False)
         find = FINDERS[name](model, page)
