@@ -93,7 +93,7 @@ def test_training_reports_its_steps(tiny: Config, tmp_path: Path) -> None:
     assert "80 characters" in text
     assert "parameters; torch on cpu" in text
     assert "epoch   1/1  train loss" in text
-    assert "hwr evaluate --checkpoint" in text
+    assert "best epoch 1: validation CER" in text
 
 
 def test_interrupted_runs_resume_exactly(
