@@ -149,6 +149,19 @@ def test_multi_page_tiffs(lines: list[Path], model: Path, tmp_path: Path) -> Non
     assert len(hwr("predict", tmp_path / "out", "--checkpoint", model).stdout.splitlines()) == 4
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
+def test_a_page_after_one_with_a_palette(mode: str, tmp_path: Path) -> None:
+    """Pillow 12, the last for Python 3.10, gives it that palette."""
+    image = Image.new("RGB", (80, 50), "white")
+    image.paste((0, 0, 0), (40, 0, 80, 50))
+    book = tmp_path / "book.tif"
+    image.convert("P").save(book, save_all=True, append_images=[image.convert(mode), image.convert("P")])
+    for number in (1, 2, 3):
+        assert load.read(book / str(number))[25, [10, 70]].tolist() == [255, 0], number
+    for path in tiffs.split(book, tmp_path):
+        assert load.read(path)[25, [10, 70]].tolist() == [255, 0], path
+
+
 def test_a_book_is_complete_with_its_last_page(tmp_path: Path) -> None:
     """A run that was killed in the middle of a book reads all of it again."""
     book, other = tmp_path / "book.tif", tmp_path / "line.png"

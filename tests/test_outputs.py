@@ -419,7 +419,8 @@ def test_images_keep_their_colours_and_clear_paper_is_white(tmp_path: Path) -> N
         PageReading(tmp_path / f"book.tif/{number}", ()).save(tmp_path / f"{number}.xml", "page")
         shown[str(number)] = Image.open(tmp_path / f"{number}.jpg")
     for name, picture in shown.items():
-        paper, ink = (np.asarray(picture.convert("RGB"), int)[25, x] for x in (10, 70))
+        with picture:
+            paper, ink = (np.asarray(picture.convert("RGB"), int)[25, x] for x in (10, 70))
         assert np.abs(paper - (255 if name == "clear" else 0)).max() < 12, name
         assert np.abs(ink - (200, 0, 0)).max() < 12, name
 

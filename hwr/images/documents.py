@@ -81,6 +81,17 @@ def display_name(path: Path) -> str:
 # --- TIFF
 
 
+def seek(image: Image.Image, number: int) -> None:
+    """Go to a page of an opened image, from 1.
+
+    Raises:
+        EOFError: It has no such page.
+    """
+    image.seek(number - 1)
+    if image.mode not in ("P", "PA"):
+        image.palette = None  # Pillow 12 keeps that of another page, and decodes this one wrongly or not at all
+
+
 def frames(image: Image.Image) -> list[int]:
     """The numbers of the pages of an opened image, from 1. In a TIFF, smaller versions and masks of a page are none."""
     count = int(getattr(image, "n_frames", 1))
@@ -88,10 +99,10 @@ def frames(image: Image.Image) -> list[int]:
         return list(range(1, count + 1))
     found = []
     for number in range(1, count + 1):
-        image.seek(number - 1)
+        seek(image, number)
         if not image.tag_v2.get(_SUBFILE, 0) & _NO_PAGE:  # type: ignore[attr-defined]
             found.append(number)
-    image.seek(0)
+    seek(image, 1)
     return found or list(range(1, count + 1))
 
 

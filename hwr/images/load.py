@@ -112,7 +112,7 @@ def opened(source: str | Path | bytes) -> Iterator[Image.Image]:
         with _open(file, known) as image:
             if page is not None:
                 try:
-                    image.seek(page.number - 1)
+                    documents.seek(image, page.number)
                 except EOFError:
                     raise Error(f"{page.file}: has no page {page.number}") from None
             yield image

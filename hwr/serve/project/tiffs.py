@@ -35,7 +35,7 @@ def split(path: Path, folder: Path) -> list[Path]:
             if len(numbers) > MOST_FRAMES:
                 raise Error(f"{path.name}: has {len(numbers)} pages; the limit is {MOST_FRAMES}. Split it")
             for number in numbers:
-                image.seek(number - 1)
+                documents.seek(image, number)
                 if image.width * image.height > MOST_PIXELS:
                     size = f"{image.width} x {image.height}"
                     raise Error(f"{path.name}: page {number}: {size} pixels are too many; the limit is {MOST_PIXELS:,}")
