@@ -54,7 +54,7 @@ def pages(folder: Path, partial: bool = False) -> Iterator[Marked]:
 
 def _from_json(path: Path) -> Marked:
     said = json.loads(path.read_text(encoding="utf-8"))
-    image = next((path.with_suffix(s) for s in load.SUFFIXES if path.with_suffix(s).is_file()), None)
+    image = next((path.with_suffix(s) for s in load.EITHER_CASE if path.with_suffix(s).is_file()), None)
     if image is None:
         raise Error(f"{path}: no image of the same name beside it")
     lines = tuple(ScoredLine(rounded(line["polygon"]), line["text"]) for line in said["lines"])
